@@ -1,0 +1,31 @@
+# `make demo` and `make test` are all it takes; each installs what it needs into .venv, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check test-end-to-end clean
+
+demo: $(INSTALLED)
+	$(BIN)/sia-gen demo --out demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-end-to-end: $(INSTALLED)
+	$(BIN)/python -m pytest tests/end_to_end
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,304 @@
+"""The command line: options in, one call into a room, nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sia_gen.errors import UserError
+from sia_gen.version import __version__
+
+if TYPE_CHECKING:
+    from sia_gen.recipe import Recipe
+
+EXIT_DONE, EXIT_OTHER, EXIT_USER = 0, 1, 2
+# Typer exports this error but not its parent, which all errors of usage have.
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", help="Name or path of a recipe; 'sia-gen recipes' lists them.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the images; the recipe's own source when left out."),
+]
+CategoryOption = Annotated[
+    list[str] | None,
+    typer.Option("--category", help="A category, repeatable; all of the recipe's when left out."),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/STEP when left out.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Overrides the recipe's.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="Training steps; overrides the recipe's.")
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "fp16"] | None,
+    typer.Option(
+        "--precision",
+        help="What networks compute in; bf16 where the hardware has it, when left out.",
+    ),
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option("--device", help="What to run on."),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume/--no-resume", help="Go on where an earlier run ended, or start again."),
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """The whole way on real images in minutes on a CPU, ending in numbers and a page.
+
+    Example: sia-gen demo
+    """
+    from sia_gen.demo import run_demo
+
+    run_demo(load_recipe("demo", {"seed": seed}), out, runtime(precision, device), resume=resume)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe to print in full.")] = None,
+) -> None:
+    """List the recipes, or print one with every default.
+
+    Example: sia-gen recipes elpv > mine.yaml
+    """
+    from sia_gen.recipe import Recipe, recipe_names
+
+    if name is not None:
+        typer.echo(Recipe.load(name).to_yaml(), nl=False)
+        return
+    for known in recipe_names():
+        recipe = Recipe.load(known)
+        typer.echo(f"{known:12}  {recipe.title} ({len(recipe.categories)}), {recipe.license}")
+
+
+@app.command()
+def train_diffusion(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    out: OutOption = None,
+    max_steps: StepsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """Train a diffusion model of the normal images, one per category.
+
+    Example: sia-gen train-diffusion --recipe elpv --category mono
+    """
+    chosen = load_recipe(recipe, {"seed": seed, "diffusion.max_steps": max_steps})
+    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "diffusion")
+    from sia_gen.diffusion.training import train_diffusion as train
+    from sia_gen.images.listing import data_root
+
+    root = data_root(chosen, data)
+    train(chosen, categories, root, folder, runtime(precision, device), resume=resume)
+    typer.echo(f"The models are in {folder}. Next: sia-gen synthesize --recipe {recipe}")
+
+
+@app.command()
+def synthesize(
+    recipe: RecipeOption,
+    strength: Annotated[
+        str | None,
+        typer.Option("--strength", help="0 is normal; one number, or a range such as 0.1:0.2."),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="Images per category.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=1000, help="Reverse steps per image.")
+    ] = None,
+    category: CategoryOption = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Folder of the diffusion models, one per category."),
+    ] = None,
+    out: OutOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """Make a corpus: shards of synthetic anomalies of a chosen strength.
+
+    Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
+    """
+    from sia_gen.strength import Strength
+
+    changes = {
+        "seed": seed,
+        "synthesis.strength": None if strength is None else str(Strength.parse(strength)),
+        "synthesis.images": images,
+        "synthesis.steps": steps,
+    }
+    chosen = load_recipe(recipe, changes)
+    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "corpus")
+    from sia_gen.corpus.generate import synthesize as generate
+
+    models = model or run_folder(chosen, "diffusion")
+    generate(chosen, categories, models, folder, runtime(precision, device), resume=resume)
+    typer.echo(f"The corpus is in {folder}. Next: sia-gen verify {folder}")
+
+
+@app.command()
+def verify(
+    corpus: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+) -> None:
+    """Re-read every shard of a corpus and hold it against the manifest.
+
+    Example: sia-gen verify runs/elpv/corpus
+    """
+    from sia_gen.corpus.verify import verify as check
+
+    typer.echo(check(corpus))
+
+
+@app.command()
+def fit_realnet(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", help="Folder of the synthetic images.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Backbone weights, a .safetensors or .pth file."),
+    ] = None,
+    out: OutOption = None,
+    max_steps: StepsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """Fit the detector to normal images and the shards of a corpus.
+
+    Example: sia-gen fit-realnet --recipe elpv --corpus runs/elpv/corpus
+    """
+    changes = {
+        "seed": seed,
+        "realnet.max_steps": max_steps,
+        "realnet.weights": None if weights is None else str(weights),
+    }
+    chosen = load_recipe(recipe, changes)
+    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
+    from sia_gen.images.listing import data_root
+    from sia_gen.realnet.fitting import fit_realnet as fit
+
+    root, shards = data_root(chosen, data), corpus or run_folder(chosen, "corpus")
+    fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
+    typer.echo(f"The models are in {folder}. Next: sia-gen evaluate --recipe {recipe}")
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of the RealNets, one per category.")
+    ] = None,
+    out: OutOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score the test images; write metrics, scores and heat maps.
+
+    Example: sia-gen evaluate --recipe elpv --category mono
+    """
+    chosen = load_recipe(recipe, {})
+    categories = chosen.choose_categories(category)
+    from sia_gen.evaluation.evaluate import evaluate as score
+    from sia_gen.evaluation.evaluate import metrics_table
+    from sia_gen.images.listing import data_root
+
+    root, folder = data_root(chosen, data), out or run_folder(chosen, "evaluation")
+    models = model or run_folder(chosen, "realnet")
+    summary = score(chosen, categories, root, models, folder, runtime(precision, device))
+    typer.echo(metrics_table(summary))
+    typer.echo(f"Metrics, scores and heat maps are in {folder}.")
+
+
+def load_recipe(name: str, changes: dict[str, Any]) -> Recipe:
+    """A recipe with the options of the command line on top."""
+    from sia_gen.recipe import Recipe
+
+    return Recipe.load(name).override(changes)
+
+
+def run_folder(recipe: Recipe, step: str) -> Path:
+    """Where a step writes, and the next one reads, when nothing else is said."""
+    return Path("runs") / recipe.name / step
+
+
+def runtime(precision: Any, device: Any) -> Any:
+    """What to run on."""
+    from sia_gen.runtime import Runtime
+
+    return Runtime(precision, device)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Learn from images of good parts, synthesise anomalies, and detect real ones."""
+    if version:
+        typer.echo(f"sia-gen {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Runs a command and turns what goes wrong into one line and an exit code."""
+    debug = os.environ.get("SIA_GEN_DEBUG") == "1"
+    if not debug:
+        warnings.filterwarnings("ignore")
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code or EXIT_DONE)
+    except UsageError as error:
+        fail(error.format_message(), EXIT_USER)
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        fail(str(error), EXIT_USER)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("stopped. Run the same command again to go on.", EXIT_OTHER)
+
+
+def fail(message: str, code: int) -> None:
+    """Prints one line and exits."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,85 @@
+"""The card of a corpus: README.md with the metadata that the Hub and `load_dataset` read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.shards import SampleMetadata
+from sia_gen.files import write_text
+from sia_gen.recipe import Recipe
+from sia_gen.shipped import shipped
+
+CARD = "README.md"
+FEATURE_TYPES = {"str": "string", "int": "int64", "float": "float64"}
+
+
+def write_card(
+    corpus: Path, recipe: Recipe, header: dict[str, Any], shards: Sequence[ShardPlan]
+) -> None:
+    """Fills the template `DATASET_CARD.md` for a corpus and writes it as its README.md."""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    template = environment.from_string(shipped("DATASET_CARD.md").read_text(encoding="utf-8"))
+    metadata = card_metadata(recipe, header, shards)
+    text = template.render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
+        recipe=recipe,
+        header=header,
+        categories=categories_of(shards),
+        samples=sum(shard.samples for shard in shards),
+        fields=[field.name for field in fields(SampleMetadata)],
+    )
+    write_text(corpus / CARD, text)
+
+
+def card_metadata(
+    recipe: Recipe, header: dict[str, Any], shards: Sequence[ShardPlan]
+) -> dict[str, Any]:
+    """The YAML at the top of the card: licence, one config per category, and the features.
+
+    The features are declared because `datasets` would guess them from the first samples alone.
+    """
+    name = recipe.name
+    configs = [{"config_name": "default", "data_files": "data/*/*/train-*.tar", "default": True}]
+    configs += [
+        {
+            "config_name": f"{name}.{category}",
+            "data_files": f"data/{name}/{category}/train-*.tar",
+        }
+        for category in categories_of(shards)
+    ]
+    return {
+        "pretty_name": f"{recipe.title}, synthetic anomalies",
+        "license": recipe.license,
+        "tags": ["webdataset", "anomaly-detection", "synthetic", "sia-gen"],
+        "configs": configs,
+        "dataset_info": [
+            {"config_name": config["config_name"], "features": features(header["format"])}
+            for config in configs
+        ],
+    }
+
+
+def features(image_format: str) -> list[dict[str, Any]]:
+    """The features of a sample as `datasets` declares them in a card."""
+    members = [
+        {"name": field.name, "dtype": FEATURE_TYPES[str(field.type)]}
+        for field in fields(SampleMetadata)
+    ]
+    return [
+        {"name": image_format, "dtype": "image"},
+        {"name": "json", "struct": members},
+        {"name": "__key__", "dtype": "string"},
+        {"name": "__url__", "dtype": "string"},
+    ]
+
+
+def categories_of(shards: Sequence[ShardPlan]) -> list[str]:
+    """The categories, in the order of the shards."""
+    return list(dict.fromkeys(shard.category for shard in shards))

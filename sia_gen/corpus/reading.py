@@ -1,0 +1,41 @@
+"""Reads a corpus back: the synthetic images of a category."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sia_gen.corpus.manifest import COMPLETE, read_manifest
+from sia_gen.corpus.shards import read_shards
+from sia_gen.errors import CorpusError
+from sia_gen.images.loading import to_square
+
+
+def load_corpus_images(
+    corpus: Path, category: str, mode: Literal["L", "RGB"], size: int
+) -> NDArray[np.uint8]:
+    """All images of a category, (N, C, size, size), 0 to 255.
+
+    Raises:
+        CorpusError: If the corpus lacks the category or some of its shards.
+    """
+    shards = [shard for shard in read_manifest(corpus)["shards"] if shard["category"] == category]
+    if not shards:
+        raise CorpusError(
+            problem=f"the corpus {corpus} has no category '{category}'.",
+            fix=f"Make it with 'sia-gen synthesize --category {category}'.",
+        )
+    for shard in shards:
+        if shard["state"] != COMPLETE or not (corpus / shard["path"]).is_file():
+            raise CorpusError(
+                problem=f"the shard {corpus / shard['path']} is missing.",
+                fix="Run 'sia-gen synthesize' again: it makes the missing shards.",
+            )
+    images = []
+    for _, image in read_shards(corpus / shard["path"] for shard in shards):
+        square = to_square(image.convert(mode), corpus, size, None)
+        images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
+    return np.stack(images)

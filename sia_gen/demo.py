@@ -1,0 +1,89 @@
+"""The demo: the whole way on real solar cells, one command, ending in numbers and a page.
+
+OUT/
+    diffusion/  corpus/  realnet/  evaluation/      what each step writes
+    times.json                                      seconds each step took
+    index.html                                      the page
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sia_gen.corpus.generate import synthesize
+from sia_gen.corpus.verify import verify
+from sia_gen.demo_page import write_demo_page
+from sia_gen.diffusion.training import train_diffusion
+from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.files import write_json
+from sia_gen.images.listing import data_root
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+
+TIMES = "times.json"
+
+
+def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True) -> None:
+    """Runs all steps, or those that an earlier run did not finish, and writes the page.
+
+    Args:
+        recipe: The recipe of the demo.
+        out: Output folder, see above.
+        runtime: Device and precision.
+        resume: Whether to keep what an earlier run finished.
+
+    Raises:
+        UserError: If the images or the weights are not there.
+    """
+    started = time.monotonic()
+    root, categories = data_root(recipe, None), recipe.categories
+    diffusion, corpus, realnet = out / "diffusion", out / "corpus", out / "realnet"
+    results: dict[str, Any] = {}
+    steps: dict[str, Callable[[], Any]] = {
+        "train-diffusion": lambda: train_diffusion(
+            recipe, categories, root, diffusion, runtime, resume=resume
+        ),
+        "synthesize": lambda: synthesize(
+            recipe, categories, diffusion, corpus, runtime, resume=resume
+        ),
+        "verify": lambda: verify(corpus),
+        "fit-realnet": lambda: fit_realnet(
+            recipe, categories, root, corpus, realnet, runtime, resume=resume
+        ),
+        "evaluate": lambda: results.update(
+            evaluate(recipe, categories, root, realnet, out / "evaluation", runtime)
+        ),
+    }
+    for number, (name, step) in enumerate(steps.items(), 1):
+        print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
+        with timed(name, out / TIMES):
+            step()
+    page = write_demo_page(recipe, root, out, read_times(out / TIMES), results, runtime)
+    auroc = results["mean"]["image_auroc"]
+    print(f"image AUROC {auroc:.3f} on real defects, after {time.monotonic() - started:.0f} s")
+    print(f"Open {page} in a browser.")
+
+
+@contextmanager
+def timed(name: str, path: Path) -> Iterator[None]:
+    """Adds the time of a step to what earlier, interrupted runs of it took."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if path.parent.is_dir():
+            times = read_times(path)
+            times[name] = times.get(name, 0.0) + time.monotonic() - started
+            write_json(path, times)
+
+
+def read_times(path: Path) -> dict[str, float]:
+    """Seconds per step, as far as known."""
+    return dict(json.loads(path.read_text())) if path.is_file() else {}

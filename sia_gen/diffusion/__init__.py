@@ -1,0 +1,1 @@
+"""The diffusion model: its network and its training."""

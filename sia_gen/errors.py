@@ -1,0 +1,41 @@
+"""What a user can get wrong. Every error says what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """The base of all errors that the user's input causes; the command line exits with 2.
+
+    Args:
+        problem: What is wrong and where, a full sentence.
+        fix: How to mend it, a full sentence.
+    """
+
+    def __init__(self, *, problem: str, fix: str) -> None:
+        super().__init__(f"{problem} {fix}")
+        self.problem = problem
+        self.fix = fix
+
+
+class RecipeError(UserError):
+    """A recipe that does not exist, cannot be read, or has a wrong field."""
+
+
+class ImageError(UserError):
+    """Images that are missing, unreadable, or of the wrong shape."""
+
+
+class OutputError(UserError):
+    """An output folder that cannot be used."""
+
+
+class ModelError(UserError):
+    """Weights or a model folder that are missing or do not fit."""
+
+
+class CorpusError(UserError):
+    """A corpus that is missing, incomplete or damaged."""
+
+
+class OptionError(UserError):
+    """A value on the command line, or an argument in Python, that makes no sense."""

@@ -1,0 +1,1 @@
+"""Metrics, evaluation on test images, and the page that shows the results."""

@@ -1,0 +1,47 @@
+"""Heat maps: the anomaly map over the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+# From transparent over yellow to red, readable on grey and for the colour-blind.
+PROBABILITIES = (0.0, 0.5, 1.0)
+COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
+STRONGEST_OPACITY = 0.75
+
+
+def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """Colours an image by how anomalous it is.
+
+    Args:
+        image: (C, H, W), C = 1 or 3, 0 to 255.
+        anomaly_map: (H, W) in [0, 1].
+
+    Returns:
+        A picture of H x W pixels, mode RGB: untouched where the map is 0, red where it is 1.
+    """
+    base = np.broadcast_to(image, (3, *anomaly_map.shape)).transpose(1, 2, 0).astype(np.float64)
+    channels = [
+        np.interp(anomaly_map, PROBABILITIES, values) for values in zip(*COLOURS, strict=True)
+    ]
+    opacity = (STRONGEST_OPACITY * anomaly_map)[..., None]
+    mixed = (1 - opacity) * base + opacity * np.stack(channels, axis=-1)
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def to_picture(image: NDArray[np.uint8]) -> Image.Image:
+    """An image (C, H, W), 0 to 255, as a picture."""
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:
+    """Writes the image and its heat map side by side."""
+    height, width = anomaly_map.shape
+    sheet = Image.new("RGB", (2 * width, height))
+    sheet.paste(to_picture(image).convert("RGB"), (0, 0))
+    sheet.paste(overlay(image, anomaly_map), (width, 0))
+    sheet.save(path)

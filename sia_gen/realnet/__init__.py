@@ -1,0 +1,1 @@
+"""RealNet, the detector that learns from synthetic anomalies."""

@@ -1,0 +1,87 @@
+"""AFS, Anomaly-aware Features Selection: which channels see anomalies best (paper section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class AnomalyAwareFeatureSelection(nn.Module):
+    """Keeps, of every layer, the channels chosen once before training.
+
+    Args:
+        channels: Channels of each layer.
+        kept: Channels to keep of each layer, at most as many.
+
+    The chosen indices and the loss of every channel are buffers, so they are saved with the model.
+    Until `select` has run, the first channels are kept and all losses are NaN.
+    """
+
+    def __init__(self, channels: Sequence[int], kept: Sequence[int]) -> None:
+        super().__init__()
+        self.kept = [min(keep, total) for keep, total in zip(kept, channels, strict=True)]
+        for layer, (total, keep) in enumerate(zip(channels, self.kept, strict=True)):
+            self.register_buffer(f"indices_{layer}", torch.arange(keep))
+            self.register_buffer(f"losses_{layer}", torch.full((total,), torch.nan))
+
+    def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Takes the chosen channels of each layer: (B, C_i, H_i, W_i) -> (B, kept_i, H_i, W_i)."""
+        return [
+            feature.index_select(1, self.get_buffer(f"indices_{layer}"))
+            for layer, feature in enumerate(features)
+        ]
+
+    @torch.no_grad()
+    def select(self, losses: Sequence[torch.Tensor]) -> None:
+        """Keeps the channels of the lowest loss, sorted by index; `losses` is (C_i,) per layer."""
+        for layer, (loss, keep) in enumerate(zip(losses, self.kept, strict=True)):
+            chosen = loss.topk(keep, largest=False).indices.sort().values
+            self.get_buffer(f"indices_{layer}").copy_(chosen)
+            self.get_buffer(f"losses_{layer}").copy_(loss)
+
+
+class ChannelLosses:
+    """The mean AFS loss of every channel over batches, all layers in one pass."""
+
+    def __init__(self) -> None:
+        self.totals: list[torch.Tensor] = []
+        self.batches = 0
+
+    def update(
+        self,
+        anomalous: Iterable[torch.Tensor],
+        normal: Iterable[torch.Tensor],
+        mask: torch.Tensor,
+    ) -> None:
+        """Adds one batch of features (B, C_i, H_i, W_i) and its masks (B, 1, H, W) in {0, 1}."""
+        losses = [channel_loss(a, n, mask).double() for a, n in zip(anomalous, normal, strict=True)]
+        pairs = zip(self.totals, losses, strict=True)
+        self.totals = [total + loss for total, loss in pairs] if self.totals else losses
+        self.batches += 1
+
+    def mean(self) -> list[torch.Tensor]:
+        """The mean loss per layer, each (C_i,), float32."""
+        return [(total / self.batches).float() for total in self.totals]
+
+
+def channel_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """How badly each channel's squared difference of features tells where the anomaly is.
+
+    Args:
+        anomalous: Features of the anomalous images, (B, C, H, W).
+        normal: Features of the same images before the anomaly, (B, C, H, W).
+        mask: Where the anomaly is, (B, 1, h, w), values 0 and 1.
+
+    Returns:
+        (C,), mean squared error between the difference, scaled to [0, 1] over the batch, and the
+        mask, resized by nearest neighbour.
+    """
+    difference = (anomalous - normal).square().transpose(0, 1).flatten(1)
+    lowest = difference.amin(dim=1, keepdim=True)
+    highest = difference.amax(dim=1, keepdim=True)
+    scaled = (difference - lowest) / (highest - lowest + 1e-4)
+    target = functional.interpolate(mask, size=anomalous.shape[-2:], mode="nearest").flatten()
+    return (scaled - target).square().mean(dim=1)

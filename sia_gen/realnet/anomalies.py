@@ -1,0 +1,117 @@
+"""Local anomalies for training: pieces of SDAS images pasted into normal ones (paper section 3.1).
+
+    A = M * (delta * P + (1 - delta) * N) + (1 - M) * N
+
+N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask and delta
+the opacity. Part of each batch stays normal, with an empty mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from sia_gen.batches import BatchOrder, random_flips
+from sia_gen.realnet.perlin import nonempty_perlin_mask
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class AnomalyBatch:
+    """A batch to learn from.
+
+    Attributes:
+        anomalous: A, (B, C, H, W), float32 in [0, 1].
+        normal: N, likewise.
+        mask: M, (B, 1, H, W), float32, values 0 and 1.
+    """
+
+    anomalous: torch.Tensor
+    normal: torch.Tensor
+    mask: torch.Tensor
+
+    def to(self, device: torch.device) -> AnomalyBatch:
+        """The batch on another device."""
+        return AnomalyBatch(self.anomalous.to(device), self.normal.to(device), self.mask.to(device))
+
+
+@dataclass(frozen=True)
+class LocalAnomalies:
+    """How anomalies are made.
+
+    Attributes:
+        normal: Normal images N, (n, C, H, W), 0 to 255.
+        sources: Images P to paste from, (m, C, H, W), 0 to 255.
+        opacity: Range of delta.
+        anomalous_fraction: Share of the samples that get an anomaly.
+        horizontal_flip: Whether N and P are mirrored at random.
+        vertical_flip: Whether they are turned upside down at random.
+    """
+
+    normal: Pixels
+    sources: Pixels
+    opacity: tuple[float, float]
+    anomalous_fraction: float
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+
+    def sample(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """A and N, (C, H, W) in [0, 1], and the mask (1, H, W), for normal image `index`."""
+        flips = (self.horizontal_flip, self.vertical_flip)
+        normal = to_unit_range(random_flips(self.normal[index], rng, *flips))
+        if rng.random() >= self.anomalous_fraction:
+            return normal, normal, np.zeros_like(normal[:1])
+        source = self.sources[rng.integers(len(self.sources))]
+        pasted = to_unit_range(random_flips(source, rng, *flips))
+        mask = nonempty_perlin_mask(rng, normal.shape[-1])[None]
+        opacity = np.float32(rng.uniform(*self.opacity))
+        return blend(normal, pasted, mask, opacity), normal, mask
+
+
+def to_unit_range(image: Pixels) -> NDArray[np.float32]:
+    """Pixels from 0 to 255 as float32 in [0, 1]."""
+    return image.astype(np.float32) / np.float32(255)
+
+
+def blend(
+    normal: NDArray[np.float32],
+    pasted: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    opacity: np.float32,
+) -> NDArray[np.float32]:
+    """Pastes `pasted` into `normal` where `mask` is 1, with `opacity`; outside nothing changes."""
+    return np.where(mask > 0, opacity * pasted + (1 - opacity) * normal, normal)
+
+
+class AnomalyBatches(Dataset[AnomalyBatch]):
+    """Item `step` is the batch of that step; samples depend on (seed, epoch, index) alone."""
+
+    def __init__(self, anomalies: LocalAnomalies, order: BatchOrder) -> None:
+        self.anomalies = anomalies
+        self.order = order
+
+    def __getitem__(self, step: int) -> AnomalyBatch:
+        positions = self.order.positions(step)
+        return collate(
+            [
+                self.anomalies.sample(index, self.order.rng(epoch, index))
+                for epoch, index in positions
+            ]
+        )
+
+
+def collate(samples: Sequence[tuple[Any, Any, Any]]) -> AnomalyBatch:
+    """Stacks samples to a batch."""
+    anomalous, normal, mask = (np.stack(part) for part in zip(*samples, strict=True))
+    return AnomalyBatch(
+        torch.from_numpy(anomalous), torch.from_numpy(normal), torch.from_numpy(mask)
+    )

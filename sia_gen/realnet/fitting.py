@@ -1,0 +1,313 @@
+"""Fits RealNet to the normal images of a category and the synthetic ones of a corpus.
+
+    OUT/
+        recipe.yaml
+        <category>/                 the model (config, weights) and fit.json
+        checkpoints/<category>/     what it takes to go on; see sia_gen.checkpoints
+
+The best weights and the threshold come from normal images kept back, with synthetic anomalies;
+no test image is ever read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
+from sia_gen.corpus.reading import load_corpus_images
+from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
+from sia_gen.files import atomic_folder, write_json
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import load_images
+from sia_gen.outputs import RECIPE, claim_output
+from sia_gen.progress import Progress
+from sia_gen.realnet.afs import ChannelLosses
+from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
+from sia_gen.realnet.backbone import FeatureStatistics
+from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.objective import RealNetObjective
+from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.weights import load_backbone_weights
+from sia_gen.recipe import RealNetFit, Recipe
+from sia_gen.runtime import Runtime, environment, loader_workers
+
+REPORT = "fit.json"
+VALIDATION_SEED = 1
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What a category is fitted to: anomalies on its training images and on those kept back."""
+
+    training: LocalAnomalies
+    validation: LocalAnomalies
+
+
+@dataclass
+class Best:
+    """The best weights so far, by the validation score; saved in every checkpoint."""
+
+    score: float = -np.inf
+    step: int = 0
+    weights: dict[str, torch.Tensor] | None = None
+    metrics: dict[str, float] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what a checkpoint kept."""
+        vars(self).update(state)
+
+
+def fit_realnet(
+    recipe: Recipe,
+    categories: Sequence[str],
+    root: Path,
+    corpus: Path,
+    out: Path,
+    runtime: Runtime,
+    *,
+    resume: bool = True,
+) -> None:
+    """Fits one model per category, one after another.
+
+    Args:
+        recipe: Names the data, the network and the budget.
+        categories: Those to fit.
+        root: Folder of the images.
+        corpus: Folder of the synthetic images.
+        out: Output folder, see above.
+        runtime: Device and precision.
+        resume: Whether to go on from the last checkpoint; otherwise fitting starts again.
+
+    Raises:
+        UserError: If the recipe, the images, the corpus, the weights or the output folder do not
+            allow it; nothing has been written then.
+    """
+    accelerator = runtime.accelerator()
+    model_with_weights(recipe.realnet)
+    data = {category: load_fit_data(recipe, category, root, corpus) for category in categories}
+    if accelerator.is_main_process:
+        claim_output(out, recipe, ["realnet"])
+    accelerator.wait_for_everyone()
+    for category in categories:
+        # An accelerator of its own: what is registered for checkpoints cannot be taken back.
+        accelerator = runtime.accelerator()
+        fit_category(recipe, category, data[category], out, accelerator, resume=resume)
+
+
+def load_fit_data(recipe: Recipe, category: str, root: Path, corpus: Path) -> FitData:
+    """Reads the normal and the synthetic images of a category."""
+    settings, paths = recipe.realnet, list_images(recipe, root, category)
+    sources = load_corpus_images(corpus, category, recipe.mode, settings.image_size)
+
+    def anomalies_on(normal: list[Path], fraction: float, *, flips: bool) -> LocalAnomalies:
+        return LocalAnomalies(
+            normal=load_images(normal, recipe.mode, settings.image_size, recipe.data.non_square),
+            sources=sources,
+            opacity=settings.opacity,
+            anomalous_fraction=fraction,
+            horizontal_flip=flips and settings.horizontal_flip,
+            vertical_flip=flips and settings.vertical_flip,
+        )
+
+    return FitData(
+        training=anomalies_on(paths.fit, settings.anomalous_fraction, flips=True),
+        validation=anomalies_on(paths.validation, 1.0, flips=False),
+    )
+
+
+def model_with_weights(settings: RealNetFit) -> RealNet:
+    """A RealNet with a pretrained backbone, all else random."""
+    model = RealNet(
+        backbone=settings.backbone,
+        image_size=settings.image_size,
+        strides=settings.strides,
+        channels_kept=settings.channels_kept,
+        num_max=settings.num_max,
+        num_mean=settings.num_mean,
+    )
+    load_backbone_weights(model.backbone, settings.backbone, settings.weights)
+    return model
+
+
+def fit_category(
+    recipe: Recipe,
+    category: str,
+    data: FitData,
+    out: Path,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+) -> None:
+    """Fits and saves the model of one category."""
+    settings = recipe.realnet
+    checkpoints = out / "checkpoints" / category
+    if accelerator.is_main_process and not resume:
+        remove_checkpoints(checkpoints)
+    accelerator.wait_for_everyone()
+
+    set_seed(recipe.seed, device_specific=True)
+    # Channels last is what the convolutions of the backbone are fastest in, on CPU and GPU.
+    model = model_with_weights(settings).to(memory_format=torch.channels_last)
+    model.to(accelerator.device)
+    checkpoint = last_checkpoint(checkpoints)
+    if checkpoint is None:
+        initialise(model, data.training, recipe, category, accelerator)
+    best = Best()
+    objective = RealNetObjective(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+    accelerator.register_for_checkpointing(best)
+    start = 0
+    if checkpoint is not None:
+        path, start = checkpoint
+        accelerator.load_state(str(path))
+
+    batches = AnomalyBatches(data.training, batch_order(recipe, data.training, accelerator))
+    loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
+    title, visible = f"{category}: fitting RealNet", accelerator.is_main_process
+    with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+        objective.train()
+        for step, batch in enumerate(loader, start):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, step)
+            moved = batch.to(accelerator.device)
+            losses = objective(moved.anomalous, moved.normal, moved.mask)
+            accelerator.backward(sum(losses))
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.advance(note=f"loss {losses[0].item():.3f} + {losses[1].item():.3f}")
+            if (step + 1) % settings.validate_every == 0 or step + 1 == settings.max_steps:
+                keep_best(best, step + 1, model, data.validation, accelerator)
+                save_checkpoint(accelerator, checkpoints, step + 1)
+
+    if accelerator.is_main_process:
+        save_best(best, model, recipe, category, out / category)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+
+
+def initialise(
+    model: RealNet,
+    anomalies: LocalAnomalies,
+    recipe: Recipe,
+    category: str,
+    accelerator: Accelerator,
+) -> None:
+    """Standardises the backbone on normal images and chooses the channels by AFS."""
+    settings, device = recipe.realnet, accelerator.device
+    every_sample = LocalAnomalies(**{**vars(anomalies), "anomalous_fraction": 1.0})
+    # One process's batches are enough, and the same in all: every process chooses alike.
+    order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
+    loader = load_batches(
+        AnomalyBatches(every_sample, order), 0, settings.afs_batches, loader_workers(accelerator)
+    )
+    title, visible = f"{category}: choosing features", accelerator.is_main_process
+    statistics = FeatureStatistics(model.backbone.channels, device)
+    losses = ChannelLosses()
+    with (
+        accelerator.autocast(),
+        Progress(title, settings.afs_batches, visible=visible) as progress,
+    ):
+        if settings.standardise:
+            images = anomalies.normal
+            for start in range(0, len(images), settings.batch_size):
+                batch = torch.from_numpy(images[start : start + settings.batch_size])
+                statistics.update(model.features(batch.to(device).float() / 255))
+            model.backbone.standardise(statistics)
+        for batch in loader:
+            moved = batch.to(device)
+            losses.update(model.features(moved.anomalous), model.features(moved.normal), moved.mask)
+            progress.advance()
+    model.afs.select(losses.mean())
+
+
+def keep_best(
+    best: Best, step: int, model: RealNet, validation: LocalAnomalies, accelerator: Accelerator
+) -> None:
+    """Scores the validation images and keeps the weights if they are the best so far."""
+    metrics = validate(model, validation, accelerator)
+    score = metrics["image_auroc"] + metrics["pixel_average_precision"]
+    if score >= best.score:
+        best.score, best.step, best.metrics = score, step, metrics
+        best.weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+
+
+def validate(
+    model: RealNet, validation: LocalAnomalies, accelerator: Accelerator
+) -> dict[str, float]:
+    """Metrics on images kept back, each once as it is and once with a synthetic anomaly."""
+    indices = range(len(validation.normal))
+    samples = [
+        validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)))
+        for index in indices
+    ]
+    anomalous, normal, masks = (np.stack(part) for part in zip(*samples, strict=True))
+    predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
+    labels = np.repeat([0, 1], len(indices))
+    f1, threshold = f1_max(labels, predictions.scores)
+    return {
+        "image_auroc": auroc(labels, predictions.scores),
+        "image_f1_max": f1,
+        "pixel_average_precision": average_precision(masks[:, 0], predictions.maps[len(indices) :]),
+        "threshold": threshold,
+    }
+
+
+def batch_order(recipe: Recipe, anomalies: LocalAnomalies, accelerator: Accelerator) -> BatchOrder:
+    """The order of the training images for this process."""
+    return BatchOrder(
+        recipe.seed,
+        len(anomalies.normal),
+        recipe.realnet.batch_size,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+
+
+def learning_rate(settings: RealNetFit, step: int) -> float:
+    """The learning rate of a step."""
+    return learning_rate_at(
+        step,
+        settings.learning_rate,
+        settings.max_steps,
+        settings.warmup_steps,
+        settings.decay_from,
+    )
+
+
+def save_best(best: Best, model: RealNet, recipe: Recipe, category: str, folder: Path) -> None:
+    """Saves the best weights with what there is to know about them, whole or not at all."""
+    if best.weights is None or best.metrics is None:
+        msg = "the checkpoint holds no validated weights"
+        raise RuntimeError(msg)
+    model.load_state_dict(best.weights)
+    with atomic_folder(folder) as temporary:
+        model.save_pretrained(temporary)
+        (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        write_json(
+            temporary / REPORT,
+            {
+                "category": category,
+                "steps": recipe.realnet.max_steps,
+                "best_step": best.step,
+                "selected_on": "normal images kept back, with synthetic anomalies",
+                "validation": best.metrics,
+                "threshold": best.metrics["threshold"],
+                "seed": recipe.seed,
+                "versions": environment(),
+            },
+        )

@@ -1,0 +1,105 @@
+"""RealNet: reconstructs selected features, reads anomalies off the residuals (paper section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+from torch.nn import functional
+
+from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
+from sia_gen.realnet.backbone import Backbone
+from sia_gen.realnet.reconstruction import ReconstructionUNet
+from sia_gen.realnet.rrs import ReconstructionResidualSelection, resize
+
+
+@dataclass
+class RealNetOutput:
+    """What RealNet says of a batch of images.
+
+    Attributes:
+        anomaly_map: Probability that a pixel is anomalous, (B, 1, H, W) in [0, 1].
+        logits: Of normal and anomalous, (B, 2, H, W).
+        score: One number per image, (B,) in [0, 1]: the highest mean over a square of the map.
+    """
+
+    anomaly_map: torch.Tensor
+    logits: torch.Tensor
+    score: torch.Tensor
+
+
+class RealNet(
+    nn.Module, PyTorchModelHubMixin, library_name="sia-gen", tags=["anomaly-detection", "realnet"]
+):
+    """The detector. The weights of its frozen backbone are saved with it.
+
+    Args:
+        backbone: A timm model name.
+        image_size: Side of the images it is fitted to, in pixels.
+        strides: Strides of the backbone's layers, ascending.
+        channels_kept: Channels AFS keeps of each layer.
+        num_max: Residual channels RRS takes by maximum.
+        num_mean: Residual channels RRS takes by mean.
+        score_window: Side of the square whose mean gives the image score, in pixels.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "wide_resnet50_2",
+        image_size: int = 256,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        channels_kept: Sequence[int] = (256, 512, 512, 256),
+        num_max: int = 256,
+        num_mean: int = 256,
+        score_window: int = 16,
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.score_window = score_window
+        self.backbone = Backbone(backbone, strides)
+        self.afs = AnomalyAwareFeatureSelection(self.backbone.channels, channels_kept)
+        self.reconstruction = nn.ModuleList(
+            ReconstructionUNet(kept, width=max(kept // 2, 1)) for kept in self.afs.kept
+        )
+        self.rrs = ReconstructionResidualSelection(self.afs.kept, num_max, num_mean)
+
+    def forward(self, images: torch.Tensor) -> RealNetOutput:
+        """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1]."""
+        features = self.selected_features(images)
+        logits = self.decode(features, self.reconstruct(features), images.shape[-2:])
+        anomaly_map = logits.softmax(dim=1)[:, 1:]
+        return RealNetOutput(anomaly_map, logits, image_score(anomaly_map, self.score_window))
+
+    def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The features AFS keeps, one (B, kept_i, H_i, W_i) per layer."""
+        selected: list[torch.Tensor] = self.afs(self.features(images))
+        return selected
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """All features of the backbone, one (B, C_i, H_i, W_i) per layer."""
+        features: list[torch.Tensor] = self.backbone(images.expand(-1, 3, -1, -1))
+        return features
+
+    def reconstruct(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The features as they would be in a normal image, shapes unchanged."""
+        pairs = zip(self.reconstruction, features, strict=True)
+        return [unet(feature) for unet, feature in pairs]
+
+    def decode(
+        self,
+        features: Sequence[torch.Tensor],
+        reconstructed: Sequence[torch.Tensor],
+        size: Sequence[int],
+    ) -> torch.Tensor:
+        """Logits (B, 2, *size) from the residuals between features and their reconstruction."""
+        pairs = zip(features, reconstructed, strict=True)
+        return resize(self.rrs([(a - b).square() for a, b in pairs]), size)
+
+
+def image_score(anomaly_map: torch.Tensor, window: int) -> torch.Tensor:
+    """The highest mean of a `window` x `window` square of the map (B, 1, H, W), as (B,)."""
+    window = min(window, *anomaly_map.shape[-2:])
+    return functional.avg_pool2d(anomaly_map, window, stride=1).amax(dim=(1, 2, 3))

@@ -1,0 +1,40 @@
+"""What RealNet is trained to minimise (paper section 3.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sia_gen.realnet.model import RealNet
+
+
+class RealNetObjective(nn.Module):
+    """Wraps a RealNet so that `forward` gives its training losses, also under data parallelism."""
+
+    def __init__(self, model: RealNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two terms of the loss, to be added.
+
+        Args:
+            anomalous: Images with a local anomaly (or none), (B, 1 or 3, H, W) in [0, 1].
+            normal: The same images without it.
+            mask: Where it is, (B, 1, H, W), values 0 and 1.
+
+        Returns:
+            The reconstruction loss (MSE per block, summed) and the segmentation loss
+            (cross-entropy of the pixels), scalars.
+        """
+        model = self.model
+        features = model.selected_features(anomalous)
+        targets = model.selected_features(normal)
+        reconstructed = model.reconstruct(features)
+        pairs = zip(reconstructed, targets, strict=True)
+        reconstruction = torch.stack([functional.mse_loss(a, b) for a, b in pairs]).sum()
+        logits = model.decode(features, reconstructed, mask.shape[-2:])
+        return reconstruction, functional.cross_entropy(logits, mask[:, 0].long())

@@ -1,0 +1,54 @@
+"""Scores images with a fitted RealNet, batch by batch, on this process's device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from sia_gen.realnet.model import RealNet
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What RealNet says of N images.
+
+    Attributes:
+        scores: One per image, (N,), float32 in [0, 1].
+        maps: Probability that a pixel is anomalous, (N, H, W), float32.
+    """
+
+    scores: NDArray[np.float32]
+    maps: NDArray[np.float32]
+
+
+@torch.no_grad()
+def predict_images(
+    model: RealNet,
+    images: NDArray[np.uint8] | NDArray[np.float32],
+    accelerator: Accelerator,
+    batch_size: int = 16,
+) -> Predictions:
+    """Scores images.
+
+    Args:
+        model: In any mode; it is scored in eval mode and left as it was.
+        images: (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
+        accelerator: Device and precision.
+        batch_size: Images at a time; it does not change the result beyond rounding.
+    """
+    was_training = model.training
+    model.eval()
+    scores, maps = [], []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size]).to(accelerator.device)
+        scale = 255 if batch.dtype == torch.uint8 else 1
+        with accelerator.autocast():
+            output = model(batch.float() / scale)
+        scores.append(output.score.float().cpu().numpy())
+        maps.append(output.anomaly_map[:, 0].float().cpu().numpy())
+    model.train(was_training)
+    return Predictions(np.concatenate(scores), np.concatenate(maps))

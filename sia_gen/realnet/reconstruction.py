@@ -1,0 +1,139 @@
+"""The UNet that reconstructs the normal features of one block (paper section 3.3).
+
+It is a diffusers-style UNet without a time embedding: residual blocks, self-attention where the
+features are 2 and 4 times smaller, and a skip connection from every block of the way down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import nn
+from torch.nn import functional
+
+
+class ResnetAttentionBlock(nn.Module):
+    """A residual block, followed by self-attention where `attention` is set."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, attention: bool) -> None:
+        super().__init__()
+        self.resnet = ResnetBlock2D(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            temb_channels=None,
+            groups=norm_groups(in_channels),
+            groups_out=norm_groups(out_channels),
+            eps=1e-5,
+        )
+        self.attention = self_attention(out_channels) if attention else None
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
+        hidden_states = self.resnet(hidden_states, temb=None)
+        if self.attention is not None:
+            hidden_states = self.attention(hidden_states)
+        return hidden_states
+
+
+class ReconstructionUNet(nn.Module):
+    """Reconstructs the features of a normal image from those of an anomalous one.
+
+    Args:
+        channels: Channels of the block, C.
+        width: Channels of the widest resolution; the paper takes C / 2.
+        multipliers: Channels of each resolution as multiples of `width`.
+        layers_per_block: Residual blocks per resolution on the way down, one more on the way up.
+        attention_levels: Resolutions with self-attention (level n is 2**n times smaller).
+
+    `forward` takes and returns float tensors of shape (B, C, H, W), of any H and W.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        multipliers: Sequence[int] = (1, 2, 4),
+        layers_per_block: int = 2,
+        attention_levels: Sequence[int] = (1, 2),
+    ) -> None:
+        super().__init__()
+        widths = [width * multiplier for multiplier in multipliers]
+        last = len(widths) - 1
+        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
+
+        current, skips = widths[0], [widths[0]]
+        self.down_blocks = nn.ModuleList()
+        for level, out_channels in enumerate(widths):
+            for _ in range(layers_per_block):
+                attention = level in attention_levels
+                self.down_blocks.append(
+                    ResnetAttentionBlock(current, out_channels, attention=attention)
+                )
+                current = out_channels
+                skips.append(current)
+            if level != last:
+                self.down_blocks.append(Downsample2D(current, use_conv=True))
+                skips.append(current)
+
+        self.mid_block = nn.Sequential(
+            ResnetAttentionBlock(current, current, attention=True),
+            ResnetAttentionBlock(current, current, attention=False),
+        )
+
+        self.up_blocks = nn.ModuleList()
+        for level, out_channels in reversed(list(enumerate(widths))):
+            for _ in range(layers_per_block + 1):
+                attention = level in attention_levels
+                self.up_blocks.append(
+                    ResnetAttentionBlock(current + skips.pop(), out_channels, attention=attention)
+                )
+                current = out_channels
+            if level != 0:
+                self.up_blocks.append(Upsample2D(current, use_conv=True))
+
+        self.conv_norm_out = nn.GroupNorm(norm_groups(current), current)
+        self.conv_out = nn.Conv2d(current, channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """The features (B, C, H, W) as they would be in a normal image."""
+        hidden_states = self.conv_in(features)
+        skips = [hidden_states]
+        for block in self.down_blocks:
+            hidden_states = block(hidden_states)
+            skips.append(hidden_states)
+        hidden_states = self.mid_block(hidden_states)
+        for block in self.up_blocks:
+            if isinstance(block, Upsample2D):
+                hidden_states = block(hidden_states, output_size=skips[-1].shape[-2:])
+            else:
+                hidden_states = block(torch.cat([hidden_states, skips.pop()], dim=1))
+        output: torch.Tensor = self.conv_out(functional.silu(self.conv_norm_out(hidden_states)))
+        return output
+
+
+def norm_groups(channels: int) -> int:
+    """The paper's 32 groups, or the largest number below that divides `channels`."""
+    return math.gcd(channels, 32)
+
+
+def self_attention(channels: int) -> Attention:
+    """Residual self-attention over all positions of a feature map, heads of 64 channels."""
+    head_dim = math.gcd(channels, 64)
+    return Attention(
+        channels,
+        heads=channels // head_dim,
+        dim_head=head_dim,
+        norm_num_groups=norm_groups(channels),
+        eps=1e-5,
+        residual_connection=True,
+        bias=True,
+        upcast_softmax=True,
+        _from_deprecated_attn_block=True,
+    )

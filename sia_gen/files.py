@@ -1,4 +1,7 @@
-"""Files that are whole or absent: written under a temporary name, synced, then renamed."""
+"""Files that are whole or absent: written under a temporary name, synced, then renamed.
+
+The temporary name is always the same, so what a killed process leaves is replaced by the next.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from sia_gen.errors import OutputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it becomes `path`, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         sync(temporary)
@@ -31,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; on success it becomes `path`, else it is removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -46,7 +49,8 @@ def publish_folder(temporary: Path, path: Path) -> None:
     for file in temporary.rglob("*"):
         sync(file)
     if path.exists():
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
         temporary.rename(path)
         shutil.rmtree(old)

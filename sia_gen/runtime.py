@@ -12,11 +12,12 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.errors import OptionError
+from sia_gen.version import __version__
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
-LIBRARIES = ("sia-gen", "torch", "diffusers", "accelerate", "timm")
+LIBRARIES = ("torch", "diffusers", "accelerate", "timm")
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,5 @@ def loader_workers(accelerator: Accelerator) -> int:
 
 def environment() -> dict[str, str]:
     """Versions of what a result depends on, saved beside it."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    ours = {"sia-gen": __version__, "python": platform.python_version()}
+    return ours | {name: version(name) for name in LIBRARIES}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -65,8 +66,7 @@ def synthesize(
     """
     accelerator = runtime.accelerator()
     hashes = {category: model_hash(models / category) for category in categories}
-    pipelines = {category: load_pipeline(models / category, recipe) for category in categories}
-    header = corpus_header(recipe, pipelines[categories[0]])
+    header = corpus_header(recipe, load_pipeline(models / categories[0], recipe), accelerator)
     check_same_corpus(out, header)
     plan = plan_for(recipe, [*categories_in(out), *categories])
     wanted = [shard for shard in plan if shard.category in categories]
@@ -87,15 +87,15 @@ def synthesize(
     total = sum(shard.samples for shard in mine)
     visible = accelerator.is_main_process
     with Progress("synthesizing", total, visible=visible) as progress:
-        for category, pipeline in pipelines.items():
+        for category, shards in groupby(mine, key=lambda shard: shard.category):
+            pipeline = load_pipeline(models / category, recipe)
             prepare_pipeline(pipeline, accelerator)
-            for shard in (shard for shard in mine if shard.category == category):
+            for shard in shards:
                 samples = generate(pipeline, recipe, shard, hashes[category], progress)
                 write_shard(out / shard.path, samples, recipe.synthesis.format)
                 write_record(out, shard, hashes[category])
                 if accelerator.is_main_process:
                     write_manifest(out, header, plan)
-            pipeline.to("cpu")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_manifest(out, header, plan)
@@ -150,7 +150,9 @@ def prepare_pipeline(pipeline: SDASPipeline, accelerator: Accelerator) -> None:
     pipeline.set_progress_bar_config(disable=True)
 
 
-def corpus_header(recipe: Recipe, pipeline: SDASPipeline) -> dict[str, str | int]:
+def corpus_header(
+    recipe: Recipe, pipeline: SDASPipeline, accelerator: Accelerator
+) -> dict[str, str | int]:
     """What all shards have in common."""
     settings = recipe.synthesis
     return asdict(
@@ -164,6 +166,7 @@ def corpus_header(recipe: Recipe, pipeline: SDASPipeline) -> dict[str, str | int
             steps=settings.steps,
             sampler=type(pipeline.scheduler).__name__,
             batch_size=settings.batch_size,
+            precision=accelerator.mixed_precision,
             shard_size=settings.shard_size,
             format=settings.format,
             mode=recipe.mode,

@@ -40,6 +40,7 @@ class CorpusHeader:
     steps: int
     sampler: str
     batch_size: int
+    precision: str
     shard_size: int
     format: str
     mode: str

@@ -14,10 +14,8 @@ from sia_gen.errors import CorpusError
 from sia_gen.images.loading import to_square
 
 
-def load_corpus_images(
-    corpus: Path, category: str, mode: Literal["L", "RGB"], size: int
-) -> NDArray[np.uint8]:
-    """All images of a category, (N, C, size, size), 0 to 255.
+def require_category(corpus: Path, category: str) -> list[Path]:
+    """The shards of a category.
 
     Raises:
         CorpusError: If the corpus lacks the category or some of its shards.
@@ -34,8 +32,19 @@ def load_corpus_images(
                 problem=f"the shard {corpus / shard['path']} is missing.",
                 fix="Run 'sia-gen synthesize' again: it makes the missing shards.",
             )
+    return [corpus / shard["path"] for shard in shards]
+
+
+def load_corpus_images(
+    corpus: Path, category: str, mode: Literal["L", "RGB"], size: int
+) -> NDArray[np.uint8]:
+    """All images of a category, (N, C, size, size), 0 to 255.
+
+    Raises:
+        CorpusError: If the corpus lacks the category or some of its shards.
+    """
     images = []
-    for _, image in read_shards(corpus / shard["path"] for shard in shards):
+    for _, image in read_shards(require_category(corpus, category)):
         square = to_square(image.convert(mode), corpus, size, None)
         images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
     return np.stack(images)

@@ -29,6 +29,7 @@ from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 
@@ -90,7 +91,7 @@ def evaluate(
             write_category(out / category, model, recipe, scored, threshold, accelerator)
     summary = {
         "recipe": recipe.name,
-        "selected_on": "normal images kept back, with synthetic anomalies",
+        "selected_on": SELECTED_ON,
         "categories": results,
         "mean": {
             name: float(np.mean([result[name] for result in results.values()])) for name in COLUMNS

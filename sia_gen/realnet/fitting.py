@@ -12,62 +12,31 @@ no test image is ever read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
-from sia_gen.corpus.reading import load_corpus_images
-from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
+from sia_gen.corpus.reading import require_category
 from sia_gen.files import atomic_folder, write_json
-from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
 from sia_gen.realnet.backbone import FeatureStatistics
+from sia_gen.realnet.data import FitData, fit_data, load_normal
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.selection import SELECTED_ON, Best, keep_best
 from sia_gen.realnet.weights import load_backbone_weights
 from sia_gen.recipe import RealNetFit, Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers
 
 REPORT = "fit.json"
-VALIDATION_SEED = 1
-
-
-@dataclass(frozen=True)
-class FitData:
-    """What a category is fitted to: anomalies on its training images and on those kept back."""
-
-    training: LocalAnomalies
-    validation: LocalAnomalies
-
-
-@dataclass
-class Best:
-    """The best weights so far, by the validation score; saved in every checkpoint."""
-
-    score: float = -np.inf
-    step: int = 0
-    weights: dict[str, torch.Tensor] | None = None
-    metrics: dict[str, float] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what a checkpoint kept."""
-        vars(self).update(state)
 
 
 def fit_realnet(
@@ -97,35 +66,17 @@ def fit_realnet(
     """
     accelerator = runtime.accelerator()
     model_with_weights(recipe.realnet)
-    data = {category: load_fit_data(recipe, category, root, corpus) for category in categories}
+    for category in categories:
+        require_category(corpus, category)
+    normal = {category: load_normal(recipe, category, root) for category in categories}
     if accelerator.is_main_process:
         claim_output(out, recipe, ["realnet"])
     accelerator.wait_for_everyone()
     for category in categories:
         # An accelerator of its own: what is registered for checkpoints cannot be taken back.
         accelerator = runtime.accelerator()
-        fit_category(recipe, category, data[category], out, accelerator, resume=resume)
-
-
-def load_fit_data(recipe: Recipe, category: str, root: Path, corpus: Path) -> FitData:
-    """Reads the normal and the synthetic images of a category."""
-    settings, paths = recipe.realnet, list_images(recipe, root, category)
-    sources = load_corpus_images(corpus, category, recipe.mode, settings.image_size)
-
-    def anomalies_on(normal: list[Path], fraction: float, *, flips: bool) -> LocalAnomalies:
-        return LocalAnomalies(
-            normal=load_images(normal, recipe.mode, settings.image_size, recipe.data.non_square),
-            sources=sources,
-            opacity=settings.opacity,
-            anomalous_fraction=fraction,
-            horizontal_flip=flips and settings.horizontal_flip,
-            vertical_flip=flips and settings.vertical_flip,
-        )
-
-    return FitData(
-        training=anomalies_on(paths.fit, settings.anomalous_fraction, flips=True),
-        validation=anomalies_on(paths.validation, 1.0, flips=False),
-    )
+        data = fit_data(recipe, normal[category], category, corpus)
+        fit_category(recipe, category, data, out, accelerator, resume=resume)
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:
@@ -209,7 +160,7 @@ def initialise(
 ) -> None:
     """Standardises the backbone on normal images and chooses the channels by AFS."""
     settings, device = recipe.realnet, accelerator.device
-    every_sample = LocalAnomalies(**{**vars(anomalies), "anomalous_fraction": 1.0})
+    every_sample = replace(anomalies, anomalous_fraction=1.0)
     # One process's batches are enough, and the same in all: every process chooses alike.
     order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
     loader = load_batches(
@@ -233,38 +184,6 @@ def initialise(
             losses.update(model.features(moved.anomalous), model.features(moved.normal), moved.mask)
             progress.advance()
     model.afs.select(losses.mean())
-
-
-def keep_best(
-    best: Best, step: int, model: RealNet, validation: LocalAnomalies, accelerator: Accelerator
-) -> None:
-    """Scores the validation images and keeps the weights if they are the best so far."""
-    metrics = validate(model, validation, accelerator)
-    score = metrics["image_auroc"] + metrics["pixel_average_precision"]
-    if score >= best.score:
-        best.score, best.step, best.metrics = score, step, metrics
-        best.weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-
-
-def validate(
-    model: RealNet, validation: LocalAnomalies, accelerator: Accelerator
-) -> dict[str, float]:
-    """Metrics on images kept back, each once as it is and once with a synthetic anomaly."""
-    indices = range(len(validation.normal))
-    samples = [
-        validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)))
-        for index in indices
-    ]
-    anomalous, normal, masks = (np.stack(part) for part in zip(*samples, strict=True))
-    predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
-    labels = np.repeat([0, 1], len(indices))
-    f1, threshold = f1_max(labels, predictions.scores)
-    return {
-        "image_auroc": auroc(labels, predictions.scores),
-        "image_f1_max": f1,
-        "pixel_average_precision": average_precision(masks[:, 0], predictions.maps[len(indices) :]),
-        "threshold": threshold,
-    }
 
 
 def batch_order(recipe: Recipe, anomalies: LocalAnomalies, accelerator: Accelerator) -> BatchOrder:
@@ -304,7 +223,7 @@ def save_best(best: Best, model: RealNet, recipe: Recipe, category: str, folder:
                 "category": category,
                 "steps": recipe.realnet.max_steps,
                 "best_step": best.step,
-                "selected_on": "normal images kept back, with synthetic anomalies",
+                "selected_on": SELECTED_ON,
                 "validation": best.metrics,
                 "threshold": best.metrics["threshold"],
                 "seed": recipe.seed,

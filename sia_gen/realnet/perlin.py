@@ -53,7 +53,8 @@ def perlin_noise(
 
     def slope(below: int, right: int) -> NDArray[np.float64]:
         gradient = gradients[(row + below)[:, None], (column + right)[None, :]]
-        return gradient[..., 0] * (dx - right) + gradient[..., 1] * (dy - below)
+        dot: NDArray[np.float64] = gradient[..., 0] * (dx - right) + gradient[..., 1] * (dy - below)
+        return dot
 
     fade_x, fade_y = fade(dx), fade(dy)
     top = slope(0, 0) + fade_x * (slope(0, 1) - slope(0, 0))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from diffusers.models.attention_processor import Attention
-from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
@@ -78,7 +77,7 @@ class ReconstructionUNet(nn.Module):
                 current = out_channels
                 skips.append(current)
             if level != last:
-                self.down_blocks.append(Downsample2D(current, use_conv=True))
+                self.down_blocks.append(nn.Conv2d(current, current, 3, stride=2, padding=1))
                 skips.append(current)
 
         self.mid_block = nn.Sequential(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from diffusers.utils.logging import disable_progress_bar
+
 from sia_gen.errors import ModelError
 from sia_gen.files import sha256
 from sia_gen.recipe import Recipe
@@ -21,6 +23,7 @@ def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:
         ModelError: If it is not there, damaged, or of another image mode than the recipe's.
     """
     check_pipeline(folder)
+    disable_progress_bar()
     try:
         pipeline: SDASPipeline = SDASPipeline.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
+
+# `SDASPipeline.from_pretrained` looks the base class up in the module of the scheduler it loads.
+__all__ = ["VARIANCE_TYPES", "PerturbedDDPMScheduler", "SchedulerMixin"]
 
 VARIANCE_TYPES = ("fixed_small", "fixed_large", "learned_range")
 

@@ -1,0 +1,50 @@
+"""What a category is fitted to: its normal images, and anomalies made with the synthetic ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sia_gen.corpus.reading import load_corpus_images
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import load_images
+from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
+from sia_gen.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Anomalies on the training images of a category, and on those kept back."""
+
+    training: LocalAnomalies
+    validation: LocalAnomalies
+
+
+def load_normal(recipe: Recipe, category: str, root: Path) -> tuple[Pixels, Pixels]:
+    """The normal images to train on and those kept back, (N, C, H, W) each."""
+    paths = list_images(recipe, root, category)
+    size, non_square = recipe.realnet.image_size, recipe.data.non_square
+    return (
+        load_images(paths.fit, recipe.mode, size, non_square),
+        load_images(paths.validation, recipe.mode, size, non_square),
+    )
+
+
+def fit_data(recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpus: Path) -> FitData:
+    """Joins the normal images of a category with its synthetic ones."""
+    settings = recipe.realnet
+    training = LocalAnomalies(
+        normal=normal[0],
+        sources=load_corpus_images(corpus, category, recipe.mode, settings.image_size),
+        opacity=settings.opacity,
+        anomalous_fraction=settings.anomalous_fraction,
+        horizontal_flip=settings.horizontal_flip,
+        vertical_flip=settings.vertical_flip,
+    )
+    validation = LocalAnomalies(
+        normal=normal[1],
+        sources=training.sources,
+        opacity=settings.opacity,
+        anomalous_fraction=1.0,
+    )
+    return FitData(training, validation)

@@ -27,7 +27,7 @@ from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.loading import load_pipeline
 
-STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 SHOWN = 6
 SEEDS = (0, 1, 2)
 PICTURE_SIZE = 192

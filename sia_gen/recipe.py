@@ -15,13 +15,17 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sia_gen.errors import RecipeError
+from sia_gen.errors import OptionError, RecipeError
 from sia_gen.shipped import shipped
 from sia_gen.strength import Strength
 from sia_gen.suggestions import did_you_mean
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+# NumPy takes no seed of 32 bits or more, and every process adds its rank.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# Fields of several types: pydantic adds the type it tried to the location of an error.
+UNIONS = (["data", "images"], ["synthesis", "strength"], ["realnet", "weights"])
 
 
 class Section(BaseModel):
@@ -120,7 +124,10 @@ class Synthesis(Section):
     @field_validator("strength")
     @classmethod
     def _strength_parses(cls, value: str | float) -> str | float:
-        Strength.parse(value)
+        try:
+            Strength.parse(value)
+        except OptionError as error:
+            raise ValueError(error.problem) from error
         return value
 
 
@@ -164,7 +171,7 @@ class Recipe(Section):
     source: str
     categories: list[Name] = Field(min_length=1)
     mode: Literal["L", "RGB"] = "RGB"
-    seed: int = 0
+    seed: Seed = 0
     data: Data
     diffusion: Diffusion = Diffusion()
     synthesis: Synthesis = Synthesis()
@@ -262,7 +269,9 @@ def find_recipe(name_or_path: str | Path) -> Path:
 def describe(error: ValidationError, content: object) -> str:
     """The first problem of a failed validation as one phrase, with the field that has it."""
     problem = error.errors()[0]
-    steps = [str(step) for step in problem["loc"] if step not in ("folder", "table")]
+    steps = [str(step) for step in problem["loc"]]
+    if steps[:2] in UNIONS:
+        del steps[2:3]
     field = ".".join(steps) or "the recipe"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{field}'{did_you_mean(steps[-1], sibling_keys(steps))}"

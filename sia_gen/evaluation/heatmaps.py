@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# From transparent over yellow to red, readable on grey and for the colour-blind.
-PROBABILITIES = (0.0, 0.5, 1.0)
+# From transparent over yellow to red, readable on grey and for the colour-blind. More likely
+# anomalous than not is as red as it gets.
+PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
 
@@ -22,13 +23,15 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
         anomaly_map: (H, W) in [0, 1].
 
     Returns:
-        A picture of H x W pixels, mode RGB: untouched where the map is 0, red where it is 1.
+        A picture of H x W pixels, mode RGB: untouched where the map is 0, red where it is 0.5
+        or more.
     """
     base = np.broadcast_to(image, (3, *anomaly_map.shape)).transpose(1, 2, 0).astype(np.float64)
     channels = [
         np.interp(anomaly_map, PROBABILITIES, values) for values in zip(*COLOURS, strict=True)
     ]
-    opacity = (STRONGEST_OPACITY * anomaly_map)[..., None]
+    opacity = STRONGEST_OPACITY * np.interp(anomaly_map, (0.0, PROBABILITIES[-1]), (0.0, 1.0))
+    opacity = opacity[..., None]
     mixed = (1 - opacity) * base + opacity * np.stack(channels, axis=-1)
     return Image.fromarray(mixed.round().astype(np.uint8))
 

@@ -58,7 +58,11 @@ def package_folder(package: str) -> Path:
     Raises:
         ImageError: If it is not installed.
     """
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ModuleNotFoundError, ValueError):
+        # Of a package inside another one that is not there, or of an empty name.
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         name = package.replace("_", "-")
         raise ImageError(
@@ -122,9 +126,10 @@ def read_table(
     table = root / layout.table
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(
-            problem=f"cannot read the table of labels {table}: {error.strerror}.",
+            problem=f"cannot read the table of labels {table}: {reason}.",
             fix="Check --data: it is the folder that contains it.",
         ) from error
     rows = [read_row(layout, table, number, line) for number, line in enumerate(lines, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def load_realnet(folder: Path) -> tuple[RealNet, float]:
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
     try:
-        model = RealNet.from_pretrained(folder, local_files_only=True)
+        # The hub mixin prints where it loads from.
+        with contextlib.redirect_stdout(None):
+            model = RealNet.from_pretrained(folder, local_files_only=True)
         threshold = float(json.loads((folder / REPORT).read_text())["threshold"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(

@@ -118,8 +118,15 @@ class ReconstructionUNet(nn.Module):
 
 
 def norm_groups(channels: int) -> int:
-    """The paper's 32 groups, or the largest number below that divides `channels`."""
-    return math.gcd(channels, 32)
+    """The paper's 32 groups, or as many below as leave at least four channels in each.
+
+    A group of one channel would have one value, and so nothing to normalise, where an image is
+    scored alone and its features have shrunk to one position.
+    """
+    fewest = min(4, channels)
+    return max(
+        groups for groups in range(1, 33) if channels % groups == 0 and channels // groups >= fewest
+    )
 
 
 def self_attention(channels: int) -> Attention:

@@ -70,7 +70,7 @@ def test_train_kill_resume_synthesize_verify_fit_evaluate(line: CommandLine) -> 
     process = line.start(sys.executable, *train)
     wait_for(line.folder / "runs/parts/diffusion/checkpoints/disc/step-00000002", process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (line.folder / "runs/parts/diffusion/disc").exists()
     line.run("train-diffusion", *data, "--category", "disc")
     resumed = line.folder / "runs/parts/diffusion/disc"

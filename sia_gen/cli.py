@@ -121,7 +121,7 @@ def train_diffusion(
 
     root = data_root(chosen, data)
     train(chosen, categories, root, folder, runtime(precision, device), resume=resume)
-    typer.echo(f"The models are in {folder}. Next: sia-gen synthesize --recipe {recipe}")
+    say(f"The models are in {folder}. Next: sia-gen synthesize --recipe {recipe}")
 
 
 @app.command()
@@ -166,7 +166,7 @@ def synthesize(
 
     models = model or run_folder(chosen, "diffusion")
     generate(chosen, categories, models, folder, runtime(precision, device), resume=resume)
-    typer.echo(f"The corpus is in {folder}. Next: sia-gen verify {folder}")
+    say(f"The corpus is in {folder}. Next: sia-gen verify {folder}")
 
 
 @app.command()
@@ -217,7 +217,7 @@ def fit_realnet(
 
     root, shards = data_root(chosen, data), corpus or run_folder(chosen, "corpus")
     fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
-    typer.echo(f"The models are in {folder}. Next: sia-gen evaluate --recipe {recipe}")
+    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {recipe}")
 
 
 @app.command()
@@ -245,8 +245,8 @@ def evaluate(
     root, folder = data_root(chosen, data), out or run_folder(chosen, "evaluation")
     models = model or run_folder(chosen, "realnet")
     summary = score(chosen, categories, root, models, folder, runtime(precision, device))
-    typer.echo(metrics_table(summary))
-    typer.echo(f"Metrics, scores and heat maps are in {folder}.")
+    say(metrics_table(summary))
+    say(f"Metrics, scores and heat maps are in {folder}.")
 
 
 def load_recipe(name: str, changes: dict[str, Any]) -> Recipe:
@@ -259,6 +259,12 @@ def load_recipe(name: str, changes: dict[str, Any]) -> Recipe:
 def run_folder(recipe: Recipe, step: str) -> Path:
     """Where a step writes, and the next one reads, when nothing else is said."""
     return Path("runs") / recipe.name / step
+
+
+def say(text: str) -> None:
+    """Prints a result once, however many processes made it."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(text)
 
 
 def runtime(precision: Any, device: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from sia_gen.errors import CorpusError
 from sia_gen.images.loading import to_square
 
 
-def require_category(corpus: Path, category: str) -> list[Path]:
-    """The shards of a category.
+def require_category(corpus: Path, category: str) -> list[dict[str, Any]]:
+    """The shards of a category, as they stand in the manifest.
 
     Raises:
         CorpusError: If the corpus lacks the category or some of its shards.
@@ -32,7 +33,7 @@ def require_category(corpus: Path, category: str) -> list[Path]:
                 problem=f"the shard {corpus / shard['path']} is missing.",
                 fix="Run 'sia-gen synthesize' again: it makes the missing shards.",
             )
-    return [corpus / shard["path"] for shard in shards]
+    return shards
 
 
 def load_corpus_images(
@@ -41,10 +42,26 @@ def load_corpus_images(
     """All images of a category, (N, C, size, size), 0 to 255.
 
     Raises:
-        CorpusError: If the corpus lacks the category or some of its shards.
+        CorpusError: If the corpus lacks the category or some of its shards, or they are damaged.
     """
     images = []
-    for _, image in read_shards(require_category(corpus, category)):
-        square = to_square(image.convert(mode), corpus, size, None)
-        images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
+    for shard in require_category(corpus, category):
+        try:
+            samples = list(read_shards([corpus / shard["path"]]))
+        except (tarfile.TarError, OSError, ValueError) as error:
+            raise damaged(corpus, shard, str(error)) from error
+        # A tar file cut between two members reads short without an error.
+        if len(samples) != shard["samples"]:
+            raise damaged(corpus, shard, f"{len(samples)} samples, not {shard['samples']}")
+        for _, image in samples:
+            square = to_square(image.convert(mode), corpus, size, None)
+            images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
     return np.stack(images)
+
+
+def damaged(corpus: Path, shard: dict[str, Any], why: str) -> CorpusError:
+    """The error of a shard that does not read as it was written."""
+    return CorpusError(
+        problem=f"the shard {corpus / shard['path']} is damaged ({why}).",
+        fix="Delete it and run 'sia-gen synthesize' again: it makes the missing shards.",
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import webdataset
 from PIL import Image
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from sia_gen.files import atomic_path
 
@@ -82,10 +83,19 @@ def encode(image: Image.Image, image_format: str) -> bytes:
 
 
 def read_shards(paths: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], Image.Image]]:
-    """Streams the samples of shards as (metadata, decoded image), one after another."""
-    dataset = webdataset.WebDataset([str(path) for path in paths], shardshuffle=False)
-    for sample in dataset:
-        extension = next(name for name in ENCODINGS if name in sample)
-        image = Image.open(BytesIO(sample[extension]))
-        image.load()
-        yield json.loads(sample["json"]), image
+    """Streams the samples of shards as (metadata, decoded image), one after another.
+
+    Raises:
+        ValueError: If a sample lacks its image or its metadata.
+    """
+    for path in paths:
+        # Opened here: webdataset would take the path for a URL or a command, and leave it open.
+        with Path(path).open("rb") as file:
+            for sample in group_by_keys(tar_file_expander([{"url": str(path), "stream": file}])):
+                extension = next((name for name in ENCODINGS if name in sample), None)
+                if extension is None or "json" not in sample:
+                    msg = f"sample {sample['__key__']} lacks a member"
+                    raise ValueError(msg)
+                image = Image.open(BytesIO(sample[extension]))
+                image.load()
+                yield json.loads(sample["json"]), image

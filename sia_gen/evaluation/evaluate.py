@@ -22,9 +22,10 @@ from accelerate.utils import gather_object
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
-from sia_gen.files import atomic_folder, prepare_output, write_json, write_text
+from sia_gen.files import atomic_folder, write_json, write_text
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images
+from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import RealNet
@@ -81,7 +82,7 @@ def evaluate(
     loaded = {category: load_realnet(models / category) for category in categories}
     tests = {category: test_images(recipe, root, category) for category in categories}
     if accelerator.is_main_process:
-        prepare_output(out)
+        claim_output(out, recipe, [])
     results: dict[str, dict[str, float]] = {}
     for category, (model, threshold) in loaded.items():
         model.to(accelerator.device)

@@ -18,7 +18,7 @@ from sia_gen.recipe import Recipe
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 ROOT = Path(__file__).parents[2]
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
 class CommandLine:
@@ -77,8 +77,9 @@ def test_train_kill_resume_synthesize_verify_fit_evaluate(line: CommandLine) -> 
     assert sha256(resumed / WEIGHTS) == sha256(line.folder / "unbroken/disc" / WEIGHTS)
 
     line.run("synthesize", "--category", "disc", "--strength", "0.1:0.2")
-    line.run("synthesize", "--category", "disc", "--strength", "0.1:0.2", "--out", "two",
-             launcher=LAUNCH)  # fmt: skip
+    options = ["--category", "disc", "--strength", "0.1:0.2", "--out", "two"]
+    output = line.run("synthesize", *options, launcher=TWO_PROCESSES)
+    assert "synthesizing: 0/3" in output, "the first process does its share alone"
     one, two = (
         [shard["sha256"] for shard in manifest["shards"]]
         for manifest in (

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sia_gen.recipe import Recipe
 
 EXIT_DONE, EXIT_OTHER, EXIT_USER = 0, 1, 2
+# What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
+INTERRUPTED = 130
 # Typer exports this error but not its parent, which all errors of usage have.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -293,6 +295,8 @@ def main() -> None:
         warnings.filterwarnings("ignore")
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code or EXIT_DONE)
     except UsageError as error:
         fail(error.format_message(), EXIT_USER)

@@ -39,3 +39,8 @@ class CorpusError(UserError):
 
 class OptionError(UserError):
     """A value on the command line, or an argument in Python, that makes no sense."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -30,7 +30,7 @@ from sia_gen.corpus.manifest import (
 )
 from sia_gen.corpus.plan import ShardPlan, plan_corpus, shards_of_process
 from sia_gen.corpus.shards import SampleMetadata, write_shard
-from sia_gen.errors import OutputError
+from sia_gen.errors import ModelError, OutputError
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -66,7 +66,7 @@ def synthesize(
     """
     accelerator = runtime.accelerator()
     hashes = {category: model_hash(models / category) for category in categories}
-    header = corpus_header(recipe, load_pipeline(models / categories[0], recipe), accelerator)
+    header = common_header(recipe, models, categories, accelerator)
     check_same_corpus(out, header)
     plan = plan_for(recipe, [*categories_in(out), *categories])
     wanted = [shard for shard in plan if shard.category in categories]
@@ -173,6 +173,28 @@ def corpus_header(
             image_size=pipeline.unet.config.sample_size,
         )
     )
+
+
+def common_header(
+    recipe: Recipe, models: Path, categories: Sequence[str], accelerator: Accelerator
+) -> dict[str, str | int]:
+    """The header of a corpus; every model is opened once, one at a time, to see that it fits.
+
+    Raises:
+        ModelError: If a model is missing, damaged, or makes images of another size than the first.
+    """
+    header: dict[str, str | int] = {}
+    for category in categories:
+        pipeline = load_pipeline(models / category, recipe)
+        header = header or corpus_header(recipe, pipeline, accelerator)
+        size = pipeline.unet.config.sample_size
+        if size != header["image_size"]:
+            raise ModelError(
+                problem=f"the model in {models / category} makes images of {size} pixels, "
+                f"the one of '{categories[0]}' of {header['image_size']}.",
+                fix="Make the categories one by one with --category, each with its own --out.",
+            )
+    return header
 
 
 def plan_for(recipe: Recipe, categories: Sequence[str]) -> list[ShardPlan]:

@@ -48,7 +48,7 @@ def load_corpus_images(
     for shard in require_category(corpus, category):
         try:
             samples = list(read_shards([corpus / shard["path"]]))
-        except (tarfile.TarError, OSError, ValueError) as error:
+        except (tarfile.TarError, OSError, SyntaxError, ValueError) as error:
             raise damaged(corpus, shard, str(error)) from error
         # A tar file cut between two members reads short without an error.
         if len(samples) != shard["samples"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from sia_gen.errors import ModelError
+from sia_gen.errors import ModelError, first_line
 from sia_gen.realnet.fitting import REPORT
 from sia_gen.realnet.model import RealNet
 
@@ -33,7 +33,7 @@ def load_realnet(folder: Path) -> tuple[RealNet, float]:
         threshold = float(json.loads((folder / REPORT).read_text())["threshold"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            problem=f"cannot load the RealNet in {folder} ({str(error).splitlines()[0]}).",
+            problem=f"cannot load the RealNet in {folder} ({first_line(error)}).",
             fix="Fit it again with 'sia-gen fit-realnet'.",
         ) from error
     return model.to(memory_format=torch.channels_last).eval(), threshold

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from sia_gen.errors import ModelError
+from sia_gen.errors import ModelError, first_line
 from sia_gen.images.listing import package_folder
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.recipe import PackageFile
@@ -41,6 +43,9 @@ def load_backbone_weights(backbone: Backbone, name: str, source: PackageFile | s
 
 def hub_weights(name: str) -> Weights:
     """The pretrained weights of timm, downloaded or from its cache."""
+    # The client warns of every retry; what counts is whether it comes to an end.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    print(f"fetching the weights of {name} from the hub or its cache", file=sys.stderr)
     try:
         weights: Weights = timm.create_model(name, pretrained=True).state_dict()
     # Without a network each client library between timm and the socket raises its own error.
@@ -83,7 +88,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
         raise ModelError(
-            problem=f"cannot read weights from {path} ({str(error).splitlines()[0]}).",
+            problem=f"cannot read weights from {path} ({first_line(error)}).",
             fix="Give a .safetensors file or a PyTorch state_dict with --weights.",
         ) from error
     if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):

@@ -26,7 +26,8 @@ def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:
     disable_progress_bar()
     try:
         pipeline: SDASPipeline = SDASPipeline.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    # What a damaged config makes diffusers raise has no common base of its own.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(
             problem=f"cannot load the model in {folder}: {' '.join(str(error).split())}",
             fix="Train it again with 'sia-gen train-diffusion'.",

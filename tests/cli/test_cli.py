@@ -1,0 +1,112 @@
+"""The command line: help, exit codes, and usage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sia_gen import __version__
+from sia_gen.recipe import Recipe, recipe_names
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Refuse, Run
+
+COMMANDS = [
+    "demo",
+    "recipes",
+    "train-diffusion",
+    "synthesize",
+    "verify",
+    "fit-realnet",
+    "evaluate",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.code == 0
+    assert f"sia-gen {command}" in result.out.split("Example:")[1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.code == 0
+    assert all(f" {command} " in result.out for command in COMMANDS)
+
+
+def test_version_is_printed(run: Run) -> None:
+    assert run("--version") == (0, f"sia-gen {__version__}\n", "")
+
+
+def test_recipes_are_listed(run: Run) -> None:
+    lines = run("recipes").out.splitlines()
+    assert [line.split()[0] for line in lines] == recipe_names()
+
+
+def test_printed_recipe_is_a_recipe(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(run("recipes", "elpv").out)
+    assert Recipe.load("mine.yaml") == Recipe.load("elpv")
+
+
+def test_module_runs_without_importing_torch(tmp_path: Path) -> None:
+    check = "import sys; sys.argv[1:] = ['--help']; import atexit; atexit.register(lambda: print("
+    check += "'torch' in sys.modules)); import runpy; runpy.run_module('sia_gen', run_name="
+    check += "'__main__')"
+    process = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.endswith("False\n")
+
+
+def test_error_of_a_real_process_is_one_line_on_stderr(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sia_gen", "verify", str(tmp_path)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith(f"error: {tmp_path} is not a corpus")
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["syntesize"], "No such command 'syntesize'"),
+        (["synthesize"], "Missing option '--recipe'"),
+        (["verify"], "Missing argument"),
+        (["recipes", "elvp"], "there is no recipe 'elvp' (did you mean 'elpv'?)"),
+        (["train-diffusion", "--recipe", "."], "there is no recipe '.'"),
+        (["evaluate", "--recipe", "elpv", "--categry", "mono"], "No such option"),
+        (["train-diffusion", "--recipe", "elpv", "--max-steps", "0"], "'--max-steps'"),
+        (["train-diffusion", "--recipe", "elpv", "--max-steps", "few"], "'--max-steps'"),
+        (["train-diffusion", "--recipe", "elpv", "--precision", "fp8"], "'--precision'"),
+        (["train-diffusion", "--recipe", "elpv", "--device", "tpu"], "'--device'"),
+        (["synthesize", "--recipe", "elpv", "--images", "0"], "'--images'"),
+        (["synthesize", "--recipe", "elpv", "--steps", "1001"], "'--steps'"),
+        (["synthesize", "--recipe", "elpv", "--seed", "-1"], "'--seed'"),
+        (["synthesize", "--recipe", "elpv", "--seed", "4294967296"], "'seed': input should be"),
+    ],
+)
+def test_wrong_usage_is_one_line(refuse: Refuse, arguments: list[str], message: str) -> None:
+    assert message in refuse(*arguments)
+
+
+def test_debug_mode_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIA_GEN_DEBUG", "1")
+    result = run("recipes", "nowhere")
+    assert result.code == 2
+    assert "Traceback" in result.err
+    assert result.err.splitlines()[-1].startswith("error: there is no recipe 'nowhere'")
+
+
+def test_interruption_is_one_line_and_another_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sia_gen.recipe.recipe_names", interrupt)
+    assert run("recipes") == (1, "", "error: stopped. Run the same command again to go on.\n")

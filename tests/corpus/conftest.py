@@ -1,0 +1,180 @@
+"""Small corpora: samples made by hand, and a model that nothing has trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import UNet2DModel
+from PIL import Image
+
+from sia_gen.corpus.generate import synthesize
+from sia_gen.corpus.identity import identify
+from sia_gen.corpus.manifest import CorpusHeader, write_manifest, write_record
+from sia_gen.corpus.plan import ShardPlan, plan_corpus
+from sia_gen.corpus.shards import SampleMetadata, write_shard
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.strength import Strength
+
+SIZE = 8
+MODEL = "0" * 64
+Sample = tuple[SampleMetadata, Image.Image]
+
+
+def make_sample(index: int, category: str = "disc", mode: str = "L", size: int = SIZE) -> Sample:
+    identity = identify(0, "parts", category, index, Strength(0, 0.5))
+    shape = (size, size) if mode == "L" else (size, size, 3)
+    pixels = np.random.default_rng(index).integers(0, 256, shape, np.uint8)
+    metadata = SampleMetadata(
+        **asdict(identity),
+        steps=2,
+        sampler="PerturbedDDPMScheduler",
+        guidance_scale=0.0,
+        model=MODEL,
+        width=size,
+        height=size,
+        sia_gen="0.1.0",
+    )
+    return metadata, Image.fromarray(pixels)
+
+
+@dataclass
+class HandmadeCorpus:
+    """Five samples of each category, in shards of three."""
+
+    folder: Path
+    categories: tuple[str, ...] = ("disc",)
+    image_format: str = "png"
+    mode: str = "L"
+    plan: list[ShardPlan] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plan = plan_corpus("parts", self.categories, 5, 3)
+        for shard in self.plan:
+            self.write(shard, self.samples(shard))
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return asdict(
+            CorpusHeader(
+                sia_gen="0.1.0",
+                recipe="1" * 64,
+                dataset="parts",
+                seed=0,
+                images=5,
+                strength="0.0:0.5",
+                steps=2,
+                sampler="PerturbedDDPMScheduler",
+                batch_size=2,
+                precision="no",
+                shard_size=3,
+                format=self.image_format,
+                mode=self.mode,
+                image_size=SIZE,
+            )
+        )
+
+    def samples(self, shard: ShardPlan) -> list[Sample]:
+        indices = range(shard.first, shard.first + shard.samples)
+        return [make_sample(index, shard.category, self.mode) for index in indices]
+
+    def write(self, shard: ShardPlan, samples: Iterable[Sample]) -> None:
+        """Writes a shard, whatever is in it, with a checksum that fits."""
+        write_shard(self.folder / shard.path, samples, self.image_format)
+        write_record(self.folder, shard, MODEL)
+        write_manifest(self.folder, self.header, self.plan)
+
+    def path(self, number: int) -> Path:
+        return self.folder / self.plan[number].path
+
+
+@pytest.fixture
+def sample() -> Callable[..., Sample]:
+    """Makes a sample: `sample(index, category, mode, size)`."""
+    return make_sample
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> HandmadeCorpus:
+    """An intact corpus."""
+    return HandmadeCorpus(tmp_path / "corpus")
+
+
+@pytest.fixture
+def make_corpus(tmp_path: Path) -> Callable[..., HandmadeCorpus]:
+    """Makes an intact corpus: `make_corpus(categories=..., image_format=..., mode=...)`."""
+    return partial(HandmadeCorpus, tmp_path / "made")
+
+
+RUNTIME = Runtime("fp32", "cpu")
+CATEGORIES = ["disc", "plate"]
+
+
+def save_model(folder: Path, seed: int, channels: int = 1, size: int = 8) -> None:
+    torch.manual_seed(seed)
+    unet = UNet2DModel(
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    pipeline = SDASPipeline(unet, PerturbedDDPMScheduler(timestep_spacing="leading"))
+    pipeline.save_pretrained(folder)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Networks this small only lose time to several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model per category."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, category in enumerate(CATEGORIES):
+        save_model(folder / category, seed)
+    return folder
+
+
+Make = Callable[..., Path]
+SaveModel = Callable[..., None]
+
+
+@pytest.fixture
+def make(recipe: Recipe, models: Path, tmp_path: Path) -> Make:
+    """Makes a corpus of both categories: `make(name, changes, models=, categories=, resume=)`."""
+    # Accelerate keeps the precision it first ran with for the whole process.
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+    def run(name: str = "corpus", changes: dict[str, Any] | None = None, **options: Any) -> Path:
+        out = tmp_path / name
+        chosen = options.pop("categories", CATEGORIES)
+        folder = options.pop("models", models)
+        synthesize(recipe.override(changes or {}), chosen, folder, out, RUNTIME, **options)
+        return out
+
+    return run
+
+
+@pytest.fixture(name="save_model")
+def save_model_fixture() -> SaveModel:
+    """Saves an untrained model: `save_model(folder, seed, channels, size)`."""
+    return save_model

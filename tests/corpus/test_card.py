@@ -1,0 +1,96 @@
+"""The card: metadata that the Hub and `load_dataset` understand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from datasets import Features, Image, Value, load_dataset
+from huggingface_hub import DatasetCard
+
+from sia_gen.corpus.card import FEATURE_TYPES, write_card
+from sia_gen.corpus.shards import SampleMetadata
+from sia_gen.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tests.corpus.conftest import HandmadeCorpus
+
+STRUCT = {field.name: Value(FEATURE_TYPES[str(field.type)]) for field in fields(SampleMetadata)}
+CONFIGS = {"default": ("disc", "plate"), "parts.disc": ("disc",), "parts.plate": ("plate",)}
+
+
+@pytest.fixture(params=["png", "webp"])
+def corpus(
+    make_corpus: Callable[..., HandmadeCorpus], recipe: Recipe, request: pytest.FixtureRequest
+) -> HandmadeCorpus:
+    """Two categories with their card."""
+    corpus = make_corpus(categories=("disc", "plate"), image_format=request.param)
+    write_card(corpus.folder, recipe, corpus.header, corpus.plan)
+    return corpus
+
+
+def load(corpus: HandmadeCorpus, config: str, **options: Any) -> Any:
+    cache = str(corpus.folder.parent / "cache")
+    return load_dataset(str(corpus.folder), config, split="train", cache_dir=cache, **options)
+
+
+def features(corpus: HandmadeCorpus) -> Features:
+    return Features(
+        {
+            corpus.image_format: Image(),
+            "json": STRUCT,
+            "__key__": Value("string"),
+            "__url__": Value("string"),
+        }
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_datasets_loads_every_config_with_the_declared_features(
+    corpus: HandmadeCorpus, config: str, streaming: bool
+) -> None:
+    loaded = load(corpus, config, streaming=streaming)
+    assert loaded.features == features(corpus)
+    samples = list(loaded)
+    made = [
+        sample
+        for shard in corpus.plan
+        if shard.category in CONFIGS[config]
+        for sample in corpus.samples(shard)
+    ]
+    assert [sample["json"] for sample in samples] == [asdict(metadata) for metadata, _ in made]
+    assert [sample["__key__"] for sample in samples] == [metadata.key for metadata, _ in made]
+    for sample, (_, image) in zip(samples, made, strict=True):
+        pixels = np.asarray(sample[corpus.image_format].convert("L"))
+        assert np.array_equal(pixels, np.asarray(image))
+
+
+def test_front_matter_parses_as_a_card_of_the_hub(corpus: HandmadeCorpus, recipe: Recipe) -> None:
+    card = DatasetCard.load(corpus.folder / "README.md")
+    assert card.data.license == recipe.license
+    assert card.data.pretty_name == "Generated parts, synthetic anomalies"
+    assert "webdataset" in card.data.tags
+    assert [config["config_name"] for config in card.data.configs] == list(CONFIGS)
+    assert card.data.configs[0]["default"] is True
+
+
+def test_text_states_the_facts_of_the_corpus(corpus: HandmadeCorpus) -> None:
+    text = DatasetCard.load(corpus.folder / "README.md").text
+    assert "10 synthetic images of 2" in text
+    assert "(disc, plate)" in text
+    assert "8 x 8 pixels" in text
+    assert f'to_tuple("{corpus.image_format}", "json")' in text
+    assert all(f"`{field.name}`" in text for field in fields(SampleMetadata))
+    assert "{{" not in text
+    assert "{%" not in text
+
+
+def test_title_of_any_characters_stays_valid_yaml(corpus: HandmadeCorpus, recipe: Recipe) -> None:
+    title = "Größe: {{ 'a' }} - \"b\" # c"
+    write_card(corpus.folder, recipe.override({"title": title}), corpus.header, corpus.plan)
+    card = DatasetCard.load(corpus.folder / "README.md")
+    assert card.data.pretty_name == f"{title}, synthetic anomalies"

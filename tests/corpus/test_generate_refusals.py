@@ -1,0 +1,79 @@
+"""What is refused before a corpus is made, and leaves the folder as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sia_gen.corpus.verify import find_problems
+from sia_gen.errors import ModelError, OutputError
+
+if TYPE_CHECKING:
+    from tests.corpus.conftest import Make, SaveModel
+
+CATEGORIES = ["disc", "plate"]
+
+
+def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
+    files = [path for path in folder.glob(pattern) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def shards(corpus: Path) -> dict[str, bytes]:
+    return contents(corpus, "data/**/*")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"synthesis.strength": "0.1:0.2"},
+        {"synthesis.images": 6},
+        {"synthesis.steps": 3},
+        {"seed": 1},
+    ],
+)
+def test_other_samples_in_the_same_folder_are_refused(make: Make, change: dict[str, Any]) -> None:
+    before = contents(make())
+    with pytest.raises(OutputError, match="already holds a corpus with another"):
+        make(changes=change)
+    assert contents(make()) == before
+
+
+def test_other_model_in_the_same_folder_is_refused(
+    make: Make, save_model: SaveModel, tmp_path: Path
+) -> None:
+    corpus = make(categories=["disc"])
+    before = contents(corpus)
+    save_model(tmp_path / "models" / "disc", seed=9)
+    other = {"categories": ["disc"], "models": tmp_path / "models"}
+    with pytest.raises(OutputError, match="holds samples of 'disc' by another model"):
+        make(**other)
+    assert contents(corpus) == before
+
+    assert shards(make(**other, resume=False)) != shards(make("old", categories=["disc"]))
+    assert find_problems(corpus) == []
+
+
+@pytest.mark.parametrize("missing", ["disc", "plate"])
+def test_missing_model_is_refused_before_anything_is_written(
+    make: Make, save_model: SaveModel, tmp_path: Path, missing: str
+) -> None:
+    for category in set(CATEGORIES) - {missing}:
+        save_model(tmp_path / "models" / category, seed=0)
+    with pytest.raises(ModelError, match=f"no diffusion model in .*{missing}"):
+        make(models=tmp_path / "models")
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize("other", [{"channels": 3}, {"size": 16}], ids=str)
+@pytest.mark.parametrize("position", [0, 1])
+def test_model_that_does_not_fit_is_refused_before_anything_is_written(
+    make: Make, save_model: SaveModel, tmp_path: Path, position: int, other: dict[str, int]
+) -> None:
+    for number, category in enumerate(CATEGORIES):
+        save_model(tmp_path / "models" / category, 0, **(other if number == position else {}))
+    with pytest.raises(ModelError):
+        make(models=tmp_path / "models")
+    assert not (tmp_path / "corpus").exists()

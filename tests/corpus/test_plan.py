@@ -1,0 +1,59 @@
+"""The plan: every sample in one shard, every shard at one process."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sia_gen.corpus.plan import ShardPlan, plan_corpus, shards_of_process
+
+counts = st.integers(1, 60)
+
+
+@given(images=counts, shard_size=counts)
+def test_shards_hold_every_sample_once_and_in_order(images: int, shard_size: int) -> None:
+    plan = plan_corpus("parts", ["disc", "plate"], images, shard_size)
+    for category in ("disc", "plate"):
+        shards = [shard for shard in plan if shard.category == category]
+        indices = chain.from_iterable(shard.batches(1000) for shard in shards)
+        assert [index for batch in indices for index in batch] == list(range(images))
+        assert all(shard.samples == shard_size for shard in shards[:-1])
+
+
+@given(first=st.integers(0, 100), samples=counts, batch_size=counts)
+def test_batches_fill_a_shard_and_never_leave_it(first: int, samples: int, batch_size: int) -> None:
+    batches = list(ShardPlan("x", "disc", first, samples).batches(batch_size))
+    assert list(chain.from_iterable(batches)) == list(range(first, first + samples))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= batch_size
+
+
+@given(shards=st.integers(0, 30), processes=st.integers(1, 10))
+def test_every_shard_belongs_to_one_process(shards: int, processes: int) -> None:
+    plan = plan_corpus("parts", ["disc"], shards, 1)
+    shares = [shards_of_process(plan, rank, processes) for rank in range(processes)]
+    for rank, share in enumerate(shares):
+        assert share == [shard for i, shard in enumerate(plan) if i % processes == rank]
+    assert sum(map(len, shares)) == shards
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_paths_are_those_the_hub_reads() -> None:
+    plan = plan_corpus("parts", ["disc", "plate"], images=5, shard_size=2)
+    assert [shard.path for shard in plan] == [
+        "data/parts/disc/train-00000-of-00003.tar",
+        "data/parts/disc/train-00001-of-00003.tar",
+        "data/parts/disc/train-00002-of-00003.tar",
+        "data/parts/plate/train-00000-of-00003.tar",
+        "data/parts/plate/train-00001-of-00003.tar",
+        "data/parts/plate/train-00002-of-00003.tar",
+    ]
+    assert [(shard.first, shard.samples) for shard in plan[:3]] == [(0, 2), (2, 2), (4, 1)]
+
+
+def test_category_keeps_its_shards_when_others_join() -> None:
+    alone = plan_corpus("parts", ["plate"], 5, 2)
+    joined = plan_corpus("parts", ["disc", "plate"], 5, 2)
+    assert [shard for shard in joined if shard.category == "plate"] == alone

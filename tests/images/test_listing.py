@@ -1,0 +1,161 @@
+"""Listing images and splitting them."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import elpv_dataset
+import pytest
+
+from sia_gen.errors import ImageError
+from sia_gen.images.listing import CategoryImages, data_root, list_images, package_folder
+from sia_gen.recipe import Recipe
+
+TABLE = """\
+images/a.png  0.0  mono
+images/b.png  0.0  mono
+images/c.png  1.0  mono
+images/d.png  0.33 mono
+images/e.png  0.0  poly
+images/f.png  0.0  mono
+"""
+
+
+def parts(images: CategoryImages) -> list[list[Path]]:
+    return [images.fit, images.validation, images.test_normal, images.test_anomalous]
+
+
+def names(paths: list[Path]) -> set[str]:
+    return {path.name for path in paths}
+
+
+@pytest.fixture
+def elpv() -> Recipe:
+    return Recipe.load("elpv")
+
+
+@pytest.fixture
+def table(elpv: Recipe, tmp_path: Path) -> Recipe:
+    """The ELPV recipe on a table of its own, `tmp_path/data/labels.csv`."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "labels.csv").write_text(TABLE)
+    return elpv
+
+
+@pytest.mark.parametrize(
+    ("category", "fitted", "normal", "anomalous"),
+    [("mono", 411, 588, 313), ("poly", 644, 920, 402)],
+)
+def test_solar_cells_are_split_as_published(
+    elpv: Recipe, category: str, fitted: int, normal: int, anomalous: int
+) -> None:
+    images = list_images(elpv, data_root(elpv, None), category)
+    assert len(images.fit) + len(images.validation) == fitted
+    assert len(images.validation) == round(0.1 * fitted)
+    assert len(images.test_normal) == normal - fitted
+    assert len(images.test_anomalous) == anomalous
+    everything = list(chain(*parts(images)))
+    assert len(set(everything)) == len(everything) == normal + anomalous
+    assert all(path.is_file() for path in everything)
+
+
+def test_images_of_a_package_are_found_without_a_folder(elpv: Recipe) -> None:
+    assert data_root(elpv, None) == Path(elpv_dataset.__file__).parent
+
+
+def test_table_gives_images_by_label_and_category(table: Recipe, tmp_path: Path) -> None:
+    images = list_images(table, tmp_path, "mono")
+    normal = names(images.fit) | names(images.validation) | names(images.test_normal)
+    assert normal == {"a.png", "b.png", "f.png"}
+    assert images.test_anomalous == [tmp_path / "data" / "images" / "c.png"]
+
+
+def test_table_may_be_separated_by_commas(table: Recipe, tmp_path: Path) -> None:
+    before = list_images(table, tmp_path, "mono")
+    lines = [",".join(line.split()) for line in TABLE.splitlines()]
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(lines))
+    assert list_images(table, tmp_path, "mono") == before
+
+
+@pytest.mark.parametrize("line", ["images/g.png 0.0", "a,b,c,d", ""])
+def test_wrong_line_of_a_table_is_named(table: Recipe, tmp_path: Path, line: str) -> None:
+    (tmp_path / "data" / "labels.csv").write_text(f"{TABLE}{line}\n")
+    with pytest.raises(ImageError, match=r"line 7 of .*labels\.csv has \d values for 3 columns"):
+        list_images(table, tmp_path, "mono")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_unreadable_table_is_named(table: Recipe, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "data" / "labels.csv"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"cannot read the table of labels .*labels\.csv"):
+        list_images(table, tmp_path, "mono")
+
+
+def test_folders_are_split_as_they_lie(recipe: Recipe, photographs: Path) -> None:
+    images = list_images(recipe, photographs, "disc")
+    train = set((photographs / "disc/train/good").iterdir())
+    assert {*images.fit, *images.validation} == train
+    assert len(images.validation) == round(0.25 * len(train))
+    assert set(images.test_normal) == set((photographs / "disc/test/good").iterdir())
+    assert set(images.test_anomalous) == set((photographs / "disc/test/scratch").iterdir())
+
+
+def test_part_of_the_normal_images_is_tested_when_there_is_no_split(
+    recipe: Recipe, photographs: Path
+) -> None:
+    content = recipe.model_dump()
+    del content["data"]["images"]["test_normal"]
+    images = list_images(Recipe.parse(content, where="test"), photographs, "disc")
+    assert [len(part) for part in parts(images)] == [6, 2, 4, 8]
+
+
+def test_split_depends_on_its_seed_alone(recipe: Recipe, photographs: Path) -> None:
+    again = list_images(recipe.override({"seed": 9}), photographs, "disc")
+    other = list_images(recipe.override({"data.split_seed": 9}), photographs, "disc")
+    images = list_images(recipe, photographs, "disc")
+    assert images == again
+    assert images.validation != other.validation
+
+
+def test_other_files_are_no_images(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "disc" / "train" / "good"
+    folder.mkdir(parents=True)
+    for name in ("a.png", "b.JPG", "c.tiff", "Thumbs.db", "notes.txt"):
+        (folder / name).touch()
+    images = list_images(recipe, tmp_path, "disc")
+    assert names(images.fit + images.validation) == {"a.png", "b.JPG", "c.tiff"}
+    assert parts(images)[2:] == [[], []]
+
+
+def test_one_image_is_too_few(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "disc" / "train" / "good"
+    folder.mkdir(parents=True)
+    (folder / "a.png").touch()
+    with pytest.raises(ImageError, match="'disc' has only 1 normal images to fit"):
+        list_images(recipe, tmp_path, "disc")
+
+
+def test_folder_without_images_is_named_with_the_pattern(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no images at .*/disc/train/good/\*"):
+        list_images(recipe, tmp_path, "disc")
+
+
+def test_given_folder_must_be_there(recipe: Recipe, tmp_path: Path) -> None:
+    assert data_root(recipe, tmp_path) == tmp_path
+    with pytest.raises(ImageError, match=r"there is no image folder .*nowhere"):
+        data_root(recipe, tmp_path / "nowhere")
+
+
+def test_recipe_without_images_of_its_own_needs_a_folder(recipe: Recipe) -> None:
+    with pytest.raises(ImageError, match=r"with --data; they come from the tests"):
+        data_root(recipe, None)
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "no_such.package", "", "abc"])
+def test_package_that_is_not_installed_is_named(package: str) -> None:
+    with pytest.raises(ImageError, match=f"'{package.replace('_', '-')}' is not installed"):
+        package_folder(package)

@@ -1,0 +1,145 @@
+"""Files and folders that are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from sia_gen.errors import OutputError
+from sia_gen.files import (
+    atomic_folder,
+    atomic_path,
+    prepare_output,
+    publish_folder,
+    sha256,
+    write_json,
+    write_text,
+)
+
+
+class Interruption(BaseException):
+    """Ends a test's work as Ctrl-C would."""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("ha")
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        write_half()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_folder_appears_when_it_is_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "stale").touch()
+    with atomic_folder(path) as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "fresh").write_text("whole")
+        assert names(path) == ["stale"]
+    assert names(path) == ["inner"]
+    assert (path / "inner" / "fresh").read_text() == "whole"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_interrupted_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+
+    def write_half() -> None:
+        with atomic_folder(path) as temporary:
+            (temporary / "half").touch()
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        write_half()
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_folder_starts_empty_after_a_killed_run_left_its_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with atomic_folder(path) as temporary:
+        left_behind = temporary.name
+    (tmp_path / left_behind).mkdir()
+    (tmp_path / left_behind / "half").touch()
+    with atomic_folder(path) as temporary:
+        assert names(temporary) == []
+
+
+def test_published_folder_moves(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    publish_folder(tmp_path / "here", tmp_path / "there")
+    assert names(tmp_path) == ["there"]
+
+
+def test_text_is_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "Größe")
+    assert (tmp_path / "text").read_bytes() == "Größe".encode()
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [1, 0.15]})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1, 0.15]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_refuses_what_no_reader_knows(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": value})
+    assert names(tmp_path) == []
+
+
+def test_checksum_is_sha256_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "x").write_bytes(content)
+    assert sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_output_folder_is_made_with_its_parents_and_may_exist(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    prepare_output(folder)
+    prepare_output(folder)
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("path", ["file", "file/inside"])
+def test_output_folder_in_place_of_a_file_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(OutputError, match="cannot make the output folder"):
+        prepare_output(tmp_path / path)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_read_only_output_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Asked of the system rather than arranged: permissions do not bind root.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="is read-only"):
+        prepare_output(tmp_path)

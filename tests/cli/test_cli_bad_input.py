@@ -14,7 +14,7 @@ from PIL import Image
 from sia_gen.recipe import Recipe
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Refuse
+    from tests.cli.conftest import Refuse, Run
 
 MODEL_FILES = [
     "model_index.json",
@@ -135,7 +135,6 @@ def test_file_in_place_of_the_output_is_left_alone(
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (None, "cannot download the weights of 'tf_efficientnet_lite0'"),
         ("nowhere.pth", "there is no file of backbone weights nowhere.pth"),
         ({"package": "no_such_package", "file": "x"}, "'no-such-package' is not installed"),
     ],
@@ -145,13 +144,27 @@ def test_missing_weights_are_one_line(
     parts: Path,
     images: Path,
     recipe: Recipe,
-    weights: str | dict[str, str] | None,
+    weights: str | dict[str, str],
     message: str,
 ) -> None:
     content = recipe.model_dump(mode="json")
     content["realnet"]["weights"] = weights
     parts.write_text(yaml.safe_dump(content))
     assert message in refuse("fit-realnet", "--recipe", parts, "--data", images, "--out", "out")
+
+
+def test_weights_that_cannot_be_fetched_are_one_line_after_the_attempt(
+    run: Run, parts: Path, images: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    content = recipe.model_dump(mode="json")
+    content["realnet"]["weights"] = None
+    parts.write_text(yaml.safe_dump(content))
+    result = run("fit-realnet", "--recipe", parts, "--data", images, "--out", "out")
+    attempt, error = result.err.splitlines()
+    assert (result.code, result.out) == (2, "")
+    assert attempt.startswith("fetching the weights of tf_efficientnet_lite0")
+    assert error.startswith("error: cannot download the weights of 'tf_efficientnet_lite0'")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from diffusers.utils.logging import disable_progress_bar
@@ -23,6 +24,8 @@ def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:
         ModelError: If it is not there, damaged, or of another image mode than the recipe's.
     """
     check_pipeline(folder)
+    for part in PARTS:
+        check_config(folder / part)
     disable_progress_bar()
     try:
         pipeline: SDASPipeline = SDASPipeline.from_pretrained(folder, local_files_only=True)
@@ -40,6 +43,19 @@ def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:
             fix="Use the recipe the model was trained with; it lies beside it.",
         )
     return pipeline
+
+
+def check_config(path: Path) -> None:
+    """Raises `ModelError` unless a file holds an object; diffusers takes a string for a name."""
+    try:
+        whole = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ModelError(
+            problem=f"cannot load the model in {path.parent.parent}: {path.name} is damaged.",
+            fix="Train it again with 'sia-gen train-diffusion'.",
+        )
 
 
 def model_hash(folder: Path) -> str:

@@ -68,6 +68,9 @@ class SDASPipeline(DiffusionPipeline):
         if not isinstance(strength, (int, float)) and len(strength) != num_images:
             msg = f"{len(strength)} strengths do not fit {num_images} images"
             raise ValueError(msg)
+        if isinstance(generator, list) and len(generator) != num_images:
+            msg = f"{len(generator)} generators do not fit {num_images} images"
+            raise ValueError(msg)
         device = self._execution_device
         strengths = torch.as_tensor(strength, dtype=torch.float32, device=device).expand(num_images)
         images = self.denoise(strengths, generator, num_inference_steps)

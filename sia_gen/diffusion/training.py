@@ -30,10 +30,11 @@ from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
-from sia_gen.recipe import Diffusion, Recipe
+from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.settings import Diffusion
 
 REPORT = "training.json"
 

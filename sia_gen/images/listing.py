@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sia_gen.errors import ImageError
-from sia_gen.recipe import FolderLayout, Recipe, TableLayout
+from sia_gen.recipe import Recipe
+from sia_gen.settings import FolderLayout, TableLayout
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 

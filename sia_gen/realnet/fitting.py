@@ -33,8 +33,9 @@ from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.selection import SELECTED_ON, Best, keep_best
 from sia_gen.realnet.weights import load_backbone_weights
-from sia_gen.recipe import RealNetFit, Recipe
+from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers
+from sia_gen.settings import RealNetFit
 
 REPORT = "fit.json"
 

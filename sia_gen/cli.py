@@ -7,11 +7,22 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sia_gen.errors import UserError
+from sia_gen.options import (
+    CategoryOption,
+    DataOption,
+    DeviceOption,
+    OutOption,
+    PrecisionOption,
+    RecipeOption,
+    ResumeOption,
+    SeedOption,
+    StepsOption,
+)
 from sia_gen.version import __version__
 
 if TYPE_CHECKING:
@@ -29,40 +40,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="Name or path of a recipe; 'sia-gen recipes' lists them.")
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the images; the recipe's own source when left out."),
-]
-CategoryOption = Annotated[
-    list[str] | None,
-    typer.Option("--category", help="A category, repeatable; all of the recipe's when left out."),
-]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/STEP when left out.")
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Overrides the recipe's.")]
-StepsOption = Annotated[
-    int | None, typer.Option("--max-steps", min=1, help="Training steps; overrides the recipe's.")
-]
-PrecisionOption = Annotated[
-    Literal["fp32", "bf16", "fp16"] | None,
-    typer.Option(
-        "--precision",
-        help="What networks compute in; bf16 where the hardware has it, when left out.",
-    ),
-]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option("--device", help="What to run on."),
-]
-ResumeOption = Annotated[
-    bool,
-    typer.Option("--resume/--no-resume", help="Go on where an earlier run ended, or start again."),
-]
 
 
 @app.command()

@@ -16,6 +16,7 @@ from sia_gen.options import (
     CategoryOption,
     DataOption,
     DeviceOption,
+    MinutesOption,
     OutOption,
     PrecisionOption,
     RecipeOption,
@@ -82,8 +83,16 @@ def train_diffusion(
     recipe: RecipeOption,
     data: DataOption = None,
     category: CategoryOption = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="One class-conditional model of all categories.")
+    ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", help="Model to start from; its network replaces the preset."),
+    ] = None,
     out: OutOption = None,
     max_steps: StepsOption = None,
+    max_minutes: MinutesOption = None,
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -91,9 +100,18 @@ def train_diffusion(
 ) -> None:
     """Train a diffusion model of the normal images, one per category.
 
-    Example: sia-gen train-diffusion --recipe elpv --category mono
+    It says how much memory it needs, saves previews on the way, and tells when the model is ready.
+
+    Example: sia-gen train-diffusion --recipe elpv --category mono --max-minutes 60
     """
-    chosen = load_recipe(recipe, {"seed": seed, "diffusion.max_steps": max_steps})
+    changes = {
+        "seed": seed,
+        "diffusion.joint": joint or None,
+        "diffusion.init": None if init is None else str(init),
+        "diffusion.max_steps": max_steps,
+        "diffusion.max_minutes": max_minutes,
+    }
+    chosen = load_recipe(recipe, changes)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
     from sia_gen.images.listing import data_root

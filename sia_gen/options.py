@@ -25,6 +25,12 @@ SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Overrides
 StepsOption = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="Training steps; overrides the recipe's.")
 ]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-minutes", min=0.0, help="Minutes for each model; run again to go on from there."
+    ),
+]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"] | None,
     typer.Option(

@@ -80,12 +80,39 @@ class Data(Section):
 
 
 class Diffusion(Section):
-    """Training of the diffusion model. See `sia_gen.diffusion`."""
+    """Training of the diffusion model. See `sia_gen.diffusion`.
+
+    Attributes:
+        preset: Size of the network, a key of `sia_gen.diffusion.unet.PRESETS`.
+        variance: Whether the network predicts the variance of a step too, as the paper's does.
+        joint: One class-conditional model of all categories instead of one model each.
+        init: Folder of a pipeline to start from; its network takes the place of the preset.
+        image_size: Side of the images, pixels; a multiple of the network's stride.
+        batch_size: Images per process and pass.
+        gradient_accumulation: Passes per step; multiplies the batch at no cost of memory.
+        max_steps: Steps in all.
+        max_minutes: Minutes a run may take for one model; it then saves and stops.
+        optimizer: `adam`, or `adafactor` that keeps hardly any state; its learning rate is
+            relative to the size of the weights, so a hundred times Adam's is usual.
+        gradient_checkpointing: Computes activations twice instead of keeping them.
+        decay_from: Share of `max_steps` after which the learning rate falls to zero.
+        ema_decay: Of the moving average of the weights, which is what gets saved.
+        checkpoints_kept: How many of the newest checkpoints stay.
+        preview_every: Steps between pictures of what the model makes.
+    """
 
     preset: str = "small"
+    variance: Literal["fixed", "learned_range"] = "fixed"
+    joint: bool = False
+    init: str | None = None
     image_size: Annotated[int, Field(ge=8)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 16
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     max_steps: Annotated[int, Field(ge=1)] = 20_000
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    optimizer: Literal["adam", "adafactor"] = "adam"
+    gradient_checkpointing: bool = False
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -93,6 +120,8 @@ class Diffusion(Section):
     horizontal_flip: bool = False
     vertical_flip: bool = False
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    checkpoints_kept: Annotated[int, Field(ge=1)] = 2
+    preview_every: Annotated[int, Field(ge=1)] = 1000
 
 
 class Synthesis(Section):

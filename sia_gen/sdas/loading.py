@@ -14,6 +14,10 @@ from sia_gen.sdas.pipeline import SDASPipeline
 
 PARTS = ("scheduler/scheduler_config.json", "unet/config.json")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+# The folder of a class-conditional model of all categories; no category can be named so.
+JOINT = "_joint"
+# What a training says of its model, beside the weights.
+REPORT = "training.json"
 
 
 def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:

@@ -1,0 +1,106 @@
+"""Previews: what a model makes in the middle of its training, as one picture and a few figures.
+
+Rows: samples of growing strength, each column from one noise; then real normal images that were
+kept back, the noise DDIM inversion finds for them, and what that noise leads back to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageDraw
+
+from sia_gen.diffusion.inversion import invert, reconstruct
+from sia_gen.diffusion.readiness import Readiness, measure_readiness
+from sia_gen.sdas.pipeline import SDASPipeline
+
+STRENGTHS = (0.0, 0.1, 0.2)
+COLUMNS = 8
+SAMPLING_STEPS = 20
+INVERSION_STEPS = 50
+GAP, LABEL_WIDTH, SMALLEST_CELL = 4, 110, 64
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a model makes.
+
+    Attributes:
+        rows: Title and images (B, C, H, W) in [0, 1] of each row.
+        readiness: What they say of the model.
+    """
+
+    rows: list[tuple[str, torch.Tensor]]
+    readiness: Readiness
+
+    def sheet(self) -> Image.Image:
+        """The rows as one picture."""
+        return contact_sheet(self.rows)
+
+
+def make_preview(
+    pipeline: SDASPipeline, images: torch.Tensor, labels: torch.Tensor | None
+) -> Preview:
+    """Samples a pipeline and has it reconstruct images.
+
+    Args:
+        pipeline: The pipeline, in evaluation mode.
+        images: Normal images it was not trained on, (B, C, H, W) in [0, 1], at most `COLUMNS`
+            of them are used.
+        labels: Their classes, (B,), for a class-conditional model.
+    """
+    images = images[:COLUMNS].to(pipeline.device)
+    labels = None if labels is None else labels[:COLUMNS].to(pipeline.device)
+    samples = {strength: sample(pipeline, len(images), strength, labels) for strength in STRENGTHS}
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    noise = invert(unet, scheduler, images * 2 - 1, INVERSION_STEPS, labels)
+    found = reconstruct(unet, scheduler, noise, INVERSION_STEPS, labels) / 2 + 0.5
+    return Preview(
+        rows=[
+            *((f"strength {strength:g}", samples[strength]) for strength in STRENGTHS),
+            ("real", images),
+            # Four standard deviations of noise from black to white.
+            ("its noise", noise / 4 + 0.5),
+            ("and back", found),
+        ],
+        readiness=measure_readiness(samples[0.0], images, found),
+    )
+
+
+def sample(
+    pipeline: SDASPipeline, number: int, strength: float, labels: torch.Tensor | None
+) -> torch.Tensor:
+    """Samples (B, C, H, W) in [0, 1]; column by column the noise is the same for every strength."""
+    images: torch.Tensor = pipeline(
+        num_images=number,
+        strength=strength,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(number)],
+        num_inference_steps=SAMPLING_STEPS,
+        class_labels=None if labels is None else labels.tolist(),
+        output_type="pt",
+    ).images
+    return images
+
+
+def contact_sheet(rows: Sequence[tuple[str, torch.Tensor]]) -> Image.Image:
+    """Rows of images (B, C, H, W) in [0, 1], each with its title on the left."""
+    side = max(rows[0][1].shape[-1], SMALLEST_CELL)
+    columns = max(len(images) for _, images in rows)
+    size = (LABEL_WIDTH + columns * (side + GAP), len(rows) * (side + GAP))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (title, images) in enumerate(rows):
+        top = row * (side + GAP)
+        draw.text((GAP, top + side / 2), title, fill="black", anchor="lm")
+        for column, image in enumerate(images):
+            sheet.paste(cell(image, side), (LABEL_WIDTH + column * (side + GAP), top))
+    return sheet
+
+
+def cell(image: torch.Tensor, side: int) -> Image.Image:
+    """One image (C, H, W) in [0, 1] as a square picture."""
+    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    return picture.convert("RGB").resize((side, side), Image.Resampling.NEAREST)

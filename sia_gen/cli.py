@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sia_gen.errors import UserError
+from sia_gen.errors import OptionError, UserError
 from sia_gen.options import (
     CategoryOption,
     DataOption,
     DeviceOption,
     MinutesOption,
+    OptionalRecipeOption,
     OutOption,
     PrecisionOption,
     RecipeOption,
@@ -80,7 +81,7 @@ def recipes(
 
 @app.command()
 def train_diffusion(
-    recipe: RecipeOption,
+    recipe: OptionalRecipeOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
     joint: Annotated[
@@ -111,14 +112,37 @@ def train_diffusion(
         "diffusion.max_steps": max_steps,
         "diffusion.max_minutes": max_minutes,
     }
-    chosen = load_recipe(recipe, changes)
+    chosen = load_recipe(recipe, changes, data)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
     from sia_gen.images.listing import data_root
 
     root = data_root(chosen, data)
     train(chosen, categories, root, folder, runtime(precision, device), resume=resume)
-    say(f"The models are in {folder}. Next: sia-gen synthesize --recipe {recipe}")
+    say(f"The models are in {folder}. Next: sia-gen synthesize --recipe {used(recipe, folder)}")
+
+
+@app.command()
+def import_adm(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pt, .pth, .tar or .safetensors file.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")],
+    new_classes: Annotated[
+        int | None,
+        typer.Option("--new-classes", min=1, help="Start anew with so many classes."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", min=1, help="Pixels; the network's own when left out."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint of OpenAI's ADM or of the RealNet authors into a diffusers folder.
+
+    Example: sia-gen import-adm 256x256_diffusion_uncond.pt --out adm
+    """
+    from sia_gen.diffusion.importing import import_adm as convert
+
+    kind = convert(checkpoint, out, new_classes=new_classes, image_size=image_size)
+    say(f"Imported into {out}: a {kind}.")
 
 
 @app.command()
@@ -133,6 +157,12 @@ def synthesize(
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, max=1000, help="Reverse steps per image.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-scale", min=0.0, help="Pull of the classifier to the category; needs one."
+        ),
     ] = None,
     category: CategoryOption = None,
     model: Annotated[
@@ -156,6 +186,7 @@ def synthesize(
         "synthesis.strength": None if strength is None else str(Strength.parse(strength)),
         "synthesis.images": images,
         "synthesis.steps": steps,
+        "synthesis.guidance_scale": guidance_scale,
     }
     chosen = load_recipe(recipe, changes)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "corpus")
@@ -181,7 +212,7 @@ def verify(
 
 @app.command()
 def fit_realnet(
-    recipe: RecipeOption,
+    recipe: OptionalRecipeOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
     corpus: Annotated[
@@ -207,19 +238,20 @@ def fit_realnet(
         "realnet.max_steps": max_steps,
         "realnet.weights": None if weights is None else str(weights),
     }
-    chosen = load_recipe(recipe, changes)
+    chosen = load_recipe(recipe, changes, data)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
     from sia_gen.images.listing import data_root
     from sia_gen.realnet.fitting import fit_realnet as fit
 
     root, shards = data_root(chosen, data), corpus or run_folder(chosen, "corpus")
     fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
-    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {recipe}")
+    options = used(recipe, folder) + (f" --data {data}" if data else "")
+    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")
 
 
 @app.command()
 def evaluate(
-    recipe: RecipeOption,
+    recipe: OptionalRecipeOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
     model: Annotated[
@@ -233,7 +265,7 @@ def evaluate(
 
     Example: sia-gen evaluate --recipe elpv --category mono
     """
-    chosen = load_recipe(recipe, {})
+    chosen = load_recipe(recipe, {}, data)
     categories = chosen.choose_categories(category)
     from sia_gen.evaluation.evaluate import evaluate as score
     from sia_gen.evaluation.evaluate import metrics_table
@@ -246,11 +278,27 @@ def evaluate(
     say(f"Metrics, scores and heat maps are in {folder}.")
 
 
-def load_recipe(name: str, changes: dict[str, Any]) -> Recipe:
-    """A recipe with the options of the command line on top."""
+def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
+    """A recipe, or that of a folder of own images, with the options of the command line on top."""
     from sia_gen.recipe import Recipe
 
-    return Recipe.load(name).override(changes)
+    if name is not None:
+        return Recipe.load(name).override(changes)
+    if data is None:
+        raise OptionError(
+            problem="it takes a recipe or a folder of images.",
+            fix="Give --recipe, e.g. one that 'sia-gen recipes' lists, or --data.",
+        )
+    from sia_gen.images.own_folder import recipe_for_folder
+
+    return recipe_for_folder(data).override(changes)
+
+
+def used(recipe: str | None, folder: Path) -> str:
+    """The recipe for the next step: the one given, else the one that a step saved in a folder."""
+    from sia_gen.outputs import RECIPE
+
+    return recipe or str(folder / RECIPE)
 
 
 def run_folder(recipe: Recipe, step: str) -> Path:

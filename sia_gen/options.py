@@ -10,6 +10,13 @@ import typer
 RecipeOption = Annotated[
     str, typer.Option("--recipe", help="Name or path of a recipe; 'sia-gen recipes' lists them.")
 ]
+OptionalRecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Name or path of a recipe; may be left out if --data is a folder of own images.",
+    ),
+]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the images; the recipe's own source when left out."),

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
+from sia_gen.data_settings import Data, Foreground, Section
 from sia_gen.errors import RecipeError
-from sia_gen.settings import Data, Diffusion, RealNetFit, Section, Synthesis
+from sia_gen.settings import Diffusion, RealNetFit, Synthesis
 from sia_gen.shipped import shipped
 from sia_gen.suggestions import did_you_mean
 
@@ -38,9 +39,28 @@ class Recipe(Section):
     mode: Literal["L", "RGB"] = "RGB"
     seed: Seed = 0
     data: Data
+    foreground: dict[str, Foreground] = Field(default={})
     diffusion: Diffusion = Diffusion()
     synthesis: Synthesis = Synthesis()
     realnet: RealNetFit = RealNetFit()
+
+    @field_validator("data")
+    @classmethod
+    def _names_are_of_categories(cls, data: Data, info: ValidationInfo) -> Data:
+        require_categories(data.names, info)
+        return data
+
+    @field_validator("foreground")
+    @classmethod
+    def _rules_are_of_categories(
+        cls, rules: dict[str, Foreground], info: ValidationInfo
+    ) -> dict[str, Foreground]:
+        require_categories(rules, info)
+        for category, rule in rules.items():
+            if rule.channel != "grey" and info.data.get("mode") == "L":
+                msg = f"'{category}' asks for channel '{rule.channel}', but 'mode' is L"
+                raise ValueError(msg)
+        return rules
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Recipe:
@@ -131,12 +151,24 @@ def find_recipe(name_or_path: str | Path) -> Path:
     )
 
 
+def require_categories(names: Iterable[str], info: ValidationInfo) -> None:
+    """Raises ValueError unless all names are categories of the recipe under validation."""
+    # Wrong categories are not there, and are an error already.
+    categories: list[str] = info.data.get("categories", list(names))
+    for name in names:
+        if name not in categories:
+            msg = f"'{name}' is not among 'categories'{did_you_mean(name, categories)}"
+            raise ValueError(msg)
+
+
 def describe(error: ValidationError, content: object) -> str:
     """The first problem of a failed validation as one phrase, with the field that has it."""
     problem = error.errors()[0]
     steps = [str(step) for step in problem["loc"]]
     if steps[:2] in UNIONS:
         del steps[2:3]
+    if steps[:2] == ["data", "alternatives"]:
+        del steps[3:4]
     field = ".".join(steps) or "the recipe"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{field}'{did_you_mean(steps[-1], sibling_keys(steps))}"

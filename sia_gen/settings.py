@@ -1,21 +1,14 @@
-"""The sections of a recipe: where images come from, and the settings of every step."""
+"""The sections of a recipe with the settings of every step."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from sia_gen.data_settings import Fraction, Section
 from sia_gen.errors import OptionError
 from sia_gen.strength import Strength
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and nothing changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PackageFile(Section):
@@ -23,60 +16,6 @@ class PackageFile(Section):
 
     package: str
     file: str
-
-
-class FolderLayout(Section):
-    """Images sorted into folders; each entry is a glob below the root, with `{category}` in it.
-
-    Without `test_normal`, a part of the normal images is held out for the test.
-    """
-
-    layout: Literal["folder"] = "folder"
-    normal: str
-    test_normal: str | None = None
-    test_anomalous: str | None = None
-
-
-class TableLayout(Section):
-    """Images listed in a text file, one per line, with their label and category."""
-
-    layout: Literal["table"]
-    table: str
-    columns: list[str]
-    image: str
-    category: str
-    label: str
-    normal: str
-    anomalous: str
-
-    @model_validator(mode="after")
-    def _columns_exist(self) -> Self:
-        for column in (self.image, self.category, self.label):
-            if column not in self.columns:
-                msg = f"column '{column}' is not among 'columns'"
-                raise ValueError(msg)
-        return self
-
-
-class Data(Section):
-    """Where the images are and which of them are used for what.
-
-    Attributes:
-        package: A Python package that contains the images, used when no `--data` is given.
-        images: How the images are arranged below the root.
-        fit_fraction: Share of the shuffled normal images used to fit, when the data set has no
-            test split of its own.
-        validation_fraction: Share of those kept back to choose the best weights and the threshold.
-        split_seed: Seeds the shuffle.
-        non_square: What to do with images that are not square; without it they are an error.
-    """
-
-    package: str | None = None
-    images: Annotated[FolderLayout | TableLayout, Field(discriminator="layout")]
-    fit_fraction: Fraction = 0.7
-    validation_fraction: Fraction = 0.1
-    split_seed: int = 0
-    non_square: Literal["crop", "stretch"] | None = None
 
 
 class Diffusion(Section):
@@ -130,6 +69,7 @@ class Synthesis(Section):
     images: Annotated[int, Field(ge=1)] = 10_000
     strength: str | float = "0.1:0.2"
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    guidance_scale: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
     shard_size: Annotated[int, Field(ge=1)] = 2000
     format: Literal["png", "webp", "jpg"] = "png"
@@ -151,8 +91,8 @@ class RealNetFit(Section):
     weights: PackageFile | str | None = None
     standardise: bool = False
     image_size: Annotated[int, Field(ge=32)] = 256
-    strides: list[int] = [4, 8, 16, 32]
-    channels_kept: list[Annotated[int, Field(ge=1)]] = [256, 512, 512, 256]
+    strides: list[int] = Field(default=[4, 8, 16, 32])
+    channels_kept: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 512, 512, 256])
     num_max: Annotated[int, Field(ge=1)] = 256
     num_mean: Annotated[int, Field(ge=1)] = 256
     afs_batches: Annotated[int, Field(ge=1)] = 64

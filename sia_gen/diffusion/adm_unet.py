@@ -40,17 +40,16 @@ class ADMUNet2DModel(UNet2DModel):
                 if isinstance(module, Attention):
                     set_heads(module, num_attention_heads)
         if timestep_features is not None:
-            width = self.time_embedding.linear_2.in_features
-            self.time_proj = Timesteps(
-                timestep_features, self.config.flip_sin_to_cos, self.config.freq_shift
-            )
+            config = self.config
+            width = config.time_embedding_dim or 4 * config.block_out_channels[0]
+            self.time_proj = Timesteps(timestep_features, config.flip_sin_to_cos, config.freq_shift)
             self.time_embedding = TimestepEmbedding(timestep_features, width)
 
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:
         # What `from_config` passes on; it does not see through `**unet` by itself.
-        keys: set[str] = UNet2DModel._get_init_keys(input_class)
-        return keys | UNet2DModel._get_init_keys(UNet2DModel)
+        both = (input_class, UNet2DModel)
+        return {key for each in both for key in UNet2DModel._get_init_keys(each)}
 
 
 def set_heads(attention: Attention, heads: int) -> None:

@@ -138,7 +138,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, positions: int, channels: int, head_dim: int) -> None:
         super().__init__()
         self.head_dim = head_dim
-        embedding = torch.randn(positions + 1, channels) / channels**0.5
+        embedding = torch.randn(channels, positions + 1) / channels**0.5
         self.positional_embedding = nn.Parameter(embedding)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
@@ -148,14 +148,16 @@ class AttentionPooling(nn.Module):
         """Pools (B, C, H, W) to (B, C)."""
         tokens = features.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
-        tokens = tokens + self.positional_embedding
+        tokens = tokens + self.positional_embedding.T
         query = self.heads(self.to_q(tokens[:, :1]))
         keys, values = self.heads(self.to_k(tokens)), self.heads(self.to_v(tokens))
         return functional.scaled_dot_product_attention(query, keys, values).flatten(1)
 
     def heads(self, tokens: torch.Tensor) -> torch.Tensor:
         """Splits (B, N, C) into heads, (B, heads, N, head_dim)."""
-        return tokens.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        batch, count, channels = tokens.shape
+        split = tokens.reshape(batch, count, channels // self.head_dim, self.head_dim)
+        return split.transpose(1, 2)
 
 
 def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:

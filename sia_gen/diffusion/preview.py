@@ -18,7 +18,6 @@ from sia_gen.sdas.pipeline import SDASPipeline
 
 STRENGTHS = (0.0, 0.1, 0.2)
 COLUMNS = 8
-SAMPLING_STEPS = 20
 INVERSION_STEPS = 50
 GAP, LABEL_WIDTH, SMALLEST_CELL = 4, 110, 64
 
@@ -41,7 +40,7 @@ class Preview:
 
 
 def make_preview(
-    pipeline: SDASPipeline, images: torch.Tensor, labels: torch.Tensor | None
+    pipeline: SDASPipeline, images: torch.Tensor, labels: torch.Tensor | None, steps: int
 ) -> Preview:
     """Samples a pipeline and has it reconstruct images.
 
@@ -50,16 +49,17 @@ def make_preview(
         images: Normal images it was not trained on, (B, C, H, W) in [0, 1], at most `COLUMNS`
             of them are used.
         labels: Their classes, (B,), for a class-conditional model.
+        steps: Reverse steps per sample.
     """
     images = images[:COLUMNS].to(pipeline.device)
     labels = None if labels is None else labels[:COLUMNS].to(pipeline.device)
-    samples = {strength: sample(pipeline, len(images), strength, labels) for strength in STRENGTHS}
+    samples = sample_strengths(pipeline, len(images), labels, steps)
     unet, scheduler = pipeline.unet, pipeline.scheduler
     noise = invert(unet, scheduler, images * 2 - 1, INVERSION_STEPS, labels)
     found = reconstruct(unet, scheduler, noise, INVERSION_STEPS, labels) / 2 + 0.5
     return Preview(
         rows=[
-            *((f"strength {strength:g}", samples[strength]) for strength in STRENGTHS),
+            *((f"strength {strength:g}", row) for strength, row in samples.items()),
             ("real", images),
             # Four standard deviations of noise from black to white.
             ("its noise", noise / 4 + 0.5),
@@ -69,19 +69,20 @@ def make_preview(
     )
 
 
-def sample(
-    pipeline: SDASPipeline, number: int, strength: float, labels: torch.Tensor | None
-) -> torch.Tensor:
-    """Samples (B, C, H, W) in [0, 1]; column by column the noise is the same for every strength."""
+def sample_strengths(
+    pipeline: SDASPipeline, columns: int, labels: torch.Tensor | None, steps: int
+) -> dict[float, torch.Tensor]:
+    """Samples (B, C, H, W) in [0, 1] of each strength; column by column from the same noise."""
+    seeds = [seed for _ in STRENGTHS for seed in range(columns)]
     images: torch.Tensor = pipeline(
-        num_images=number,
-        strength=strength,
-        generator=[torch.Generator().manual_seed(seed) for seed in range(number)],
-        num_inference_steps=SAMPLING_STEPS,
-        class_labels=None if labels is None else labels.tolist(),
+        num_images=len(seeds),
+        strength=[strength for strength in STRENGTHS for _ in range(columns)],
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        num_inference_steps=steps,
+        class_labels=None if labels is None else labels.tolist() * len(STRENGTHS),
         output_type="pt",
     ).images
-    return images
+    return dict(zip(STRENGTHS, torch.split(images, columns), strict=True))
 
 
 def contact_sheet(rows: Sequence[tuple[str, torch.Tensor]]) -> Image.Image:

@@ -31,10 +31,9 @@ class Training:
 
 
 def start_training(recipe: Recipe, num_classes: int | None, accelerator: Accelerator) -> Training:
-    """Prepares a training at step 0; see `initial_unet` for the errors."""
+    """Prepares a training at step 0; see `initial_model` for the errors."""
     settings = recipe.diffusion
-    unet = initial_unet(recipe, num_classes)
-    scheduler = scheduler_for(unet)
+    unet, scheduler = initial_model(recipe, num_classes)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     optimizer = make_optimizer(unet, settings)
@@ -45,8 +44,10 @@ def start_training(recipe: Recipe, num_classes: int | None, accelerator: Acceler
     return Training(unet, optimizer, ema, scheduler)
 
 
-def initial_unet(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
-    """The network of a recipe: a preset with random weights, or that of the pipeline in `init`.
+def initial_model(
+    recipe: Recipe, num_classes: int | None
+) -> tuple[UNet2DModel, PerturbedDDPMScheduler]:
+    """The network of a recipe and its schedule: a preset with random weights, or those in `init`.
 
     Raises:
         RecipeError: If the preset does not fit the image size.
@@ -54,9 +55,11 @@ def initial_unet(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
     """
     settings = recipe.diffusion
     if settings.init is None:
-        return build_unet(settings, len(recipe.mode), num_classes)
+        unet = build_unet(settings, len(recipe.mode), num_classes)
+        return unet, scheduler_for(unet)
     folder = Path(settings.init)
-    unet = load_pipeline(folder, recipe).unet
+    pipeline = load_pipeline(folder, recipe)
+    unet = pipeline.unet
     check_size(settings.image_size, len(unet.config.block_out_channels))
     if unet.config.num_class_embeds != num_classes:
         raise ModelError(
@@ -66,7 +69,7 @@ def initial_unet(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
             "categories, or take a model without classes.",
         )
     unet.register_to_config(sample_size=settings.image_size)
-    return unet
+    return unet, pipeline.scheduler
 
 
 def scheduler_for(unet: UNet2DModel) -> PerturbedDDPMScheduler:
@@ -91,7 +94,7 @@ def report_memory(recipe: Recipe, num_classes: int | None, accelerator: Accelera
         with torch.device("meta"):
             unet = build_unet(settings, len(recipe.mode), num_classes)
     else:
-        unet = initial_unet(recipe, num_classes).to("meta")
+        unet = initial_model(recipe, num_classes)[0].to("meta")
     estimate = estimate_memory(unet, settings, precision, accelerator.num_processes)
     free = available_memory(accelerator)
     text = f"memory: {estimate.describe()}; {free / GIB:.1f} free"

@@ -28,7 +28,7 @@ from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import explained_out_of_memory
 from sia_gen.diffusion.publishing import TrainedModel, is_finished
-from sia_gen.diffusion.setup import Training, initial_unet, report_memory, start_training
+from sia_gen.diffusion.setup import Training, initial_model, report_memory, start_training
 from sia_gen.errors import OptionError
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
@@ -71,7 +71,7 @@ def train_diffusion(
         )
     num_classes = len(categories) if joint else None
     accelerator = runtime.accelerator()
-    initial_unet(recipe, num_classes)
+    initial_model(recipe, num_classes)
     groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
     images = {name: load_diffusion_images(recipe, group, root) for name, group in groups.items()}
     if accelerator.is_main_process:

@@ -71,7 +71,7 @@ def fit_realnet(
         require_category(corpus, category)
     normal = {category: load_normal(recipe, category, root) for category in categories}
     if accelerator.is_main_process:
-        claim_output(out, recipe, ["realnet"])
+        claim_output(out, recipe, ["realnet", "foreground"])
     accelerator.wait_for_everyone()
     for category in categories:
         # An accelerator of its own: what is registered for checkpoints cannot be taken back.

@@ -19,6 +19,7 @@ COMMANDS = [
     "demo",
     "recipes",
     "train-diffusion",
+    "import-adm",
     "synthesize",
     "verify",
     "fit-realnet",

@@ -19,10 +19,9 @@ def test_finite_gradients_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_first_step_that_is_not_finite_stops(tmp_path: Path, value: str, precision: str) -> None:
     (tmp_path / "step-00000200").mkdir()
+    norm = torch.tensor(float(value))
     with pytest.raises(TrainingError, match=r"^mono: .* step 207; the checkpoint of step 200"):
-        DivergenceGuard("mono", tmp_path).check(
-            206, torch.tensor(float(value)), precision=precision
-        )
+        DivergenceGuard("mono", tmp_path).check(206, norm, precision=precision)
 
 
 def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:

@@ -123,6 +123,34 @@ def train_diffusion(
 
 
 @app.command()
+def train_classifier(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    out: OutOption = None,
+    max_steps: StepsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """Train the optional classifier that guides samples to their category.
+
+    Example: sia-gen train-classifier --recipe mvtec-ad --data mvtec
+    """
+    changes = {"seed": seed, "classifier.max_steps": max_steps}
+    chosen = load_recipe(recipe, changes)
+    folder = out or run_folder(chosen, "classifier")
+    from sia_gen.diffusion.classifier_training import train_classifier as train
+    from sia_gen.images.listing import data_root
+
+    train(chosen, data_root(chosen, data), folder, runtime(precision, device), resume=resume)
+    say(
+        f"The classifier is in {folder}. "
+        f"Next: sia-gen synthesize --recipe {recipe} --guidance-scale 1"
+    )
+
+
+@app.command()
 def import_adm(
     checkpoint: Annotated[Path, typer.Argument(help="A .pt, .pth, .tar or .safetensors file.")],
     out: Annotated[Path, typer.Option("--out", help="Output folder.")],
@@ -169,6 +197,9 @@ def synthesize(
         Path | None,
         typer.Option("--model", help="Folder of the diffusion models, one per category."),
     ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
+    ] = None,
     out: OutOption = None,
     seed: SeedOption = None,
     precision: PrecisionOption = None,
@@ -193,7 +224,9 @@ def synthesize(
     from sia_gen.corpus.generate import synthesize as generate
 
     models = model or run_folder(chosen, "diffusion")
-    generate(chosen, categories, models, folder, runtime(precision, device), resume=resume)
+    guide = classifier or run_folder(chosen, "classifier") / "model"
+    on = runtime(precision, device)
+    generate(chosen, categories, models, folder, on, classifier=guide, resume=resume)
     say(f"The corpus is in {folder}. Next: sia-gen verify {folder}")
 
 

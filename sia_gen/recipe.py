@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 
 from sia_gen.data_settings import Data, Foreground, Section
 from sia_gen.errors import RecipeError
-from sia_gen.settings import Diffusion, RealNetFit, Synthesis
+from sia_gen.settings import Classifier, Diffusion, RealNetFit, Synthesis
 from sia_gen.shipped import shipped
 from sia_gen.suggestions import did_you_mean
 
@@ -41,6 +41,7 @@ class Recipe(Section):
     data: Data
     foreground: dict[str, Foreground] = Field(default={})
     diffusion: Diffusion = Diffusion()
+    classifier: Classifier = Classifier()
     synthesis: Synthesis = Synthesis()
     realnet: RealNetFit = RealNetFit()
 

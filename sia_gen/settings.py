@@ -63,6 +63,20 @@ class Diffusion(Section):
     preview_every: Annotated[int, Field(ge=1)] = 1000
 
 
+class Classifier(Section):
+    """Training of the classifier that guides sampling. See `sia_gen.diffusion.classifier`.
+
+    Its images are those of the diffusion model; the defaults are ADM's.
+    """
+
+    preset: str = "small"
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    max_steps: Annotated[int, Field(ge=1)] = 5000
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+
+
 class Synthesis(Section):
     """What a corpus holds. See `sia_gen.corpus`."""
 

@@ -48,6 +48,7 @@ def synthesize(
     out: Path,
     runtime: Runtime,
     *,
+    classifier: Path | None = None,
     resume: bool = True,
 ) -> None:
     """Makes the shards of some categories, or those that are still missing.
@@ -58,6 +59,7 @@ def synthesize(
         models: Folder with one pipeline per category.
         out: Folder of the corpus.
         runtime: Device and precision.
+        classifier: Folder of the classifier, for a recipe with a guidance scale.
         resume: Whether to keep the shards that are there; otherwise all are made again.
 
     Raises:
@@ -65,7 +67,7 @@ def synthesize(
             written then.
     """
     accelerator = runtime.accelerator()
-    sources = Sources(recipe, models)
+    sources = Sources(recipe, models, classifier)
     hashes = {category: sources.hash(category) for category in categories}
     header = common_header(recipe, sources, categories, accelerator)
     check_same_corpus(out, header)

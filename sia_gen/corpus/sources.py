@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sia_gen.diffusion.readiness import unready
+from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
-from sia_gen.sdas.loading import CLASSIFIER, REPORT, find_pipeline, load_pipeline, model_hash
+from sia_gen.sdas.loading import REPORT, find_pipeline, load_pipeline, model_hash
 from sia_gen.sdas.pipeline import SDASPipeline
 
 
@@ -18,12 +19,21 @@ class Sources:
     Args:
         recipe: Says of which mode the images are, and whether a classifier guides.
         models: Folder with one pipeline per category, or a joint one; see `sia_gen.sdas.loading`.
+        classifier: Folder of the classifier, used if the recipe's guidance scale is not 0.
+
+    Raises:
+        ModelError: If there is none then.
     """
 
-    def __init__(self, recipe: Recipe, models: Path) -> None:
+    def __init__(self, recipe: Recipe, models: Path, classifier: Path | None) -> None:
         self.recipe = recipe
         self.models = models
-        self.classifier = models / CLASSIFIER if recipe.synthesis.guidance_scale > 0 else None
+        self.classifier = classifier if recipe.synthesis.guidance_scale > 0 else None
+        if self.classifier is None and recipe.synthesis.guidance_scale > 0:
+            raise ModelError(
+                problem="guidance needs a classifier.",
+                fix="Train one with 'sia-gen train-classifier', and give its folder.",
+            )
         self.opened: tuple[Path, SDASPipeline] | None = None
 
     def folder(self, category: str) -> Path:

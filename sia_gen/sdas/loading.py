@@ -3,7 +3,6 @@
 MODELS/
     <category>/     the pipeline of one category
     _joint/         in its place, one class-conditional pipeline of several
-    _classifier/    the classifier that guides them, if there is one
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from sia_gen.suggestions import did_you_mean
 
 # No category can be named so.
 JOINT = "_joint"
-CLASSIFIER = "_classifier"
 # What a training says of its model, beside the weights.
 REPORT = "training.json"
 
@@ -130,12 +128,13 @@ def check_pipeline(folder: Path) -> None:
 
 def check_parts(folder: Path, parts: tuple[str, ...], command: str) -> None:
     """Raises `ModelError` unless the folder has these files; `command` makes them."""
-    what = "classifier" if command == "train-classifier" else "diffusion model"
+    guiding = command == "train-classifier"
+    what, option = ("classifier", "classifier") if guiding else ("diffusion model", "model")
     for part in parts:
         if not (folder / part).is_file():
             raise ModelError(
                 problem=f"there is no {what} in {folder} (no {part}).",
-                fix=f"Train one with 'sia-gen {command}', or give its folder with --model.",
+                fix=f"Train one with 'sia-gen {command}', or give its folder with --{option}.",
             )
 
 

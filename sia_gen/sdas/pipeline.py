@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class SDASPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "unet"
-    _optional_components = ("classifier",)
+    _optional_components: ClassVar[list[str]] = ["classifier"]
     unet: UNet2DModel
     scheduler: PerturbedDDPMScheduler
     classifier: Any

@@ -19,6 +19,7 @@ COMMANDS = [
     "demo",
     "recipes",
     "train-diffusion",
+    "train-classifier",
     "import-adm",
     "synthesize",
     "verify",

@@ -22,7 +22,7 @@ from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import environment
-from sia_gen.sdas.loading import REPORT
+from sia_gen.sdas.loading import REPORT, named
 from sia_gen.sdas.pipeline import SDASPipeline
 
 
@@ -106,7 +106,7 @@ class TrainedModel:
         ema.store(unet.parameters())
         ema.copy_to(unet.parameters())
         unet.eval()
-        labels = dict(enumerate(self.categories)) if self.recipe.diffusion.joint else None
+        labels = named(self.categories) if self.recipe.diffusion.joint else None
         pipeline = SDASPipeline(unet, self.training.scheduler, id2label=labels)
         pipeline.set_progress_bar_config(disable=True)
         try:

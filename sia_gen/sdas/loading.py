@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,12 @@ def with_classifier(pipeline: SDASPipeline, folder: Path, classifier: Path) -> S
                 f"{name} {one}, not {other}.",
                 fix="Train it with the recipe of the model, by 'sia-gen train-classifier'.",
             )
-    return SDASPipeline(pipeline.unet, pipeline.scheduler, model, dict(enumerate(categories)))
+    return SDASPipeline(pipeline.unet, pipeline.scheduler, model, named(categories))
+
+
+def named(categories: Sequence[str]) -> dict[str, str]:
+    """The categories by their index, as pipelines keep them."""
+    return {str(index): category for index, category in enumerate(categories)}
 
 
 def load(kind: Any, folder: Path) -> Any:

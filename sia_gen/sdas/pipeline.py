@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,7 @@ class SDASPipeline(DiffusionPipeline):
         unet: Predicts the noise in images of normal parts.
         scheduler: Takes the perturbed reverse steps.
         classifier: Tells the classes of noisy images apart; needed for guidance only.
-        id2label: Names of the classes by index, if the network or the classifier knows any.
+        id2label: Names of the classes by index (`{"0": "bottle"}`), if the network or the classifier knows any.
 
     Example:
         ```python
@@ -44,7 +44,7 @@ class SDASPipeline(DiffusionPipeline):
         unet: UNet2DModel,
         scheduler: PerturbedDDPMScheduler,
         classifier: Any = None,
-        id2label: Mapping[int, str] | None = None,
+        id2label: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
@@ -53,7 +53,6 @@ class SDASPipeline(DiffusionPipeline):
     @property
     def labels(self) -> dict[str, int]:
         """Index of each class by its name."""
-        # JSON, which the config comes from, has no integer keys.
         return {name: int(index) for index, name in (self.config.id2label or {}).items()}
 
     @torch.no_grad()

@@ -67,12 +67,12 @@ def test_guidance_changes_the_samples_and_is_recorded(
 ) -> None:
     plain, guided = tmp_path / "plain", tmp_path / "guided"
     synthesize(recipe, ["disc"], joint, plain, CPU)
-    strong = recipe.override({"synthesis.guidance_scale": 50.0})
+    strong = recipe.override({"synthesis.guidance_scale": 1e6})
     classifier = tmp_path / "classifier/model"
     synthesize(strong, ["disc"], joint, guided, CPU, classifier=classifier)
     before, after = samples(plain, "disc"), samples(guided, "disc")
     assert before.keys() == after.keys()
-    assert {metadata["guidance_scale"] for metadata, _ in after.values()} == {50.0}
+    assert {metadata["guidance_scale"] for metadata, _ in after.values()} == {1e6}
     assert all(before[key][1] != after[key][1] for key in before)
     models = [next(iter(found.values()))[0]["model"] for found in (before, after)]
     assert models[0] != models[1]

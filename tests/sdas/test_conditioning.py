@@ -64,7 +64,7 @@ def make_pipeline(
         make_unet(variance, classes),
         scheduler,
         make_classifier() if guided else None,
-        id2label={index: name for name, index in NAMES.items()},
+        id2label={str(index): name for name, index in NAMES.items()},
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

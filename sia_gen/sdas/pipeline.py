@@ -24,7 +24,8 @@ class SDASPipeline(DiffusionPipeline):
         unet: Predicts the noise in images of normal parts.
         scheduler: Takes the perturbed reverse steps.
         classifier: Tells the classes of noisy images apart; needed for guidance only.
-        id2label: Names of the classes by index (`{"0": "bottle"}`), if the network or the classifier knows any.
+        id2label: Names of the classes by index, `{"0": "bottle"}`, if the network or the
+            classifier knows any.
 
     Example:
         ```python

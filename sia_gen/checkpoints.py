@@ -21,7 +21,7 @@ from sia_gen.files import publish_folder, sync
 KEPT = 2
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
+def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: int = KEPT) -> None:
     """Saves the state of all processes as `folder/step-XXXXXXXX` and points `last` to it.
 
     Must be called by every process.
@@ -37,7 +37,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
     if accelerator.is_main_process:
         publish_folder(temporary, path)
         link_last(folder, path.name)
-        for old in list_checkpoints(folder)[:-KEPT]:
+        for old in list_checkpoints(folder)[:-kept]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 

@@ -7,11 +7,24 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sia_gen.errors import UserError
+from sia_gen.errors import OptionError, UserError
+from sia_gen.options import (
+    CategoryOption,
+    DataOption,
+    DeviceOption,
+    MinutesOption,
+    OptionalRecipeOption,
+    OutOption,
+    PrecisionOption,
+    RecipeOption,
+    ResumeOption,
+    SeedOption,
+    StepsOption,
+)
 from sia_gen.version import __version__
 
 if TYPE_CHECKING:
@@ -29,40 +42,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="Name or path of a recipe; 'sia-gen recipes' lists them.")
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the images; the recipe's own source when left out."),
-]
-CategoryOption = Annotated[
-    list[str] | None,
-    typer.Option("--category", help="A category, repeatable; all of the recipe's when left out."),
-]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/STEP when left out.")
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Overrides the recipe's.")]
-StepsOption = Annotated[
-    int | None, typer.Option("--max-steps", min=1, help="Training steps; overrides the recipe's.")
-]
-PrecisionOption = Annotated[
-    Literal["fp32", "bf16", "fp16"] | None,
-    typer.Option(
-        "--precision",
-        help="What networks compute in; bf16 where the hardware has it, when left out.",
-    ),
-]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option("--device", help="What to run on."),
-]
-ResumeOption = Annotated[
-    bool,
-    typer.Option("--resume/--no-resume", help="Go on where an earlier run ended, or start again."),
-]
 
 
 @app.command()
@@ -102,11 +81,19 @@ def recipes(
 
 @app.command()
 def train_diffusion(
-    recipe: RecipeOption,
+    recipe: OptionalRecipeOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="One class-conditional model of all categories.")
+    ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", help="Model to start from; its network replaces the preset."),
+    ] = None,
     out: OutOption = None,
     max_steps: StepsOption = None,
+    max_minutes: MinutesOption = None,
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -114,16 +101,76 @@ def train_diffusion(
 ) -> None:
     """Train a diffusion model of the normal images, one per category.
 
-    Example: sia-gen train-diffusion --recipe elpv --category mono
+    It says how much memory it needs, saves previews on the way, and tells when the model is ready.
+
+    Example: sia-gen train-diffusion --recipe elpv --category mono --max-minutes 60
     """
-    chosen = load_recipe(recipe, {"seed": seed, "diffusion.max_steps": max_steps})
+    changes = {
+        "seed": seed,
+        "diffusion.joint": joint or None,
+        "diffusion.init": None if init is None else str(init),
+        "diffusion.max_steps": max_steps,
+        "diffusion.max_minutes": max_minutes,
+    }
+    chosen = load_recipe(recipe, changes, data)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
     from sia_gen.images.listing import data_root
 
     root = data_root(chosen, data)
     train(chosen, categories, root, folder, runtime(precision, device), resume=resume)
-    say(f"The models are in {folder}. Next: sia-gen synthesize --recipe {recipe}")
+    say(f"The models are in {folder}. Next: sia-gen synthesize --recipe {used(recipe, folder)}")
+
+
+@app.command()
+def train_classifier(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    out: OutOption = None,
+    max_steps: StepsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """Train the optional classifier that guides samples to their category.
+
+    Example: sia-gen train-classifier --recipe mvtec-ad --data mvtec
+    """
+    changes = {"seed": seed, "classifier.max_steps": max_steps}
+    chosen = load_recipe(recipe, changes)
+    folder = out or run_folder(chosen, "classifier")
+    from sia_gen.diffusion.classifier_training import train_classifier as train
+    from sia_gen.images.listing import data_root
+
+    train(chosen, data_root(chosen, data), folder, runtime(precision, device), resume=resume)
+    say(
+        f"The classifier is in {folder}. "
+        f"Next: sia-gen synthesize --recipe {recipe} --guidance-scale 1"
+    )
+
+
+@app.command()
+def import_adm(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pt, .pth, .tar or .safetensors file.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")],
+    new_classes: Annotated[
+        int | None,
+        typer.Option("--new-classes", min=1, help="Start anew with so many classes."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", min=1, help="Pixels; the network's own when left out."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint of OpenAI's ADM or of the RealNet authors into a diffusers folder.
+
+    Example: sia-gen import-adm 256x256_diffusion_uncond.pt --out adm
+    """
+    from sia_gen.diffusion.importing import import_adm as convert
+
+    kind = convert(checkpoint, out, new_classes=new_classes, image_size=image_size)
+    say(f"Imported into {out}: a {kind}.")
 
 
 @app.command()
@@ -139,10 +186,19 @@ def synthesize(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, max=1000, help="Reverse steps per image.")
     ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-scale", min=0.0, help="Pull of the classifier to the category; needs one."
+        ),
+    ] = None,
     category: CategoryOption = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", help="Folder of the diffusion models, one per category."),
+    ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
     ] = None,
     out: OutOption = None,
     seed: SeedOption = None,
@@ -161,13 +217,16 @@ def synthesize(
         "synthesis.strength": None if strength is None else str(Strength.parse(strength)),
         "synthesis.images": images,
         "synthesis.steps": steps,
+        "synthesis.guidance_scale": guidance_scale,
     }
     chosen = load_recipe(recipe, changes)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "corpus")
     from sia_gen.corpus.generate import synthesize as generate
 
     models = model or run_folder(chosen, "diffusion")
-    generate(chosen, categories, models, folder, runtime(precision, device), resume=resume)
+    guide = classifier or run_folder(chosen, "classifier") / "model"
+    on = runtime(precision, device)
+    generate(chosen, categories, models, folder, on, classifier=guide, resume=resume)
     say(f"The corpus is in {folder}. Next: sia-gen verify {folder}")
 
 
@@ -186,7 +245,7 @@ def verify(
 
 @app.command()
 def fit_realnet(
-    recipe: RecipeOption,
+    recipe: OptionalRecipeOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
     corpus: Annotated[
@@ -212,19 +271,20 @@ def fit_realnet(
         "realnet.max_steps": max_steps,
         "realnet.weights": None if weights is None else str(weights),
     }
-    chosen = load_recipe(recipe, changes)
+    chosen = load_recipe(recipe, changes, data)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
     from sia_gen.images.listing import data_root
     from sia_gen.realnet.fitting import fit_realnet as fit
 
     root, shards = data_root(chosen, data), corpus or run_folder(chosen, "corpus")
     fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
-    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {recipe}")
+    options = used(recipe, folder) + (f" --data {data}" if data else "")
+    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")
 
 
 @app.command()
 def evaluate(
-    recipe: RecipeOption,
+    recipe: OptionalRecipeOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
     model: Annotated[
@@ -238,7 +298,7 @@ def evaluate(
 
     Example: sia-gen evaluate --recipe elpv --category mono
     """
-    chosen = load_recipe(recipe, {})
+    chosen = load_recipe(recipe, {}, data)
     categories = chosen.choose_categories(category)
     from sia_gen.evaluation.evaluate import evaluate as score
     from sia_gen.evaluation.evaluate import metrics_table
@@ -251,11 +311,27 @@ def evaluate(
     say(f"Metrics, scores and heat maps are in {folder}.")
 
 
-def load_recipe(name: str, changes: dict[str, Any]) -> Recipe:
-    """A recipe with the options of the command line on top."""
+def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
+    """A recipe, or that of a folder of own images, with the options of the command line on top."""
     from sia_gen.recipe import Recipe
 
-    return Recipe.load(name).override(changes)
+    if name is not None:
+        return Recipe.load(name).override(changes)
+    if data is None:
+        raise OptionError(
+            problem="it takes a recipe or a folder of images.",
+            fix="Give --recipe, e.g. one that 'sia-gen recipes' lists, or --data.",
+        )
+    from sia_gen.images.own_folder import recipe_for_folder
+
+    return recipe_for_folder(data).override(changes)
+
+
+def used(recipe: str | None, folder: Path) -> str:
+    """The recipe for the next step: the one given, else the one that a step saved in a folder."""
+    from sia_gen.outputs import RECIPE
+
+    return recipe or str(folder / RECIPE)
 
 
 def run_folder(recipe: Recipe, step: str) -> Path:

@@ -33,6 +33,10 @@ class ModelError(UserError):
     """Weights or a model folder that are missing or do not fit."""
 
 
+class TrainingError(UserError):
+    """A training that cannot go on; its last checkpoint is whole."""
+
+
 class CorpusError(UserError):
     """A corpus that is missing, incomplete or damaged."""
 

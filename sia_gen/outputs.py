@@ -11,8 +11,21 @@ from sia_gen.files import prepare_output, write_text
 from sia_gen.recipe import Recipe
 
 RECIPE = "recipe.yaml"
-# Training longer continues a run, and further categories join those that are there.
-MAY_CHANGE = {"max_steps", "categories", "title", "license", "source"}
+# Training longer continues a run, and further categories join those that are there. A learning rate
+# that proved too high may be lowered on the way: the log tells which steps had which.
+MAY_CHANGE = {
+    "categories",
+    "checkpoint_every",
+    "checkpoints_kept",
+    "gradient_checkpointing",
+    "learning_rate",
+    "license",
+    "max_minutes",
+    "max_steps",
+    "preview_every",
+    "source",
+    "title",
+}
 
 
 def claim_output(folder: Path, recipe: Recipe, sections: Iterable[str]) -> None:

@@ -59,6 +59,13 @@ class Progress:
         elif self.visible and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.print_line()
 
+    def say(self, text: str) -> None:
+        """Prints a line of its own, above the bar if there is one."""
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        elif self.visible:
+            print(text, file=sys.stderr, flush=True)
+
     def print_line(self) -> None:
         """Prints where things stand, with the time that is left at the speed so far."""
         self.last_line = time.monotonic()

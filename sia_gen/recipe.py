@@ -10,156 +10,22 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
-from sia_gen.errors import OptionError, RecipeError
+from sia_gen.data_settings import Data, Foreground, Section
+from sia_gen.errors import RecipeError
+from sia_gen.settings import Classifier, Diffusion, RealNetFit, Synthesis
 from sia_gen.shipped import shipped
-from sia_gen.strength import Strength
 from sia_gen.suggestions import did_you_mean
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 # NumPy takes no seed of 32 bits or more, and every process adds its rank.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 # Fields of several types: pydantic adds the type it tried to the location of an error.
 UNIONS = (["data", "images"], ["synthesis", "strength"], ["realnet", "weights"])
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and nothing changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PackageFile(Section):
-    """A file that an installed Python package brings along."""
-
-    package: str
-    file: str
-
-
-class FolderLayout(Section):
-    """Images sorted into folders; each entry is a glob below the root, with `{category}` in it.
-
-    Without `test_normal`, a part of the normal images is held out for the test.
-    """
-
-    layout: Literal["folder"] = "folder"
-    normal: str
-    test_normal: str | None = None
-    test_anomalous: str | None = None
-
-
-class TableLayout(Section):
-    """Images listed in a text file, one per line, with their label and category."""
-
-    layout: Literal["table"]
-    table: str
-    columns: list[str]
-    image: str
-    category: str
-    label: str
-    normal: str
-    anomalous: str
-
-    @model_validator(mode="after")
-    def _columns_exist(self) -> Self:
-        for column in (self.image, self.category, self.label):
-            if column not in self.columns:
-                msg = f"column '{column}' is not among 'columns'"
-                raise ValueError(msg)
-        return self
-
-
-class Data(Section):
-    """Where the images are and which of them are used for what.
-
-    Attributes:
-        package: A Python package that contains the images, used when no `--data` is given.
-        images: How the images are arranged below the root.
-        fit_fraction: Share of the shuffled normal images used to fit, when the data set has no
-            test split of its own.
-        validation_fraction: Share of those kept back to choose the best weights and the threshold.
-        split_seed: Seeds the shuffle.
-        non_square: What to do with images that are not square; without it they are an error.
-    """
-
-    package: str | None = None
-    images: Annotated[FolderLayout | TableLayout, Field(discriminator="layout")]
-    fit_fraction: Fraction = 0.7
-    validation_fraction: Fraction = 0.1
-    split_seed: int = 0
-    non_square: Literal["crop", "stretch"] | None = None
-
-
-class Diffusion(Section):
-    """Training of the diffusion model. See `sia_gen.diffusion`."""
-
-    preset: str = "small"
-    image_size: Annotated[int, Field(ge=8)] = 256
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    max_steps: Annotated[int, Field(ge=1)] = 20_000
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-
-
-class Synthesis(Section):
-    """What a corpus holds. See `sia_gen.corpus`."""
-
-    images: Annotated[int, Field(ge=1)] = 10_000
-    strength: str | float = "0.1:0.2"
-    steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    shard_size: Annotated[int, Field(ge=1)] = 2000
-    format: Literal["png", "webp", "jpg"] = "png"
-
-    @field_validator("strength")
-    @classmethod
-    def _strength_parses(cls, value: str | float) -> str | float:
-        try:
-            Strength.parse(value)
-        except OptionError as error:
-            raise ValueError(error.problem) from error
-        return value
-
-
-class RealNetFit(Section):
-    """Fitting of RealNet. See `sia_gen.realnet`; the defaults are the paper's."""
-
-    backbone: str = "wide_resnet50_2"
-    weights: PackageFile | str | None = None
-    standardise: bool = False
-    image_size: Annotated[int, Field(ge=32)] = 256
-    strides: list[int] = [4, 8, 16, 32]
-    channels_kept: list[Annotated[int, Field(ge=1)]] = [256, 512, 512, 256]
-    num_max: Annotated[int, Field(ge=1)] = 256
-    num_mean: Annotated[int, Field(ge=1)] = 256
-    afs_batches: Annotated[int, Field(ge=1)] = 64
-    opacity: tuple[float, float] = (0.5, 1.0)
-    anomalous_fraction: Fraction = 0.5
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    max_steps: Annotated[int, Field(ge=1)] = 10_000
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    validate_every: Annotated[int, Field(ge=1)] = 500
-
-    @model_validator(mode="after")
-    def _one_count_per_layer(self) -> Self:
-        if len(self.channels_kept) != len(self.strides):
-            msg = "'channels_kept' needs one number per entry of 'strides'"
-            raise ValueError(msg)
-        return self
 
 
 class Recipe(Section):
@@ -173,9 +39,29 @@ class Recipe(Section):
     mode: Literal["L", "RGB"] = "RGB"
     seed: Seed = 0
     data: Data
+    foreground: dict[str, Foreground] = Field(default={})
     diffusion: Diffusion = Diffusion()
+    classifier: Classifier = Classifier()
     synthesis: Synthesis = Synthesis()
     realnet: RealNetFit = RealNetFit()
+
+    @field_validator("data")
+    @classmethod
+    def _names_are_of_categories(cls, data: Data, info: ValidationInfo) -> Data:
+        require_categories(data.names, info)
+        return data
+
+    @field_validator("foreground")
+    @classmethod
+    def _rules_are_of_categories(
+        cls, rules: dict[str, Foreground], info: ValidationInfo
+    ) -> dict[str, Foreground]:
+        require_categories(rules, info)
+        for category, rule in rules.items():
+            if rule.channel != "grey" and info.data.get("mode") == "L":
+                msg = f"'{category}' asks for channel '{rule.channel}', but 'mode' is L"
+                raise ValueError(msg)
+        return rules
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Recipe:
@@ -266,12 +152,24 @@ def find_recipe(name_or_path: str | Path) -> Path:
     )
 
 
+def require_categories(names: Iterable[str], info: ValidationInfo) -> None:
+    """Raises ValueError unless all names are categories of the recipe under validation."""
+    # Wrong categories are not there, and are an error already.
+    categories: list[str] = info.data.get("categories", list(names))
+    for name in names:
+        if name not in categories:
+            msg = f"'{name}' is not among 'categories'{did_you_mean(name, categories)}"
+            raise ValueError(msg)
+
+
 def describe(error: ValidationError, content: object) -> str:
     """The first problem of a failed validation as one phrase, with the field that has it."""
     problem = error.errors()[0]
     steps = [str(step) for step in problem["loc"]]
     if steps[:2] in UNIONS:
         del steps[2:3]
+    if steps[:2] == ["data", "alternatives"]:
+        del steps[3:4]
     field = ".".join(steps) or "the recipe"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{field}'{did_you_mean(steps[-1], sibling_keys(steps))}"

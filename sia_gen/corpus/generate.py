@@ -30,12 +30,12 @@ from sia_gen.corpus.manifest import (
 )
 from sia_gen.corpus.plan import ShardPlan, plan_corpus, shards_of_process
 from sia_gen.corpus.shards import SampleMetadata, write_shard
+from sia_gen.corpus.sources import Sources
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
-from sia_gen.sdas.loading import load_pipeline, model_hash
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
@@ -48,6 +48,7 @@ def synthesize(
     out: Path,
     runtime: Runtime,
     *,
+    classifier: Path | None = None,
     resume: bool = True,
 ) -> None:
     """Makes the shards of some categories, or those that are still missing.
@@ -58,6 +59,7 @@ def synthesize(
         models: Folder with one pipeline per category.
         out: Folder of the corpus.
         runtime: Device and precision.
+        classifier: Folder of the classifier, for a recipe with a guidance scale.
         resume: Whether to keep the shards that are there; otherwise all are made again.
 
     Raises:
@@ -65,8 +67,9 @@ def synthesize(
             written then.
     """
     accelerator = runtime.accelerator()
-    hashes = {category: model_hash(models / category) for category in categories}
-    header = common_header(recipe, models, categories, accelerator)
+    sources = Sources(recipe, models, classifier)
+    hashes = {category: sources.hash(category) for category in categories}
+    header = common_header(recipe, sources, categories, accelerator)
     check_same_corpus(out, header)
     plan = plan_for(recipe, [*categories_in(out), *categories])
     wanted = [shard for shard in plan if shard.category in categories]
@@ -79,6 +82,7 @@ def synthesize(
                 record_path(out, shard).unlink(missing_ok=True)
         write_manifest(out, header, plan)
         write_card(out, recipe, header, plan)
+        sources.warn_of_unready(categories)
     accelerator.wait_for_everyone()
 
     missing = [shard for shard in wanted if read_record(out, shard) is None]
@@ -88,7 +92,7 @@ def synthesize(
     visible = accelerator.is_main_process
     with Progress("synthesizing", total, visible=visible) as progress:
         for category, shards in groupby(mine, key=lambda shard: shard.category):
-            pipeline = load_pipeline(models / category, recipe)
+            pipeline = sources.load(category)
             prepare_pipeline(pipeline, accelerator)
             for shard in shards:
                 samples = generate(pipeline, recipe, shard, hashes[category], progress)
@@ -117,6 +121,8 @@ def generate(
             # On the CPU, whatever the pipeline runs on: the same noise on every device.
             generator=[torch.Generator().manual_seed(identity.seed) for identity in identities],
             num_inference_steps=recipe.synthesis.steps,
+            class_labels=shard.category if pipeline.labels else None,
+            guidance_scale=recipe.synthesis.guidance_scale,
         ).images
         for identity, image in zip(identities, images, strict=True):
             yield metadata_of(identity, image, recipe, pipeline, model), image
@@ -135,7 +141,7 @@ def metadata_of(
         **asdict(identity),
         steps=recipe.synthesis.steps,
         sampler=type(pipeline.scheduler).__name__,
-        guidance_scale=0.0,
+        guidance_scale=recipe.synthesis.guidance_scale,
         model=model,
         width=image.width,
         height=image.height,
@@ -152,7 +158,7 @@ def prepare_pipeline(pipeline: SDASPipeline, accelerator: Accelerator) -> None:
 
 def corpus_header(
     recipe: Recipe, pipeline: SDASPipeline, accelerator: Accelerator
-) -> dict[str, str | int]:
+) -> dict[str, str | int | float]:
     """What all shards have in common."""
     settings = recipe.synthesis
     return asdict(
@@ -165,6 +171,7 @@ def corpus_header(
             strength=str(Strength.parse(settings.strength)),
             steps=settings.steps,
             sampler=type(pipeline.scheduler).__name__,
+            guidance_scale=settings.guidance_scale,
             batch_size=settings.batch_size,
             precision=accelerator.mixed_precision,
             shard_size=settings.shard_size,
@@ -176,21 +183,21 @@ def corpus_header(
 
 
 def common_header(
-    recipe: Recipe, models: Path, categories: Sequence[str], accelerator: Accelerator
-) -> dict[str, str | int]:
+    recipe: Recipe, sources: Sources, categories: Sequence[str], accelerator: Accelerator
+) -> dict[str, str | int | float]:
     """The header of a corpus; every model is opened once, one at a time, to see that it fits.
 
     Raises:
         ModelError: If a model is missing, damaged, or makes images of another size than the first.
     """
-    header: dict[str, str | int] = {}
+    header: dict[str, str | int | float] = {}
     for category in categories:
-        pipeline = load_pipeline(models / category, recipe)
+        pipeline = sources.load(category)
         header = header or corpus_header(recipe, pipeline, accelerator)
         size = pipeline.unet.config.sample_size
         if size != header["image_size"]:
             raise ModelError(
-                problem=f"the model in {models / category} makes images of {size} pixels, "
+                problem=f"the model in {sources.folder(category)} makes images of {size} pixels, "
                 f"the one of '{categories[0]}' of {header['image_size']}.",
                 fix="Make the categories one by one with --category, each with its own --out.",
             )

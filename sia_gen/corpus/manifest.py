@@ -39,6 +39,7 @@ class CorpusHeader:
     strength: str
     steps: int
     sampler: str
+    guidance_scale: float
     batch_size: int
     precision: str
     shard_size: int

@@ -1,59 +1,42 @@
-"""Trains a DDPM on the normal images of a category and saves it as an SDAS pipeline.
+"""Trains a DDPM on normal images and saves it as an SDAS pipeline.
 
 OUT/
     recipe.yaml
     <category>/                 the pipeline with the EMA weights, and training.json
+    _joint/                     in its place, if one class-conditional model learns all categories
     checkpoints/<category>/     what it takes to go on; see sia_gen.checkpoints
+    logs/<category>/            see sia_gen.diffusion.logs
+    previews/<category>/        step-XXXXXXXX.png; see sia_gen.diffusion.preview
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from diffusers import UNet2DModel
-from diffusers.training_utils import EMAModel
-from numpy.typing import NDArray
-from torch.nn import functional
-from torch.utils.data import Dataset
+from accelerate.utils import broadcast, set_seed
 
-from sia_gen.batches import BatchOrder, learning_rate_at, load_batches, random_flips
+from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
-from sia_gen.diffusion.unet import build_unet
-from sia_gen.files import atomic_folder, write_json
-from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
-from sia_gen.outputs import RECIPE, claim_output
+from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
+from sia_gen.diffusion.divergence import DivergenceGuard
+from sia_gen.diffusion.logs import TrainingLog
+from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
+from sia_gen.diffusion.memory import explained_out_of_memory
+from sia_gen.diffusion.publishing import TrainedModel, is_finished
+from sia_gen.diffusion.setup import Training, initial_model, report_memory, start_training
+from sia_gen.errors import OptionError
+from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
-from sia_gen.recipe import Diffusion, Recipe
-from sia_gen.runtime import Runtime, environment, loader_workers
-from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime, loader_workers
+from sia_gen.sdas.loading import JOINT
 
-REPORT = "training.json"
-
-
-class NormalBatches(Dataset[torch.Tensor]):
-    """Item `step` is the batch of that step: normal images (B, C, H, W), float32 in [-1, 1]."""
-
-    def __init__(
-        self, images: NDArray[np.uint8], order: BatchOrder, *, horizontal: bool, vertical: bool
-    ) -> None:
-        self.images = images
-        self.order = order
-        self.flips = (horizontal, vertical)
-
-    def __getitem__(self, step: int) -> torch.Tensor:
-        batch = [
-            random_flips(self.images[index], self.order.rng(epoch, index), *self.flips)
-            for epoch, index in self.order.positions(step)
-        ]
-        return torch.from_numpy(np.stack(batch)).float() / 127.5 - 1
+STEPS_BETWEEN_LOGS = 10
 
 
 def train_diffusion(
@@ -65,11 +48,11 @@ def train_diffusion(
     *,
     resume: bool = True,
 ) -> None:
-    """Trains one model per category, one after another.
+    """Trains one model per category, one after another, or one of all of them.
 
     Args:
         recipe: Names the data, the network and the budget.
-        categories: Those to train.
+        categories: Those to train; all of the recipe's if the model is a joint one.
         root: Folder of the images.
         out: Output folder, see above.
         runtime: Device and precision.
@@ -77,116 +60,145 @@ def train_diffusion(
 
     Raises:
         UserError: If the recipe, the images or the output folder do not allow it; nothing has
-            been written then.
+            been written then. Also if the loss diverges or memory runs out; the last checkpoint
+            is whole then.
     """
-    settings = recipe.diffusion
-    accelerator = runtime.accelerator()
-    build_unet(settings.preset, settings.image_size, len(recipe.mode))
-    images = {
-        category: load_images(
-            list_images(recipe, root, category).fit,
-            recipe.mode,
-            settings.image_size,
-            recipe.data.non_square,
+    joint = recipe.diffusion.joint
+    if joint and list(categories) != recipe.categories:
+        raise OptionError(
+            problem="a joint model learns all categories of its recipe.",
+            fix="Leave --category out, or take them out of the recipe.",
         )
-        for category in categories
-    }
+    num_classes = len(categories) if joint else None
+    accelerator = runtime.accelerator()
+    initial_model(recipe, num_classes)
+    groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
+    images = {name: load_diffusion_images(recipe, group, root) for name, group in groups.items()}
     if accelerator.is_main_process:
-        claim_output(out, recipe, ["diffusion"])
+        claim_output(out, recipe, ["diffusion", "categories"] if joint else ["diffusion"])
+        report_memory(recipe, num_classes, accelerator)
     accelerator.wait_for_everyone()
-    for category in categories:
+    for name, group in groups.items():
         # An accelerator of its own: what is registered for checkpoints cannot be taken back.
         accelerator = runtime.accelerator()
-        train_category(recipe, category, images[category], out, accelerator, resume=resume)
+        with explained_out_of_memory(recipe.diffusion):
+            train_model(recipe, name, group, images[name], out, accelerator, resume=resume)
 
 
-def train_category(
+def train_model(
     recipe: Recipe,
-    category: str,
-    images: NDArray[np.uint8],
+    name: str,
+    categories: Sequence[str],
+    images: DiffusionImages,
     out: Path,
     accelerator: Accelerator,
     *,
     resume: bool,
 ) -> None:
-    """Trains the model of one category on `images` (N, C, H, W)."""
+    """Trains one model, from the last checkpoint on, and saves it as `out/name`."""
     settings = recipe.diffusion
-    checkpoints = out / "checkpoints" / category
+    checkpoints = out / "checkpoints" / name
     if accelerator.is_main_process and not resume:
         remove_checkpoints(checkpoints)
     accelerator.wait_for_everyone()
 
     set_seed(recipe.seed, device_specific=True)
-    scheduler = PerturbedDDPMScheduler(timestep_spacing="leading")
-    unet, optimizer, ema = prepare_training(settings, len(recipe.mode), accelerator)
+    num_classes = len(categories) if settings.joint else None
+    training = start_training(recipe, num_classes, accelerator)
+    unet, optimizer = training.unet, training.optimizer
+    model = TrainedModel(training, recipe, name, categories, images, out)
     checkpoint = last_checkpoint(checkpoints)
     start = 0
     if checkpoint is not None:
         path, start = checkpoint
         accelerator.load_state(str(path))
+    if start == settings.max_steps and is_finished(out / name, start):
+        return
 
+    schedule = DiffusionSchedule(training.scheduler.betas)
+    passes = settings.gradient_accumulation
+    batches = load_batches(
+        noise_batches(recipe, images, training, accelerator),
+        start * passes,
+        settings.max_steps * passes,
+        loader_workers(accelerator),
+    )
+    visible = accelerator.is_main_process
+    log = TrainingLog(out / "logs" / name if visible else None, start)
+    guard = DivergenceGuard(name, checkpoints)
+    started = time.monotonic()
+    recent: list[torch.Tensor] = []
+    done = start
+    title = f"{name}: training the diffusion model"
+    with log, Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+        unet.train()
+        for step in range(start, settings.max_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            for number in range(passes):
+                batch = next(batches).to(accelerator.device)
+                noisy = training.scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
+                # Gradients are exchanged once per step, with the last pass.
+                last_pass = number == passes - 1
+                with nullcontext() if last_pass else accelerator.no_sync(unet):
+                    classes = batch.labels if settings.joint else None
+                    output = unet(noisy, batch.timesteps, class_labels=classes).sample.float()
+                    loss = denoising_loss(
+                        output, batch.images, noisy, batch.noise, batch.timesteps, schedule
+                    )
+                    accelerator.backward(loss / passes)
+                recent.append(loss.detach())
+            gradient_norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
+            guard.check(step, gradient_norm, precision=accelerator.mixed_precision)
+            optimizer.step()
+            optimizer.zero_grad()
+            training.ema.step(unet.parameters())
+            done = step + 1
+            progress.advance(note=f"loss {recent[-1].item():.4f}")
+
+            last = done == settings.max_steps or time_is_up(started, recipe, accelerator)
+            if done % STEPS_BETWEEN_LOGS == 0 or last:
+                mean = accelerator.reduce(torch.stack(recent).mean(), "mean").item()
+                rate = optimizer.param_groups[0]["lr"]
+                norm = float(gradient_norm)
+                log.write(done, {"loss": mean, "gradient_norm": norm, "learning_rate": rate})
+                recent.clear()
+            if done % settings.checkpoint_every == 0 or last:
+                save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
+            if done % settings.preview_every == 0 and not last:
+                model.preview(done, log, progress, accelerator)
+            if last:
+                break
+        readiness = model.preview(done, log, progress, accelerator)
+    model.publish(done, readiness, accelerator)
+    accelerator.free_memory()
+
+
+def noise_batches(
+    recipe: Recipe, images: DiffusionImages, training: Training, accelerator: Accelerator
+) -> NoiseBatches:
+    """The batches of this process."""
+    settings = recipe.diffusion
     order = BatchOrder(
         recipe.seed,
-        len(images),
+        len(images.fit),
         settings.batch_size,
         accelerator.process_index,
         accelerator.num_processes,
     )
-    batches = NormalBatches(
-        images, order, horizontal=settings.horizontal_flip, vertical=settings.vertical_flip
+    return NoiseBatches(
+        images.fit,
+        images.labels,
+        order,
+        training.scheduler.config.num_train_timesteps,
+        horizontal_flip=settings.horizontal_flip,
+        vertical_flip=settings.vertical_flip,
     )
-    loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
-    title = f"{category}: training the diffusion model"
-    visible = accelerator.is_main_process
-    with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
-        for step, batch in enumerate(loader, start):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
-            loss = denoising_loss(unet, scheduler, batch.to(accelerator.device))
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(unet.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            ema.step(unet.parameters())
-            progress.advance(note=f"loss {loss.item():.4f}")
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.max_steps:
-                save_checkpoint(accelerator, checkpoints, step + 1)
-
-    if accelerator.is_main_process:
-        ema.copy_to(unet.parameters())
-        pipeline = SDASPipeline(accelerator.unwrap_model(unet), scheduler)
-        save_model(pipeline, recipe, len(images), out / category)
-    accelerator.wait_for_everyone()
-    accelerator.free_memory()
 
 
-def prepare_training(
-    settings: Diffusion, channels: int, accelerator: Accelerator
-) -> tuple[UNet2DModel, Any, EMAModel]:
-    """The network, its optimiser and its moving average, all of them in every checkpoint."""
-    unet = build_unet(settings.preset, settings.image_size, channels)
-    optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
-    unet, optimizer = accelerator.prepare(unet, optimizer)
-    # min_decay keeps the decay constant, as in the paper: by default diffusers ramps it up.
-    ema = EMAModel(unet.parameters(), decay=settings.ema_decay, min_decay=settings.ema_decay)
-    accelerator.register_for_checkpointing(ema)
-    return unet, optimizer, ema
-
-
-def denoising_loss(
-    unet: torch.nn.Module, scheduler: PerturbedDDPMScheduler, images: torch.Tensor
-) -> torch.Tensor:
-    """The DDPM loss: how well the noise in images (B, C, H, W) in [-1, 1] is predicted."""
-    noise = torch.randn_like(images)
-    timesteps = torch.randint(
-        0, scheduler.config.num_train_timesteps, (len(images),), device=images.device
-    )
-    predicted = unet(scheduler.add_noise(images, noise, timesteps), timesteps).sample
-    return functional.mse_loss(predicted.float(), noise)
-
-
-def learning_rate(settings: Diffusion, step: int) -> float:
+def learning_rate(recipe: Recipe, step: int) -> float:
     """The learning rate of a step."""
+    settings = recipe.diffusion
     return learning_rate_at(
         step,
         settings.learning_rate,
@@ -196,17 +208,10 @@ def learning_rate(settings: Diffusion, step: int) -> float:
     )
 
 
-def save_model(pipeline: SDASPipeline, recipe: Recipe, num_images: int, folder: Path) -> None:
-    """Saves the pipeline with what there is to know about it, whole or not at all."""
-    with atomic_folder(folder) as temporary:
-        pipeline.save_pretrained(temporary)
-        (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        write_json(
-            temporary / REPORT,
-            {
-                "steps": recipe.diffusion.max_steps,
-                "seed": recipe.seed,
-                "images": num_images,
-                "versions": environment(),
-            },
-        )
+def time_is_up(started: float, recipe: Recipe, accelerator: Accelerator) -> bool:
+    """Whether this run has used its minutes; the first process decides for all."""
+    minutes = recipe.diffusion.max_minutes
+    if minutes is None:
+        return False
+    over = int(time.monotonic() - started >= 60 * minutes)
+    return bool(broadcast(torch.tensor(over, device=accelerator.device)).item())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sia_gen.data_settings import Layout, TableLayout
 from sia_gen.errors import ImageError
-from sia_gen.recipe import FolderLayout, Recipe, TableLayout
-
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
+from sia_gen.images.recognition import require_right_root
+from sia_gen.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,16 @@ class CategoryImages:
         validation: Normal images that choose the best weights and the threshold.
         test_normal: Normal images for the evaluation.
         test_anomalous: Anomalous images for the evaluation.
+        defects: What the defect of each of these is called.
+        masks: The ground truth of each, None where there is none.
     """
 
     fit: list[Path]
     validation: list[Path]
     test_normal: list[Path]
     test_anomalous: list[Path]
+    defects: list[str]
+    masks: list[Path | None]
 
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
@@ -39,17 +43,26 @@ def data_root(recipe: Recipe, given: Path | None) -> Path:
         ImageError: If there is neither.
     """
     if given is not None:
-        if not given.is_dir():
-            raise ImageError(
-                problem=f"there is no image folder {given}.", fix="Check the path of --data."
-            )
-        return given
+        return existing_folder(given)
     if recipe.data.package is None:
         raise ImageError(
             problem=f"recipe '{recipe.name}' does not say where its images are.",
             fix=f"Give their folder with --data; they come from {recipe.source}.",
         )
     return package_folder(recipe.data.package)
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder itself.
+
+    Raises:
+        ImageError: If it is not there.
+    """
+    if not folder.is_dir():
+        raise ImageError(
+            problem=f"there is no image folder {folder}.", fix="Check the path of --data."
+        )
+    return folder
 
 
 def package_folder(package: str) -> Path:
@@ -78,79 +91,51 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     Raises:
         ImageError: If there are too few normal images, or the layout does not fit the folder.
     """
-    layout = recipe.data.images
-    normal, test_normal, test_anomalous = (
-        read_table(layout, root, category)
-        if isinstance(layout, TableLayout)
-        else read_folders(layout, root, category)
-    )
-    normal = shuffled(normal, recipe.data.split_seed)
+    layout = choose_layout(recipe, root, category)
+    found = read_layout(layout, root, recipe.data.names.get(category, category))
+    normal = shuffled(found.normal, recipe.data.split_seed)
+    test_normal = found.test_normal
     if test_normal is None:
-        cut = int(recipe.data.fit_fraction * len(normal))
+        has_anomalies = isinstance(layout, TableLayout) or layout.test_anomalous is not None
+        cut = int(recipe.data.fit_fraction * len(normal)) if has_anomalies else len(normal)
         normal, test_normal = normal[:cut], normal[cut:]
     held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
     if len(normal) - held_out < 1:
         raise ImageError(
-            problem=f"category '{category}' has only {len(normal)} normal images to fit in {root}.",
-            fix="Add images, or check the recipe's 'data' section.",
+            problem=f"category '{category}' has too few normal images to fit in {root}: "
+            f"{len(normal)}.",
+            fix="It takes at least 2 besides those of the test: one to learn from and one to keep "
+            "back. Add images, or check the recipe's 'data'.",
         )
-    return CategoryImages(normal[held_out:], normal[:held_out], test_normal, test_anomalous)
+    return CategoryImages(
+        fit=normal[held_out:],
+        validation=normal[:held_out],
+        test_normal=test_normal,
+        test_anomalous=[image.path for image in found.test_anomalous],
+        defects=[image.defect for image in found.test_anomalous],
+        masks=[image.mask for image in found.test_anomalous],
+    )
 
 
-def read_folders(
-    layout: FolderLayout, root: Path, category: str
-) -> tuple[list[Path], list[Path] | None, list[Path]]:
-    """Normal, test normal (None if there is no such split) and test anomalous images."""
+def choose_layout(recipe: Recipe, root: Path, category: str) -> Layout:
+    """The first of the recipe's layouts that has images of a category below the root.
 
-    def found(pattern: str) -> list[Path]:
-        matches = root.glob(pattern.format(category=category))
-        return sorted(path for path in matches if path.suffix.lower() in EXTENSIONS)
-
-    normal = found(layout.normal)
-    if not normal:
-        raise ImageError(
-            problem=f"no images at {root / layout.normal.format(category=category)}.",
-            fix="Check --data and the recipe's 'data.images'; "
-            f"images end in {', '.join(sorted(EXTENSIONS))}.",
-        )
-    test_normal = found(layout.test_normal) if layout.test_normal else None
-    seen = {*normal, *(test_normal or [])}
-    anomalous = found(layout.test_anomalous) if layout.test_anomalous else []
-    return normal, test_normal, [path for path in anomalous if path not in seen]
-
-
-def read_table(
-    layout: TableLayout, root: Path, category: str
-) -> tuple[list[Path], None, list[Path]]:
-    """Normal, test normal (always None) and anomalous images of a table of labels."""
-    table = root / layout.table
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ImageError(
-            problem=f"cannot read the table of labels {table}: {reason}.",
-            fix="Check --data: it is the folder that contains it.",
-        ) from error
-    rows = [read_row(layout, table, number, line) for number, line in enumerate(lines, 1)]
-    chosen = [row for row in rows if row[layout.category] == category]
-
-    def labelled(value: str) -> list[Path]:
-        return [table.parent / row[layout.image] for row in chosen if row[layout.label] == value]
-
-    return labelled(layout.normal), None, labelled(layout.anomalous)
-
-
-def read_row(layout: TableLayout, table: Path, number: int, line: str) -> dict[str, str]:
-    """The values of a line by column; columns are separated by commas or blanks."""
-    values = next(csv.reader([line])) if "," in line else line.split()
-    if len(values) != len(layout.columns):
-        raise ImageError(
-            problem=f"line {number} of {table} has {len(values)} values for "
-            f"{len(layout.columns)} columns.",
-            fix="Mend the line, or the recipe's 'data.images.columns'.",
-        )
-    return dict(zip(layout.columns, values, strict=True))
+    Raises:
+        ImageError: If none has; it says which layout the root looks like.
+    """
+    name, layouts = recipe.data.names.get(category, category), layouts_of(recipe.data)
+    for layout in layouts:
+        if fits(layout, root, name):
+            return layout
+    require_right_root(recipe, root, category)
+    if len(layouts) == 1:
+        # Its reader knows best what is missing.
+        return layouts[0]
+    places = ", nor ".join(str(root / place_of(layout, name)) for layout in layouts)
+    raise ImageError(
+        problem=f"no images of category '{category}' at {places}.",
+        fix=f"Check --data: recipe '{recipe.name}' reads images from one of these.",
+    )
 
 
 def shuffled(paths: Sequence[Path], seed: int) -> list[Path]:

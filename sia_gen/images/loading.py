@@ -20,7 +20,7 @@ def load_image(
     """Reads an image file.
 
     Args:
-        path: The file.
+        path: The file; `read_image` tells what becomes of its kind.
         mode: `"L"` for grey, `"RGB"` for colour.
         size: Side of the result, in pixels.
         non_square: What to do with images that are not square: crop their centre, or stretch them.
@@ -31,16 +31,46 @@ def load_image(
     Raises:
         ImageError: If it cannot be decoded, or is not square and `non_square` is None.
     """
+    image = read_image(path).convert(mode)
+    pixels = np.asarray(to_square(image, path, size, non_square), dtype=np.uint8)
+    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+
+
+def read_image(path: Path) -> Image.Image:
+    """Reads an image file of any kind, turned upright as its EXIF data say.
+
+    16 bits become 8 over the whole range. Transparent pixels are put on black, as parts are that
+    were cut out. Of several frames the first is read: in photographs the others are previews.
+
+    Returns:
+        An image of mode `"L"` or `"RGB"`.
+
+    Raises:
+        ImageError: If it cannot be decoded, or the range of its pixels is not known.
+    """
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert(mode)
+            return to_eight_bits(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(
             problem=f"cannot read the image {path}: {' '.join(str(error).split())}.",
             fix="Replace the file, or take it out of the data set.",
         ) from error
-    pixels = np.asarray(to_square(image, path, size, non_square), dtype=np.uint8)
-    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow's as `"L"` or `"RGB"`; ValueError if the range of values is not known."""
+    if image.mode in ("I", "F"):
+        kind = "integers" if image.mode == "I" else "floating-point numbers"
+        msg = f"its pixels are {kind} of 32 bits, of which white is not known; save it with 8 or 16"
+        raise ValueError(msg)
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "black")
+        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def to_square(image: Image.Image, path: Path, size: int, non_square: NonSquare) -> Image.Image:

@@ -2,8 +2,8 @@
 
     A = M * (delta * P + (1 - delta) * N) + (1 - M) * N
 
-N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask and delta
-the opacity. Part of each batch stays normal, with an empty mask.
+N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask within the
+foreground of N and delta the opacity. Part of each batch stays normal, with an empty mask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sia_gen.batches import BatchOrder, random_flips
-from sia_gen.realnet.perlin import nonempty_perlin_mask
+from sia_gen.realnet.perlin import nonempty_perlin_mask, perlin_mask
+
+# A foreground that this many Perlin masks miss is so small that all of it may be anomalous.
+MAX_DRAWS = 32
 
 Pixels = NDArray[np.uint8]
 
@@ -53,6 +56,7 @@ class LocalAnomalies:
         anomalous_fraction: Share of the samples that get an anomaly.
         horizontal_flip: Whether N and P are mirrored at random.
         vertical_flip: Whether they are turned upside down at random.
+        foreground: Where each N may become anomalous, (n, 1, H, W), 1 or 0; None is everywhere.
     """
 
     normal: Pixels
@@ -61,20 +65,48 @@ class LocalAnomalies:
     anomalous_fraction: float
     horizontal_flip: bool = False
     vertical_flip: bool = False
+    foreground: Pixels | None = None
 
     def sample(
         self, index: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """A and N, (C, H, W) in [0, 1], and the mask (1, H, W), for normal image `index`."""
         flips = (self.horizontal_flip, self.vertical_flip)
-        normal = to_unit_range(random_flips(self.normal[index], rng, *flips))
+        normal, foreground = self.flipped(index, rng)
         if rng.random() >= self.anomalous_fraction:
             return normal, normal, np.zeros_like(normal[:1])
         source = self.sources[rng.integers(len(self.sources))]
         pasted = to_unit_range(random_flips(source, rng, *flips))
-        mask = nonempty_perlin_mask(rng, normal.shape[-1])[None]
+        mask = local_mask(rng, normal.shape[-1], foreground)
         opacity = np.float32(rng.uniform(*self.opacity))
         return blend(normal, pasted, mask, opacity), normal, mask
+
+    def flipped(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Pixels | None]:
+        """N, (C, H, W) in [0, 1], and its foreground, flipped together."""
+        flips = (self.horizontal_flip, self.vertical_flip)
+        if self.foreground is None:
+            return to_unit_range(random_flips(self.normal[index], rng, *flips)), None
+        both = np.concatenate([self.normal[index], self.foreground[index]])
+        both = random_flips(both, rng, *flips)
+        return to_unit_range(both[:-1]), both[-1:]
+
+
+def local_mask(
+    rng: np.random.Generator, size: int, foreground: Pixels | None
+) -> NDArray[np.float32]:
+    """Draws a Perlin mask within a foreground, (1, size, size), never all zeros.
+
+    If `MAX_DRAWS` masks in turn miss the foreground, the mask is all of it.
+    """
+    if foreground is None:
+        return nonempty_perlin_mask(rng, size)[None]
+    for _ in range(MAX_DRAWS):
+        mask = perlin_mask(rng, size)[None] * foreground
+        if mask.any():
+            return mask
+    return foreground.astype(np.float32)
 
 
 def to_unit_range(image: Pixels) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sia_gen.corpus.reading import load_corpus_images
+from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
@@ -32,7 +33,7 @@ def load_normal(recipe: Recipe, category: str, root: Path) -> tuple[Pixels, Pixe
 
 def fit_data(recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpus: Path) -> FitData:
     """Joins the normal images of a category with its synthetic ones."""
-    settings = recipe.realnet
+    settings, rule = recipe.realnet, recipe.foreground.get(category)
     training = LocalAnomalies(
         normal=normal[0],
         sources=load_corpus_images(corpus, category, recipe.mode, settings.image_size),
@@ -40,11 +41,13 @@ def fit_data(recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpu
         anomalous_fraction=settings.anomalous_fraction,
         horizontal_flip=settings.horizontal_flip,
         vertical_flip=settings.vertical_flip,
+        foreground=foreground_masks(normal[0], rule),
     )
     validation = LocalAnomalies(
         normal=normal[1],
         sources=training.sources,
         opacity=settings.opacity,
         anomalous_fraction=1.0,
+        foreground=foreground_masks(normal[1], rule),
     )
     return FitData(training, validation)

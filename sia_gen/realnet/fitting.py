@@ -33,8 +33,9 @@ from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.selection import SELECTED_ON, Best, keep_best
 from sia_gen.realnet.weights import load_backbone_weights
-from sia_gen.recipe import RealNetFit, Recipe
+from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers
+from sia_gen.settings import RealNetFit
 
 REPORT = "fit.json"
 
@@ -70,7 +71,7 @@ def fit_realnet(
         require_category(corpus, category)
     normal = {category: load_normal(recipe, category, root) for category in categories}
     if accelerator.is_main_process:
-        claim_output(out, recipe, ["realnet"])
+        claim_output(out, recipe, ["realnet", "foreground"])
     accelerator.wait_for_everyone()
     for category in categories:
         # An accelerator of its own: what is registered for checkpoints cannot be taken back.

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from sia_gen.errors import ModelError, first_line
 from sia_gen.images.listing import package_folder
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.recipe import PackageFile
+from sia_gen.settings import PackageFile
 
 Weights = Mapping[str, torch.Tensor]
 

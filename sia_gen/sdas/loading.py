@@ -1,40 +1,74 @@
-"""Opens SDAS pipelines from disk, with errors that say what is wrong."""
+"""Opens SDAS pipelines from disk, with errors that say what is wrong.
+
+MODELS/
+    <category>/     the pipeline of one category
+    _joint/         in its place, one class-conditional pipeline of several
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
 
+from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.errors import ModelError
 from sia_gen.files import sha256
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.suggestions import did_you_mean
 
+# No category can be named so.
+JOINT = "_joint"
+# What a training says of its model, beside the weights.
+REPORT = "training.json"
+
+INDEX = "model_index.json"
 PARTS = ("scheduler/scheduler_config.json", "unet/config.json")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+CLASSIFIER_PARTS = ("config.json", REPORT)
+CLASSIFIER_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:
-    """Loads the pipeline of one category.
+def find_pipeline(models: Path, category: str) -> Path:
+    """The folder of the pipeline that makes a category: its own, or the joint one.
 
     Raises:
-        ModelError: If it is not there, damaged, or of another image mode than the recipe's.
+        ModelError: If there is only a joint one, and it does not know the category.
+    """
+    own, joint = models / category, models / JOINT
+    if own.is_dir() or not joint.is_dir():
+        return own
+    known = read_object(joint / INDEX).get("id2label") or {}
+    if category not in known.values():
+        raise ModelError(
+            problem=f"the joint model in {joint} knows no category '{category}'"
+            f"{did_you_mean(category, known.values())}.",
+            fix=f"It knows: {', '.join(known.values())}.",
+        )
+    return joint
+
+
+def load_pipeline(folder: Path, recipe: Recipe, classifier: Path | None = None) -> SDASPipeline:
+    """Loads a pipeline.
+
+    Args:
+        folder: The folder of the pipeline.
+        recipe: Says which image mode is wanted.
+        classifier: Folder of a classifier to guide it with.
+
+    Raises:
+        ModelError: If one of them is not there, damaged, or does not fit the other or the recipe.
     """
     check_pipeline(folder)
-    for part in PARTS:
-        check_config(folder / part)
+    for part in (INDEX, *PARTS):
+        read_object(folder / part)
     disable_progress_bar()
-    try:
-        pipeline: SDASPipeline = SDASPipeline.from_pretrained(folder, local_files_only=True)
-    # What a damaged config makes diffusers raise has no common base of its own.
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(
-            problem=f"cannot load the model in {folder}: {' '.join(str(error).split())}",
-            fix="Train it again with 'sia-gen train-diffusion'.",
-        ) from error
+    pipeline: SDASPipeline = load(SDASPipeline, folder)
     channels = pipeline.unet.config.in_channels
     if channels != len(recipe.mode):
         raise ModelError(
@@ -42,36 +76,87 @@ def load_pipeline(folder: Path, recipe: Recipe) -> SDASPipeline:
             f"but the recipe's mode is '{recipe.mode}'.",
             fix="Use the recipe the model was trained with; it lies beside it.",
         )
-    return pipeline
+    return pipeline if classifier is None else with_classifier(pipeline, folder, classifier)
 
 
-def check_config(path: Path) -> None:
-    """Raises `ModelError` unless a file holds an object; diffusers takes a string for a name."""
+def with_classifier(pipeline: SDASPipeline, folder: Path, classifier: Path) -> SDASPipeline:
+    """The pipeline, guided by the classifier in a folder."""
+    check_parts(classifier, (*CLASSIFIER_PARTS, CLASSIFIER_WEIGHTS), "train-classifier")
+    model = load(NoisyClassifier, classifier)
+    categories = read_object(classifier / REPORT)["categories"]
+    config = pipeline.unet.config
+    wanted = (config.sample_size, config.in_channels, list(pipeline.labels) or categories)
+    found = (model.config.sample_size, model.config.in_channels, categories)
+    for name, one, other in zip(("pixels", "channels", "categories"), found, wanted, strict=True):
+        if one != other:
+            raise ModelError(
+                problem=f"the classifier in {classifier} does not fit the model in {folder}: "
+                f"{name} {one}, not {other}.",
+                fix="Train it with the recipe of the model, by 'sia-gen train-classifier'.",
+            )
+    return SDASPipeline(pipeline.unet, pipeline.scheduler, model, named(categories))
+
+
+def named(categories: Sequence[str]) -> dict[str, str]:
+    """The categories by their index, as pipelines keep them."""
+    return {str(index): category for index, category in enumerate(categories)}
+
+
+def load(kind: Any, folder: Path) -> Any:
+    """Loads a pipeline or a model; `ModelError` says what is wrong with the folder."""
     try:
-        whole = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except ValueError:
-        whole = False
-    if not whole:
+        return kind.from_pretrained(folder, local_files_only=True)
+    # What a damaged config makes diffusers raise has no common base of its own.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(
-            problem=f"cannot load the model in {path.parent.parent}: {path.name} is damaged.",
-            fix="Train it again with 'sia-gen train-diffusion'.",
-        )
+            problem=f"cannot load the model in {folder}: {' '.join(str(error).split())}",
+            fix="Train it again.",
+        ) from error
 
 
-def model_hash(folder: Path) -> str:
-    """A hash of what decides the samples: weights and configs of a pipeline folder."""
+def model_hash(folder: Path, classifier: Path | None = None) -> str:
+    """A hash of what decides the samples: weights and configs of a pipeline and a classifier."""
     check_pipeline(folder)
+    files = [folder / part for part in (*PARTS, WEIGHTS)]
+    if classifier is not None:
+        check_parts(classifier, (*CLASSIFIER_PARTS, CLASSIFIER_WEIGHTS), "train-classifier")
+        files += [classifier / "config.json", classifier / CLASSIFIER_WEIGHTS]
     digest = hashlib.sha256()
-    for part in (*PARTS, WEIGHTS):
-        digest.update(sha256(folder / part).encode())
+    for file in files:
+        digest.update(sha256(file).encode())
     return digest.hexdigest()
 
 
 def check_pipeline(folder: Path) -> None:
     """Raises `ModelError` unless the folder has the files of a pipeline."""
-    for part in (*PARTS, WEIGHTS):
+    check_parts(folder, (*PARTS, WEIGHTS), "train-diffusion")
+
+
+def check_parts(folder: Path, parts: tuple[str, ...], command: str) -> None:
+    """Raises `ModelError` unless the folder has these files; `command` makes them."""
+    guiding = command == "train-classifier"
+    what, option = ("classifier", "classifier") if guiding else ("diffusion model", "model")
+    for part in parts:
         if not (folder / part).is_file():
             raise ModelError(
-                problem=f"there is no diffusion model in {folder} (no {part}).",
-                fix="Train one with 'sia-gen train-diffusion', or give its folder with --model.",
+                problem=f"there is no {what} in {folder} (no {part}).",
+                fix=f"Train one with 'sia-gen {command}', or give its folder with --{option}.",
             )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; diffusers would take a file that holds a string for a name.
+
+    Raises:
+        ModelError: If the file holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise ModelError(
+            problem=f"cannot load the model in {path.parent}: {path.name} is missing or damaged.",
+            fix="Train it again.",
+        )
+    return content

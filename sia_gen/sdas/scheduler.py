@@ -62,6 +62,19 @@ class PerturbedDDPMScheduler(DDPMScheduler):
         finally:
             self._strength = 0.0
 
+    def variance(self, model_output: torch.Tensor, timestep: int, channels: int) -> torch.Tensor:
+        """The unperturbed variance sigma_t**2 of a step, a number or (B, C, H, W).
+
+        Args:
+            model_output: What the UNet returned, (B, C, H, W) or (B, 2C, H, W).
+            timestep: t.
+            channels: C.
+        """
+        learned = self.config.variance_type == "learned_range"
+        fraction = model_output[:, channels:] if learned else None
+        variance: torch.Tensor = super()._get_variance(timestep, fraction)
+        return variance.exp() if learned else variance
+
     def _get_variance(
         self,
         t: int,

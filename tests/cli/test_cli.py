@@ -19,6 +19,8 @@ COMMANDS = [
     "demo",
     "recipes",
     "train-diffusion",
+    "train-classifier",
+    "import-adm",
     "synthesize",
     "verify",
     "fit-realnet",

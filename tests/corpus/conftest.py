@@ -75,6 +75,7 @@ class HandmadeCorpus:
                 strength="0.0:0.5",
                 steps=2,
                 sampler="PerturbedDDPMScheduler",
+                guidance_scale=0.0,
                 batch_size=2,
                 precision="no",
                 shard_size=3,

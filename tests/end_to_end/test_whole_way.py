@@ -3,63 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-import pytest
 import yaml
 
 from sia_gen.files import sha256
-from sia_gen.recipe import Recipe
-
-WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
-ROOT = Path(__file__).parents[2]
-TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-
-
-class CommandLine:
-    """Runs sia-gen in a folder, on a recipe that lies in it."""
-
-    def __init__(self, folder: Path, photographs: Path, recipe: Recipe) -> None:
-        self.folder = folder
-        self.data = photographs
-        (folder / "parts.yaml").write_text(recipe.to_yaml())
-
-    def arguments(self, command: str, *options: str) -> list[str]:
-        recipe = ["--recipe", "parts.yaml", "--precision", "fp32", "--device", "cpu"]
-        return ["-m", "sia_gen", command, *recipe, *options]
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
-    def run(self, command: str, *options: str, launcher: list[str] | None = None) -> str:
-        process = self.start(*(launcher or [sys.executable]), *self.arguments(command, *options))
-        output, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, output
-        return output
-
-
-@pytest.fixture
-def line(tmp_path: Path, photographs: Path, recipe: Recipe) -> CommandLine:
-    return CommandLine(tmp_path, photographs, recipe)
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+from tests.end_to_end.conftest import TWO_PROCESSES, WEIGHTS, CommandLine
 
 
 def test_train_kill_resume_synthesize_verify_fit_evaluate(line: CommandLine) -> None:
@@ -68,7 +18,7 @@ def test_train_kill_resume_synthesize_verify_fit_evaluate(line: CommandLine) -> 
 
     train = line.arguments("train-diffusion", *data, "--category", "disc")
     process = line.start(sys.executable, *train)
-    wait_for(line.folder / "runs/parts/diffusion/checkpoints/disc/step-00000002", process)
+    line.wait_for("runs/parts/diffusion/checkpoints/disc/step-00000002", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (line.folder / "runs/parts/diffusion/disc").exists()

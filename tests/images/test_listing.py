@@ -131,12 +131,20 @@ def test_other_files_are_no_images(recipe: Recipe, tmp_path: Path) -> None:
     assert parts(images)[2:] == [[], []]
 
 
-def test_one_image_is_too_few(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_normal_images_are_enough_and_one_is_not(
+    recipe: Recipe, tmp_path: Path, count: int
+) -> None:
     folder = tmp_path / "disc" / "train" / "good"
     folder.mkdir(parents=True)
-    (folder / "a.png").touch()
-    with pytest.raises(ImageError, match="'disc' has only 1 normal images to fit"):
-        list_images(recipe, tmp_path, "disc")
+    for number in range(count):
+        (folder / f"{number}.png").touch()
+    if count == 2:
+        images = list_images(recipe, tmp_path, "disc")
+        assert (len(images.fit), len(images.validation)) == (1, 1)
+    else:
+        with pytest.raises(ImageError, match=r"'disc' has too few normal images .*: 1\..*least 2"):
+            list_images(recipe, tmp_path, "disc")
 
 
 def test_folder_without_images_is_named_with_the_pattern(recipe: Recipe, tmp_path: Path) -> None:

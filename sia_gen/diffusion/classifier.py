@@ -1,0 +1,167 @@
+"""The classifier of noisy images that guides sampling to a class (ADM, section 4)."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
+from torch import nn
+from torch.nn import functional
+
+# Pipelines look the base class up in the module of the model they load.
+__all__ = ["AttentionPooling", "ModelMixin", "NoisyClassifier"]
+
+NORM_EPS = 1e-5
+
+
+class NoisyClassifier(ModelMixin, ConfigMixin):
+    """The encoder half of the ADM UNet with attention pooling on top (arXiv 2105.05233).
+
+    Arguments mean what they mean to diffusers' `UNet2DModel`; the defaults are those of the
+    classifier for 256 pixels.
+
+    Args:
+        sample_size: Side of the images, H = W; a multiple of 2 per level but the first.
+        in_channels: C.
+        num_classes: How many classes it tells apart.
+        block_out_channels: Channels per level, multiples of `norm_num_groups`.
+        layers_per_block: Residual blocks per level.
+        down_block_types: `"ResnetDownsampleBlock2D"`, or `"AttnDownBlock2D"` with attention.
+        attention_head_dim: Channels per attention head; must divide those of the last level.
+        norm_num_groups: Groups of every GroupNorm.
+        dropout: Of the residual blocks.
+        timestep_features: Width of the sinusoidal embedding; that of the first level when left out.
+
+    Raises:
+        ValueError: If the size cannot be halved often enough, or heads do not divide the channels.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 256,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        block_out_channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512),
+        layers_per_block: int = 2,
+        down_block_types: tuple[str, ...] = ("ResnetDownsampleBlock2D",) * 3
+        + ("AttnDownBlock2D",) * 3,
+        attention_head_dim: int = 64,
+        norm_num_groups: int = 32,
+        dropout: float = 0.0,
+        timestep_features: int | None = None,
+    ) -> None:
+        super().__init__()
+        first, last = block_out_channels[0], block_out_channels[-1]
+        stride = 2 ** (len(block_out_channels) - 1)
+        check_divisible("sample_size", sample_size, "the stride", stride)
+        check_divisible("the last level's channels", last, "attention_head_dim", attention_head_dim)
+
+        features = timestep_features or first
+        embedding = features * 4
+        self.conv_in = nn.Conv2d(in_channels, first, kernel_size=3, padding=1)
+        self.time_proj = Timesteps(features, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(features, embedding)
+        self.down_blocks = nn.ModuleList(
+            get_down_block(
+                kind,
+                num_layers=layers_per_block,
+                in_channels=block_out_channels[max(level - 1, 0)],
+                out_channels=block_out_channels[level],
+                temb_channels=embedding,
+                add_downsample=level < len(block_out_channels) - 1,
+                resnet_eps=NORM_EPS,
+                resnet_act_fn="silu",
+                resnet_groups=norm_num_groups,
+                attention_head_dim=attention_head_dim,
+                resnet_time_scale_shift="scale_shift",
+                downsample_type="resnet",
+                dropout=dropout,
+            )
+            for level, kind in enumerate(down_block_types)
+        )
+        self.mid_block = UNetMidBlock2D(
+            in_channels=last,
+            temb_channels=embedding,
+            dropout=dropout,
+            resnet_eps=NORM_EPS,
+            resnet_act_fn="silu",
+            resnet_time_scale_shift="scale_shift",
+            attention_head_dim=attention_head_dim,
+            resnet_groups=norm_num_groups,
+            attn_groups=norm_num_groups,
+        )
+        self.conv_norm_out = nn.GroupNorm(norm_num_groups, last, eps=NORM_EPS)
+        self.pool = AttentionPooling((sample_size // stride) ** 2, last, attention_head_dim)
+        self.classifier = nn.Linear(last, num_classes)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
+        """Classifies noisy images.
+
+        Args:
+            sample: (B, C, H, W) with H = W = `sample_size`, noised as x_t in about [-1, 1].
+            timestep: t, one for the batch or (B,), one per image.
+
+        Returns:
+            Logits (B, num_classes).
+
+        Raises:
+            ValueError: If the images have another size.
+        """
+        size = self.config.sample_size
+        if sample.shape[-2:] != (size, size):
+            msg = f"images of {tuple(sample.shape[-2:])} do not fit a classifier of {size} pixels"
+            raise ValueError(msg)
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        embedding = self.time_embedding(self.time_proj(timesteps).to(self.dtype))
+        hidden = self.conv_in(sample)
+        for block in self.down_blocks:
+            hidden, _ = block(hidden, embedding)
+        hidden = self.conv_norm_out(self.mid_block(hidden, embedding))
+        logits: torch.Tensor = self.classifier(self.pool(functional.silu(hidden)))
+        return logits
+
+
+class AttentionPooling(nn.Module):
+    """Pools features (B, C, H, W) to (B, C): their mean attends to all of them.
+
+    Args:
+        positions: H * W; every position has a learned embedding, the mean too.
+        channels: C, a multiple of `head_dim`.
+        head_dim: Channels per attention head.
+    """
+
+    def __init__(self, positions: int, channels: int, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        embedding = torch.randn(channels, positions + 1) / channels**0.5
+        self.positional_embedding = nn.Parameter(embedding)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pools (B, C, H, W) to (B, C)."""
+        tokens = features.flatten(2).transpose(1, 2)
+        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+        tokens = tokens + self.positional_embedding.T
+        query = self.heads(self.to_q(tokens[:, :1]))
+        keys, values = self.heads(self.to_k(tokens)), self.heads(self.to_v(tokens))
+        return functional.scaled_dot_product_attention(query, keys, values).flatten(1)
+
+    def heads(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Splits (B, N, C) into heads, (B, heads, N, head_dim)."""
+        batch, count, channels = tokens.shape
+        split = tokens.reshape(batch, count, channels // self.head_dim, self.head_dim)
+        return split.transpose(1, 2)
+
+
+def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:
+    """Raises `ValueError` unless `divisor` divides `value`."""
+    if value % divisor:
+        msg = f"{name}, {value}, is not a multiple of {divisor_name}, {divisor}"
+        raise ValueError(msg)

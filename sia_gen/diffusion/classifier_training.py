@@ -1,0 +1,188 @@
+"""Trains the classifier that guides sampling: it tells categories apart in noisy images.
+
+OUT/
+    recipe.yaml
+    model/          the classifier, and training.json with its categories and accuracy
+    checkpoints/    what it takes to go on; see sia_gen.checkpoints
+    logs/           see sia_gen.diffusion.logs
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch.nn import functional
+
+from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
+from sia_gen.diffusion.classifier import NoisyClassifier
+from sia_gen.diffusion.classifier_presets import build_classifier
+from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
+from sia_gen.diffusion.divergence import DivergenceGuard
+from sia_gen.diffusion.logs import TrainingLog
+from sia_gen.diffusion.memory import explained_out_of_memory
+from sia_gen.errors import OptionError
+from sia_gen.files import atomic_folder, write_json
+from sia_gen.outputs import RECIPE, claim_output
+from sia_gen.progress import Progress
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime, environment, loader_workers
+from sia_gen.sdas.loading import REPORT
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+NAME = "classifier"
+# How noisy the images are that the accuracy is measured on.
+TESTED_TIMESTEPS = (0, 250, 500, 750)
+
+
+def train_classifier(
+    recipe: Recipe, root: Path, out: Path, runtime: Runtime, *, resume: bool = True
+) -> None:
+    """Trains a classifier of all categories of a recipe, on images of the diffusion model's size.
+
+    Args:
+        recipe: Names the data, the network and the budget.
+        root: Folder of the images.
+        out: Output folder, see above.
+        runtime: Device and precision.
+        resume: Whether to go on from the last checkpoint; otherwise training starts again.
+
+    Raises:
+        UserError: If the recipe, the images or the output folder do not allow it; nothing has
+            been written then. Also if the loss diverges or memory runs out.
+    """
+    if len(recipe.categories) < 2:
+        raise OptionError(
+            problem=f"recipe '{recipe.name}' has a single category: a classifier of it has nothing "
+            "to tell apart, its loss is 0 and it cannot guide.",
+            fix="Leave guidance out; a model of one category does not need it.",
+        )
+    accelerator = runtime.accelerator()
+    build_classifier(recipe)
+    images = load_diffusion_images(recipe, recipe.categories, root)
+    if accelerator.is_main_process:
+        claim_output(out, recipe, ["classifier", "categories"])
+        if not resume:
+            remove_checkpoints(out / "checkpoints")
+    accelerator.wait_for_everyone()
+    with explained_out_of_memory(recipe.diffusion):
+        train_model(recipe, images, out, accelerator)
+
+
+def train_model(
+    recipe: Recipe, images: DiffusionImages, out: Path, accelerator: Accelerator
+) -> None:
+    """Trains the classifier, from the last checkpoint on, and saves it."""
+    settings, checkpoints = recipe.classifier, out / "checkpoints"
+    set_seed(recipe.seed, device_specific=True)
+    scheduler = PerturbedDDPMScheduler()
+    classifier = build_classifier(recipe)
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    model, optimizer = accelerator.prepare(classifier, optimizer)
+    checkpoint = last_checkpoint(checkpoints)
+    start = 0
+    if checkpoint is not None:
+        path, start = checkpoint
+        accelerator.load_state(str(path))
+
+    batches = noise_batches(recipe, images, accelerator)
+    loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
+    guard = DivergenceGuard(NAME, checkpoints)
+    visible = accelerator.is_main_process
+    with (
+        TrainingLog(out / "logs" if visible else None, start) as log,
+        Progress("training the classifier", settings.max_steps, done=start, visible=visible) as bar,
+    ):
+        model.train()
+        for step, cpu_batch in enumerate(loader, start):
+            for group in optimizer.param_groups:
+                # Linear to zero, as in ADM.
+                group["lr"] = learning_rate_at(
+                    step, settings.learning_rate, settings.max_steps, 0, decay_from=0.0
+                )
+            batch = cpu_batch.to(accelerator.device)
+            noisy = scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
+            logits = model(noisy, batch.timesteps).float()
+            loss = functional.cross_entropy(logits, batch.labels)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            guard.check(step, norm, precision=accelerator.mixed_precision)
+            optimizer.step()
+            optimizer.zero_grad()
+            correct = (logits.argmax(dim=1) == batch.labels).float().mean().item()
+            bar.advance(note=f"loss {loss.item():.4f}")
+            log.write(step + 1, {"loss": loss.item(), "accuracy": correct})
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.max_steps:
+                save_checkpoint(accelerator, checkpoints, step + 1)
+
+    if accelerator.is_main_process:
+        accuracies = measure_accuracy(model, scheduler, images, accelerator)
+        save_classifier(accelerator.unwrap_model(model), recipe, accuracies, out / "model")
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+
+
+def noise_batches(
+    recipe: Recipe, images: DiffusionImages, accelerator: Accelerator
+) -> NoiseBatches:
+    """The batches of this process."""
+    order = BatchOrder(
+        recipe.seed,
+        len(images.fit),
+        recipe.classifier.batch_size,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    return NoiseBatches(
+        images.fit,
+        images.labels,
+        order,
+        PerturbedDDPMScheduler().config.num_train_timesteps,
+        horizontal_flip=recipe.diffusion.horizontal_flip,
+        vertical_flip=recipe.diffusion.vertical_flip,
+    )
+
+
+@torch.no_grad()
+def measure_accuracy(
+    model: Any, scheduler: PerturbedDDPMScheduler, images: DiffusionImages, accelerator: Accelerator
+) -> dict[str, float]:
+    """The share of images kept back that are recognised, by timestep."""
+    model = accelerator.unwrap_model(model).eval()
+    accuracies = {}
+    for timestep in TESTED_TIMESTEPS:
+        correct = 0
+        for index, label in enumerate(images.held_out_labels):
+            image = torch.from_numpy(images.held_out[index : index + 1]).float() / 127.5 - 1
+            noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(index))
+            timesteps = torch.tensor([timestep])
+            noisy = scheduler.add_noise(image, noise, timesteps).to(accelerator.device)
+            logits = model(noisy, timesteps.to(accelerator.device))
+            correct += int(logits.argmax().item() == label)
+        accuracies[str(timestep)] = correct / len(images.held_out_labels)
+    return accuracies
+
+
+def save_classifier(
+    classifier: NoisyClassifier, recipe: Recipe, accuracies: dict[str, float], folder: Path
+) -> None:
+    """Saves the classifier with what there is to know about it, whole or not at all."""
+    with atomic_folder(folder) as temporary:
+        classifier.save_pretrained(temporary)
+        (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        write_json(
+            temporary / REPORT,
+            {
+                "steps": recipe.classifier.max_steps,
+                "categories": recipe.categories,
+                "accuracy_at_timestep": accuracies,
+                "seed": recipe.seed,
+                "versions": environment(),
+            },
+        )

@@ -1,0 +1,121 @@
+"""What the diffusion model is trained on: normal images and the noise that is added to them.
+
+Which image, flip, timestep and noise a sample gets follows from (seed, epoch, index) alone: a step
+of two processes is the step of one process with twice the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from sia_gen.batches import BatchOrder, random_flips
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import load_images
+from sia_gen.recipe import Recipe
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DiffusionImages:
+    """The normal images of one model.
+
+    Attributes:
+        fit: Images to learn from, (N, C, H, W), 0 to 255.
+        labels: Index of the category of each, (N,).
+        held_out: Normal images kept back, (M, C, H, W); they tell when the model is ready.
+        held_out_labels: Likewise, (M,).
+    """
+
+    fit: Pixels
+    labels: NDArray[np.int64]
+    held_out: Pixels
+    held_out_labels: NDArray[np.int64]
+
+
+def load_diffusion_images(recipe: Recipe, categories: Sequence[str], root: Path) -> DiffusionImages:
+    """Loads the images of one model, of one category or of several.
+
+    Raises:
+        ImageError: If images are missing or cannot be read.
+    """
+    lists = [list_images(recipe, root, category) for category in categories]
+
+    def load(groups: list[list[Path]]) -> tuple[Pixels, NDArray[np.int64]]:
+        paths = [path for group in groups for path in group]
+        labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        size, non_square = recipe.diffusion.image_size, recipe.data.non_square
+        return load_images(paths, recipe.mode, size, non_square), labels
+
+    return DiffusionImages(
+        *load([images.fit for images in lists]), *load([images.validation for images in lists])
+    )
+
+
+@dataclass(frozen=True)
+class NoiseBatch:
+    """A batch to learn from.
+
+    Attributes:
+        images: x_0, (B, C, H, W), float32 in [-1, 1].
+        noise: Standard normal, likewise.
+        timesteps: (B,), int64.
+        labels: Index of each image's category, (B,), int64.
+    """
+
+    images: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    labels: torch.Tensor
+
+    def to(self, device: torch.device) -> NoiseBatch:
+        """The batch on another device."""
+        parts = (self.images, self.noise, self.timesteps, self.labels)
+        return NoiseBatch(*(part.to(device, non_blocking=True) for part in parts))
+
+
+class NoiseBatches(Dataset[NoiseBatch]):
+    """Item `i` is the i-th batch of this process."""
+
+    def __init__(
+        self,
+        images: Pixels,
+        labels: NDArray[np.int64],
+        order: BatchOrder,
+        num_timesteps: int,
+        *,
+        horizontal_flip: bool = False,
+        vertical_flip: bool = False,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.order = order
+        self.num_timesteps = num_timesteps
+        self.flips = (horizontal_flip, vertical_flip)
+
+    def __getitem__(self, number: int) -> NoiseBatch:
+        samples = [self.sample(*position) for position in self.order.positions(number)]
+        images, noise, timesteps, labels = (np.stack(part) for part in zip(*samples, strict=True))
+        return NoiseBatch(
+            torch.from_numpy(images).float() / 127.5 - 1,
+            torch.from_numpy(noise),
+            torch.from_numpy(timesteps),
+            torch.from_numpy(labels),
+        )
+
+    def sample(
+        self, epoch: int, index: int
+    ) -> tuple[Pixels, NDArray[np.float32], np.int64, np.int64]:
+        """Image (C, H, W), noise (C, H, W), timestep and label of one sample."""
+        rng = self.order.rng(epoch, index)
+        image = random_flips(self.images[index], rng, *self.flips)
+        timestep = rng.integers(self.num_timesteps)
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        return image, noise, timestep, self.labels[index]

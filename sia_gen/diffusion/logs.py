@@ -1,0 +1,58 @@
+"""The log of a training: one JSON object per line, and the same for TensorBoard.
+
+OUT/logs/<category>/
+    train.jsonl         {"step": 10, "loss": 0.31, "gradient_norm": 0.9, ...}
+    events.out.*        what `tensorboard --logdir OUT/logs` shows
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from sia_gen.files import write_text
+
+LOG = "train.jsonl"
+
+
+class TrainingLog:
+    """Appends figures of a training; what a killed run logged beyond its checkpoint is dropped.
+
+    Args:
+        folder: Folder of the log; None logs nothing, for all processes but the first.
+        start: The step training goes on from; later lines are of steps that are done again.
+    """
+
+    def __init__(self, folder: Path | None, start: int) -> None:
+        self.path = None if folder is None else folder / LOG
+        self.writer: SummaryWriter | None = None
+        if folder is not None and self.path is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, "".join(kept_lines(self.path, start)))
+            self.writer = SummaryWriter(str(folder), purge_step=start + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Adds the figures of a step."""
+        if self.path is None or self.writer is None:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, step)
+
+
+def kept_lines(path: Path, start: int) -> list[str]:
+    """The lines of a log up to a step; a last line that was cut off is dropped."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= start]

@@ -1,0 +1,142 @@
+"""The training loss of a DDPM: noise prediction, and with a learned variance also the bound.
+
+The hybrid loss is that of improved DDPM (Nichol and Dhariwal, 2021, arXiv 2102.09672, section 3.1)
+as ADM and RealNet train with it: the mean squared error of the noise plus the variational lower
+bound in bits per dimension, in which the mean is held fixed so that it teaches the variance alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+# Half of the distance between two of the 256 levels of a pixel in [-1, 1].
+HALF_BIN = 1 / 255
+SMALLEST_PROBABILITY = 1e-12
+
+
+class DiffusionSchedule:
+    """What the bound needs to know of a schedule of T steps: all tables (T,), float32.
+
+    Args:
+        betas: Variances of the forward steps, (T,). Products are taken in float64.
+    """
+
+    def __init__(self, betas: torch.Tensor) -> None:
+        betas = betas.double()
+        alphas_cumprod = (1 - betas).cumprod(0)
+        previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+        variance = betas * (1 - previous) / (1 - alphas_cumprod)
+        # The posterior of the first step has no variance; that of the second stands in for it.
+        self.posterior_log_variance = torch.cat([variance[1:2], variance[1:]]).log().float()
+        self.log_betas = betas.log().float()
+        self.x0_coefficient = (betas * previous.sqrt() / (1 - alphas_cumprod)).float()
+        self.xt_coefficient = ((1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod)).float()
+        self.sqrt_alphas_cumprod = alphas_cumprod.sqrt().float()
+        self.sqrt_one_minus_alphas_cumprod = (1 - alphas_cumprod).sqrt().float()
+
+    def at(self, table: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Entries of a table for timesteps (B,), shaped (B, 1, 1, 1)."""
+        return table.to(timesteps.device)[timesteps][:, None, None, None]
+
+    def posterior_mean(
+        self, x0: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """The mean of q(x_{t-1} | x_t, x_0), (B, C, H, W)."""
+        x0_coefficient = self.at(self.x0_coefficient, timesteps)
+        return x0_coefficient * x0 + self.at(self.xt_coefficient, timesteps) * xt
+
+    def predicted_x0(
+        self, noise: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """The x_0 that `noise` leads back to from x_t, (B, C, H, W)."""
+        scaled = self.at(self.sqrt_one_minus_alphas_cumprod, timesteps) * noise
+        return (xt - scaled) / self.at(self.sqrt_alphas_cumprod, timesteps)
+
+
+def denoising_loss(
+    output: torch.Tensor,
+    x0: torch.Tensor,
+    xt: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+    schedule: DiffusionSchedule,
+) -> torch.Tensor:
+    """The loss of a batch, to be minimised.
+
+    Args:
+        output: What the UNet returned, float32: the noise (B, C, H, W), or with a learned variance
+            (B, 2C, H, W), the second half placing the log variance between its bounds.
+        x0: The images, (B, C, H, W) in [-1, 1].
+        xt: The images with noise.
+        noise: That noise, standard normal.
+        timesteps: (B,), int64.
+        schedule: The schedule the noise was added by.
+
+    Returns:
+        A scalar: the mean squared error, plus the bound if the variance is learned.
+    """
+    channels = x0.shape[1]
+    mean_squared_error = functional.mse_loss(output[:, :channels], noise)
+    if output.shape[1] == channels:
+        return mean_squared_error
+    predicted_noise, fraction = output[:, :channels], output[:, channels:]
+    bound = variational_bound(predicted_noise.detach(), fraction, x0, xt, timesteps, schedule)
+    return mean_squared_error + bound.mean()
+
+
+def variational_bound(
+    predicted_noise: torch.Tensor,
+    fraction: torch.Tensor,
+    x0: torch.Tensor,
+    xt: torch.Tensor,
+    timesteps: torch.Tensor,
+    schedule: DiffusionSchedule,
+) -> torch.Tensor:
+    """The term of the variational bound at each image's timestep, (B,), bits per dimension.
+
+    It is KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), and at t = 0 the negative log-likelihood of
+    the pixels. `fraction` is -1 at the smallest variance and 1 at the largest.
+    """
+    smallest = schedule.at(schedule.posterior_log_variance, timesteps)
+    largest = schedule.at(schedule.log_betas, timesteps)
+    log_variance = smallest + (fraction + 1) / 2 * (largest - smallest)
+    predicted_x0 = schedule.predicted_x0(predicted_noise, xt, timesteps)
+    mean = schedule.posterior_mean(predicted_x0, xt, timesteps)
+    true_mean = schedule.posterior_mean(x0, xt, timesteps)
+    divergence = normal_kl(true_mean, smallest, mean, log_variance)
+    likelihood = discretized_log_likelihood(x0, mean, log_variance / 2)
+    first = (timesteps == 0)[:, None, None, None]
+    return torch.where(first, -likelihood, divergence).mean(dim=(1, 2, 3)) / math.log(2)
+
+
+def normal_kl(
+    mean1: torch.Tensor,
+    log_variance1: torch.Tensor,
+    mean2: torch.Tensor,
+    log_variance2: torch.Tensor,
+) -> torch.Tensor:
+    """KL(N(mean1, variance1) || N(mean2, variance2)), elementwise, nats."""
+    difference = log_variance2 - log_variance1
+    distance = (mean1 - mean2).square() * torch.exp(-log_variance2)
+    return 0.5 * (difference + torch.exp(-difference) + distance - 1)
+
+
+def discretized_log_likelihood(
+    x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor
+) -> torch.Tensor:
+    """Log-probability of 8-bit pixels under a normal distribution cut into their 256 bins, nats.
+
+    Args:
+        x: Pixels scaled to [-1, 1], any shape.
+        mean: Same shape.
+        log_std: Same shape. The first and last bin reach to infinity.
+    """
+    inverse_std = torch.exp(-log_std)
+    above = torch.special.ndtr((x - mean + HALF_BIN) * inverse_std)
+    below = torch.special.ndtr((x - mean - HALF_BIN) * inverse_std)
+    above = torch.where(x > 0.999, torch.ones_like(above), above)
+    below = torch.where(x < -0.999, torch.zeros_like(below), below)
+    return (above - below).clamp(min=SMALLEST_PROBABILITY).log()

@@ -1,0 +1,122 @@
+"""Shows and saves what a training has made: always the moving average of the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from sia_gen.diffusion.data import DiffusionImages
+from sia_gen.diffusion.logs import TrainingLog
+from sia_gen.diffusion.preview import COLUMNS, make_preview
+from sia_gen.diffusion.readiness import Readiness
+from sia_gen.diffusion.setup import Training
+from sia_gen.files import atomic_folder, atomic_path, write_json
+from sia_gen.outputs import RECIPE
+from sia_gen.progress import Progress
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import environment
+from sia_gen.sdas.loading import REPORT, named
+from sia_gen.sdas.pipeline import SDASPipeline
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in the making.
+
+    Attributes:
+        training: Its weights.
+        recipe: How it is trained.
+        name: The category, or that of joint models.
+        categories: What it is trained on; the order gives the labels.
+        images: Their images.
+        out: Output folder of the training.
+    """
+
+    training: Training
+    recipe: Recipe
+    name: str
+    categories: Sequence[str]
+    images: DiffusionImages
+    out: Path
+
+    def preview(
+        self, step: int, log: TrainingLog, progress: Progress, accelerator: Accelerator
+    ) -> Readiness | None:
+        """Saves a picture of what the model makes now, and logs how ready it is.
+
+        Returns:
+            The readiness; None in all processes but the first.
+        """
+        if not accelerator.is_main_process:
+            accelerator.wait_for_everyone()
+            return None
+        held_out = self.images.held_out
+        chosen = np.unique(np.linspace(0, len(held_out) - 1, COLUMNS).round().astype(int))
+        images = torch.from_numpy(held_out[chosen]).float() / 255
+        labels = torch.from_numpy(self.images.held_out_labels[chosen])
+        classes = labels if self.recipe.diffusion.joint else None
+        with self.averaged(accelerator) as pipeline:
+            preview = make_preview(pipeline, images, classes, self.recipe.synthesis.steps)
+        with atomic_path(self.out / "previews" / self.name / f"step-{step:08d}.png") as temporary:
+            preview.sheet().save(temporary, format="PNG")
+        log.write(step, preview.readiness.figures())
+        progress.say(f"{self.name}: step {step}, {preview.readiness.describe()}")
+        accelerator.wait_for_everyone()
+        return preview.readiness
+
+    def publish(self, step: int, readiness: Readiness | None, accelerator: Accelerator) -> None:
+        """Saves the pipeline with what there is to know about it, whole or not at all."""
+        if readiness is not None:
+            with (
+                self.averaged(accelerator) as pipeline,
+                atomic_folder(self.out / self.name) as temporary,
+            ):
+                pipeline.save_pretrained(temporary)
+                (temporary / RECIPE).write_text(self.recipe.to_yaml(), encoding="utf-8")
+                write_json(temporary / REPORT, self.report(step, readiness, accelerator))
+        accelerator.wait_for_everyone()
+
+    def report(
+        self, step: int, readiness: Readiness, accelerator: Accelerator
+    ) -> dict[str, object]:
+        """What there is to know about a model."""
+        return {
+            "steps": step,
+            "categories": list(self.categories),
+            "images": len(self.images.fit),
+            "seed": self.recipe.seed,
+            "precision": accelerator.mixed_precision,
+            "processes": accelerator.num_processes,
+            "readiness": readiness.to_json(),
+            "versions": environment(),
+        }
+
+    @contextmanager
+    def averaged(self, accelerator: Accelerator) -> Iterator[SDASPipeline]:
+        """A pipeline with the averaged weights; afterwards the network has its own again."""
+        unet = accelerator.unwrap_model(self.training.unet)
+        ema = self.training.ema
+        ema.store(unet.parameters())
+        ema.copy_to(unet.parameters())
+        unet.eval()
+        labels = named(self.categories) if self.recipe.diffusion.joint else None
+        pipeline = SDASPipeline(unet, self.training.scheduler, id2label=labels)
+        pipeline.set_progress_bar_config(disable=True)
+        try:
+            yield pipeline
+        finally:
+            ema.restore(unet.parameters())
+            unet.train()
+
+
+def is_finished(folder: Path, step: int) -> bool:
+    """Whether the model of a step has been saved."""
+    report = folder / REPORT
+    return report.is_file() and json.loads(report.read_text())["steps"] == step

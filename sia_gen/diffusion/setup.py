@@ -1,0 +1,104 @@
+"""What a training starts from: the network, its scheduler, its optimiser and its moving average."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import UNet2DModel
+from diffusers.training_utils import EMAModel
+
+from sia_gen.diffusion.memory import GIB, advice, available_memory, estimate_memory
+from sia_gen.diffusion.unet import build_unet, check_size
+from sia_gen.errors import ModelError
+from sia_gen.recipe import Recipe
+from sia_gen.sdas.loading import load_pipeline
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.settings import Diffusion
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that can be checkpointed: all parts are registered with the accelerator."""
+
+    unet: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: EMAModel
+    scheduler: PerturbedDDPMScheduler
+
+
+def start_training(recipe: Recipe, num_classes: int | None, accelerator: Accelerator) -> Training:
+    """Prepares a training at step 0; see `initial_model` for the errors."""
+    settings = recipe.diffusion
+    unet, scheduler = initial_model(recipe, num_classes)
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    optimizer = make_optimizer(unet, settings)
+    unet, optimizer = accelerator.prepare(unet, optimizer)
+    # min_decay keeps the decay constant, as in the paper: by default diffusers ramps it up.
+    ema = EMAModel(unet.parameters(), decay=settings.ema_decay, min_decay=settings.ema_decay)
+    accelerator.register_for_checkpointing(ema)
+    return Training(unet, optimizer, ema, scheduler)
+
+
+def initial_model(
+    recipe: Recipe, num_classes: int | None
+) -> tuple[UNet2DModel, PerturbedDDPMScheduler]:
+    """The network of a recipe and its schedule: a preset with random weights, or those in `init`.
+
+    Raises:
+        RecipeError: If the preset does not fit the image size.
+        ModelError: If the model to start from is missing, damaged or of other images or classes.
+    """
+    settings = recipe.diffusion
+    if settings.init is None:
+        unet = build_unet(settings, len(recipe.mode), num_classes)
+        return unet, scheduler_for(unet)
+    folder = Path(settings.init)
+    pipeline = load_pipeline(folder, recipe)
+    unet = pipeline.unet
+    check_size(settings.image_size, len(unet.config.block_out_channels))
+    if unet.config.num_class_embeds != num_classes:
+        raise ModelError(
+            problem=f"the model in {folder} knows {unet.config.num_class_embeds or 'no'} classes, "
+            f"this training has {num_classes or 'none'}.",
+            fix="Import it again with 'sia-gen import-adm --new-classes N' for --joint over N "
+            "categories, or take a model without classes.",
+        )
+    unet.register_to_config(sample_size=settings.image_size)
+    return unet, pipeline.scheduler
+
+
+def scheduler_for(unet: UNet2DModel) -> PerturbedDDPMScheduler:
+    """The paper's schedule, with the variance learned if the network predicts it."""
+    learned = unet.config.out_channels == 2 * unet.config.in_channels
+    return PerturbedDDPMScheduler(
+        timestep_spacing="leading", variance_type="learned_range" if learned else "fixed_small"
+    )
+
+
+def make_optimizer(unet: UNet2DModel, settings: Diffusion) -> torch.optim.Optimizer:
+    """The optimiser of a recipe."""
+    if settings.optimizer == "adafactor":
+        return torch.optim.Adafactor(unet.parameters(), lr=settings.learning_rate)
+    return torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
+
+
+def report_memory(recipe: Recipe, num_classes: int | None, accelerator: Accelerator) -> None:
+    """Says how much memory a training will take, and what to change if there is less."""
+    settings, precision = recipe.diffusion, accelerator.mixed_precision
+    if settings.init is None:
+        with torch.device("meta"):
+            unet = build_unet(settings, len(recipe.mode), num_classes)
+    else:
+        unet = initial_model(recipe, num_classes)[0].to("meta")
+    estimate = estimate_memory(unet, settings, precision, accelerator.num_processes)
+    free = available_memory(accelerator)
+    text = f"memory: {estimate.describe()}; {free / GIB:.1f} free"
+    if estimate.total > free:
+        changes = advice(unet, settings, precision, free)
+        text += f". It may not fit; change in the recipe's 'diffusion': {changes}"
+    print(text, file=sys.stderr, flush=True)

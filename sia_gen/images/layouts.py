@@ -1,0 +1,174 @@
+"""Reads the arrangements of images that recipes describe: sorted into folders, or in a table."""
+
+from __future__ import annotations
+
+import csv
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from sia_gen.data_settings import Data, FolderLayout, Layout, TableLayout
+from sia_gen.errors import ImageError
+
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class AnomalousImage:
+    """An anomalous image of the test.
+
+    Attributes:
+        path: The image.
+        defect: What its defect is called.
+        mask: Its ground truth; None if there is none.
+    """
+
+    path: Path
+    defect: str
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of a category as they are arranged; `test_normal` is None without a split."""
+
+    normal: list[Path]
+    test_normal: list[Path] | None
+    test_anomalous: list[AnomalousImage]
+
+
+def layouts_of(data: Data) -> list[Layout]:
+    """All ways in which the images may be arranged, in the order they are tried."""
+    return [data.images, *data.alternatives]
+
+
+def place_of(layout: Layout, name: str) -> str:
+    """Where the layout has the normal images of a category, below the root."""
+    if isinstance(layout, TableLayout):
+        return layout.table
+    return layout.normal.format(category=name)
+
+
+def fits(layout: Layout, root: Path, name: str) -> bool:
+    """Whether the layout has images of a category below the root; its name as it stands there."""
+    if isinstance(layout, FolderLayout):
+        pattern = layout.normal.format(category=glob.escape(name))
+        return any(is_image(path) for path in root.glob(pattern))
+    if not (root / layout.table).is_file():
+        return False
+    return any(row[layout.category] == name for row in read_rows(layout, root))
+
+
+def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
+    """The images of a category; its name as it stands in the data set.
+
+    Raises:
+        ImageError: If there are no normal images, a table cannot be read, or a mask is ambiguous.
+    """
+    if isinstance(layout, TableLayout):
+        return read_table(layout, root, name)
+    return read_folders(layout, root, name)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file has the name of an image."""
+    return path.suffix.lower() in EXTENSIONS
+
+
+def read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
+    """The images of a category that are sorted into folders."""
+
+    def found(pattern: str | None, **names: str) -> list[Path]:
+        escaped = {key: glob.escape(value) for key, value in {"category": name, **names}.items()}
+        matches = root.glob(pattern.format(**escaped)) if pattern else []
+        return sorted(path for path in matches if is_image(path))
+
+    def mask(path: Path) -> Path | None:
+        masks = found(layout.mask, defect=path.parent.name, stem=path.stem)
+        if len(masks) > 1:
+            raise ImageError(
+                problem=f"{path} has more than one mask: {masks[0]} and {masks[1]}.",
+                fix="Remove one, or make the recipe's 'data.images.mask' more precise.",
+            )
+        return masks[0] if masks else None
+
+    normal = found(layout.normal)
+    if not normal:
+        raise ImageError(
+            problem=f"no images at {root / place_of(layout, name)}.",
+            fix="Check --data and the recipe's 'data.images'; "
+            f"images end in {', '.join(sorted(EXTENSIONS))}.",
+        )
+    test_normal = found(layout.test_normal) if layout.test_normal else None
+    seen = {*normal, *(test_normal or [])}
+    anomalous = [path for path in found(layout.test_anomalous) if path not in seen]
+    return FoundImages(
+        normal,
+        test_normal,
+        [AnomalousImage(path, path.parent.name, mask(path)) for path in anomalous],
+    )
+
+
+def read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
+    """The images of a category that are listed in a table."""
+    folder = (root / layout.table).parent if layout.folder is None else root / layout.folder
+    rows = [row for row in read_rows(layout, root) if row[layout.category] == name]
+
+    def labelled(value: str, split: str) -> list[dict[str, str]]:
+        return [
+            row
+            for row in rows
+            if row[layout.label] == value and (layout.split is None or row[layout.split] == split)
+        ]
+
+    def paths(split: str) -> list[Path]:
+        return [folder / row[layout.image] for row in labelled(layout.normal, split)]
+
+    def mask(row: dict[str, str]) -> Path | None:
+        relative = row[layout.mask] if layout.mask else ""
+        return folder / relative if relative else None
+
+    return FoundImages(
+        paths(layout.train),
+        paths(layout.test) if layout.split else None,
+        [
+            AnomalousImage(folder / row[layout.image], row[layout.label], mask(row))
+            for row in labelled(layout.anomalous, layout.test)
+        ],
+    )
+
+
+def read_rows(layout: TableLayout, root: Path) -> list[dict[str, str]]:
+    """The lines of a table, each as its values by column."""
+    table = root / layout.table
+    try:
+        # Spreadsheets begin a file with a byte order mark.
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(
+            problem=f"cannot read the table of labels {table}: {reason}.",
+            fix="Check --data: it is the folder that contains it.",
+        ) from error
+    rows = [read_row(layout, table, number, line) for number, line in enumerate(lines, 1)]
+    if not layout.header:
+        return rows
+    if rows and list(rows[0].values()) != layout.columns:
+        raise ImageError(
+            problem=f"the columns of {table} are {', '.join(rows[0].values())}; "
+            f"expected {', '.join(layout.columns)}.",
+            fix="Mend its first line, or the recipe's 'data.images.columns'.",
+        )
+    return rows[1:]
+
+
+def read_row(layout: TableLayout, table: Path, number: int, line: str) -> dict[str, str]:
+    """The values of a line by column; columns are separated by commas or blanks."""
+    values = next(csv.reader([line])) if "," in line else line.split()
+    if len(values) != len(layout.columns):
+        raise ImageError(
+            problem=f"line {number} of {table} has {len(values)} values for "
+            f"{len(layout.columns)} columns.",
+            fix="Mend the line, or the recipe's 'data.images.columns'.",
+        )
+    return dict(zip(layout.columns, values, strict=True))

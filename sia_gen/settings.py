@@ -1,0 +1,129 @@
+"""The sections of a recipe with the settings of every step."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from sia_gen.data_settings import Fraction, Section
+from sia_gen.errors import OptionError
+from sia_gen.strength import Strength
+
+
+class PackageFile(Section):
+    """A file that an installed Python package brings along."""
+
+    package: str
+    file: str
+
+
+class Diffusion(Section):
+    """Training of the diffusion model. See `sia_gen.diffusion`.
+
+    Attributes:
+        preset: Size of the network, a key of `sia_gen.diffusion.unet.PRESETS`.
+        variance: Whether the network predicts the variance of a step too, as the paper's does.
+        joint: One class-conditional model of all categories instead of one model each.
+        init: Folder of a pipeline to start from; its network takes the place of the preset.
+        image_size: Side of the images, pixels; a multiple of the network's stride.
+        batch_size: Images per process and pass.
+        gradient_accumulation: Passes per step; multiplies the batch at no cost of memory.
+        max_steps: Steps in all.
+        max_minutes: Minutes a run may take for one model; it then saves and stops.
+        optimizer: `adam`, or `adafactor` that keeps hardly any state; its learning rate is
+            relative to the size of the weights, so a hundred times Adam's is usual.
+        gradient_checkpointing: Computes activations twice instead of keeping them.
+        decay_from: Share of `max_steps` after which the learning rate falls to zero.
+        ema_decay: Of the moving average of the weights, which is what gets saved.
+        checkpoints_kept: How many of the newest checkpoints stay.
+        preview_every: Steps between pictures of what the model makes.
+    """
+
+    preset: str = "small"
+    variance: Literal["fixed", "learned_range"] = "fixed"
+    joint: bool = False
+    init: str | None = None
+    image_size: Annotated[int, Field(ge=8)] = 256
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    max_steps: Annotated[int, Field(ge=1)] = 20_000
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    optimizer: Literal["adam", "adafactor"] = "adam"
+    gradient_checkpointing: bool = False
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    checkpoints_kept: Annotated[int, Field(ge=1)] = 2
+    preview_every: Annotated[int, Field(ge=1)] = 1000
+
+
+class Classifier(Section):
+    """Training of the classifier that guides sampling. See `sia_gen.diffusion.classifier`.
+
+    Its images are those of the diffusion model; the defaults are ADM's.
+    """
+
+    preset: str = "small"
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    max_steps: Annotated[int, Field(ge=1)] = 5000
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+
+
+class Synthesis(Section):
+    """What a corpus holds. See `sia_gen.corpus`."""
+
+    images: Annotated[int, Field(ge=1)] = 10_000
+    strength: str | float = "0.1:0.2"
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    guidance_scale: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    shard_size: Annotated[int, Field(ge=1)] = 2000
+    format: Literal["png", "webp", "jpg"] = "png"
+
+    @field_validator("strength")
+    @classmethod
+    def _strength_parses(cls, value: str | float) -> str | float:
+        try:
+            Strength.parse(value)
+        except OptionError as error:
+            raise ValueError(error.problem) from error
+        return value
+
+
+class RealNetFit(Section):
+    """Fitting of RealNet. See `sia_gen.realnet`; the defaults are the paper's."""
+
+    backbone: str = "wide_resnet50_2"
+    weights: PackageFile | str | None = None
+    standardise: bool = False
+    image_size: Annotated[int, Field(ge=32)] = 256
+    strides: list[int] = Field(default=[4, 8, 16, 32])
+    channels_kept: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 512, 512, 256])
+    num_max: Annotated[int, Field(ge=1)] = 256
+    num_mean: Annotated[int, Field(ge=1)] = 256
+    afs_batches: Annotated[int, Field(ge=1)] = 64
+    opacity: tuple[float, float] = (0.5, 1.0)
+    anomalous_fraction: Fraction = 0.5
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    max_steps: Annotated[int, Field(ge=1)] = 10_000
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    validate_every: Annotated[int, Field(ge=1)] = 500
+
+    @model_validator(mode="after")
+    def _one_count_per_layer(self) -> Self:
+        if len(self.channels_kept) != len(self.strides):
+            msg = "'channels_kept' needs one number per entry of 'strides'"
+            raise ValueError(msg)
+        return self

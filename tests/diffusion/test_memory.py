@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from sia_gen.diffusion.memory import (
+    GIB,
+    OVERHEAD,
+    MemoryEstimate,
+    advice,
+    count_kept,
+    estimate_memory,
+    explained_out_of_memory,
+    kept_activations,
+)
+from sia_gen.diffusion.unet import build_unet
+from sia_gen.errors import OptionError
+from sia_gen.settings import Diffusion
+
+
+def on_meta(settings: Diffusion) -> UNet2DModel:
+    with torch.device("meta"):
+        return build_unet(settings, 3)
+
+
+def adm(**changes: object) -> Diffusion:
+    return Diffusion.model_validate(
+        {"preset": "adm-256", "variance": "learned_range", "batch_size": 1, **changes}
+    )
+
+
+def test_counted_activations_are_those_of_a_real_pass() -> None:
+    settings = Diffusion(preset="tiny", image_size=32)
+    unet = build_unet(settings, 3)
+    kept: dict[int, torch.Tensor] = {}
+    parameters = {parameter.data_ptr() for parameter in unet.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        unet(torch.zeros(1, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
+    expected = sum(
+        tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in parameters
+    )
+    assert count_kept(on_meta(settings))[0] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(("gpu", "batch_size"), [(24, 1), (48, 5), (80, 10)])
+def test_estimate_agrees_with_what_the_authors_could_fit(gpu: int, batch_size: int) -> None:
+    """Their batch sizes at 256 pixels in float32; one and a half times as much did not fit."""
+    unet = on_meta(adm())
+    fits = estimate_memory(unet, adm(batch_size=batch_size), "no").total
+    too_many = estimate_memory(unet, adm(batch_size=batch_size * 3 // 2 + 1), "no").total
+    assert fits < gpu * GIB < too_many * 1.1
+
+
+def test_every_lean_setting_saves_what_it_promises() -> None:
+    unet = on_meta(adm())
+    parameters = sum(parameter.numel() for parameter in unet.parameters())
+    plain = estimate_memory(unet, adm(), "no")
+    assert plain.state == parameters * 20
+    assert estimate_memory(unet, adm(optimizer="adafactor"), "no").state == parameters * 12
+    assert estimate_memory(unet, adm(), "no", processes=2).state == parameters * 24
+    halved = estimate_memory(unet, adm(), "bf16")
+    assert halved.per_image == plain.per_image / 2
+    lean = estimate_memory(unet, adm(gradient_checkpointing=True), "no")
+    assert lean.per_image < 0.6 * plain.per_image
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    unet = on_meta(Diffusion(preset="tiny", image_size=32))
+    kept_activations(unet, checkpointing=True)
+    assert not unet.is_gradient_checkpointing
+    assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_advice_trains_the_same_where_it_can() -> None:
+    settings = adm(batch_size=8, gradient_accumulation=2)
+    unet = on_meta(settings)
+    assert advice(unet, settings, "no", 40 * GIB) == "batch_size: 4; gradient_accumulation: 4"
+    assert advice(unet, settings, "no", 15 * GIB) == (
+        "gradient_checkpointing: true; batch_size: 1; gradient_accumulation: 16"
+    )
+    assert "adafactor" in advice(unet, settings, "no", 11 * GIB)
+    assert advice(unet, settings, "no", 4 * GIB) == "choose a smaller 'preset' or 'image_size'"
+
+
+def test_what_is_advised_fits() -> None:
+    settings = adm(batch_size=8)
+    unet = on_meta(settings)
+    for gib in (12, 16, 24, 32):
+        advised = advice(unet, settings, "no", gib * GIB).split("; ")
+        changes = dict(part.split(": ") for part in advised)
+        changed = Diffusion.model_validate(settings.model_dump() | changes)
+        assert estimate_memory(unet, changed, "no").total <= gib * GIB
+        assert changed.batch_size * changed.gradient_accumulation == 8
+
+
+def test_description_adds_up() -> None:
+    estimate = MemoryEstimate(state=4 * GIB, per_image=0.5 * GIB, batch_size=3)
+    assert estimate.total == 5.5 * GIB + OVERHEAD
+    assert estimate.describe().startswith("about 7.0 GiB: 4.0 ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_running_out_of_memory_says_which_setting_to_change(error: Exception) -> None:
+    with (
+        pytest.raises(OptionError, match="Halve 'batch_size' and double 'gradient_accumulation'"),
+        explained_out_of_memory(Diffusion(batch_size=64)),
+    ):
+        raise error
+
+
+def test_a_real_allocation_that_fails_is_explained() -> None:
+    with pytest.raises(OptionError, match="batch_size"), explained_out_of_memory(Diffusion()):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"), explained_out_of_memory(Diffusion()):
+        torch.zeros(2, 2) @ torch.zeros(3)

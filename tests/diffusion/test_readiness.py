@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import convolve2d
+
+from sia_gen.diffusion.readiness import Readiness, measure_readiness, noise_level, unready
+
+
+def smooth(number: int, size: int = 64) -> np.ndarray:
+    """Images of a ramp and a disc with a soft edge, (number, 1, size, size)."""
+    y, x = np.mgrid[:size, :size] / size
+    disc = 1 / (1 + np.exp(40 * (np.hypot(x - 0.5, y - 0.5) - 0.3)))
+    return np.repeat((0.3 * x + 0.4 * disc)[None, None], number, axis=0)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.2])
+def test_noise_level_finds_the_noise_that_was_added(sigma: float) -> None:
+    noise = np.random.default_rng(0).normal(0, sigma, (5, 1, 64, 64))
+    assert noise_level(smooth(5) + noise) == pytest.approx(sigma, rel=0.1)
+
+
+def test_noise_level_is_that_of_the_definition() -> None:
+    image = np.random.default_rng(1).random((20, 30))
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
+    total = np.abs(convolve2d(image, mask, mode="valid")).sum()
+    expected = np.sqrt(np.pi / 2) * total / (6 * 18 * 28)
+    assert noise_level(image[None, None]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_noise_level_of_smooth_images_is_almost_nothing() -> None:
+    assert noise_level(smooth(3)) < 0.002
+
+
+def test_error_is_the_root_mean_square_difference() -> None:
+    images = torch.full((2, 1, 8, 8), 0.5)
+    reconstructions = images.clone()
+    reconstructions[0] += 0.1
+    found = measure_readiness(images, images, reconstructions)
+    assert found.reconstruction_error == pytest.approx((0.01 / 2) ** 0.5)
+
+
+def test_reconstructions_count_as_the_pixels_they_would_be_saved_as() -> None:
+    images = torch.ones(1, 1, 8, 8)
+    assert measure_readiness(images, images, images + 3).reconstruction_error == 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "ready"),
+    [(0.02, 0.01, True), (0.2, 0.01, False), (0.02, 0.3, False), (0.2, 0.3, False)],
+)
+def test_verdict_needs_both_figures(samples: float, error: float, ready: bool) -> None:
+    readiness = Readiness(samples, 0.02, error)
+    assert readiness.ready == ready
+    assert readiness.describe().startswith("ready" if ready else "not ready")
+    assert ("needs more training" in readiness.describe()) != ready
+
+
+def test_images_without_any_noise_do_not_divide_by_zero() -> None:
+    assert Readiness(1 / 255, 0.0, 0.0).noise_ratio == 1
+
+
+def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
+    report = tmp_path / "training.json"
+    assert unready(report) is None
+    bad = Readiness(0.3, 0.01, 0.2)
+    report.write_text(json.dumps({"readiness": bad.to_json()}))
+    assert unready(report) == bad.describe()
+    report.write_text(json.dumps({"readiness": Readiness(0.01, 0.01, 0.02).to_json()}))
+    assert unready(report) is None
+    report.write_text(json.dumps({"steps": 3}))
+    assert unready(report) is None

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from PIL import Image
+from safetensors.torch import load_file
+
+from sia_gen import SDASPipeline
+from sia_gen.checkpoints import list_checkpoints
+from sia_gen.diffusion import preview, training
+from sia_gen.errors import ModelError, OptionError, OutputError, TrainingError
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> Train:
+    """Trains with some settings changed; returns the output folder."""
+    # Previews are to be looked at, not waited for.
+    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
+
+    def call(out: str = "out", categories: tuple[str, ...] = ("disc",), **changes: object) -> Path:
+        changed = recipe.override({f"diffusion.{name}": value for name, value in changes.items()})
+        runtime = Runtime("fp32", "cpu")
+        training.train_diffusion(changed, categories, photographs, tmp_path / out, runtime)
+        return tmp_path / out
+
+    return call
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / WEIGHTS)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "logs/disc/train.jsonl").read_text().splitlines()
+    return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+
+
+def test_everything_a_user_looks_for_is_there(train: Train) -> None:
+    out = train(max_steps=4, preview_every=2)
+    assert [path.name for path in list_checkpoints(out / "checkpoints/disc")] == [
+        "step-00000002",
+        "step-00000004",
+    ]
+    assert (out / "checkpoints/disc/last").resolve().name == "step-00000004"
+    assert sorted(path.name for path in (out / "previews/disc").iterdir()) == [
+        "step-00000002.png",
+        "step-00000004.png",
+    ]
+    report = json.loads((out / "disc/training.json").read_text())
+    assert (report["steps"], report["images"], report["categories"]) == (4, 9, ["disc"])
+    assert report["readiness"]["ready"] is False
+    pipeline = SDASPipeline.from_pretrained(out / "disc")
+    assert pipeline(num_images=2, num_inference_steps=2).images[0].size == (32, 32)
+
+
+def test_interrupted_training_ends_with_the_same_weights(train: Train) -> None:
+    whole = train("whole", max_steps=5)
+    train("parts", max_steps=2)
+    parts = train("parts", max_steps=5)
+    assert equal(weights(whole / "disc"), weights(parts / "disc"))
+
+
+def test_minutes_end_a_run_and_the_next_goes_on(train: Train) -> None:
+    whole = train("whole", max_steps=3)
+    parts = train("parts", max_steps=3, max_minutes=1e-6)
+    assert json.loads((parts / "disc/training.json").read_text())["steps"] == 1
+    train("parts", max_steps=3)
+    assert equal(weights(whole / "disc"), weights(parts / "disc"))
+
+
+def test_previews_change_nothing_of_the_training(train: Train) -> None:
+    often, never = train("often", preview_every=1), train("never", preview_every=100)
+    assert equal(weights(often / "disc"), weights(never / "disc"))
+
+
+def test_finished_training_is_left_alone(train: Train) -> None:
+    out = train()
+    before = (out / "disc/training.json").stat().st_mtime_ns
+    train()
+    assert (out / "disc/training.json").stat().st_mtime_ns == before
+
+
+def test_passes_share_a_batch(train: Train) -> None:
+    settings = {"max_steps": 10, "learning_rate": 1e-3}
+    whole = train("whole", batch_size=4, **settings)
+    passes = train("passes", batch_size=2, gradient_accumulation=2, **settings)
+    assert losses(passes) == pytest.approx(losses(whole), rel=1e-3)
+
+
+def test_saved_weights_are_the_moving_average(train: Train) -> None:
+    steps = [train(f"{last}", max_steps=last, ema_decay=0.0) for last in (1, 2, 3)]
+    averaged = train("averaged", max_steps=3, ema_decay=0.75)
+    raw = [weights(out / "disc") for out in steps]
+    found = weights(averaged / "disc")
+    for name, value in found.items():
+        # The average starts from the weights after the first step.
+        expected = raw[0][name].double()
+        for later in raw[1:]:
+            expected = 0.75 * expected + 0.25 * later[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_loss_falls(train: Train) -> None:
+    found = losses(train(max_steps=60, batch_size=8, learning_rate=2e-3, preview_every=100))
+    assert found[-1] < 0.6 * found[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variance": "learned_range"},
+        {"optimizer": "adafactor", "learning_rate": 1e-2},
+        {"gradient_checkpointing": True},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_each_setting_trains_and_samples(train: Train, changes: dict[str, object]) -> None:
+    out = train(**changes)
+    assert all(bool(value.isfinite().all()) for value in weights(out / "disc").values())
+    images = SDASPipeline.from_pretrained(out / "disc")(num_inference_steps=2, strength=0.2).images
+    assert images[0].mode == "L"
+
+
+def test_checkpointing_activations_changes_nothing(train: Train) -> None:
+    plain, saving = train("plain"), train("saving", gradient_checkpointing=True)
+    expected, found = weights(plain / "disc"), weights(saving / "disc")
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_joint_model_knows_all_categories(train: Train, recipe: Recipe) -> None:
+    out = train(categories=("disc", "plate"), joint=True)
+    pipeline = SDASPipeline.from_pretrained(out / "_joint")
+    assert pipeline.unet.config.num_class_embeds == 2
+    assert dict(pipeline.config.id2label) == {"0": "disc", "1": "plate"}
+    report = json.loads((out / "_joint/training.json").read_text())
+    assert (report["categories"], report["images"]) == (["disc", "plate"], 18)
+
+
+def test_joint_model_of_some_categories_is_refused(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="learns all categories"):
+        train(joint=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_warm_start_begins_with_the_weights_of_another_model(train: Train, tmp_path: Path) -> None:
+    first = train("first", max_steps=3)
+    second = train("second", max_steps=1, init=str(first / "disc"), learning_rate=1e-12)
+    started, origin = weights(second / "disc"), weights(first / "disc")
+    for name, value in started.items():
+        torch.testing.assert_close(value, origin[name], rtol=0, atol=1e-6)
+
+
+def test_warm_start_may_change_the_size_of_the_images(train: Train) -> None:
+    first = train("first", max_steps=1)
+    second = train("second", max_steps=1, init=str(first / "disc"), image_size=16)
+    config = UNet2DModel.load_config(second / "disc/unet")
+    assert config["sample_size"] == 16
+
+
+def test_warm_start_of_other_classes_is_refused(train: Train, tmp_path: Path) -> None:
+    first = train("first", max_steps=1)
+    with pytest.raises(ModelError, match=r"knows no classes, this training has 2.*--new-classes"):
+        train("second", ("disc", "plate"), joint=True, init=str(first / "disc"))
+    assert not (tmp_path / "second").exists()
+
+
+def test_warm_start_from_nowhere_is_refused(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no diffusion model in"):
+        train(init=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(train: Train, tmp_path: Path) -> None:
+    train(max_steps=2)
+    with pytest.raises(TrainingError, match=r"NaN or infinite at step \d+; the checkpoint of step"):
+        train(max_steps=60, learning_rate=1e30, checkpoint_every=1)
+    last = list_checkpoints(tmp_path / "out/checkpoints/disc")[-1]
+    saved = load_file(last / "model.safetensors")
+    assert all(bool(value.isfinite().all()) for value in saved.values())
+    assert (tmp_path / "out/disc/training.json").is_file()
+
+
+def test_another_recipes_folder_is_refused(train: Train) -> None:
+    train()
+    with pytest.raises(OutputError, match=r"diffusion\.variance: fixed, now learned_range"):
+        train(variance="learned_range")
+
+
+def test_preview_has_a_row_for_each_thing_it_shows(train: Train) -> None:
+    out = train(max_steps=1)
+    with Image.open(out / "previews/disc/step-00000001.png") as sheet:
+        # Six rows; three images were kept back, so there are three columns.
+        assert sheet.size == (110 + 3 * 68, 6 * 68)

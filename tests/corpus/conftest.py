@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -135,15 +135,6 @@ def save_model(folder: Path, seed: int, channels: int = 1, size: int = 8) -> Non
     )
     pipeline = SDASPipeline(unet, PerturbedDDPMScheduler(timestep_spacing="leading"))
     pipeline.save_pretrained(folder)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks this small only lose time to several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

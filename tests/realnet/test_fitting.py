@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from sia_gen.evaluation.metrics import auroc, f1_max
+from sia_gen.realnet.anomalies import LocalAnomalies
+from sia_gen.realnet.data import fit_data, load_normal
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.selection import Best, keep_best, validate
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+from tests.corpus.conftest import HandmadeCorpus
+
+CPU = Runtime("fp32", "cpu")
+Fit = Callable[..., Path]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return HandmadeCorpus(tmp_path / "corpus").folder
+
+
+@pytest.fixture
+def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
+    def call(out: str, **changes: object) -> Path:
+        changed = recipe.override({f"realnet.{name}": value for name, value in changes.items()})
+        fit_realnet(changed, ["disc"], photographs, corpus, tmp_path / out, CPU)
+        return tmp_path / out
+
+    return call
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "disc/model.safetensors")
+
+
+def test_interrupted_fit_ends_with_the_same_weights(fit: Fit) -> None:
+    whole = weights(fit("whole"))
+    parts = fit("parts")
+    checkpoints = parts / "checkpoints/disc"
+    # As if the run had been killed after step 2.
+    shutil.rmtree(checkpoints / "step-00000004")
+    shutil.rmtree(parts / "disc")
+    resumed = weights(fit("parts"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_saved_folder_tells_how_it_was_chosen(fit: Fit, tmp_path: Path) -> None:
+    report = json.loads((fit("out") / "disc/fit.json").read_text())
+    assert report["selected_on"] == "normal images kept back, with synthetic anomalies"
+    assert report["best_step"] in (2, 4)
+    assert report["threshold"] == report["validation"]["threshold"]
+    losses = weights(tmp_path / "out")["afs.losses_0"]
+    assert losses.isfinite().all()
+
+
+def test_threshold_and_metrics_are_those_of_images_kept_back(
+    fit: Fit, corpus: Path, photographs: Path, recipe: Recipe
+) -> None:
+    out = fit("out")
+    report = json.loads((out / "disc/fit.json").read_text())
+    model, threshold_in_use = load_realnet(out / "disc")
+    data = fit_data(recipe, load_normal(recipe, "disc", photographs), "disc", corpus)
+    kept_back = data.validation
+    assert len(kept_back.normal) == 3
+    made = [
+        kept_back.sample(index, np.random.default_rng((1, index)))[0]
+        for index in range(len(kept_back.normal))
+    ]
+    images = np.concatenate([kept_back.normal / np.float32(255), np.stack(made)])
+    scores = predict_images(model, images, CPU.accelerator()).scores
+    labels = [0] * 3 + [1] * 3
+    assert report["validation"]["image_auroc"] == pytest.approx(auroc(labels, scores))
+    f1, threshold = f1_max(labels, scores)
+    assert report["validation"]["image_f1_max"] == pytest.approx(f1)
+    assert report["threshold"] == threshold_in_use == pytest.approx(threshold, abs=1e-5)
+
+
+class Scripted(torch.nn.Module):
+    """A model whose scores are as good as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = torch.nn.Parameter(torch.zeros(()))
+
+
+def test_best_weights_are_those_of_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {1: 0.7, 2: 0.9, 3: 0.8}
+    model, best = Scripted(), Best()
+    for step, score in scores.items():
+        metrics = {"image_auroc": score, "pixel_average_precision": 0.1, "threshold": 0.5}
+        monkeypatch.setattr("sia_gen.realnet.selection.validate", lambda *_, m=metrics: m)
+        model.version.data.fill_(step)
+        keep_best(best, step, model, None, None)
+    assert (best.step, best.score) == (2, pytest.approx(1.0))
+    assert best.weights["version"] == 2
+
+
+def test_validation_is_the_same_every_time(
+    fit: Fit, corpus: Path, photographs: Path, recipe: Recipe
+) -> None:
+    model, _ = load_realnet(fit("out") / "disc")
+    normal = load_normal(recipe, "disc", photographs)
+    validation: LocalAnomalies = fit_data(recipe, normal, "disc", corpus).validation
+    accelerator: Accelerator = CPU.accelerator()
+    assert validate(model, validation, accelerator) == validate(model, validation, accelerator)
+
+
+def test_batch_size_does_not_change_predictions(fit: Fit) -> None:
+    model, _ = load_realnet(fit("out") / "disc")
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 64, 64), dtype=np.uint8)
+    accelerator = CPU.accelerator()
+    whole, parts = (predict_images(model, images, accelerator, size) for size in (5, 2))
+    np.testing.assert_allclose(whole.maps, parts.maps, atol=1e-5)
+    np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)

@@ -1,0 +1,5 @@
+"""The command line: options in, one call into a room, nothing else."""
+
+from sia_gen.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,82 @@
+"""The Typer app, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from sia_gen.cli.corpora import synthesize, verify
+from sia_gen.cli.detectors import evaluate, fit_realnet
+from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
+from sia_gen.cli.start import demo, recipes
+from sia_gen.errors import UserError
+from sia_gen.version import __version__
+
+EXIT_DONE, EXIT_OTHER, EXIT_USER = 0, 1, 2
+# What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
+INTERRUPTED = 130
+# Typer exports this error but not its parent, which all errors of usage have.
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+COMMANDS = (
+    demo,
+    recipes,
+    train_diffusion,
+    train_classifier,
+    import_adm,
+    synthesize,
+    verify,
+    fit_realnet,
+    evaluate,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Learn from images of good parts, synthesise anomalies, and detect real ones."""
+    if version:
+        typer.echo(f"sia-gen {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Runs a command and turns what goes wrong into one line and an exit code."""
+    debug = os.environ.get("SIA_GEN_DEBUG") == "1"
+    if not debug:
+        warnings.filterwarnings("ignore")
+    try:
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or EXIT_DONE)
+    except UsageError as error:
+        fail(error.format_message(), EXIT_USER)
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        fail(str(error), EXIT_USER)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("stopped. Run the same command again to go on.", EXIT_OTHER)
+
+
+def fail(message: str, code: int) -> None:
+    """Prints one line and exits."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,55 @@
+"""What commands have in common: the recipe, the folders, the words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sia_gen.errors import OptionError
+
+if TYPE_CHECKING:
+    from sia_gen.recipe import Recipe
+
+
+def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
+    """A recipe, or that of a folder of own images, with the options of the command line on top."""
+    from sia_gen.recipe import Recipe
+
+    if name is not None:
+        return Recipe.load(name).override(changes)
+    if data is None:
+        raise OptionError(
+            problem="it takes a recipe or a folder of images.",
+            fix="Give --recipe, e.g. one that 'sia-gen recipes' lists, or --data.",
+        )
+    from sia_gen.images.own_folder import recipe_for_folder
+
+    return recipe_for_folder(data).override(changes)
+
+
+def used(recipe: str | None, folder: Path) -> str:
+    """The recipe for the next step: the one given, else the one that a step saved in a folder."""
+    from sia_gen.outputs import RECIPE
+
+    return recipe or str(folder / RECIPE)
+
+
+def run_folder(recipe: Recipe, step: str) -> Path:
+    """Where a step writes, and the next one reads, when nothing else is said."""
+    return Path("runs") / recipe.name / step
+
+
+def say(text: str) -> None:
+    """Prints a result once, however many processes made it."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(text)
+
+
+def runtime(precision: Any, device: Any) -> Any:
+    """What to run on."""
+    from sia_gen.runtime import Runtime
+
+    return Runtime(precision, device)

@@ -1,0 +1,87 @@
+"""The commands that fit and evaluate RealNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sia_gen.cli.common import load_recipe, run_folder, runtime, say, used
+from sia_gen.cli.options import (
+    CategoryOption,
+    DataOption,
+    DeviceOption,
+    OptionalRecipeOption,
+    OutOption,
+    PrecisionOption,
+    ResumeOption,
+    SeedOption,
+    StepsOption,
+)
+
+
+def fit_realnet(
+    recipe: OptionalRecipeOption = None,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", help="Folder of the synthetic images.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Backbone weights, a .safetensors or .pth file."),
+    ] = None,
+    out: OutOption = None,
+    max_steps: StepsOption = None,
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """Fit the detector to normal images and the shards of a corpus.
+
+    Example: sia-gen fit-realnet --recipe elpv --corpus runs/elpv/corpus
+    """
+    changes = {
+        "seed": seed,
+        "realnet.max_steps": max_steps,
+        "realnet.weights": None if weights is None else str(weights),
+    }
+    chosen = load_recipe(recipe, changes, data)
+    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
+    from sia_gen.images.listing import data_root
+    from sia_gen.realnet.fitting import fit_realnet as fit
+
+    root, shards = data_root(chosen, data), corpus or run_folder(chosen, "corpus")
+    fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
+    options = used(recipe, folder) + (f" --data {data}" if data else "")
+    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")
+
+
+def evaluate(
+    recipe: OptionalRecipeOption = None,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of the RealNets, one per category.")
+    ] = None,
+    out: OutOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score the test images; write metrics, scores and heat maps.
+
+    Example: sia-gen evaluate --recipe elpv --category mono
+    """
+    chosen = load_recipe(recipe, {}, data)
+    categories = chosen.choose_categories(category)
+    from sia_gen.evaluation.evaluate import evaluate as score
+    from sia_gen.evaluation.evaluate import metrics_table
+    from sia_gen.images.listing import data_root
+
+    root, folder = data_root(chosen, data), out or run_folder(chosen, "evaluation")
+    models = model or run_folder(chosen, "realnet")
+    summary = score(chosen, categories, root, models, folder, runtime(precision, device))
+    say(metrics_table(summary))
+    say(f"Metrics, scores and heat maps are in {folder}.")

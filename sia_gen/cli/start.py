@@ -1,0 +1,49 @@
+"""The commands to begin with: the demo and the list of recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sia_gen.cli.common import load_recipe, runtime
+from sia_gen.cli.options import (
+    DeviceOption,
+    PrecisionOption,
+    ResumeOption,
+    SeedOption,
+)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
+    seed: SeedOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = True,
+) -> None:
+    """The whole way on real images in minutes on a CPU, ending in numbers and a page.
+
+    Example: sia-gen demo
+    """
+    from sia_gen.demo import run_demo
+
+    run_demo(load_recipe("demo", {"seed": seed}), out, runtime(precision, device), resume=resume)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe to print in full.")] = None,
+) -> None:
+    """List the recipes, or print one with every default.
+
+    Example: sia-gen recipes elpv > mine.yaml
+    """
+    from sia_gen.recipe import Recipe, recipe_names
+
+    if name is not None:
+        typer.echo(Recipe.load(name).to_yaml(), nl=False)
+        return
+    for known in recipe_names():
+        recipe = Recipe.load(known)
+        typer.echo(f"{known:12}  {recipe.title} ({len(recipe.categories)}), {recipe.license}")

@@ -35,7 +35,8 @@ class Diffusion(Section):
             relative to the size of the weights, so a hundred times Adam's is usual.
         gradient_checkpointing: Computes activations twice instead of keeping them.
         decay_from: Share of `max_steps` after which the learning rate falls to zero.
-        ema_decay: Of the moving average of the weights, which is what gets saved.
+        ema_decay: Of the moving average of the weights, which is what gets saved. It goes back
+            about 1 / (1 - decay) steps: from scratch that must be few beside `max_steps`.
         checkpoints_kept: How many of the newest checkpoints stay.
         preview_every: Steps between pictures of what the model makes.
     """

@@ -88,6 +88,7 @@ def network_for(count: int, sides: list[int]) -> dict[str, Any]:
     preset, largest = ("base", 256) if count >= MANY else ("small", 128)
     side = min(largest, int(np.median(sides)))
     return {
+        "ema_decay": 0.999,
         "preset": preset,
         "image_size": next((size for size in SIZES if size <= side), SIZES[-1]),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,8 +11,13 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 
+from sia_gen.diffusion.adm_unet import ADMUNet2DModel
+from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.sdas.conditioning import ClassLabels, class_gradient, resolve_labels
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+# Diffusers loads the parts of a saved pipeline only from modules that have been imported.
+__all__ = ["ADMUNet2DModel", "NoisyClassifier", "PerturbedDDPMScheduler", "SDASPipeline"]
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -38,13 +43,13 @@ class SDASPipeline(DiffusionPipeline):
     _optional_components: ClassVar[list[str]] = ["classifier"]
     unet: UNet2DModel
     scheduler: PerturbedDDPMScheduler
-    classifier: Any
+    classifier: NoisyClassifier | None
 
     def __init__(
         self,
         unet: UNet2DModel,
         scheduler: PerturbedDDPMScheduler,
-        classifier: Any = None,
+        classifier: NoisyClassifier | None = None,
         id2label: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -116,10 +121,12 @@ class SDASPipeline(DiffusionPipeline):
         if not conditional and self.classifier is None and class_labels is not None:
             msg = "the model knows no classes, leave class_labels out"
             raise ValueError(msg)
-        if not conditional and not guided:
+        if conditional:
+            number = self.unet.config.num_class_embeds
+        elif guided and self.classifier is not None:
+            number = self.classifier.config.num_classes
+        else:
             return None
-        config = self.unet.config if conditional else self.classifier.config
-        number = config.num_class_embeds if conditional else config.num_classes
         labels = resolve_labels(class_labels, len(scales), number, self.labels)
         return torch.tensor(labels, device=scales.device)
 

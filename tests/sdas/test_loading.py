@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from sia_gen.diffusion.adm_unet import ADMUNet2DModel
+from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline, model_hash
@@ -77,3 +81,31 @@ def test_hash_is_that_of_what_decides_the_samples(folder: Path, tmp_path: Path) 
         assert model_hash(changed) != before
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"\x01")
     assert model_hash(folder) != before
+
+
+@pytest.mark.parametrize("network", ["UNet2DModel", "ADMUNet2DModel"])
+def test_saved_pipeline_opens_where_nothing_else_was_imported(tmp_path: Path, network: str) -> None:
+    pipeline = make_pipeline()
+    if network == "ADMUNet2DModel":
+        config = {key: value for key, value in pipeline.unet.config.items() if key[0] != "_"}
+        pipeline.register_modules(unet=ADMUNet2DModel(num_attention_heads=1, **config))
+    classifier = NoisyClassifier(
+        sample_size=16,
+        in_channels=1,
+        block_out_channels=(8, 8),
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=4,
+    )
+    pipeline.register_modules(classifier=classifier)
+    pipeline.save_pretrained(tmp_path)
+    script = "import sys; from sia_gen import SDASPipeline as P; "
+    script += "p = P.from_pretrained(sys.argv[1]); print(type(p.unet).__name__, type(p.classifier))"
+    opened = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert opened.stdout.startswith(network), opened.stderr
+    assert "NoisyClassifier" in opened.stdout

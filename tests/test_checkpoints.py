@@ -36,6 +36,16 @@ def test_newest_checkpoints_are_kept_and_linked(accelerator: Accelerator, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last", *kept]
 
 
+def test_as_many_are_kept_as_are_asked_for(accelerator: Accelerator, tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save_checkpoint(accelerator, tmp_path, step, kept=3)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "step-00000003",
+        "step-00000004",
+        "step-00000005",
+    ]
+
+
 def test_no_checkpoint_without_a_folder(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "nowhere") is None
     assert last_checkpoint(tmp_path) is None

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sia_gen.diffusion.inversion import invert, reconstruct
@@ -40,7 +42,11 @@ class Preview:
 
 
 def make_preview(
-    pipeline: SDASPipeline, images: torch.Tensor, labels: torch.Tensor | None, steps: int
+    pipeline: SDASPipeline,
+    images: torch.Tensor,
+    labels: torch.Tensor | None,
+    training_images: NDArray[np.uint8],
+    steps: int,
 ) -> Preview:
     """Samples a pipeline and has it reconstruct images.
 
@@ -49,6 +55,7 @@ def make_preview(
         images: Normal images it was not trained on, (B, C, H, W) in [0, 1], at most `COLUMNS`
             of them are used.
         labels: Their classes, (B,), for a class-conditional model.
+        training_images: Images it was trained on, (N, C, H, W), 0 to 255.
         steps: Reverse steps per sample.
     """
     images = images[:COLUMNS].to(pipeline.device)
@@ -65,7 +72,7 @@ def make_preview(
             ("its noise", noise / 4 + 0.5),
             ("and back", found),
         ],
-        readiness=measure_readiness(samples[0.0], images, found),
+        readiness=measure_readiness(samples[0.0], images, found, training_images),
     )
 
 

@@ -63,7 +63,8 @@ class TrainedModel:
         labels = torch.from_numpy(self.images.held_out_labels[chosen])
         classes = labels if self.recipe.diffusion.joint else None
         with self.averaged(accelerator) as pipeline:
-            preview = make_preview(pipeline, images, classes, self.recipe.synthesis.steps)
+            steps = self.recipe.synthesis.steps
+            preview = make_preview(pipeline, images, classes, self.images.fit, steps)
         with atomic_path(self.out / "previews" / self.name / f"step-{step:08d}.png") as temporary:
             preview.sheet().save(temporary, format="PNG")
         log.write(step, preview.readiness.figures())

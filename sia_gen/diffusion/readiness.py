@@ -1,28 +1,35 @@
 """Readiness: whether a model has learnt enough, in figures and in words.
 
-"My samples are only noise" has two causes: a model that is not finished, or too much strength. Two
-figures of a model tell them apart before any strength is chosen:
+"My samples are only noise" has two causes: a model that is not finished, or too much strength.
+Three figures of a model tell them apart before any strength is chosen:
 
 - the noise left in its samples of strength 0, against that in real images;
-- the error with which it finds back to real images it has not seen, after DDIM inversion.
+- the error with which it finds back to real images it has not seen, after DDIM inversion;
+- how far its samples are from the nearest training image, seen coarsely, against how far real
+  images it has not seen are. A model learns textures long before it knows where the parts belong.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
+from torch.nn import functional
 
 # The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
 LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1])
 MOST_NOISE = 1.5
 LARGEST_ERROR = 0.05
+LARGEST_DISTANCE = 2.0
+# Pixels per side that are enough to see where things are, and too few to see texture.
+COARSE_SIDE = 16
+IMAGES_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,16 @@ class Readiness:
         noise_of_images: Likewise, in real normal images.
         reconstruction_error: Root mean square difference between normal images kept back and their
             reconstructions after DDIM inversion, pixels in [0, 1].
+        distance_of_samples: Root mean square difference of a sample of strength 0 from the nearest
+            training image, both reduced to `COARSE_SIDE` pixels, median over the samples.
+        distance_of_images: Likewise, of normal images kept back.
     """
 
     noise_of_samples: float
     noise_of_images: float
     reconstruction_error: float
+    distance_of_samples: float
+    distance_of_images: float
 
     @property
     def noise_ratio(self) -> float:
@@ -47,26 +59,37 @@ class Readiness:
         return self.noise_of_samples / max(self.noise_of_images, 1 / 255)
 
     @property
+    def distance_ratio(self) -> float:
+        """How much farther samples are from the training images than unseen real images are."""
+        return self.distance_of_samples / max(self.distance_of_images, 1 / 255)
+
+    @property
     def ready(self) -> bool:
         """Whether the model is fit to synthesise with."""
-        return self.noise_ratio <= MOST_NOISE and self.reconstruction_error <= LARGEST_ERROR
+        return (
+            self.noise_ratio <= MOST_NOISE
+            and self.reconstruction_error <= LARGEST_ERROR
+            and self.distance_ratio <= LARGEST_DISTANCE
+        )
 
     def describe(self) -> str:
         """What the figures mean, one sentence."""
         figures = (
             f"samples of strength 0 have {self.noise_ratio:.1f} times the noise of real images, "
+            f"and {self.distance_ratio:.1f} times their distance from the training images, "
             f"reconstructions are off by {self.reconstruction_error:.3f}"
         )
         if self.ready:
             return f"ready: {figures}"
         return (
-            f"not ready: {figures}; more than {MOST_NOISE} or {LARGEST_ERROR} means that the model "
-            "needs more training, whatever the strength"
+            f"not ready: {figures}; more than {MOST_NOISE}, {LARGEST_DISTANCE} or {LARGEST_ERROR} "
+            "means that the model needs more training, whatever the strength"
         )
 
     def figures(self) -> dict[str, float]:
         """All figures by name."""
-        return {**asdict(self), "noise_ratio": self.noise_ratio}
+        ratios = {"noise_ratio": self.noise_ratio, "distance_ratio": self.distance_ratio}
+        return {**asdict(self), **ratios}
 
     def to_json(self) -> dict[str, float | bool]:
         """The figures and the verdict."""
@@ -74,18 +97,45 @@ class Readiness:
 
 
 def measure_readiness(
-    samples: torch.Tensor, images: torch.Tensor, reconstructions: torch.Tensor
+    samples: torch.Tensor,
+    images: torch.Tensor,
+    reconstructions: torch.Tensor,
+    training_images: NDArray[np.uint8],
 ) -> Readiness:
     """Compares samples of strength 0 and reconstructions of real images with the real images.
 
-    All are (B, C, H, W) in [0, 1]; there may be another number of samples.
+    Args:
+        samples: (B, C, H, W) in [0, 1].
+        images: Normal images kept back, (M, C, H, W) in [0, 1].
+        reconstructions: What the model makes of these, likewise.
+        training_images: (N, C, H, W), 0 to 255.
     """
     difference = (images - reconstructions.clamp(0, 1)).square()
     return Readiness(
         noise_of_samples=noise_level(samples.cpu().numpy()),
         noise_of_images=noise_level(images.cpu().numpy()),
         reconstruction_error=float(difference.mean().sqrt()),
+        distance_of_samples=coarse_distance(samples.cpu(), training_images),
+        distance_of_images=coarse_distance(images.cpu(), training_images),
     )
+
+
+def coarse_distance(images: torch.Tensor, training_images: NDArray[np.uint8]) -> float:
+    """Median over images (B, C, H, W) in [0, 1] of the distance to the nearest training image.
+
+    Distances are root mean square differences of pixels, after both were reduced by averaging.
+    """
+    starts = range(0, len(training_images), IMAGES_AT_A_TIME)
+    parts = [training_images[start : start + IMAGES_AT_A_TIME] for start in starts]
+    known = torch.cat([coarse(torch.from_numpy(part).float() / 255) for part in parts])
+    reduced = coarse(images)
+    distances = torch.cdist(reduced, known).amin(dim=1) / reduced.shape[1] ** 0.5
+    return float(distances.median())
+
+
+def coarse(images: torch.Tensor) -> torch.Tensor:
+    """Images (B, C, H, W) reduced to `COARSE_SIDE` pixels, as rows of a matrix."""
+    return functional.adaptive_avg_pool2d(images, COARSE_SIDE).flatten(1)
 
 
 def noise_level(images: NDArray[np.floating]) -> float:
@@ -108,5 +158,4 @@ def unready(report: Path) -> str | None:
     figures: Mapping[str, float] | None = json.loads(report.read_text()).get("readiness")
     if figures is None or figures["ready"]:
         return None
-    names = ("noise_of_samples", "noise_of_images", "reconstruction_error")
-    return Readiness(**{name: figures[name] for name in names}).describe()
+    return Readiness(**{part.name: figures[part.name] for part in fields(Readiness)}).describe()

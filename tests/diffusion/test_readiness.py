@@ -8,7 +8,15 @@ import pytest
 import torch
 from scipy.signal import convolve2d
 
-from sia_gen.diffusion.readiness import Readiness, measure_readiness, noise_level, unready
+from sia_gen.diffusion.readiness import (
+    Readiness,
+    coarse_distance,
+    measure_readiness,
+    noise_level,
+    unready,
+)
+
+BLACK = np.zeros((3, 1, 32, 32), dtype=np.uint8)
 
 
 def smooth(number: int, size: int = 64) -> np.ndarray:
@@ -40,37 +48,74 @@ def test_error_is_the_root_mean_square_difference() -> None:
     images = torch.full((2, 1, 8, 8), 0.5)
     reconstructions = images.clone()
     reconstructions[0] += 0.1
-    found = measure_readiness(images, images, reconstructions)
+    found = measure_readiness(images, images, reconstructions, BLACK)
     assert found.reconstruction_error == pytest.approx((0.01 / 2) ** 0.5)
 
 
 def test_reconstructions_count_as_the_pixels_they_would_be_saved_as() -> None:
     images = torch.ones(1, 1, 8, 8)
-    assert measure_readiness(images, images, images + 3).reconstruction_error == 0
+    assert measure_readiness(images, images, images + 3, BLACK).reconstruction_error == 0
 
 
 @pytest.mark.parametrize(
     ("samples", "error", "ready"),
-    [(0.02, 0.01, True), (0.2, 0.01, False), (0.02, 0.3, False), (0.2, 0.3, False)],
+    [
+        ((0.02, 0.01, 0.1), 0.01, True),
+        ((0.2, 0.01, 0.1), 0.01, False),
+        ((0.02, 0.01, 0.1), 0.3, False),
+        ((0.02, 0.01, 0.3), 0.01, False),
+    ],
 )
-def test_verdict_needs_both_figures(samples: float, error: float, ready: bool) -> None:
-    readiness = Readiness(samples, 0.02, error)
+def test_verdict_needs_all_three_figures(
+    samples: tuple[float, float, float], error: float, ready: bool
+) -> None:
+    noise, noise_of_images, distance = samples
+    readiness = Readiness(noise, 2 * noise_of_images, error, distance, 0.1)
     assert readiness.ready == ready
     assert readiness.describe().startswith("ready" if ready else "not ready")
     assert ("needs more training" in readiness.describe()) != ready
 
 
 def test_images_without_any_noise_do_not_divide_by_zero() -> None:
-    assert Readiness(1 / 255, 0.0, 0.0).noise_ratio == 1
+    assert Readiness(1 / 255, 0.0, 0.0, 0.0, 0.0).noise_ratio == 1
 
 
 def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
     report = tmp_path / "training.json"
     assert unready(report) is None
-    bad = Readiness(0.3, 0.01, 0.2)
+    bad = Readiness(0.3, 0.01, 0.2, 0.1, 0.1)
     report.write_text(json.dumps({"readiness": bad.to_json()}))
     assert unready(report) == bad.describe()
-    report.write_text(json.dumps({"readiness": Readiness(0.01, 0.01, 0.02).to_json()}))
+    report.write_text(json.dumps({"readiness": Readiness(0.01, 0.01, 0.02, 0.1, 0.1).to_json()}))
     assert unready(report) is None
     report.write_text(json.dumps({"steps": 3}))
     assert unready(report) is None
+
+
+def test_distance_is_that_to_the_nearest_training_image() -> None:
+    training = np.random.default_rng(2).integers(0, 256, (150, 1, 32, 32), dtype=np.uint8)
+    images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def reduce(image: np.ndarray) -> np.ndarray:
+        return image.reshape(16, 2, 16, 2).mean(axis=(1, 3))
+
+    nearest = [
+        min(
+            np.sqrt(((reduce(image[0].double().numpy()) - reduce(known[0] / 255)) ** 2).mean())
+            for known in training
+        )
+        for image in images
+    ]
+    assert coarse_distance(images, training) == pytest.approx(np.median(nearest), rel=1e-4)
+
+
+def test_parts_in_the_wrong_place_are_not_ready_whatever_their_texture() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 0.02, (20, 1, 64, 64))
+    known, unseen = smooth(12) + noise[:12], torch.from_numpy(smooth(8) + noise[12:]).float()
+    training = (known.clip(0, 1) * 255).astype(np.uint8)
+    assert measure_readiness(unseen, unseen, unseen, training).ready
+    moved = unseen.roll(20, dims=-1)
+    readiness = measure_readiness(moved, unseen, unseen, training)
+    assert readiness.noise_ratio < 1.2
+    assert not readiness.ready

@@ -24,9 +24,10 @@ from torch.nn import functional
 
 # The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
 LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1])
+# Between models of ELPV whose samples looked like cells, and models whose samples did not.
 MOST_NOISE = 1.5
 LARGEST_ERROR = 0.05
-LARGEST_DISTANCE = 2.0
+LARGEST_DISTANCE = 2.5
 # Pixels per side that are enough to see where things are, and too few to see texture.
 COARSE_SIDE = 16
 IMAGES_AT_A_TIME = 64

@@ -63,7 +63,7 @@ def test_reconstructions_count_as_the_pixels_they_would_be_saved_as() -> None:
         ((0.02, 0.01, 0.1), 0.01, True),
         ((0.2, 0.01, 0.1), 0.01, False),
         ((0.02, 0.01, 0.1), 0.3, False),
-        ((0.02, 0.01, 0.3), 0.01, False),
+        ((0.02, 0.01, 0.4), 0.01, False),
     ],
 )
 def test_verdict_needs_all_three_figures(

@@ -62,8 +62,12 @@ def remove_checkpoints(folder: Path) -> None:
 
 def link_last(folder: Path, name: str) -> None:
     """Points `folder/last` to the checkpoint `name`, at no moment to nothing."""
+    last = folder / "last"
+    if last.is_dir() and not last.is_symlink():
+        # Copied by a tool that follows links.
+        shutil.rmtree(last)
     temporary = folder / ".last.tmp"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name, target_is_directory=True)
-    temporary.replace(folder / "last")
+    temporary.replace(last)
     sync(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_as_many_are_kept_as_are_asked_for(accelerator: Accelerator, tmp_path: P
         "step-00000004",
         "step-00000005",
     ]
+
+
+def test_folder_copied_with_its_link_followed_goes_on(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    save_checkpoint(accelerator, tmp_path / "original", 1)
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+    save_checkpoint(accelerator, tmp_path / "copy", 2)
+    assert (tmp_path / "copy/last").readlink() == Path("step-00000002")
 
 
 def test_no_checkpoint_without_a_folder(tmp_path: Path) -> None:

@@ -12,30 +12,11 @@ from safetensors.torch import load_file
 
 from sia_gen import SDASPipeline
 from sia_gen.checkpoints import list_checkpoints
-from sia_gen.diffusion import preview, training
 from sia_gen.errors import ModelError, OptionError, OutputError, TrainingError
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 Train = Callable[..., Path]
-
-
-@pytest.fixture
-def train(
-    tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> Train:
-    """Trains with some settings changed; returns the output folder."""
-    # Previews are to be looked at, not waited for.
-    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
-
-    def call(out: str = "out", categories: tuple[str, ...] = ("disc",), **changes: object) -> Path:
-        changed = recipe.override({f"diffusion.{name}": value for name, value in changes.items()})
-        runtime = Runtime("fp32", "cpu")
-        training.train_diffusion(changed, categories, photographs, tmp_path / out, runtime)
-        return tmp_path / out
-
-    return call
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -69,21 +50,6 @@ def test_everything_a_user_looks_for_is_there(train: Train) -> None:
     assert pipeline(num_images=2, num_inference_steps=2).images[0].size == (32, 32)
 
 
-def test_interrupted_training_ends_with_the_same_weights(train: Train) -> None:
-    whole = train("whole", max_steps=5)
-    train("parts", max_steps=2)
-    parts = train("parts", max_steps=5)
-    assert equal(weights(whole / "disc"), weights(parts / "disc"))
-
-
-def test_minutes_end_a_run_and_the_next_goes_on(train: Train) -> None:
-    whole = train("whole", max_steps=3)
-    parts = train("parts", max_steps=3, max_minutes=1e-6)
-    assert json.loads((parts / "disc/training.json").read_text())["steps"] == 1
-    train("parts", max_steps=3)
-    assert equal(weights(whole / "disc"), weights(parts / "disc"))
-
-
 def test_previews_change_nothing_of_the_training(train: Train) -> None:
     often, never = train("often", preview_every=1), train("never", preview_every=100)
     assert equal(weights(often / "disc"), weights(never / "disc"))
@@ -101,19 +67,6 @@ def test_passes_share_a_batch(train: Train) -> None:
     whole = train("whole", batch_size=4, **settings)
     passes = train("passes", batch_size=2, gradient_accumulation=2, **settings)
     assert losses(passes) == pytest.approx(losses(whole), rel=1e-3)
-
-
-def test_saved_weights_are_the_moving_average(train: Train) -> None:
-    steps = [train(f"{last}", max_steps=last, ema_decay=0.0) for last in (1, 2, 3)]
-    averaged = train("averaged", max_steps=3, ema_decay=0.75)
-    raw = [weights(out / "disc") for out in steps]
-    found = weights(averaged / "disc")
-    for name, value in found.items():
-        # The average starts from the weights after the first step.
-        expected = raw[0][name].double()
-        for later in raw[1:]:
-            expected = 0.75 * expected + 0.25 * later[name].double()
-        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_loss_falls(train: Train) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sia_gen.collection import all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.verify import verify
 from sia_gen.demo_page import write_demo_page
@@ -51,7 +52,7 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
             recipe, categories, root, diffusion, runtime, resume=resume
         ),
         "synthesize": lambda: synthesize(
-            recipe, categories, diffusion, corpus, runtime, resume=resume
+            recipe, all_categories(recipe), diffusion, corpus, runtime, resume=resume
         ),
         "verify": lambda: verify(corpus),
         "fit-realnet": lambda: fit_realnet(

@@ -12,14 +12,23 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sia_gen.errors import OutputError
+from sia_gen.locations import Location
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it becomes `path`, else it is removed."""
+def atomic_path(path: Location) -> Iterator[Path]:
+    """Yields a temporary path; on success its file becomes `path`, else it is removed."""
+    if not isinstance(path, Path):
+        # What is put into a store appears there once all of it has arrived.
+        with TemporaryDirectory() as folder:
+            yield Path(folder, path.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.fs.put_file(str(Path(folder, path.name)), path.path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -68,13 +77,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Location, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Location, content: Any) -> None:
     """Writes a JSON file, whole or not at all; NaN is an error."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -85,7 +94,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def prepare_output(folder: Path) -> None:
+def prepare_output(folder: Location) -> None:
     """Makes an output folder.
 
     Raises:
@@ -95,10 +104,10 @@ def prepare_output(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            problem=f"cannot make the output folder {folder}: {error.strerror}.",
+            problem=f"cannot make the output folder {folder}: {error.strerror or error}.",
             fix="Choose another folder with --out.",
         ) from error
-    if not os.access(folder, os.W_OK):
+    if isinstance(folder, Path) and not os.access(folder, os.W_OK):
         raise OutputError(
             problem=f"the output folder {folder} is read-only.",
             fix="Choose another folder with --out.",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from sia_gen.collection import CorpusRecipe, load_corpus_recipe
 from sia_gen.errors import OutputError
 from sia_gen.files import prepare_output, write_text
-from sia_gen.recipe import Recipe
+from sia_gen.locations import Location
 
 RECIPE = "recipe.yaml"
 # Training longer continues a run, and further categories join those that are there. A learning rate
-# that proved too high may be lowered on the way: the log tells which steps had which.
+# that proved too high may be lowered on the way: the log tells which steps had which. Of calibrated
+# strengths the records of a corpus know which shard had which.
 MAY_CHANGE = {
+    "calibrated",
     "categories",
     "checkpoint_every",
     "checkpoints_kept",
@@ -28,7 +30,7 @@ MAY_CHANGE = {
 }
 
 
-def claim_output(folder: Path, recipe: Recipe, sections: Iterable[str]) -> None:
+def claim_output(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
     """Makes an output folder and saves the recipe in it, once it is sure to be the same run's.
 
     Args:
@@ -40,12 +42,9 @@ def claim_output(folder: Path, recipe: Recipe, sections: Iterable[str]) -> None:
         OutputError: If the folder holds the result of a recipe that differs in them.
     """
     if (folder / RECIPE).exists():
-        previous = Recipe.load(folder / RECIPE)
-        chosen = ["name", "mode", "seed", "data", *sections]
-        for field in chosen:
-            difference = first_difference(
-                field, previous.model_dump()[field], recipe.model_dump()[field]
-            )
+        old, new = load_corpus_recipe(folder / RECIPE).model_dump(), recipe.model_dump()
+        for field in ["name", "mode", "seed", "data", *sections]:
+            difference = first_difference(field, old.get(field), new.get(field))
             if difference:
                 raise OutputError(
                     problem=f"{folder} already holds the result of another recipe ({difference}).",

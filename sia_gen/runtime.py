@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from sia_gen.errors import OptionError
 from sia_gen.version import __version__
@@ -17,6 +19,7 @@ from sia_gen.version import __version__
 Precision = Literal["fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
+MEETING_TIMEOUT = timedelta(days=30)
 LIBRARIES = ("torch", "diffusers", "accelerate", "timm")
 
 
@@ -56,7 +59,12 @@ def make_accelerator(precision: Precision | None, device: DeviceName) -> Acceler
     if precision == "fp16" and on_cpu:
         raise OptionError(problem="--precision fp16 needs a GPU.", fix="Use bf16 or fp32.")
     chosen = precision or ("bf16" if computes_bfloat16(on_cpu) else "fp32")
-    return Accelerator(mixed_precision="no" if chosen == "fp32" else chosen, cpu=device == "cpu")
+    return Accelerator(
+        mixed_precision="no" if chosen == "fp32" else chosen,
+        cpu=device == "cpu",
+        # Between two meetings of the processes one may have many hours of work more than another.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=MEETING_TIMEOUT)],
+    )
 
 
 def computes_bfloat16(on_cpu: bool) -> bool:

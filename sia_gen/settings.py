@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sia_gen.data_settings import Fraction, Section
 from sia_gen.errors import OptionError
-from sia_gen.strength import Strength
+from sia_gen.strength import AUTO, Strength
 
 
 class PackageFile(Section):
@@ -79,10 +79,22 @@ class Classifier(Section):
 
 
 class Synthesis(Section):
-    """What a corpus holds. See `sia_gen.corpus`."""
+    """What a corpus holds. See `sia_gen.corpus`.
+
+    Attributes:
+        images: Samples per category.
+        strength: One number, a range `LOW:HIGH`, or `auto` for each category's calibrated range.
+        calibrated: That range by category; `sia-gen calibrate` finds it.
+        steps: Reverse steps per sample.
+        guidance_scale: Pull of the classifier to the category.
+        batch_size: Samples made together.
+        shard_size: Samples per shard.
+        format: Of the images; png and webp are lossless.
+    """
 
     images: Annotated[int, Field(ge=1)] = 10_000
     strength: str | float = "0.1:0.2"
+    calibrated: dict[str, str] = Field(default={})
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     guidance_scale: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
@@ -92,11 +104,39 @@ class Synthesis(Section):
     @field_validator("strength")
     @classmethod
     def _strength_parses(cls, value: str | float) -> str | float:
-        try:
-            Strength.parse(value)
-        except OptionError as error:
-            raise ValueError(error.problem) from error
+        if value != AUTO:
+            require_strength(value)
         return value
+
+    @field_validator("calibrated")
+    @classmethod
+    def _calibration_parses(cls, ranges: dict[str, str]) -> dict[str, str]:
+        for strength in ranges.values():
+            require_strength(strength)
+        return ranges
+
+    def strength_of(self, category: str) -> Strength:
+        """The strength of a category's samples, calibrated if it is `auto`.
+
+        Raises:
+            OptionError: If it is `auto` and the category is not calibrated.
+        """
+        if self.strength != AUTO:
+            return Strength.parse(self.strength)
+        if category not in self.calibrated:
+            raise OptionError(
+                problem=f"strength is 'auto', but '{category}' is not calibrated.",
+                fix="Run 'sia-gen calibrate' and use the recipe it writes.",
+            )
+        return Strength.parse(self.calibrated[category])
+
+
+def require_strength(value: str | float) -> None:
+    """Raises ValueError unless it is a strength or a range of them."""
+    try:
+        Strength.parse(value)
+    except OptionError as error:
+        raise ValueError(error.problem) from error
 
 
 class RealNetFit(Section):

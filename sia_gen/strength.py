@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sia_gen.errors import OptionError
 
+# Stands for the calibrated range of each category.
+AUTO = "auto"
 FIX = "Give one number >= 0, e.g. 0.15, or a range LOW:HIGH, e.g. 0.1:0.2."
 
 

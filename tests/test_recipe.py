@@ -11,10 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from sia_gen.errors import RecipeError
-from sia_gen.recipe import Recipe, recipe_names
+from sia_gen.images.recognition import shipped_recipes
+from sia_gen.recipe import Recipe
 
 Content = dict[str, Any]
-SHIPPED = recipe_names()
+SHIPPED = [recipe.name for recipe in shipped_recipes()]
 
 
 @pytest.fixture

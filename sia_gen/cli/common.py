@@ -11,6 +11,7 @@ import typer
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
+    from sia_gen.collection import CorpusRecipe
     from sia_gen.recipe import Recipe
 
 
@@ -37,7 +38,7 @@ def used(recipe: str | None, folder: Path) -> str:
     return recipe or str(folder / RECIPE)
 
 
-def run_folder(recipe: Recipe, step: str) -> Path:
+def run_folder(recipe: CorpusRecipe, step: str) -> Path:
     """Where a step writes, and the next one reads, when nothing else is said."""
     return Path("runs") / recipe.name / step
 

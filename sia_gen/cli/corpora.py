@@ -7,23 +7,27 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say
+from sia_gen.cli.common import run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
     DeviceOption,
-    OutOption,
     PrecisionOption,
     RecipeOption,
     ResumeOption,
     SeedOption,
 )
 
+CorpusArgument = Annotated[str, typer.Argument(help="Folder or URL of the corpus.")]
+
 
 def synthesize(
     recipe: RecipeOption,
     strength: Annotated[
         str | None,
-        typer.Option("--strength", help="0 is normal; one number, or a range such as 0.1:0.2."),
+        typer.Option(
+            "--strength",
+            help="0 is normal; one number, a range such as 0.1:0.2, or auto (see calibrate).",
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option("--images", min=1, help="Images per category.")
@@ -38,14 +42,32 @@ def synthesize(
         ),
     ] = None,
     category: CategoryOption = None,
+    shards: Annotated[
+        str | None,
+        typer.Option("--shards", help="A:B makes the shards A to B - 1 only, e.g. in a job array."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Make one sample again, by its key.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what it takes; write nothing.")
+    ] = False,
     model: Annotated[
         Path | None,
-        typer.Option("--model", help="Folder of the diffusion models, one per category."),
+        typer.Option(
+            "--model",
+            help="Folder of the diffusion models, one per category; 'runs' for several data sets.",
+        ),
     ] = None,
     classifier: Annotated[
         Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
     ] = None,
-    out: OutOption = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", help="Output folder, or a URL such as s3://...; runs/RECIPE/corpus otherwise."
+        ),
+    ] = None,
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -54,34 +76,66 @@ def synthesize(
     """Make a corpus: shards of synthetic anomalies of a chosen strength.
 
     Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
+
+    All of SIA, or a part of it: sia-gen synthesize --recipe sia-360k --shards 0:40
     """
-    from sia_gen.strength import Strength
+    from sia_gen.collection import Collection, choose_categories, load_corpus_recipe
+    from sia_gen.locations import location
 
     changes = {
         "seed": seed,
-        "synthesis.strength": None if strength is None else str(Strength.parse(strength)),
+        "synthesis.strength": strength,
         "synthesis.images": images,
         "synthesis.steps": steps,
         "synthesis.guidance_scale": guidance_scale,
     }
-    chosen = load_recipe(recipe, changes)
-    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "corpus")
+    chosen = load_corpus_recipe(recipe).override(changes)
+    categories = choose_categories(chosen, category)
+    several = isinstance(chosen, Collection)
+    models = model or (Path("runs") if several else run_folder(chosen, "diffusion"))
+    if classifier is None and not several:
+        classifier = run_folder(chosen, "classifier") / "model"
+    on = runtime(precision, device)
+    if plan:
+        from sia_gen.corpus.estimate import estimate
+
+        say(estimate(chosen, categories, models, on, classifier=classifier, shards=shards))
+        return
+    if only is not None:
+        from sia_gen.corpus.remake import remake
+
+        folder = Path(out) if out else run_folder(chosen, "samples")
+        for path in remake(chosen, only, models, folder, on, classifier=classifier):
+            say(str(path))
+        return
     from sia_gen.corpus.generate import synthesize as generate
 
-    models = model or run_folder(chosen, "diffusion")
-    guide = classifier or run_folder(chosen, "classifier") / "model"
-    on = runtime(precision, device)
-    generate(chosen, categories, models, folder, on, classifier=guide, resume=resume)
-    say(f"The corpus is in {folder}. Next: sia-gen verify {folder}")
+    corpus = location(out or run_folder(chosen, "corpus"))
+    generate(
+        chosen,
+        categories,
+        models,
+        corpus,
+        on,
+        classifier=classifier,
+        shards=shards,
+        resume=resume,
+    )
+    say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
 
 
 def verify(
-    corpus: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    corpus: CorpusArgument,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Delete bad shards, so that synthesize makes them again."),
+    ] = False,
 ) -> None:
     """Re-read every shard of a corpus and hold it against the manifest.
 
     Example: sia-gen verify runs/elpv/corpus
     """
     from sia_gen.corpus.verify import verify as check
+    from sia_gen.locations import location
 
-    typer.echo(check(corpus))
+    say(check(location(corpus), repair=repair))

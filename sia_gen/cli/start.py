@@ -39,11 +39,13 @@ def recipes(
 
     Example: sia-gen recipes elpv > mine.yaml
     """
-    from sia_gen.recipe import Recipe, recipe_names
+    from sia_gen.collection import all_categories, load_corpus_recipe
+    from sia_gen.recipe_file import recipe_names
 
     if name is not None:
-        typer.echo(Recipe.load(name).to_yaml(), nl=False)
+        typer.echo(load_corpus_recipe(name).to_yaml(), nl=False)
         return
     for known in recipe_names():
-        recipe = Recipe.load(known)
-        typer.echo(f"{known:12}  {recipe.title} ({len(recipe.categories)}), {recipe.license}")
+        recipe = load_corpus_recipe(known)
+        licenses = ", ".join(dict.fromkeys(member.license for member in recipe.members))
+        typer.echo(f"{known:12}  {recipe.title} ({len(all_categories(recipe))}), {licenses}")

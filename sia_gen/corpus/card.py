@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from sia_gen.collection import CorpusRecipe
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.shards import SampleMetadata
 from sia_gen.files import write_text
-from sia_gen.recipe import Recipe
+from sia_gen.locations import Location
 from sia_gen.shipped import shipped
 
 CARD = "README.md"
@@ -21,7 +21,7 @@ FEATURE_TYPES = {"str": "string", "int": "int64", "float": "float64"}
 
 
 def write_card(
-    corpus: Path, recipe: Recipe, header: dict[str, Any], shards: Sequence[ShardPlan]
+    corpus: Location, recipe: CorpusRecipe, header: dict[str, Any], shards: Sequence[ShardPlan]
 ) -> None:
     """Fills the template `DATASET_CARD.md` for a corpus and writes it as its README.md."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -31,7 +31,8 @@ def write_card(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
         recipe=recipe,
         header=header,
-        categories=categories_of(shards),
+        strengths=dict.fromkeys(shard.strength for shard in shards),
+        categories=names_of(shards),
         samples=sum(shard.samples for shard in shards),
         fields=[field.name for field in fields(SampleMetadata)],
     )
@@ -39,24 +40,21 @@ def write_card(
 
 
 def card_metadata(
-    recipe: Recipe, header: dict[str, Any], shards: Sequence[ShardPlan]
+    recipe: CorpusRecipe, header: dict[str, Any], shards: Sequence[ShardPlan]
 ) -> dict[str, Any]:
     """The YAML at the top of the card: licence, one config per category, and the features.
 
     The features are declared because `datasets` would guess them from the first samples alone.
     """
-    name = recipe.name
     configs = [{"config_name": "default", "data_files": "data/*/*/train-*.tar", "default": True}]
     configs += [
-        {
-            "config_name": f"{name}.{category}",
-            "data_files": f"data/{name}/{category}/train-*.tar",
-        }
-        for category in categories_of(shards)
+        {"config_name": name, "data_files": f"data/{name.replace('.', '/')}/train-*.tar"}
+        for name in names_of(shards)
     ]
+    licenses = list(dict.fromkeys(member.license for member in recipe.members))
     return {
         "pretty_name": f"{recipe.title}, synthetic anomalies",
-        "license": recipe.license,
+        "license": licenses[0] if len(licenses) == 1 else licenses,
         "tags": ["webdataset", "anomaly-detection", "synthetic", "sia-gen"],
         "configs": configs,
         "dataset_info": [
@@ -80,6 +78,6 @@ def features(image_format: str) -> list[dict[str, Any]]:
     ]
 
 
-def categories_of(shards: Sequence[ShardPlan]) -> list[str]:
-    """The categories, in the order of the shards."""
-    return list(dict.fromkeys(shard.category for shard in shards))
+def names_of(shards: Sequence[ShardPlan]) -> list[str]:
+    """The categories as `<dataset>.<category>`, in the order of the shards."""
+    return list(dict.fromkeys(shard.name for shard in shards))

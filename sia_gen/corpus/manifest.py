@@ -2,26 +2,32 @@
 
     CORPUS/
         manifest.json                       this file, for readers
-        .records/                           one record per finished shard, written by its process
+        .records/                           one record per finished shard, written by its process,
+                                            and the hashes of the models
         data/<dataset>/<category>/...tar
 
 A process records a shard once it is on the disk under its final name. The manifest is the plan
-joined with the records, so it can be written again at any time.
+joined with the records, so it can be written again at any time, by any process.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any
 
 from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError
-from sia_gen.files import sha256, write_json
+from sia_gen.files import write_json
+from sia_gen.locations import Location, files_below
 
 MANIFEST = "manifest.json"
+RECORDS = ".records"
+HASHES = ".records/weights.json"
+VERSION = 1
 COMPLETE, MISSING = "complete", "missing"
 # Neither changes a sample: the recipe's other sections, and the version that wrote the manifest.
 MAY_DIFFER = {"recipe", "sia_gen"}
@@ -33,7 +39,7 @@ class CorpusHeader:
 
     sia_gen: str
     recipe: str
-    dataset: str
+    name: str
     seed: int
     images: int
     strength: str
@@ -46,52 +52,113 @@ class CorpusHeader:
     format: str
     mode: str
     image_size: int
+    manifest_version: int = VERSION
 
 
-def record_path(corpus: Path, shard: ShardPlan) -> Path:
+def record_path(corpus: Location, shard: ShardPlan) -> Location:
     """Where the record of a shard stands."""
-    return corpus / ".records" / (shard.path.replace("/", "--") + ".json")
+    return corpus / RECORDS / (shard.path.replace("/", "--") + ".json")
 
 
-def write_record(corpus: Path, shard: ShardPlan, model: str) -> None:
-    """Records a shard that is on the disk, with its size and checksum."""
-    file = corpus / shard.path
-    write_json(
-        record_path(corpus, shard),
-        {
-            "samples": shard.samples,
-            "bytes": file.stat().st_size,
-            "sha256": sha256(file),
-            "model": model,
-        },
-    )
+def write_record(corpus: Location, shard: ShardPlan, file: ShardFile, model: str) -> None:
+    """Records a shard that is there under its final name."""
+    write_json(record_path(corpus, shard), asdict(shard) | asdict(file) | {"model": model})
 
 
-def read_record(corpus: Path, shard: ShardPlan) -> dict[str, Any] | None:
-    """The record of a shard, or None if the shard is not there or not of the recorded size."""
-    file, record = corpus / shard.path, record_path(corpus, shard)
-    if not file.is_file() or not record.is_file():
-        return None
-    content: dict[str, Any] = json.loads(record.read_text())
-    return content if content["bytes"] == file.stat().st_size else None
+def read_records(corpus: Location) -> dict[str, dict[str, Any]]:
+    """The records of all shards that were made, by path.
+
+    They stand in the manifest too, which is all there is of a corpus that was downloaded.
+    """
+    entries = read_manifest(corpus)["shards"] if (corpus / MANIFEST).is_file() else []
+    records = [entry for entry in entries if entry["state"] == COMPLETE]
+    for name in files_below(corpus / RECORDS, "data--*.json"):
+        records.append(json.loads((corpus / RECORDS / name).read_text()))
+    return {record["path"]: record for record in records}
+
+
+def present_records(corpus: Location) -> dict[str, dict[str, Any]]:
+    """The records of the shards that are there, by path."""
+    records = read_records(corpus)
+    return {path: record for path, record in records.items() if is_there(corpus, record)}
+
+
+def is_there(corpus: Location, record: dict[str, Any]) -> bool:
+    """Whether the shard of a record is there, in its full size."""
+    file = corpus / plan_of(record).path
+    return file.is_file() and file.stat().st_size == record["bytes"]
 
 
 def write_manifest(
-    corpus: Path, header: dict[str, Any], shards: Sequence[ShardPlan]
-) -> dict[str, Any]:
-    """Joins the plan with the records and writes the manifest; returns it."""
-    entries = []
-    for shard in shards:
-        record = read_record(corpus, shard)
-        state = {"state": COMPLETE if record else MISSING}
-        entries.append({"path": shard.path, "category": shard.category, "first": shard.first})
-        entries[-1] |= (record or {"samples": shard.samples}) | state
-    manifest = header | {"shards": entries}
-    write_json(corpus / MANIFEST, manifest)
-    return manifest
+    corpus: Location,
+    header: dict[str, Any],
+    plan: Sequence[ShardPlan],
+    records: dict[str, dict[str, Any]],
+) -> None:
+    """Writes the plan, joined with the records of what is there."""
+    write_json(corpus / MANIFEST, header | {"shards": joined(plan, records)})
 
 
-def read_manifest(corpus: Path) -> dict[str, Any]:
+def settle_manifest(corpus: Location) -> None:
+    """Writes the manifest anew if it does not tell what is there."""
+    before = read_manifest(corpus)
+    after = before | {"shards": joined(known_shards(corpus), present_records(corpus))}
+    if after != before:
+        write_json(corpus / MANIFEST, after)
+
+
+def joined(plan: Sequence[ShardPlan], records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the manifest says of each shard."""
+    return [
+        (records.get(shard.path) or asdict(shard))
+        | {"state": COMPLETE if shard.path in records else MISSING}
+        for shard in plan
+    ]
+
+
+def read_corpus(corpus: Location) -> dict[str, Any]:
+    """The manifest, with the records of all who worked on the corpus since.
+
+    Raises:
+        CorpusError: If the manifest cannot be read.
+    """
+    shards = joined(known_shards(corpus), read_records(corpus))
+    return read_manifest(corpus) | {"shards": shards}
+
+
+def known_shards(corpus: Location) -> list[ShardPlan]:
+    """The shards a corpus has or shall have, by its manifest and by its records."""
+    planned = []
+    if (corpus / MANIFEST).is_file():
+        planned = [plan_of(entry) for entry in read_manifest(corpus)["shards"]]
+    recorded = [plan_of(record) for record in read_records(corpus).values()]
+    return list({shard.path: shard for shard in [*planned, *recorded]}.values())
+
+
+def plan_of(entry: dict[str, Any]) -> ShardPlan:
+    """The plan of a shard from its entry or record; `KeyError` or `TypeError` if it is none."""
+    shard = ShardPlan(**{field.name: entry[field.name] for field in fields(ShardPlan)})
+    path = PurePosixPath(shard.path)
+    if path.is_absolute() or ".." in path.parts:
+        msg = f"the path {path} leads out of the corpus"
+        raise ValueError(msg)
+    if not all(isinstance(number, int) for number in (shard.first, shard.samples)):
+        msg = f"{path} has no number of samples"
+        raise TypeError(msg)
+    return shard
+
+
+def check_entry(entry: dict[str, Any]) -> None:
+    """Raises `KeyError`, `TypeError` or `ValueError` unless it is an entry of a manifest."""
+    plan_of(entry)
+    if entry["state"] == COMPLETE:
+        wrong = not (isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str))
+        if wrong or not isinstance(entry["model"], str):
+            msg = f"{entry['path']} has no proper size, checksum or model"
+            raise TypeError(msg)
+
+
+def read_manifest(corpus: Location) -> dict[str, Any]:
     """Reads a corpus's manifest.
 
     Raises:
@@ -104,19 +171,26 @@ def read_manifest(corpus: Path) -> dict[str, Any]:
             fix="Make one with 'sia-gen synthesize', or give its folder.",
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(shard["path"], str) for shard in manifest["shards"]):
-            msg = "a shard has no path"
-            raise TypeError(msg)
+        manifest = dict(json.loads(path.read_text(encoding="utf-8")))
+        version = int(manifest["manifest_version"])
+        if version == VERSION:
+            manifest["shards"] = list(manifest["shards"])
+            for entry in manifest["shards"]:
+                check_entry(entry)
     except (ValueError, KeyError, TypeError) as error:
         raise CorpusError(
             problem=f"{path} cannot be read ({error}).",
-            fix="Run 'sia-gen synthesize' again to rewrite it.",
+            fix="Delete it and run 'sia-gen synthesize' again: finished shards are kept.",
         ) from error
-    return dict(manifest)
+    if version != VERSION:
+        raise CorpusError(
+            problem=f"{path} is of version {version}; this sia-gen reads version {VERSION}.",
+            fix="Update sia-gen.",
+        )
+    return manifest
 
 
-def check_same_corpus(corpus: Path, header: dict[str, Any]) -> None:
+def check_same_corpus(corpus: Location, header: dict[str, Any]) -> None:
     """Refuses to mix two corpora in one folder.
 
     Raises:

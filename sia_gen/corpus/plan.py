@@ -6,38 +6,84 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sia_gen.collection import DatasetCategory
+from sia_gen.errors import OptionError
+from sia_gen.settings import Synthesis
+
 
 @dataclass(frozen=True)
 class ShardPlan:
     """One shard: the samples `first` to `first + samples - 1` of a category, in one tar file."""
 
     path: str
+    dataset: str
     category: str
     first: int
     samples: int
+    strength: str
+
+    @property
+    def name(self) -> str:
+        """Its category as `<dataset>.<category>`."""
+        return f"{self.dataset}.{self.category}"
+
+    @property
+    def indices(self) -> range:
+        """The indices of its samples."""
+        return range(self.first, self.first + self.samples)
 
     def batches(self, batch_size: int) -> Iterator[range]:
         """The indices of each batch. No batch crosses a shard, so a shard can be made alone."""
-        end = self.first + self.samples
-        for start in range(self.first, end, batch_size):
-            yield range(start, min(start + batch_size, end))
+        for start in range(0, self.samples, batch_size):
+            yield self.indices[start : start + batch_size]
 
 
-def plan_corpus(
-    dataset: str, categories: Sequence[str], images: int, shard_size: int
-) -> list[ShardPlan]:
-    """The shards of a corpus of `images` samples per category, at most `shard_size` each."""
-    count = math.ceil(images / shard_size)
+def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:
+    """The shards of a corpus: `images` samples per category, at most `shard_size` in each.
+
+    Raises:
+        OptionError: If the strength is `auto` and a category is not calibrated.
+    """
+    images, size = synthesis.images, synthesis.shard_size
+    count = math.ceil(images / size)
     return [
         ShardPlan(
-            path=f"data/{dataset}/{category}/train-{shard:05d}-of-{count:05d}.tar",
+            path=f"data/{recipe.dataset}/{category}/train-{shard:05d}-of-{count:05d}.tar",
+            dataset=recipe.dataset,
             category=category,
-            first=shard * shard_size,
-            samples=min(shard_size, images - shard * shard_size),
+            first=shard * size,
+            samples=min(size, images - shard * size),
+            strength=str(
+                synthesis.model_copy(
+                    update={"calibrated": recipe.synthesis.calibrated}
+                ).strength_of(category)
+            ),
         )
-        for category in categories
+        for recipe, category in categories
         for shard in range(count)
     ]
+
+
+def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan]:
+    """A part of a plan.
+
+    Args:
+        plan: All shards.
+        span: `A:B` for the shards A to B - 1, counted from 0; None for all.
+
+    Raises:
+        OptionError: If it is no such range, or leads beyond the plan.
+    """
+    if span is None:
+        return list(plan)
+    first, colon, end = span.partition(":")
+    inside = colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= len(plan)
+    if not inside:
+        raise OptionError(
+            problem=f"--shards {span}: it takes A:B with 0 <= A < B <= {len(plan)}.",
+            fix=f"This corpus has the shards 0:{len(plan)}; '--plan' shows them.",
+        )
+    return list(plan[int(first) : int(end)])
 
 
 def shards_of_process(

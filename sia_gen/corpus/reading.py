@@ -9,19 +9,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.corpus.manifest import COMPLETE, read_manifest
+from sia_gen.corpus.manifest import COMPLETE, read_corpus
 from sia_gen.corpus.shards import read_shards
 from sia_gen.errors import CorpusError
 from sia_gen.images.loading import to_square
+from sia_gen.locations import Location
 
 
-def require_category(corpus: Path, category: str) -> list[dict[str, Any]]:
+def require_category(corpus: Location, dataset: str, category: str) -> list[dict[str, Any]]:
     """The shards of a category, as they stand in the manifest.
+
+    Of several data sets that have the category, `dataset` decides.
 
     Raises:
         CorpusError: If the corpus lacks the category or some of its shards.
     """
-    shards = [shard for shard in read_manifest(corpus)["shards"] if shard["category"] == category]
+    shards = [shard for shard in read_corpus(corpus)["shards"] if shard["category"] == category]
+    shards = [shard for shard in shards if shard["dataset"] == dataset] or shards
     if not shards:
         raise CorpusError(
             problem=f"the corpus {corpus} has no category '{category}'.",
@@ -37,7 +41,7 @@ def require_category(corpus: Path, category: str) -> list[dict[str, Any]]:
 
 
 def load_corpus_images(
-    corpus: Path, category: str, mode: Literal["L", "RGB"], size: int
+    corpus: Location, dataset: str, category: str, mode: Literal["L", "RGB"], size: int
 ) -> NDArray[np.uint8]:
     """All images of a category, (N, C, size, size), 0 to 255.
 
@@ -45,7 +49,7 @@ def load_corpus_images(
         CorpusError: If the corpus lacks the category or some of its shards, or they are damaged.
     """
     images = []
-    for shard in require_category(corpus, category):
+    for shard in require_category(corpus, dataset, category):
         try:
             samples = list(read_shards([corpus / shard["path"]]))
         except (tarfile.TarError, OSError, SyntaxError, ValueError) as error:
@@ -54,12 +58,12 @@ def load_corpus_images(
         if len(samples) != shard["samples"]:
             raise damaged(corpus, shard, f"{len(samples)} samples, not {shard['samples']}")
         for _, image in samples:
-            square = to_square(image.convert(mode), corpus, size, None)
+            square = to_square(image.convert(mode), Path(str(corpus)), size, None)
             images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
     return np.stack(images)
 
 
-def damaged(corpus: Path, shard: dict[str, Any], why: str) -> CorpusError:
+def damaged(corpus: Location, shard: dict[str, Any], why: str) -> CorpusError:
     """The error of a shard that does not read as it was written."""
     return CorpusError(
         problem=f"the shard {corpus / shard['path']} is damaged ({why}).",

@@ -6,17 +6,20 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import webdataset
 from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from sia_gen.files import atomic_path
+from sia_gen.files import atomic_path, sha256
+from sia_gen.locations import Location
 
 # Fixed owner, mode and time: the same samples give the same bytes.
 TAR_OPTIONS = {"encoder": False, "mtime": 0, "user": "sia-gen", "group": "sia-gen", "mode": 0o644}
+
+# The bytes of the members by extension, and the key as `__key__`.
+Sample = dict[str, str | bytes]
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
@@ -44,35 +47,39 @@ class SampleMetadata:
     sia_gen: str
 
 
-def write_shard(
-    path: Path, samples: Iterable[tuple[SampleMetadata, Image.Image]], image_format: str
-) -> int:
-    """Writes a shard under a temporary name, syncs it and renames it.
+@dataclass(frozen=True)
+class ShardFile:
+    """What there is to know about a shard that was written."""
+
+    bytes: int
+    sha256: str
+
+
+def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
+    """Writes a shard, whole or not at all: it gets its name once it is on the disk.
 
     Args:
         path: The tar file.
         samples: In the order of their index.
-        image_format: A key of `ENCODINGS`, the extension of the image member.
-
-    Returns:
-        The number of samples written.
     """
-    count = 0
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("wb") as file,
-        webdataset.TarWriter(file, **TAR_OPTIONS) as writer,
-    ):
-        for metadata, image in samples:
-            writer.write(
-                {
-                    "__key__": metadata.key,
-                    image_format: encode(image, image_format),
-                    "json": json.dumps(asdict(metadata), allow_nan=False).encode(),
-                }
-            )
-            count += 1
-    return count
+    with atomic_path(path) as temporary:
+        with (
+            temporary.open("wb") as file,
+            webdataset.TarWriter(file, **TAR_OPTIONS) as writer,
+        ):
+            for sample in samples:
+                writer.write(sample)
+        written = ShardFile(temporary.stat().st_size, sha256(temporary))
+    return written
+
+
+def encode_sample(metadata: SampleMetadata, image: Image.Image, image_format: str) -> Sample:
+    """The members of a sample; `image_format` is a key of `ENCODINGS`, the image's extension."""
+    return {
+        "__key__": metadata.key,
+        image_format: encode(image, image_format),
+        "json": json.dumps(asdict(metadata), allow_nan=False).encode(),
+    }
 
 
 def encode(image: Image.Image, image_format: str) -> bytes:
@@ -82,7 +89,7 @@ def encode(image: Image.Image, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def read_shards(paths: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], Image.Image]]:
+def read_shards(paths: Iterable[Location]) -> Iterator[tuple[dict[str, Any], Image.Image]]:
     """Streams the samples of shards as (metadata, decoded image), one after another.
 
     Raises:
@@ -90,7 +97,7 @@ def read_shards(paths: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], I
     """
     for path in paths:
         # Opened here: webdataset would take the path for a URL or a command, and leave it open.
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             for sample in group_by_keys(tar_file_expander([{"url": str(path), "stream": file}])):
                 extension = next((name for name in ENCODINGS if name in sample), None)
                 if extension is None or "json" not in sample:

@@ -2,141 +2,116 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import sys
-import tarfile
-from collections.abc import Iterator
-from dataclasses import fields
-from io import BytesIO
-from pathlib import Path, PurePosixPath
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
-from sia_gen.corpus.manifest import COMPLETE, read_manifest
-from sia_gen.corpus.shards import SampleMetadata
+from sia_gen.corpus.checking import NOT_MADE, check_shard
+from sia_gen.corpus.manifest import (
+    plan_of,
+    read_corpus,
+    record_path,
+    settle_manifest,
+)
 from sia_gen.errors import CorpusError
-from sia_gen.files import sha256
+from sia_gen.locations import Location, files_below
 from sia_gen.progress import Progress
 
-JSON_TYPES = {"str": str, "int": int, "float": float}
+FOREIGN = "not in the manifest"
+# Decoding is the work; it runs beside itself.
+THREADS = min(8, os.cpu_count() or 1)
 
 
-def verify(corpus: Path) -> str:
-    """Checks a corpus.
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a corpus.
+
+    Attributes:
+        path: The shard, or another file in its place, below the corpus.
+        text: What is wrong, and where possible with which sample.
+    """
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+def verify(corpus: Location, *, repair: bool = False) -> str:
+    """Checks a corpus, and brings its manifest up to date with all who worked on it.
+
+    Args:
+        corpus: Its folder.
+        repair: Whether to delete bad shards, so that `synthesize` makes them again.
 
     Returns:
-        One line that says how many samples are well.
+        One line that says how many samples are well, or which shards are to be made again.
 
     Raises:
-        CorpusError: If there is a problem; every one of them is printed.
+        CorpusError: If there is a problem that was not repaired; every one of them is printed.
     """
+    shards = {shard["path"]: plan_of(shard) for shard in read_corpus(corpus)["shards"]}
     problems = find_problems(corpus)
     for problem in problems:
         print(problem, file=sys.stderr)
+    if repair:
+        bad = {problem.path: shards[problem.path] for problem in problems if problem.path in shards}
+        for shard in bad.values():
+            record_path(corpus, shard).unlink(missing_ok=True)
+            (corpus / shard.path).unlink(missing_ok=True)
+        problems = [problem for problem in problems if problem.path not in bad]
+    # The report is what counts: a corpus may lie where nobody may write.
+    with contextlib.suppress(PermissionError):
+        settle_manifest(corpus)
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise CorpusError(
-            problem=f"{corpus} is not intact: {problems[0]}{more}.",
-            fix="Delete the shards named and run 'sia-gen synthesize' again: it makes them anew.",
-        )
-    shards = read_manifest(corpus)["shards"]
-    samples = sum(shard["samples"] for shard in shards)
+        raise not_intact(corpus, problems)
+    if repair and bad:
+        return f"{len(bad)} shards of {corpus} are to be made: run 'sia-gen synthesize' again."
+    samples = sum(shard.samples for shard in shards.values())
     return f"{corpus} is intact: {samples} samples in {len(shards)} shards."
 
 
-def find_problems(corpus: Path) -> list[str]:
-    """One line per problem of a corpus, naming the shard and where possible the sample."""
-    manifest = read_manifest(corpus)
+def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:
+    """The error of a corpus that has problems."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    fix = "Run 'sia-gen synthesize' again: it makes what is missing."
+    foreign = [problem for problem in problems if problem.text == FOREIGN]
+    if foreign:
+        fix = f"Move {foreign[0].path} away: readers would take it for a part of the corpus."
+    elif any(problem.text != NOT_MADE for problem in problems):
+        fix = "Delete bad shards with 'sia-gen verify --repair', then run 'sia-gen synthesize'."
+    return CorpusError(problem=f"{corpus} is not intact: {problems[0]}{more}.", fix=fix)
+
+
+def find_problems(corpus: Location) -> list[Problem]:
+    """All problems of a corpus, in the order of its shards."""
+    manifest = read_corpus(corpus)
     shards = manifest["shards"]
-    problems: list[str] = []
-    with Progress(f"verifying {corpus}", len(shards)) as progress:
-        for shard in shards:
-            problems += [
-                f"{shard['path']}: {line}" for line in check_shard(corpus, manifest, shard)
-            ]
+
+    def check(shard: dict[str, Any]) -> list[Problem]:
+        return [Problem(shard["path"], line) for line in check_shard(corpus, manifest, shard)]
+
+    problems = foreign_files(corpus, manifest)
+    with (
+        Progress(f"verifying {corpus}", len(shards)) as progress,
+        ThreadPoolExecutor(THREADS) as threads,
+    ):
+        for found in threads.map(check, shards):
+            problems += found
             progress.advance()
     return problems
 
 
-def check_shard(corpus: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> Iterator[str]:
-    """The problems of one shard, cheapest checks first."""
-    relative = PurePosixPath(shard["path"])
-    if relative.is_absolute() or ".." in relative.parts:
-        yield "path leads out of the corpus"
-        return
-    path = corpus / relative
-    if shard.get("state") != COMPLETE:
-        yield "not made yet"
-        return
-    if not path.is_file():
-        yield "missing"
-        return
-    if path.stat().st_size != shard["bytes"]:
-        yield f"{path.stat().st_size} bytes, {shard['bytes']} in the manifest"
-    elif sha256(path) != shard["sha256"]:
-        yield "checksum differs from the manifest"
-    yield from check_samples(path, manifest, shard)
-
-
-def check_samples(path: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> Iterator[str]:
-    """The problems of the samples in a shard: order, count, members, images, metadata."""
-    expected = [
-        f"{manifest['dataset']}_{shard['category']}_{shard['first'] + offset:08d}"
-        for offset in range(shard["samples"])
+def foreign_files(corpus: Location, manifest: dict[str, Any]) -> list[Problem]:
+    """The shards that nobody planned: `data/*/*/train-*.tar` would read them too."""
+    planned = {shard["path"] for shard in manifest["shards"]}
+    return [
+        Problem(path, FOREIGN)
+        for path in files_below(corpus, "data/*/*/*.tar")
+        # What is left of an interrupted run gets replaced by the next.
+        if path not in planned and not path.rpartition("/")[2].startswith(".")
     ]
-    members = (manifest["format"], "json")
-    names = [f"{key}.{member}" for key in expected for member in sorted(members)]
-    found = 0
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if found == len(names) or member.name != names[found] or not member.isfile():
-                    yield f"{member.name}: not expected here"
-                    return
-                file = tar.extractfile(member)
-                content = file.read() if file else b""
-                check = check_metadata if member.name.endswith(".json") else check_image
-                yield from (f"{member.name}: {line}" for line in check(content, manifest, shard))
-                found += 1
-    except (tarfile.TarError, OSError, EOFError) as error:
-        yield f"cannot be read as a tar file ({error})"
-        return
-    if found < len(names):
-        yield f"ends before {names[found]}"
-
-
-def check_image(content: bytes, manifest: dict[str, Any], shard: dict[str, Any]) -> Iterator[str]:
-    """The problems of an image member."""
-    try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        yield f"not an image ({error})"
-        return
-    size = (manifest["image_size"], manifest["image_size"])
-    if image.size != size:
-        yield f"{image.width} x {image.height} pixels, not {size[0]} x {size[1]}"
-    # WebP has no grey mode: grey samples come back as colour.
-    if image.mode != manifest["mode"] and manifest["format"] != "webp":
-        yield f"mode {image.mode}, not {manifest['mode']}"
-
-
-def check_metadata(
-    content: bytes, manifest: dict[str, Any], shard: dict[str, Any]
-) -> Iterator[str]:
-    """The problems of a `json` member: the schema never varies."""
-    try:
-        metadata = json.loads(content)
-    except ValueError as error:
-        yield f"not JSON ({error})"
-        return
-    schema = {field.name: JSON_TYPES[str(field.type)] for field in fields(SampleMetadata)}
-    if not isinstance(metadata, dict) or metadata.keys() != schema.keys():
-        yield f"its fields are not {', '.join(schema)}"
-        return
-    for name, kind in schema.items():
-        if type(metadata[name]) is not kind:
-            yield f"'{name}' is {metadata[name]!r}, not a {kind.__name__}"
-    if metadata["model"] != shard.get("model"):
-        yield "'model' is not the one in the manifest"

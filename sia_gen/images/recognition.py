@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sia_gen.collection import load_corpus_recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of
-from sia_gen.recipe import Recipe, recipe_names
+from sia_gen.recipe import Recipe
+from sia_gen.recipe_file import recipe_names
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def folders_in(root: Path) -> list[Path]:
 
 @cache
 def shipped_recipes() -> list[Recipe]:
-    """All recipes that come with sia-gen."""
-    return [Recipe.load(name) for name in recipe_names()]
+    """The recipes of all data sets that come with sia-gen."""
+    recipes = [load_corpus_recipe(name) for name in recipe_names()]
+    return [recipe for recipe in recipes if isinstance(recipe, Recipe)]
 
 
 def require_right_root(recipe: Recipe, root: Path, category: str) -> None:

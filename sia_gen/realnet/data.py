@@ -36,7 +36,9 @@ def fit_data(recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpu
     settings, rule = recipe.realnet, recipe.foreground.get(category)
     training = LocalAnomalies(
         normal=normal[0],
-        sources=load_corpus_images(corpus, category, recipe.mode, settings.image_size),
+        sources=load_corpus_images(
+            corpus, recipe.dataset, category, recipe.mode, settings.image_size
+        ),
         opacity=settings.opacity,
         anomalous_fraction=settings.anomalous_fraction,
         horizontal_flip=settings.horizontal_flip,

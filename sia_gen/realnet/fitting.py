@@ -68,7 +68,7 @@ def fit_realnet(
     accelerator = runtime.accelerator()
     model_with_weights(recipe.realnet)
     for category in categories:
-        require_category(corpus, category)
+        require_category(corpus, recipe.dataset, category)
     normal = {category: load_normal(recipe, category, root) for category in categories}
     if accelerator.is_main_process:
         claim_output(out, recipe, ["realnet", "foreground"])

@@ -7,17 +7,16 @@ MODELS/
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
+from safetensors import SafetensorError, safe_open
 
 from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.errors import ModelError
-from sia_gen.files import sha256
+from sia_gen.errors import ModelError, first_line
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.suggestions import did_you_mean
@@ -64,18 +63,9 @@ def load_pipeline(folder: Path, recipe: Recipe, classifier: Path | None = None) 
     Raises:
         ModelError: If one of them is not there, damaged, or does not fit the other or the recipe.
     """
-    check_pipeline(folder)
-    for part in (INDEX, *PARTS):
-        read_object(folder / part)
+    check_pipeline(folder, recipe)
     disable_progress_bar()
     pipeline: SDASPipeline = load(SDASPipeline, folder)
-    channels = pipeline.unet.config.in_channels
-    if channels != len(recipe.mode):
-        raise ModelError(
-            problem=f"the model in {folder} makes images of {channels} channels, "
-            f"but the recipe's mode is '{recipe.mode}'.",
-            fix="Use the recipe the model was trained with; it lies beside it.",
-        )
     return pipeline if classifier is None else with_classifier(pipeline, folder, classifier)
 
 
@@ -108,28 +98,42 @@ def load(kind: Any, folder: Path) -> Any:
         return kind.from_pretrained(folder, local_files_only=True)
     # What a damaged config makes diffusers raise has no common base of its own.
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(
-            problem=f"cannot load the model in {folder}: {' '.join(str(error).split())}",
-            fix="Train it again.",
-        ) from error
+        raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
 
 
-def model_hash(folder: Path, classifier: Path | None = None) -> str:
-    """A hash of what decides the samples: weights and configs of a pipeline and a classifier."""
-    check_pipeline(folder)
-    files = [folder / part for part in (*PARTS, WEIGHTS)]
-    if classifier is not None:
-        check_parts(classifier, (*CLASSIFIER_PARTS, CLASSIFIER_WEIGHTS), "train-classifier")
-        files += [classifier / "config.json", classifier / CLASSIFIER_WEIGHTS]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(sha256(file).encode())
-    return digest.hexdigest()
+def check_pipeline(folder: Path, recipe: Recipe) -> int:
+    """Checks that a folder holds a whole pipeline for images of a recipe, without loading it.
 
+    Returns:
+        The side of the images it makes, in pixels.
 
-def check_pipeline(folder: Path) -> None:
-    """Raises `ModelError` unless the folder has the files of a pipeline."""
+    Raises:
+        ModelError: If something is missing, damaged, or does not fit.
+    """
     check_parts(folder, (*PARTS, WEIGHTS), "train-diffusion")
+    for part in (INDEX, *PARTS):
+        read_object(folder / part)
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise damaged(folder, first_line(error)) from error
+    config = read_object(folder / "unet" / "config.json")
+    size, channels = config.get("sample_size"), config.get("in_channels")
+    if not isinstance(size, int):
+        raise damaged(folder, "its unet/config.json has no sample_size")
+    if channels != len(recipe.mode):
+        raise ModelError(
+            problem=f"the model in {folder} makes images of {channels} channels, "
+            f"but the recipe's mode is '{recipe.mode}'.",
+            fix="Use the recipe the model was trained with; it lies beside it.",
+        )
+    return size
+
+
+def damaged(folder: Path, why: str) -> ModelError:
+    """The error of a model that cannot be loaded."""
+    return ModelError(problem=f"cannot load the model in {folder}: {why}.", fix="Train it again.")
 
 
 def check_parts(folder: Path, parts: tuple[str, ...], command: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sia_gen import __version__
-from sia_gen.recipe import Recipe, recipe_names
+from sia_gen.recipe import Recipe
+from sia_gen.recipe_file import recipe_names
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Refuse, Run
@@ -113,5 +114,5 @@ def test_interruption_is_one_line_and_another_exit_code(
     def interrupt() -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sia_gen.recipe.recipe_names", interrupt)
+    monkeypatch.setattr("sia_gen.recipe_file.recipe_names", interrupt)
     assert run("recipes") == (1, "", "error: stopped. Run the same command again to go on.\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,24 @@ from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 from PIL import Image
 
+from sia_gen.collection import all_categories, choose_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.identity import identify
-from sia_gen.corpus.manifest import CorpusHeader, write_manifest, write_record
+from sia_gen.corpus.manifest import (
+    CorpusHeader,
+    present_records,
+    record_path,
+    write_manifest,
+    write_record,
+)
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
-from sia_gen.corpus.shards import SampleMetadata, write_shard
+from sia_gen.corpus.shards import SampleMetadata, encode_sample, write_shard
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.strength import Strength
+from tests.conftest import recipe_content
 
 SIZE = 8
 MODEL = "0" * 64
@@ -48,6 +56,13 @@ def make_sample(index: int, category: str = "disc", mode: str = "L", size: int =
     return metadata, Image.fromarray(pixels)
 
 
+def plan_parts(categories: Sequence[str], images: int = 5, shard_size: int = 3) -> list[ShardPlan]:
+    content = recipe_content() | {"categories": list(categories)}
+    content["synthesis"] = {"images": images, "shard_size": shard_size, "strength": "0:0.5"}
+    recipe = Recipe.parse(content, where="conftest")
+    return plan_corpus(all_categories(recipe), recipe.synthesis)
+
+
 @dataclass
 class HandmadeCorpus:
     """Five samples of each category, in shards of three."""
@@ -59,7 +74,7 @@ class HandmadeCorpus:
     plan: list[ShardPlan] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.plan = plan_corpus("parts", self.categories, 5, 3)
+        self.plan = plan_parts(self.categories)
         for shard in self.plan:
             self.write(shard, self.samples(shard))
 
@@ -69,7 +84,7 @@ class HandmadeCorpus:
             CorpusHeader(
                 sia_gen="0.1.0",
                 recipe="1" * 64,
-                dataset="parts",
+                name="parts",
                 seed=0,
                 images=5,
                 strength="0.0:0.5",
@@ -91,9 +106,17 @@ class HandmadeCorpus:
 
     def write(self, shard: ShardPlan, samples: Iterable[Sample]) -> None:
         """Writes a shard, whatever is in it, with a checksum that fits."""
-        write_shard(self.folder / shard.path, samples, self.image_format)
-        write_record(self.folder, shard, MODEL)
-        write_manifest(self.folder, self.header, self.plan)
+        encoded = [encode_sample(*sample, self.image_format) for sample in samples]
+        file = write_shard(self.folder / shard.path, encoded)
+        write_record(self.folder, shard, file, MODEL)
+        write_manifest(self.folder, self.header, self.plan, present_records(self.folder))
+
+    def forget(self, number: int) -> None:
+        """Makes a shard one that was never recorded."""
+        record_path(self.folder, self.plan[number]).unlink()
+        records = present_records(self.folder)
+        del records[self.plan[number].path]
+        write_manifest(self.folder, self.header, self.plan, records)
 
     def path(self, number: int) -> Path:
         return self.folder / self.plan[number].path
@@ -160,7 +183,9 @@ def make(recipe: Recipe, models: Path, tmp_path: Path) -> Make:
         out = tmp_path / name
         chosen = options.pop("categories", CATEGORIES)
         folder = options.pop("models", models)
-        synthesize(recipe.override(changes or {}), chosen, folder, out, RUNTIME, **options)
+        changed = recipe.override(changes or {})
+        wanted = choose_categories(changed, chosen)
+        synthesize(changed, wanted, folder, out, RUNTIME, **options)
         return out
 
     return run

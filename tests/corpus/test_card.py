@@ -81,7 +81,7 @@ def test_front_matter_parses_as_a_card_of_the_hub(corpus: HandmadeCorpus, recipe
 def test_text_states_the_facts_of_the_corpus(corpus: HandmadeCorpus) -> None:
     text = DatasetCard.load(corpus.folder / "README.md").text
     assert "10 synthetic images of 2" in text
-    assert "(disc, plate)" in text
+    assert "(parts.disc, parts.plate)" in text
     assert "8 x 8 pixels" in text
     assert f'to_tuple("{corpus.image_format}", "json")' in text
     assert all(f"`{field.name}`" in text for field in fields(SampleMetadata))

@@ -11,14 +11,15 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from sia_gen.corpus import generate
+from sia_gen.corpus import generate, sampling
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.shards import read_shards
 from sia_gen.corpus.verify import find_problems
-from sia_gen.sdas.loading import model_hash
+from sia_gen.sdas.hashing import HashCache
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.strength import Strength
+from sia_gen.version import __version__
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import Make
@@ -63,10 +64,10 @@ def test_every_sample_has_its_identity_and_the_full_schema(make: Make, models: P
             "steps": 2,
             "sampler": "PerturbedDDPMScheduler",
             "guidance_scale": 0.0,
-            "model": model_hash(models / category),
+            "model": HashCache().model_hash(models / category),
             "width": 8,
             "height": 8,
-            "sia_gen": generate.__version__,
+            "sia_gen": __version__,
         }
         assert type(metadata["strength"]) is type(metadata["guidance_scale"]) is float
         assert (image.size, image.mode) == ((8, 8), "L")
@@ -97,7 +98,7 @@ def test_interrupted_run_is_resumed_to_the_same_bytes(
         return identify(seed, dataset, category, index, strength)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "identify", interrupted)
+        patch.setattr(sampling, "identify", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make("interrupted")
     whole = make("whole")
@@ -112,7 +113,7 @@ def test_interrupted_run_is_resumed_to_the_same_bytes(
 
 def test_finished_shards_are_not_made_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(make())
-    monkeypatch.setattr(generate, "write_shard", None)
+    monkeypatch.setattr(generate, "sample_batches", None)
     assert contents(make()) == before
 
 

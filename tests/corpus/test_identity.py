@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from sia_gen.corpus.identity import identify
-from sia_gen.corpus.plan import plan_corpus, shards_of_process
+from sia_gen.corpus.plan import shards_of_process
 from sia_gen.strength import Strength
+from tests.corpus.conftest import plan_parts
 
 RANGE = Strength(0.1, 0.2)
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
@@ -38,7 +39,7 @@ def test_other_processes_find_the_same() -> None:
 def test_any_number_of_processes_makes_the_same_samples(
     images: int, shard_size: int, processes: int
 ) -> None:
-    plan = plan_corpus("parts", ["disc"], images, shard_size)
+    plan = plan_parts(["disc"], images, shard_size)
     made = [
         disc(shard.first + offset)
         for rank in range(processes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import pytest
 
 from sia_gen.corpus.manifest import (
     MANIFEST,
+    VERSION,
     check_same_corpus,
+    present_records,
+    read_corpus,
     read_manifest,
-    read_record,
     record_path,
-    write_manifest,
+    settle_manifest,
 )
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.files import sha256
@@ -30,8 +33,10 @@ def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
         path = corpus.folder / shard.path
         assert entry == {
             "path": shard.path,
+            "dataset": "parts",
             "category": "disc",
             "first": shard.first,
+            "strength": "0.0:0.5",
             "samples": shard.samples,
             "bytes": path.stat().st_size,
             "sha256": sha256(path),
@@ -40,37 +45,56 @@ def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
         }
 
 
-def test_shard_not_made_yet_is_planned(corpus: HandmadeCorpus) -> None:
-    record_path(corpus.folder, corpus.plan[1]).unlink()
-    first, second = write_manifest(corpus.folder, corpus.header, corpus.plan)["shards"]
+def test_shard_that_is_gone_is_planned(corpus: HandmadeCorpus) -> None:
+    corpus.path(1).unlink()
+    settle_manifest(corpus.folder)
+    first, second = read_manifest(corpus.folder)["shards"]
     assert first["state"] == "complete"
     assert second == {
         "path": corpus.plan[1].path,
+        "dataset": "parts",
         "category": "disc",
         "first": 3,
         "samples": 2,
+        "strength": "0.0:0.5",
         "state": "missing",
     }
 
 
-def test_written_manifest_is_the_one_read(corpus: HandmadeCorpus) -> None:
-    written = write_manifest(corpus.folder, corpus.header, corpus.plan)
-    assert read_manifest(corpus.folder) == written
+def test_records_bring_an_old_manifest_up_to_date(corpus: HandmadeCorpus) -> None:
+    whole = (corpus.folder / MANIFEST).read_bytes()
+    manifest = json.loads(whole)
+    for field in ("bytes", "sha256", "model"):
+        del manifest["shards"][1][field]
+    manifest["shards"][1]["state"] = "missing"
+    # As another job wrote it, which made the first shard of the same category alone.
+    for shards in (manifest["shards"], manifest["shards"][:1]):
+        (corpus.folder / MANIFEST).write_text(json.dumps(manifest | {"shards": shards}))
+        assert read_corpus(corpus.folder) == json.loads(whole)
+        settle_manifest(corpus.folder)
+        assert (corpus.folder / MANIFEST).read_bytes() == whole
+
+
+def test_corpus_without_records_is_what_its_manifest_says(corpus: HandmadeCorpus) -> None:
+    before = read_manifest(corpus.folder)
+    shutil.rmtree(corpus.folder / ".records")
+    assert read_corpus(corpus.folder) == before
+    assert set(present_records(corpus.folder)) == {shard.path for shard in corpus.plan}
 
 
 def test_record_counts_only_while_its_shard_is_whole(corpus: HandmadeCorpus) -> None:
     shard = corpus.plan[0]
-    assert read_record(corpus.folder, shard) is not None
+    assert shard.path in present_records(corpus.folder)
     content = corpus.path(0).read_bytes()
     corpus.path(0).write_bytes(content[:-512])
-    assert read_record(corpus.folder, shard) is None
+    assert shard.path not in present_records(corpus.folder)
     corpus.path(0).unlink()
-    assert read_record(corpus.folder, shard) is None
+    assert shard.path not in present_records(corpus.folder)
 
 
-def test_shard_without_a_record_does_not_count(corpus: HandmadeCorpus) -> None:
-    record_path(corpus.folder, corpus.plan[0]).unlink()
-    assert read_record(corpus.folder, corpus.plan[0]) is None
+def test_shard_without_any_record_does_not_count(corpus: HandmadeCorpus) -> None:
+    corpus.forget(0)
+    assert set(present_records(corpus.folder)) == {corpus.plan[1].path}
 
 
 def test_records_of_all_shards_have_their_own_file(corpus: HandmadeCorpus) -> None:
@@ -91,18 +115,49 @@ def test_folder_without_a_manifest_is_no_corpus(tmp_path: Path) -> None:
         "[]",
         "null",
         "{}",
-        '{"shards": 3}',
-        '{"shards": ["x"]}',
-        '{"shards": [{}]}',
-        '{"shards": [{"path": 3}]}',
-        '{"shards": {"path": "x"}}',
         b"\xff",
+        '{"manifest_version": "one", "shards": []}',
+        '{"manifest_version": 1}',
+        '{"manifest_version": 1, "shards": 3}',
+        '{"manifest_version": 1, "shards": ["x"]}',
+        '{"manifest_version": 1, "shards": [{}]}',
+        '{"manifest_version": 1, "shards": [{"path": 3}]}',
+        '{"manifest_version": 1, "shards": {"path": "x"}}',
     ],
 )
 def test_damaged_manifest_is_named(tmp_path: Path, content: str | bytes) -> None:
     (tmp_path / MANIFEST).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"first": "3"}, {"samples": None}, {"sha256": 5}, {"bytes": 1.5}]
+)
+def test_entry_with_a_wrong_field_is_damage(
+    corpus: HandmadeCorpus, change: dict[str, object]
+) -> None:
+    manifest = read_manifest(corpus.folder)
+    manifest["shards"][0] |= change
+    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
+        read_manifest(corpus.folder)
+
+
+@pytest.mark.parametrize("path", ["../outside.tar", "data/../../outside.tar", "/outside.tar"])
+def test_path_out_of_the_corpus_is_damage(corpus: HandmadeCorpus, path: str) -> None:
+    manifest = read_manifest(corpus.folder)
+    manifest["shards"][0]["path"] = path
+    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError, match=f"the path {path} leads out of the corpus"):
+        read_manifest(corpus.folder)
+
+
+def test_manifest_of_a_newer_version_is_refused(corpus: HandmadeCorpus) -> None:
+    newer = read_manifest(corpus.folder) | {"manifest_version": VERSION + 1, "shards": "?"}
+    (corpus.folder / MANIFEST).write_text(json.dumps(newer))
+    with pytest.raises(CorpusError, match=r"is of version 2; .* reads version 1\. Update sia-gen"):
+        read_manifest(corpus.folder)
 
 
 def test_new_folder_and_same_corpus_are_accepted(corpus: HandmadeCorpus, tmp_path: Path) -> None:
@@ -114,7 +169,7 @@ def test_new_folder_and_same_corpus_are_accepted(corpus: HandmadeCorpus, tmp_pat
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("dataset", "cells"),
+        ("name", "cells"),
         ("seed", 1),
         ("images", 6),
         ("strength", "0.3"),

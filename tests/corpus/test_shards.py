@@ -18,10 +18,22 @@ import pytest
 import webdataset
 from PIL import Image
 
-from sia_gen.corpus.shards import SampleMetadata, encode, read_shards, write_shard
+from sia_gen.corpus.shards import (
+    SampleMetadata,
+    ShardFile,
+    encode,
+    encode_sample,
+    read_shards,
+    write_shard,
+)
+from sia_gen.files import sha256
 
 Sample = tuple[SampleMetadata, Image.Image]
 MakeSample = Callable[..., Sample]
+
+
+def encoded(samples: list[Sample], image_format: str = "png") -> list[dict[str, str | bytes]]:
+    return [encode_sample(metadata, image, image_format) for metadata, image in samples]
 
 
 @pytest.fixture
@@ -32,12 +44,12 @@ def samples(sample: MakeSample) -> list[Sample]:
 def test_same_samples_give_the_same_bytes(
     samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_shard(tmp_path / "one.tar", samples, "png")
+    write_shard(tmp_path / "one.tar", encoded(samples))
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     previous = os.umask(0o077)
-    write_shard(tmp_path / "two.tar", iter(samples), "png")
+    write_shard(tmp_path / "two.tar", iter(encoded(samples)))
     os.umask(previous)
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
@@ -50,12 +62,12 @@ def test_exception_in_the_middle_leaves_no_new_shard(
     if existing is not None:
         path.write_bytes(existing)
 
-    def interrupted() -> Iterator[Sample]:
-        yield from samples[:2]
+    def interrupted() -> Iterator[dict[str, str | bytes]]:
+        yield from encoded(samples[:2])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_shard(path, interrupted(), "png")
+        write_shard(path, interrupted())
     left = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert left == ({} if existing is None else {"shard.tar": existing})
 
@@ -66,7 +78,9 @@ def test_lossless_formats_keep_every_pixel(
     sample: MakeSample, tmp_path: Path, mode: str, image_format: str
 ) -> None:
     samples = [sample(index, mode=mode) for index in range(3)]
-    assert write_shard(tmp_path / "shard.tar", samples, image_format) == 3
+    path = tmp_path / "shard.tar"
+    written = write_shard(path, encoded(samples, image_format))
+    assert written == ShardFile(path.stat().st_size, sha256(path))
     read = list(read_shards([tmp_path / "shard.tar"]))
     assert [metadata for metadata, _ in read] == [asdict(metadata) for metadata, _ in samples]
     for (_, before), (_, after) in zip(samples, read, strict=True):
@@ -83,7 +97,7 @@ def test_jpg_is_close(tmp_path: Path) -> None:
 # webdataset leaves the files it has read open.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_webdataset_reads_a_shard_by_itself(samples: list[Sample], tmp_path: Path) -> None:
-    write_shard(tmp_path / "shard.tar", samples, "png")
+    write_shard(tmp_path / "shard.tar", encoded(samples))
     dataset = webdataset.WebDataset(str(tmp_path / "shard.tar"), shardshuffle=False)
     read = list(dataset.decode("pil").to_tuple("__key__", "png", "json"))
     assert [key for key, _, _ in read] == [metadata.key for metadata, _ in samples]
@@ -95,7 +109,7 @@ def test_webdataset_reads_a_shard_by_itself(samples: list[Sample], tmp_path: Pat
 
 
 def test_members_are_plain_files_named_by_key(samples: list[Sample], tmp_path: Path) -> None:
-    write_shard(tmp_path / "shard.tar", samples, "webp")
+    write_shard(tmp_path / "shard.tar", encoded(samples, "webp"))
     with tarfile.open(tmp_path / "shard.tar") as tar:
         members = tar.getmembers()
     assert [member.name for member in members] == [
@@ -108,7 +122,7 @@ def test_members_are_plain_files_named_by_key(samples: list[Sample], tmp_path: P
 def test_floats_are_written_as_floats(tmp_path: Path, samples: list[Sample]) -> None:
     metadata, image = samples[0]
     zero = SampleMetadata(**asdict(metadata) | {"strength": 0.0})
-    write_shard(tmp_path / "shard.tar", [(zero, image)], "png")
+    write_shard(tmp_path / "shard.tar", encoded([(zero, image)]))
     with tarfile.open(tmp_path / "shard.tar") as tar:
         member = tar.extractfile(f"{zero.key}.json")
         assert member is not None
@@ -120,8 +134,8 @@ def test_floats_are_written_as_floats(tmp_path: Path, samples: list[Sample]) -> 
 
 def test_shards_are_read_one_after_another(samples: list[Sample], tmp_path: Path) -> None:
     paths = [tmp_path / "b.tar", tmp_path / "a.tar"]
-    write_shard(paths[0], samples[:2], "png")
-    write_shard(paths[1], samples[2:], "png")
+    write_shard(paths[0], encoded(samples[:2]))
+    write_shard(paths[1], encoded(samples[2:]))
     assert [metadata["index"] for metadata, _ in read_shards(paths)] == [0, 1, 2]
 
 
@@ -130,12 +144,12 @@ def test_path_is_never_taken_for_a_url_or_a_command(
     samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_shard(Path(name), samples, "png")
+    write_shard(Path(name), encoded(samples))
     assert len(list(read_shards([Path(name)]))) == len(samples)
 
 
 def test_read_shards_are_closed(samples: list[Sample], tmp_path: Path) -> None:
-    write_shard(tmp_path / "shard.tar", samples, "png")
+    write_shard(tmp_path / "shard.tar", encoded(samples))
     with warnings.catch_warnings(record=True, action="always", category=ResourceWarning) as leaks:
         list(read_shards([tmp_path / "shard.tar"]))
         gc.collect()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sia_gen.collection import all_categories, choose_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.sources import Sources
 from sia_gen.diffusion import preview
@@ -50,7 +51,7 @@ def test_joint_model_makes_every_category_and_warns_that_it_is_not_ready(
     joint: Path, tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = tmp_path / "corpus"
-    synthesize(recipe, recipe.categories, joint, corpus, CPU)
+    synthesize(recipe, all_categories(recipe), joint, corpus, CPU)
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
     assert "is not ready: samples of strength 0 have" in warnings[0]
@@ -66,10 +67,12 @@ def test_guidance_changes_the_samples_and_is_recorded(
     joint: Path, tmp_path: Path, recipe: Recipe
 ) -> None:
     plain, guided = tmp_path / "plain", tmp_path / "guided"
-    synthesize(recipe, ["disc"], joint, plain, CPU)
+    synthesize(recipe, choose_categories(recipe, ["disc"]), joint, plain, CPU)
     strong = recipe.override({"synthesis.guidance_scale": 1e6})
     classifier = tmp_path / "classifier/model"
-    synthesize(strong, ["disc"], joint, guided, CPU, classifier=classifier)
+    synthesize(
+        strong, choose_categories(recipe, ["disc"]), joint, guided, CPU, classifier=classifier
+    )
     before, after = samples(plain, "disc"), samples(guided, "disc")
     assert before.keys() == after.keys()
     assert {metadata["guidance_scale"] for metadata, _ in after.values()} == {1e6}
@@ -80,16 +83,17 @@ def test_guidance_changes_the_samples_and_is_recorded(
 
 def test_own_model_of_a_category_comes_before_the_joint_one(joint: Path, recipe: Recipe) -> None:
     sources = Sources(recipe, joint, None)
-    assert sources.folder("disc") == joint / "_joint"
-    assert sources.load("disc") is sources.load("plate")
+    disc, plate = all_categories(recipe)
+    assert sources.folder(disc) == joint / "_joint"
+    assert sources.load(disc) is sources.load(plate)
     shutil.copytree(joint / "_joint", joint / "disc")
-    assert sources.folder("disc") == joint / "disc"
+    assert sources.folder(disc) == joint / "disc"
 
 
 def test_category_the_joint_model_does_not_know_is_named(joint: Path, recipe: Recipe) -> None:
     other = recipe.override({"categories": ["disc", "plat"]})
     with pytest.raises(ModelError, match=r"knows no category 'plat'.*plate"):
-        Sources(other, joint, None).folder("plat")
+        Sources(other, joint, None).folder(all_categories(other)[1])
 
 
 def test_guidance_without_a_classifier_is_refused(
@@ -98,7 +102,14 @@ def test_guidance_without_a_classifier_is_refused(
     guided = recipe.override({"synthesis.guidance_scale": 1.0})
     for classifier in (None, tmp_path / "nowhere"):
         with pytest.raises(ModelError, match="train-classifier"):
-            synthesize(guided, ["disc"], joint, tmp_path / "out", CPU, classifier=classifier)
+            synthesize(
+                guided,
+                choose_categories(guided, ["disc"]),
+                joint,
+                tmp_path / "out",
+                CPU,
+                classifier=classifier,
+            )
     assert not (tmp_path / "out").exists()
 
 
@@ -110,4 +121,11 @@ def test_classifier_of_other_categories_is_refused(
     report.write_text(json.dumps(content | {"categories": ["disc", "ring"]}))
     guided = recipe.override({"synthesis.guidance_scale": 1.0})
     with pytest.raises(ModelError, match=r"does not fit the model .* categories"):
-        synthesize(guided, ["disc"], joint, tmp_path / "out", CPU, classifier=report.parent)
+        synthesize(
+            guided,
+            choose_categories(guided, ["disc"]),
+            joint,
+            tmp_path / "out",
+            CPU,
+            classifier=report.parent,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sia_gen.corpus.manifest import MANIFEST, read_manifest, record_path, write_manifest
-from sia_gen.corpus.verify import check_metadata, find_problems, verify
+from sia_gen.corpus.checking import check_metadata
+from sia_gen.corpus.manifest import read_manifest
+from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -23,9 +23,13 @@ MakeSample = Callable[..., "Sample"]
 TAR_BLOCK = 512
 
 
+def lines(corpus: HandmadeCorpus) -> list[str]:
+    return [str(problem) for problem in find_problems(corpus.folder)]
+
+
 def assert_reported(corpus: HandmadeCorpus, number: int, *problems: str) -> None:
     """The problems of shard `number` are these, and no other shard has one."""
-    found = find_problems(corpus.folder)
+    found = lines(corpus)
     assert len(found) == len(problems), found
     for line, problem in zip(found, problems, strict=True):
         assert line.startswith(f"{corpus.plan[number].path}: {problem}")
@@ -61,7 +65,7 @@ def test_every_flipped_bit_is_found(corpus: HandmadeCorpus, number: int) -> None
         damaged = bytearray(content)
         damaged[position] ^= 1 << (position % 8)
         corpus.path(number).write_bytes(damaged)
-        problems = find_problems(corpus.folder)
+        problems = lines(corpus)
         assert problems[0] == f"{corpus.plan[number].path}: checksum differs from the manifest"
         assert all(line.startswith(corpus.plan[number].path) for line in problems)
 
@@ -78,7 +82,7 @@ def test_shard_cut_between_members_is_found(corpus: HandmadeCorpus) -> None:
 @pytest.mark.parametrize("keep", [0, 100, TAR_BLOCK, TAR_BLOCK + 10, 2 * TAR_BLOCK + 700])
 def test_shard_cut_anywhere_is_found(corpus: HandmadeCorpus, keep: int) -> None:
     corpus.path(0).write_bytes(corpus.path(0).read_bytes()[:keep])
-    problems = find_problems(corpus.folder)
+    problems = lines(corpus)
     assert problems[0].startswith(f"{corpus.plan[0].path}: {keep} bytes, ")
     assert len(problems) == 2
 
@@ -89,8 +93,9 @@ def test_missing_shard_is_found(corpus: HandmadeCorpus) -> None:
 
 
 def test_shard_not_made_yet_is_found(corpus: HandmadeCorpus) -> None:
-    record_path(corpus.folder, corpus.plan[1]).unlink()
-    write_manifest(corpus.folder, corpus.header, corpus.plan)
+    corpus.forget(1)
+    assert_reported(corpus, 1, "never finished, or of another size than recorded")
+    corpus.path(1).unlink()
     assert_reported(corpus, 1, "not made yet")
 
 
@@ -98,7 +103,7 @@ def test_exchanged_shards_are_found(corpus: HandmadeCorpus) -> None:
     one, two = (corpus.path(number).read_bytes() for number in (0, 1))
     corpus.path(0).write_bytes(two)
     corpus.path(1).write_bytes(one)
-    problems = find_problems(corpus.folder)
+    problems = lines(corpus)
     for shard in corpus.plan:
         assert any(line.startswith(f"{shard.path}: parts_disc_") for line in problems)
 
@@ -172,15 +177,40 @@ def test_link_in_place_of_a_member_is_not_followed(corpus: HandmadeCorpus) -> No
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(member)
     corpus.path(0).write_bytes(buffer.getvalue())
-    assert "parts_disc_00000000.json: not expected here" in find_problems(corpus.folder)[-1]
+    assert "parts_disc_00000000.json: not expected here" in lines(corpus)[-1]
 
 
-@pytest.mark.parametrize("path", ["../outside.tar", "data/../../outside.tar", "/outside.tar"])
-def test_path_out_of_the_corpus_is_not_followed(corpus: HandmadeCorpus, path: str) -> None:
-    manifest = read_manifest(corpus.folder)
-    manifest["shards"][0]["path"] = path
-    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
-    assert find_problems(corpus.folder) == [f"{path}: path leads out of the corpus"]
+def test_shard_that_nobody_planned_is_found_and_left_alone(
+    corpus: HandmadeCorpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = corpus.path(0).with_name("train-00002-of-00002.tar")
+    foreign.write_bytes(b"mine")
+    with pytest.raises(CorpusError, match=r"Move data/parts/disc/train-00002.* away"):
+        verify(corpus.folder, repair=True)
+    assert f"{foreign.relative_to(corpus.folder)}: not in the manifest" in capsys.readouterr().err
+    assert foreign.read_bytes() == b"mine"
+    foreign.rename(foreign.with_name(".train-00002-of-00002.tar.tmp"))
+    (corpus.folder / "notes.txt").write_text("not a shard")
+    assert "is intact" in verify(corpus.folder)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+def test_repair_leaves_what_synthesize_has_to_make(corpus: HandmadeCorpus, damage: str) -> None:
+    content = corpus.path(0).read_bytes()
+    if damage == "delete":
+        corpus.path(0).unlink()
+    else:
+        changed = content[:700] if damage == "cut" else content[:600] + b"?" + content[601:]
+        corpus.path(0).write_bytes(changed)
+    assert verify(corpus.folder, repair=True).startswith("1 shards of ")
+    assert not corpus.path(0).exists()
+    states = [shard["state"] for shard in read_manifest(corpus.folder)["shards"]]
+    assert states == ["missing", "complete"]
+    with pytest.raises(CorpusError, match="Run 'sia-gen synthesize' again"):
+        verify(corpus.folder)
+    corpus.write(corpus.plan[0], corpus.samples(corpus.plan[0]))
+    assert corpus.path(0).read_bytes() == content
+    assert "is intact" in verify(corpus.folder, repair=True)
 
 
 def test_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:

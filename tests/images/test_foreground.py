@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from sia_gen.data_settings import Foreground
 from sia_gen.errors import RecipeError
 from sia_gen.images.foreground import foreground_mask, foreground_masks
-from sia_gen.recipe import Recipe, recipe_names
+from sia_gen.images.recognition import shipped_recipes
+from sia_gen.recipe import Recipe
 
 Y, X = np.mgrid[:256, :256]
 DISC = (X - 120) ** 2 + (Y - 140) ** 2 < 60**2
@@ -157,7 +158,7 @@ def test_without_a_rule_there_is_no_mask(rule: Foreground | None) -> None:
     assert foreground_mask(photograph(DISC), Foreground(method="none")).all()
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", [recipe.name for recipe in shipped_recipes()])
 def test_all_shipped_rules_find_something(name: str) -> None:
     image = np.repeat(photograph(DISC), 3, axis=0)
     for rule in Recipe.load(name).foreground.values():

@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.corpus.manifest import CorpusHeader, write_manifest, write_record
-from sia_gen.corpus.plan import plan_corpus
-from sia_gen.corpus.shards import SampleMetadata, write_shard
 from sia_gen.errors import OutputError
 from sia_gen.realnet.data import FitData, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.corpus.conftest import HandmadeCorpus
 
 RULE = {"method": "otsu", "polarity": "bright", "close": 20, "open": 20}
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """One shard with one white image of category `disc`."""
-    folder = tmp_path / "corpus"
-    (shard,) = plan_corpus("parts", ["disc"], 1, 1)
-    metadata = SampleMetadata(
-        key="parts_disc_00000000",
-        dataset="parts",
-        category="disc",
-        index=0,
-        strength=0.1,
-        seed=0,
-        steps=2,
-        sampler="PerturbedDDPMScheduler",
-        guidance_scale=0.0,
-        model="0" * 64,
-        width=8,
-        height=8,
-        sia_gen="0.1.0",
-    )
-    header = CorpusHeader(
-        sia_gen="0.1.0",
-        recipe="1" * 64,
-        dataset="parts",
-        seed=0,
-        images=1,
-        strength="0.1",
-        steps=2,
-        sampler="PerturbedDDPMScheduler",
-        guidance_scale=0.0,
-        batch_size=1,
-        precision="no",
-        shard_size=1,
-        format="png",
-        mode="L",
-        image_size=8,
-    )
-    write_shard(folder / shard.path, [(metadata, Image.new("L", (8, 8), 255))], "png")
-    write_record(folder, shard, "0" * 64)
-    write_manifest(folder, asdict(header), [shard])
-    return folder
+    """White images of category `disc`."""
+    made = HandmadeCorpus(tmp_path / "corpus")
+    for shard in made.plan:
+        white = [
+            (metadata, Image.new("L", image.size, 255)) for metadata, image in made.samples(shard)
+        ]
+        made.write(shard, white)
+    return made.folder
 
 
 def with_rule(recipe: Recipe, category: str = "disc") -> Recipe:

@@ -13,7 +13,8 @@ from sia_gen.diffusion.adm_unet import ADMUNet2DModel
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
-from sia_gen.sdas.loading import load_pipeline, model_hash
+from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import load_pipeline
 from tests.sdas.test_pipeline import make_pipeline
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -71,16 +72,16 @@ def test_model_of_another_mode_is_refused(folder: Path, recipe: Recipe) -> None:
 
 
 def test_hash_is_that_of_what_decides_the_samples(folder: Path, tmp_path: Path) -> None:
-    before = model_hash(folder)
+    before = HashCache().model_hash(folder)
     (folder / "recipe.yaml").write_text("name: other")
-    assert model_hash(shutil.copytree(folder, tmp_path / "copy")) == before
+    assert HashCache().model_hash(shutil.copytree(folder, tmp_path / "copy")) == before
     for part in CONFIGS:
         changed = shutil.copytree(folder, tmp_path / part.replace("/", "_"))
         content = json.loads((changed / part).read_text())
         (changed / part).write_text(json.dumps(content | {"sample_size": 24, "beta_end": 0.01}))
-        assert model_hash(changed) != before
+        assert HashCache().model_hash(changed) != before
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"\x01")
-    assert model_hash(folder) != before
+    assert HashCache().model_hash(folder) != before
 
 
 @pytest.mark.parametrize("network", ["UNet2DModel", "ADMUNet2DModel"])

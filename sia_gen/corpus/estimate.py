@@ -1,0 +1,142 @@
+"""What a corpus will take: shards, bytes, operations, and hours by a measurement of seconds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sia_gen.collection import CorpusRecipe, DatasetCategory
+from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
+from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
+from sia_gen.corpus.sources import Sources
+from sia_gen.runtime import Runtime
+from sia_gen.sdas.pipeline import SDASPipeline
+
+# Enough to measure by, on any device.
+SECONDS = 5.0
+# Few steps make images of about the right size in bytes.
+MEASURED_STEPS = 4
+DEVICES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What this device does.
+
+    Attributes:
+        seconds_per_step: Of one reverse step of one image.
+        bytes_per_image: In the corpus.
+        batch_size: Images made together when it was measured.
+        device: Its name.
+    """
+
+    seconds_per_step: float
+    bytes_per_image: float
+    batch_size: int
+    device: str
+
+
+def estimate(
+    recipe: CorpusRecipe,
+    categories: Sequence[DatasetCategory],
+    models: Path,
+    runtime: Runtime,
+    *,
+    classifier: Path | None = None,
+    shards: str | None = None,
+) -> str:
+    """A table of what `synthesize` would make and take; writes nothing.
+
+    Raises:
+        UserError: If a model is missing, or the shards are not there.
+    """
+    wanted = choose_shards(plan_corpus(categories, recipe.synthesis), shards)
+    sources = Sources(recipe, models, classifier)
+    first = next(one for one in categories if one.name == wanted[0].name)
+    sources.image_size([one for one in categories if one.name in {s.name for s in wanted}])
+    accelerator = runtime.accelerator()
+    pipeline = sources.load(first)
+    prepare_pipeline(pipeline, accelerator)
+    measured = measure(pipeline, recipe, wanted[0])
+    return table(recipe, wanted, measured, forward_flops(pipeline.unet))
+
+
+def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> Throughput:
+    """Samples for some seconds, in batches as large as that allows."""
+    few = recipe.override({"synthesis.steps": MEASURED_STEPS})
+
+    def run(images: int) -> tuple[float, float]:
+        started = time.perf_counter()
+        batch = sample_batch(pipeline, few, shard, shard.indices[:images], model="")
+        samples = batch.encode(recipe.synthesis.format)
+        size = sum(len(value) for sample in samples for value in sample.values())
+        return time.perf_counter() - started, size / len(samples)
+
+    # The first run also prepares kernels.
+    run(1)
+    alone, size = run(1)
+    images = max(1, min(recipe.synthesis.batch_size, shard.samples, int(SECONDS / alone)))
+    seconds, size = run(images) if images > 1 else (alone, size)
+    return Throughput(seconds / images / MEASURED_STEPS, size, images, device_name(pipeline.device))
+
+
+def forward_flops(unet: UNet2DModel) -> int:
+    """Floating-point operations of one forward pass with one image; nothing is computed."""
+    with torch.device("meta"):
+        model = type(unet).from_config(unet.config)
+        size, channels = unet.config.sample_size, unet.config.in_channels
+        classes = unet.config.num_class_embeds
+        labels = None if classes is None else torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, channels, size, size), torch.zeros(1), class_labels=labels)
+    return int(counter.get_total_flops())
+
+
+def table(
+    recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughput, flops: int
+) -> str:
+    """What it will take, line by line."""
+    samples, steps = sum(shard.samples for shard in shards), recipe.synthesis.steps
+    # The members of a sample stand in blocks of 512 bytes, each behind a header.
+    size = samples * (measured.bytes_per_image + 2 * (512 + 256))
+    per_image = measured.seconds_per_step * steps
+    largest = max(shard.samples for shard in shards)
+    rows = [
+        ("categories", str(len({shard.name for shard in shards}))),
+        ("shards", f"{len(shards)}, of at most {largest} samples"),
+        ("samples", f"{samples}"),
+        ("bytes", f"{size / 1e9:.3g} GB ({recipe.synthesis.format})"),
+        ("steps", f"{samples * steps} ({steps} per sample)"),
+        ("operations", f"{flops * samples * steps / 1e15:.3g} PFLOP, without guidance"),
+        (
+            "measured here",
+            f"{1 / per_image:.3g} images/s with {measured.batch_size} at a time, {measured.device}",
+        ),
+    ]
+    rows += [
+        (f"{count} device{'s' if count > 1 else ''}", duration(shards, count, per_image))
+        for count in DEVICES
+        if count == 1 or count <= len(shards)
+    ]
+    return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def duration(shards: Sequence[ShardPlan], devices: int, per_image: float) -> str:
+    """How long so many devices take; a shard is made by one of them."""
+    mine = math.ceil(len(shards) / devices)
+    hours = sum(shard.samples for shard in shards[:mine]) * per_image / 3600
+    return f"{hours:.3g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else "mps"

@@ -1,0 +1,133 @@
+"""Everything that is settled before the first sample of a corpus is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.corpus.manifest import (
+    HASHES,
+    CorpusHeader,
+    check_same_corpus,
+    known_shards,
+    present_records,
+)
+from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.sources import Sources
+from sia_gen.errors import OutputError
+from sia_gen.locations import Location
+from sia_gen.sdas.hashing import HashCache
+from sia_gen.version import __version__
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is known of a corpus before it is made.
+
+    Attributes:
+        header: What all its shards have in common.
+        plan: All its shards, also those made earlier or by others.
+        hashes: For each category, by name, the hash of the weights that make it.
+        cache: Keeps these hashes.
+    """
+
+    header: dict[str, Any]
+    plan: list[ShardPlan]
+    hashes: dict[str, str]
+    cache: HashCache
+
+
+def prepare(
+    recipe: CorpusRecipe,
+    categories: Sequence[DatasetCategory],
+    shards: Sequence[ShardPlan],
+    sources: Sources,
+    out: Location,
+    accelerator: Accelerator,
+) -> Preparation:
+    """Opens the models and holds what is wanted against what is there; writes nothing.
+
+    Args:
+        recipe: Of the corpus.
+        categories: Those to make.
+        shards: All shards of these categories.
+        sources: The models.
+        out: Where the corpus is.
+        accelerator: Of the run.
+
+    Raises:
+        ModelError: If a model is missing, damaged, or makes images of another size.
+        OutputError: If another corpus is there.
+    """
+    image_size = sources.image_size(categories)
+    sampler = type(sources.load(categories[0]).scheduler).__name__
+    header = corpus_header(recipe, image_size, sampler, accelerator)
+    check_same_corpus(out, header)
+    cache = HashCache(out / HASHES)
+    hashes: list[dict[str, str]] = [{}]
+    if accelerator.is_main_process:
+        # Reading all weights takes minutes if they are large and many: one process is enough.
+        hashes = [{category.name: sources.hash(category, cache) for category in categories}]
+    broadcast_object_list(hashes)
+    plan = ordered(recipe, [*known_shards(out), *shards])
+    return Preparation(header, plan, hashes[0], cache)
+
+
+def corpus_header(
+    recipe: CorpusRecipe, image_size: int, sampler: str, accelerator: Accelerator
+) -> dict[str, Any]:
+    """What all shards have in common."""
+    settings = recipe.synthesis
+    return asdict(
+        CorpusHeader(
+            sia_gen=__version__,
+            recipe=recipe.hash(),
+            name=recipe.name,
+            seed=recipe.seed,
+            images=settings.images,
+            strength=str(settings.strength),
+            steps=settings.steps,
+            sampler=sampler,
+            guidance_scale=settings.guidance_scale,
+            batch_size=settings.batch_size,
+            precision=accelerator.mixed_precision,
+            shard_size=settings.shard_size,
+            format=settings.format,
+            mode=recipe.mode,
+            image_size=image_size,
+        )
+    )
+
+
+def ordered(recipe: CorpusRecipe, shards: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """The shards in the recipe's order, each once; of two plans of a shard the later counts."""
+    names = [category.name for category in all_categories(recipe)]
+    by_path = {shard.path: shard for shard in shards}
+    return sorted(by_path.values(), key=lambda shard: (names.index(shard.name), shard.first))
+
+
+def check_same_origin(out: Location, shards: Sequence[ShardPlan], hashes: dict[str, str]) -> None:
+    """Refuses to go on with another model or strength than a category was begun with.
+
+    Raises:
+        OutputError: If a shard is there that was made so.
+    """
+    records = present_records(out)
+    for shard in shards:
+        record = records.get(shard.path, {"model": hashes[shard.name], "strength": shard.strength})
+        there, wanted = record["model"], hashes[shard.name]
+        if there != wanted:
+            difference = f"another model ({there[:12]}, not {wanted[:12]})"
+        elif record["strength"] != shard.strength:
+            difference = f"another strength ({record['strength']}, not {shard.strength})"
+        else:
+            continue
+        raise OutputError(
+            problem=f"{out} holds samples of '{shard.category}' by {difference}.",
+            fix="Choose another folder with --out, or make them again with --no-resume.",
+        )

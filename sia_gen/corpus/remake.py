@@ -1,0 +1,81 @@
+"""Makes any one sample of a corpus again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.corpus.plan import ShardPlan, plan_corpus
+from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
+from sia_gen.corpus.sources import Sources
+from sia_gen.errors import OptionError
+from sia_gen.files import atomic_path, prepare_output
+from sia_gen.runtime import Runtime
+from sia_gen.sdas.hashing import HashCache
+
+
+def remake(
+    recipe: CorpusRecipe,
+    key: str,
+    models: Path,
+    out: Path,
+    runtime: Runtime,
+    *,
+    classifier: Path | None = None,
+) -> list[Path]:
+    """Makes one sample, in the batch it had, so that it is equal pixel for pixel.
+
+    Args:
+        recipe: Of the corpus; it lies beside its manifest.
+        key: Of the sample, `<dataset>_<category>_<index>`.
+        models: Folder of the pipelines; see `sia_gen.corpus.sources`.
+        out: Folder for its members.
+        runtime: Device and precision.
+        classifier: Folder of the classifier, for a recipe with a guidance scale.
+
+    Returns:
+        The files of its members, `KEY.png` and `KEY.json`.
+
+    Raises:
+        UserError: If there is no such sample, or no model.
+    """
+    category, shard, index = find_sample(recipe, key)
+    sources = Sources(recipe, models, classifier)
+    sources.image_size([category])
+    accelerator = runtime.accelerator()
+    pipeline = sources.load(category)
+    prepare_pipeline(pipeline, accelerator)
+    indices = next(some for some in shard.batches(recipe.synthesis.batch_size) if index in some)
+    model = sources.hash(category, HashCache())
+    batch = sample_batch(pipeline, recipe, shard, indices, model)
+    members = batch.encode(recipe.synthesis.format)[indices.index(index)]
+    prepare_output(out)
+    paths = []
+    for name, content in members.items():
+        if isinstance(content, bytes):
+            paths.append(out / f"{key}.{name}")
+            with atomic_path(paths[-1]) as temporary:
+                temporary.write_bytes(content)
+    return paths
+
+
+def find_sample(recipe: CorpusRecipe, key: str) -> tuple[DatasetCategory, ShardPlan, int]:
+    """The category, shard and index of a sample.
+
+    Raises:
+        OptionError: If the corpus has no such sample.
+    """
+    name, _, number = key.rpartition("_")
+    for category in all_categories(recipe):
+        dataset = category.recipe.dataset
+        if name != f"{dataset}_{category.category}" or len(number) != 8 or not number.isdecimal():
+            continue
+        for shard in plan_corpus([category], recipe.synthesis):
+            if int(number) in shard.indices:
+                return category, shard, int(number)
+    first = all_categories(recipe)[0]
+    example = f"{first.recipe.dataset}_{first.category}_{recipe.synthesis.images - 1:08d}"
+    raise OptionError(
+        problem=f"the corpus of recipe '{recipe.name}' has no sample '{key}'.",
+        fix=f"A key is <dataset>_<category>_<8 digits>, up to {example} in its first category.",
+    )

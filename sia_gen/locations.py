@@ -1,0 +1,38 @@
+"""Where corpora lie: a folder, or a place that fsspec can reach, such as `s3://bucket/corpus`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from sia_gen.errors import OptionError
+
+Location = Path | UPath
+
+
+def location(text: str | Path) -> Location:
+    """The folder or file at a path or URL; `file://` is a path like any other.
+
+    Raises:
+        OptionError: If nothing is installed that can reach the URL.
+    """
+    if "://" not in str(text):
+        return Path(text)
+    try:
+        found = UPath(str(text))
+        filesystem = found.fs
+    except (ImportError, ValueError) as error:
+        raise OptionError(
+            problem=f"cannot reach {text} ({' '.join(str(error).split()).rstrip('.')}).",
+            fix="Install the package that fsspec needs for it, e.g. s3fs for s3://.",
+        ) from error
+    return Path(found.path) if filesystem.protocol[0] in ("file", "local") else found
+
+
+def files_below(folder: Location, pattern: str) -> list[str]:
+    """The paths below a folder, relative to it, that match a glob, sorted."""
+    # The two kinds have these methods in common, but no common type.
+    anywhere: Any = folder
+    return sorted(path.relative_to(anywhere).as_posix() for path in anywhere.glob(pattern))

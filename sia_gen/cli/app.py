@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sia_gen.cli.corpora import synthesize, verify
+from sia_gen.cli.corpora import compose, synthesize, verify
 from sia_gen.cli.detectors import evaluate, fit_realnet
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.start import demo, recipes
@@ -20,6 +21,13 @@ from sia_gen.version import __version__
 EXIT_DONE, EXIT_OTHER, EXIT_USER = 0, 1, 2
 # What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
 INTERRUPTED = 130
+AGAIN = "then run the same command again: it goes on."
+STORAGE = {
+    errno.ENOSPC: f"Free some room, {AGAIN}",
+    errno.EDQUOT: f"Free some room, {AGAIN}",
+    errno.EROFS: f"Make it writable, {AGAIN}",
+    errno.EACCES: f"Make it writable, {AGAIN}",
+}
 # Typer exports this error but not its parent, which all errors of usage have.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -37,6 +45,7 @@ COMMANDS = (
     import_adm,
     synthesize,
     verify,
+    compose,
     fit_realnet,
     evaluate,
 )
@@ -72,6 +81,11 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         fail(str(error), EXIT_USER)
+    except OSError as error:
+        if debug or error.errno not in STORAGE:
+            raise
+        where = error.filename or "the output"
+        fail(f"cannot write {where}: {error.strerror}. {STORAGE[error.errno]}", EXIT_USER)
     except (KeyboardInterrupt, typer.Abort):
         fail("stopped. Run the same command again to go on.", EXIT_OTHER)
 

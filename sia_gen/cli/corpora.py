@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import run_folder, runtime, say
+from sia_gen.cli.common import load_recipe, run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    DataOption,
     DeviceOption,
+    OptionalRecipeOption,
     PrecisionOption,
     RecipeOption,
     ResumeOption,
@@ -122,6 +124,44 @@ def synthesize(
         resume=resume,
     )
     say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
+
+
+def compose(
+    recipe: OptionalRecipeOption = None,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option("--images", min=1, help="Triplets per category; the corpus's samples if not."),
+    ] = None,
+    form: Annotated[
+        Literal["shards", "folder"],
+        typer.Option("--format", help="WebDataset shards, or folders in the layout of MVTec AD."),
+    ] = "shards",
+    out: Annotated[
+        str | None, typer.Option("--out", help="Output folder or URL; runs/RECIPE/triplets if not.")
+    ] = None,
+    seed: SeedOption = None,
+) -> None:
+    """Paste pieces of synthetic images into normal ones: image, mask and normal image.
+
+    Any detector can train on them; anomalib reads '--format folder' with its Folder data module.
+
+    Example: sia-gen compose --recipe elpv --category mono --format folder --out composed
+    """
+    from sia_gen.composition.compose import compose as make
+    from sia_gen.images.listing import data_root
+    from sia_gen.locations import location
+
+    chosen = load_recipe(recipe, {"seed": seed}, data)
+    categories, root = chosen.choose_categories(category), data_root(chosen, data)
+    source = location(corpus or run_folder(chosen, "corpus"))
+    target = location(out or run_folder(chosen, "triplets"))
+    make(chosen, categories, root, source, target, form, images)
+    say(f"The triplets are in {target}.")
 
 
 def verify(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import yaml
@@ -11,13 +10,13 @@ from jinja2 import Environment, StrictUndefined
 
 from sia_gen.collection import CorpusRecipe
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.shards import SampleMetadata
+from sia_gen.corpus.schema import image_members, json_schema
 from sia_gen.files import write_text
 from sia_gen.locations import Location
 from sia_gen.shipped import shipped
 
 CARD = "README.md"
-FEATURE_TYPES = {"str": "string", "int": "int64", "float": "float64"}
+FEATURE_TYPES = {str: "string", int: "int64", float: "float64"}
 
 
 def write_card(
@@ -34,7 +33,8 @@ def write_card(
         strengths=dict.fromkeys(shard.strength for shard in shards),
         categories=names_of(shards),
         samples=sum(shard.samples for shard in shards),
-        fields=[field.name for field in fields(SampleMetadata)],
+        fields=list(json_schema(header["kind"])),
+        images=list(image_members(header["kind"], header["format"], header["mode"])),
     )
     write_text(corpus / CARD, text)
 
@@ -58,20 +58,21 @@ def card_metadata(
         "tags": ["webdataset", "anomaly-detection", "synthetic", "sia-gen"],
         "configs": configs,
         "dataset_info": [
-            {"config_name": config["config_name"], "features": features(header["format"])}
+            {"config_name": config["config_name"], "features": features(header)}
             for config in configs
         ],
     }
 
 
-def features(image_format: str) -> list[dict[str, Any]]:
+def features(header: dict[str, Any]) -> list[dict[str, Any]]:
     """The features of a sample as `datasets` declares them in a card."""
+    images = image_members(header["kind"], header["format"], header["mode"])
     members = [
-        {"name": field.name, "dtype": FEATURE_TYPES[str(field.type)]}
-        for field in fields(SampleMetadata)
+        {"name": name, "dtype": FEATURE_TYPES[kind]}
+        for name, kind in json_schema(header["kind"]).items()
     ]
     return [
-        {"name": image_format, "dtype": "image"},
+        *({"name": name, "dtype": "image"} for name in images),
         {"name": "json", "struct": members},
         {"name": "__key__", "dtype": "string"},
         {"name": "__url__", "dtype": "string"},

@@ -6,17 +6,15 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import fields
 from io import BytesIO
 from typing import IO, Any
 
 from PIL import Image
 
 from sia_gen.corpus.manifest import COMPLETE, plan_of
-from sia_gen.corpus.shards import SampleMetadata
+from sia_gen.corpus.schema import image_members, json_schema
 from sia_gen.locations import Location
 
-JSON_TYPES = {"str": str, "int": int, "float": float}
 NOT_MADE = "not made yet"
 
 
@@ -64,11 +62,11 @@ def check_samples(
     source: HashingReader, manifest: dict[str, Any], shard: dict[str, Any]
 ) -> Iterator[str]:
     """The problems of the samples in a shard: order, count, members, images, metadata."""
-    members = sorted((manifest["format"], "json"))
+    images = image_members(manifest["kind"], manifest["format"], manifest["mode"])
     names = [
         f"{shard['dataset']}_{shard['category']}_{index:08d}.{member}"
         for index in plan_of(shard).indices
-        for member in members
+        for member in sorted([*images, "json"])
     ]
     found = 0
     stream: Any = source
@@ -80,8 +78,12 @@ def check_samples(
                     return
                 file = tar.extractfile(member)
                 content = file.read() if file else b""
-                check = check_metadata if member.name.endswith(".json") else check_image
-                yield from (f"{member.name}: {line}" for line in check(content, manifest, shard))
+                extension = member.name.partition(".")[2]
+                if extension == "json":
+                    lines = check_metadata(content, manifest["kind"], shard)
+                else:
+                    lines = check_image(content, manifest, images[extension])
+                yield from (f"{member.name}: {line}" for line in lines)
                 found += 1
     except (tarfile.TarError, OSError, EOFError) as error:
         yield f"cannot be read as a tar file ({error})"
@@ -90,7 +92,7 @@ def check_samples(
         yield f"ends before {names[found]}"
 
 
-def check_image(content: bytes, manifest: dict[str, Any], shard: dict[str, Any]) -> Iterator[str]:
+def check_image(content: bytes, manifest: dict[str, Any], mode: str) -> Iterator[str]:
     """The problems of an image member."""
     try:
         with Image.open(BytesIO(content)) as image:
@@ -102,25 +104,23 @@ def check_image(content: bytes, manifest: dict[str, Any], shard: dict[str, Any])
     if image.size != size:
         yield f"{image.width} x {image.height} pixels, not {size[0]} x {size[1]}"
     # WebP has no grey mode: grey samples come back as colour.
-    if image.mode != manifest["mode"] and manifest["format"] != "webp":
-        yield f"mode {image.mode}, not {manifest['mode']}"
+    if image.mode != mode and manifest["format"] != "webp":
+        yield f"mode {image.mode}, not {mode}"
 
 
-def check_metadata(
-    content: bytes, manifest: dict[str, Any], shard: dict[str, Any]
-) -> Iterator[str]:
+def check_metadata(content: bytes, kind: str, shard: dict[str, Any]) -> Iterator[str]:
     """The problems of a `json` member: the schema never varies."""
     try:
         metadata = json.loads(content)
     except ValueError as error:
         yield f"not JSON ({error})"
         return
-    schema = {field.name: JSON_TYPES[str(field.type)] for field in fields(SampleMetadata)}
+    schema = json_schema(kind)
     if not isinstance(metadata, dict) or metadata.keys() != schema.keys():
         yield f"its fields are not {', '.join(schema)}"
         return
-    for name, kind in schema.items():
-        if type(metadata[name]) is not kind:
-            yield f"'{name}' is {metadata[name]!r}, not a {kind.__name__}"
+    for name, wanted in schema.items():
+        if type(metadata[name]) is not wanted:
+            yield f"'{name}' is {metadata[name]!r}, not a {wanted.__name__}"
     if metadata["model"] != shard.get("model"):
         yield "'model' is not the one in the manifest"

@@ -23,6 +23,7 @@ from sia_gen.sdas.pipeline import SDASPipeline
 SECONDS = 5.0
 # Few steps make images of about the right size in bytes.
 MEASURED_STEPS = 4
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -112,9 +113,9 @@ def table(
         ("categories", str(len({shard.name for shard in shards}))),
         ("shards", f"{len(shards)}, of at most {largest} samples"),
         ("samples", f"{samples}"),
-        ("bytes", f"{size / 1e9:.3g} GB ({recipe.synthesis.format})"),
+        ("size", f"{amount(size)}B ({recipe.synthesis.format})"),
         ("steps", f"{samples * steps} ({steps} per sample)"),
-        ("operations", f"{flops * samples * steps / 1e15:.3g} PFLOP, without guidance"),
+        ("operations", f"{amount(flops * samples * steps)}FLOP, without guidance"),
         (
             "measured here",
             f"{1 / per_image:.3g} images/s with {measured.batch_size} at a time, {measured.device}",
@@ -126,6 +127,12 @@ def table(
         if count == 1 or count <= len(shards)
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def amount(value: float) -> str:
+    """A number with three digits and the prefix of its unit, e.g. "35.1 G"."""
+    exponent = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(value, 1)) / 3)))
+    return f"{value / 1000**exponent:.3g} {PREFIXES[exponent]}"
 
 
 def duration(shards: Sequence[ShardPlan], devices: int, per_image: float) -> str:

@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.schema import SAMPLES, image_members
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.files import write_json
@@ -52,6 +53,7 @@ class CorpusHeader:
     format: str
     mode: str
     image_size: int
+    kind: str = SAMPLES
     manifest_version: int = VERSION
 
 
@@ -174,6 +176,7 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
         manifest = dict(json.loads(path.read_text(encoding="utf-8")))
         version = int(manifest["manifest_version"])
         if version == VERSION:
+            image_members(manifest["kind"], manifest["format"], manifest["mode"])
             manifest["shards"] = list(manifest["shards"])
             for entry in manifest["shards"]:
                 check_entry(entry)

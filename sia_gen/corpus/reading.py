@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sia_gen.corpus.manifest import COMPLETE, read_corpus
 from sia_gen.corpus.shards import read_shards
@@ -40,6 +43,40 @@ def require_category(corpus: Location, dataset: str, category: str) -> list[dict
     return shards
 
 
+def read_category(
+    corpus: Location, dataset: str, category: str, first: int
+) -> Iterator[tuple[dict[str, Any], Image.Image]]:
+    """Streams the samples of a category without end, from number `first` on, over and over.
+
+    Raises:
+        CorpusError: If the corpus lacks the category or some of its shards, or they are damaged.
+    """
+    shards = require_category(corpus, dataset, category)
+    skip = first % sum(shard["samples"] for shard in shards)
+    for shard in cycle(shards):
+        if skip >= shard["samples"]:
+            skip -= shard["samples"]
+            continue
+        yield from islice(read_whole(corpus, shard), skip, None)
+        skip = 0
+
+
+def read_whole(
+    corpus: Location, shard: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], Image.Image]]:
+    """Streams the samples of a shard; `CorpusError` if it is damaged."""
+    count = 0
+    try:
+        for sample in read_shards([corpus / shard["path"]]):
+            count += 1
+            yield sample
+    except (tarfile.TarError, OSError, SyntaxError, ValueError) as error:
+        raise damaged(corpus, shard, str(error)) from error
+    # A tar file cut between two members reads short without an error.
+    if count != shard["samples"]:
+        raise damaged(corpus, shard, f"{count} samples, not {shard['samples']}")
+
+
 def load_corpus_images(
     corpus: Location, dataset: str, category: str, mode: Literal["L", "RGB"], size: int
 ) -> NDArray[np.uint8]:
@@ -50,14 +87,7 @@ def load_corpus_images(
     """
     images = []
     for shard in require_category(corpus, dataset, category):
-        try:
-            samples = list(read_shards([corpus / shard["path"]]))
-        except (tarfile.TarError, OSError, SyntaxError, ValueError) as error:
-            raise damaged(corpus, shard, str(error)) from error
-        # A tar file cut between two members reads short without an error.
-        if len(samples) != shard["samples"]:
-            raise damaged(corpus, shard, f"{len(samples)} samples, not {shard['samples']}")
-        for _, image in samples:
+        for _, image in read_whole(corpus, shard):
             square = to_square(image.convert(mode), Path(str(corpus)), size, None)
             images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
     return np.stack(images)

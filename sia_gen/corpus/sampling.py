@@ -12,7 +12,8 @@ from PIL import Image
 from sia_gen.collection import CorpusRecipe
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.shards import Sample, SampleMetadata, encode_sample
+from sia_gen.corpus.schema import SampleMetadata
+from sia_gen.corpus.shards import Sample, encode_sample
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.strength import Strength
 from sia_gen.version import __version__

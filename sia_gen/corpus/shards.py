@@ -12,6 +12,7 @@ import webdataset
 from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.files import atomic_path, sha256
 from sia_gen.locations import Location
 
@@ -26,25 +27,6 @@ ENCODINGS: dict[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "lossless": True},
     "jpg": {"format": "JPEG", "quality": 95},
 }
-
-
-@dataclass(frozen=True)
-class SampleMetadata:
-    """The `json` member of a sample. Every sample has every field, always of the same type."""
-
-    key: str
-    dataset: str
-    category: str
-    index: int
-    strength: float
-    seed: int
-    steps: int
-    sampler: str
-    guidance_scale: float
-    model: str
-    width: int
-    height: int
-    sia_gen: str
 
 
 @dataclass(frozen=True)
@@ -75,11 +57,14 @@ def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
 
 def encode_sample(metadata: SampleMetadata, image: Image.Image, image_format: str) -> Sample:
     """The members of a sample; `image_format` is a key of `ENCODINGS`, the image's extension."""
-    return {
-        "__key__": metadata.key,
-        image_format: encode(image, image_format),
-        "json": json.dumps(asdict(metadata), allow_nan=False).encode(),
-    }
+    return encode_members(metadata.key, asdict(metadata), {image_format: image})
+
+
+def encode_members(key: str, metadata: dict[str, Any], images: dict[str, Image.Image]) -> Sample:
+    """The members of any sample; the images by their extension, such as `png` or `mask.png`."""
+    encoded = {name: encode(image, name.rpartition(".")[2]) for name, image in images.items()}
+    content = json.dumps(metadata, allow_nan=False).encode()
+    return {"__key__": key, **encoded, "json": content}
 
 
 def encode(image: Image.Image, image_format: str) -> bytes:

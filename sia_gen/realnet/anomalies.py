@@ -71,15 +71,26 @@ class LocalAnomalies:
         self, index: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """A and N, (C, H, W) in [0, 1], and the mask (1, H, W), for normal image `index`."""
-        flips = (self.horizontal_flip, self.vertical_flip)
         normal, foreground = self.flipped(index, rng)
         if rng.random() >= self.anomalous_fraction:
             return normal, normal, np.zeros_like(normal[:1])
         source = self.sources[rng.integers(len(self.sources))]
+        anomalous, mask, _ = self.paste(source, normal, foreground, rng)
+        return anomalous, normal, mask
+
+    def paste(
+        self,
+        source: Pixels,
+        normal: NDArray[np.float32],
+        foreground: Pixels | None,
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+        """A, (C, H, W) in [0, 1], with its mask (1, H, W) and delta, for a source P and an N."""
+        flips = (self.horizontal_flip, self.vertical_flip)
         pasted = to_unit_range(random_flips(source, rng, *flips))
         mask = local_mask(rng, normal.shape[-1], foreground)
         opacity = np.float32(rng.uniform(*self.opacity))
-        return blend(normal, pasted, mask, opacity), normal, mask
+        return blend(normal, pasted, mask, opacity), mask, float(opacity)
 
     def flipped(
         self, index: int, rng: np.random.Generator

@@ -26,7 +26,8 @@ from sia_gen.corpus.manifest import (
     write_record,
 )
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
-from sia_gen.corpus.shards import SampleMetadata, encode_sample, write_shard
+from sia_gen.corpus.schema import SampleMetadata
+from sia_gen.corpus.shards import encode_sample, write_shard
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline

@@ -11,14 +11,15 @@ import pytest
 from datasets import Features, Image, Value, load_dataset
 from huggingface_hub import DatasetCard
 
-from sia_gen.corpus.card import FEATURE_TYPES, write_card
-from sia_gen.corpus.shards import SampleMetadata
+from sia_gen.corpus.card import write_card
+from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.recipe import Recipe
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus
 
-STRUCT = {field.name: Value(FEATURE_TYPES[str(field.type)]) for field in fields(SampleMetadata)}
+DTYPES = {"str": "string", "int": "int64", "float": "float64"}
+STRUCT = {field.name: Value(DTYPES[str(field.type)]) for field in fields(SampleMetadata)}
 CONFIGS = {"default": ("disc", "plate"), "parts.disc": ("disc",), "parts.plate": ("plate",)}
 
 

@@ -18,8 +18,8 @@ import pytest
 import webdataset
 from PIL import Image
 
+from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.corpus.shards import (
-    SampleMetadata,
     ShardFile,
     encode,
     encode_sample,

@@ -165,7 +165,7 @@ def test_wrong_metadata_is_found(
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}", b'{"key": 1}'])
 def test_metadata_without_the_schema_is_found(corpus: HandmadeCorpus, content: bytes) -> None:
     manifest = read_manifest(corpus.folder)
-    problems = list(check_metadata(content, manifest, manifest["shards"][0]))
+    problems = list(check_metadata(content, "samples", manifest["shards"][0]))
     assert len(problems) == 1
     assert problems[0].startswith(("not JSON", "its fields are not key, dataset, "))
 

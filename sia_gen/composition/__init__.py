@@ -1,0 +1,1 @@
+"""Normal images, masks and synthetic anomalies as triplets that any detector can train on."""

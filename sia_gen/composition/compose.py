@@ -1,0 +1,150 @@
+"""Writes triplets as shards, or as a tree of folders that other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from sia_gen.collection import DatasetCategory
+from sia_gen.composition.folders import write_folders
+from sia_gen.composition.triplets import Composer
+from sia_gen.corpus.card import write_card
+from sia_gen.corpus.manifest import (
+    CorpusHeader,
+    check_same_corpus,
+    known_shards,
+    present_records,
+    read_corpus,
+    write_manifest,
+    write_record,
+)
+from sia_gen.corpus.plan import ShardPlan, plan_corpus
+from sia_gen.corpus.preparation import check_same_origin, ordered
+from sia_gen.corpus.reading import require_category
+from sia_gen.corpus.schema import SAMPLES, TRIPLETS
+from sia_gen.corpus.shards import ShardFile
+from sia_gen.corpus.writing import ShardWriter
+from sia_gen.errors import CorpusError
+from sia_gen.locations import Location
+from sia_gen.outputs import claim_output
+from sia_gen.progress import Progress
+from sia_gen.recipe import Recipe
+from sia_gen.version import __version__
+
+
+def compose(
+    recipe: Recipe,
+    categories: Sequence[str],
+    root: Path,
+    corpus: Location,
+    out: Location,
+    form: Literal["shards", "folder"],
+    images: int | None,
+) -> None:
+    """Makes the triplets of some categories, or those that are still missing.
+
+    Args:
+        recipe: Says where anomalies may be, how opaque they are, and of which size.
+        categories: Those to make.
+        root: Folder of the normal images.
+        corpus: The synthetic images.
+        out: Where the triplets go.
+        form: As WebDataset shards, or as folders in the layout of MVTec AD.
+        images: Triplets per category; as many as the corpus has samples when None.
+
+    Raises:
+        UserError: If images or shards are missing, or another corpus is in the way.
+    """
+    header = source_header(corpus)
+    plan, models = [], {}
+    for category in categories:
+        shards = require_category(corpus, recipe.dataset, category)
+        count = images or sum(shard["samples"] for shard in shards)
+        plan += plan_triplets(recipe, category, count, header["strength"])
+        models[f"{recipe.dataset}.{category}"] = shards[0]["model"]
+    if form == "folder":
+        claim_output(out, recipe, ["foreground", "realnet"])
+        write_folders(recipe, plan, root, corpus, out)
+        return
+    triplet_header = header_of(recipe, header, images)
+    check_same_corpus(out, triplet_header)
+    check_same_origin(out, plan, models)
+    claim_output(out, recipe, ["foreground", "realnet"])
+    whole = ordered(recipe, [*known_shards(out), *plan])
+    write_manifest(out, triplet_header, whole, present_records(out))
+    write_card(out, recipe, triplet_header, whole)
+    try:
+        write_shards(recipe, plan, models, root, corpus, out)
+    finally:
+        write_manifest(out, triplet_header, whole, present_records(out))
+
+
+def source_header(corpus: Location) -> dict[str, Any]:
+    """The header of the corpus to paste from; `CorpusError` if it holds no synthetic images."""
+    header = read_corpus(corpus)
+    if header["kind"] != SAMPLES:
+        raise CorpusError(
+            problem=f"{corpus} holds {header['kind']}, not synthetic images.",
+            fix="Give a corpus that 'sia-gen synthesize' made.",
+        )
+    return header
+
+
+def plan_triplets(recipe: Recipe, category: str, images: int, strength: str) -> list[ShardPlan]:
+    """The shards of a category's triplets."""
+    synthesis = recipe.synthesis.model_copy(update={"images": images, "strength": strength})
+    return plan_corpus([DatasetCategory(recipe, category)], synthesis)
+
+
+def header_of(recipe: Recipe, source: dict[str, Any], images: int | None) -> dict[str, Any]:
+    """What all shards of triplets have in common."""
+    header = CorpusHeader(
+        sia_gen=__version__,
+        recipe=recipe.hash(),
+        name=recipe.name,
+        seed=recipe.seed,
+        images=images or source["images"],
+        strength=source["strength"],
+        steps=source["steps"],
+        sampler=source["sampler"],
+        guidance_scale=source["guidance_scale"],
+        batch_size=source["batch_size"],
+        precision=source["precision"],
+        shard_size=recipe.synthesis.shard_size,
+        format="png",
+        mode=recipe.mode,
+        image_size=recipe.realnet.image_size,
+        kind=TRIPLETS,
+    )
+    return asdict(header)
+
+
+def write_shards(
+    recipe: Recipe,
+    plan: Sequence[ShardPlan],
+    models: dict[str, str],
+    root: Path,
+    corpus: Location,
+    out: Location,
+) -> None:
+    """Writes the shards that are missing."""
+
+    def written(shard: ShardPlan, file: ShardFile) -> None:
+        write_record(out, shard, file, models[shard.name])
+
+    there = present_records(out)
+    missing = [shard for shard in plan if shard.path not in there]
+    composer: Composer | None = None
+    with (
+        Progress("composing", sum(shard.samples for shard in missing)) as progress,
+        ShardWriter(out, written) as writer,
+    ):
+        for shard in missing:
+            if composer is None or composer.category != shard.category:
+                composer = Composer.of(recipe, shard.category, root, corpus)
+            writer.begin(shard)
+            for triplet in composer.triplets(shard):
+                writer.put(triplet.encoded, 1)
+                progress.advance()

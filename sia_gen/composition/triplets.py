@@ -1,0 +1,133 @@
+"""Triplets: a local anomaly, its mask, and the normal image it was made from.
+
+Unlike in the fitting of RealNet every triplet is anomalous, and each takes the next synthetic image
+of the corpus, so that the corpus streams however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sia_gen.corpus.identity import identify
+from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.reading import read_category
+from sia_gen.corpus.schema import TripletMetadata
+from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.images.foreground import foreground_masks
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import load_images, to_square
+from sia_gen.locations import Location
+from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
+from sia_gen.recipe import Recipe
+from sia_gen.strength import Strength
+from sia_gen.version import __version__
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One local anomaly.
+
+    Attributes:
+        metadata: What there is to know about it.
+        image: The anomalous image, (C, H, W), 0 to 255.
+        mask: (1, H, W), 255 where it is anomalous, else 0.
+        normal: The normal image, (C, H, W), 0 to 255.
+    """
+
+    metadata: TripletMetadata
+    image: Pixels
+    mask: Pixels
+    normal: Pixels
+
+    def encoded(self) -> list[Sample]:
+        """The sample of it, with `image.png`, `mask.png`, `normal.png` and `json`."""
+        images = {"image.png": self.image, "mask.png": self.mask, "normal.png": self.normal}
+        pictures = {name: picture(pixels) for name, pixels in images.items()}
+        return [encode_members(self.metadata.key, asdict(self.metadata), pictures)]
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Makes the triplets of a category; see `Composer.of`."""
+
+    recipe: Recipe
+    category: str
+    corpus: Location
+    root: Path
+    paths: list[Path]
+    anomalies: LocalAnomalies
+
+    @classmethod
+    def of(cls, recipe: Recipe, category: str, root: Path, corpus: Location) -> Composer:
+        """Loads the normal images to learn from; those of the test are not read."""
+        settings = recipe.realnet
+        paths = list_images(recipe, root, category).fit
+        normal = load_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
+        anomalies = LocalAnomalies(
+            normal=normal,
+            sources=normal[:0],
+            opacity=settings.opacity,
+            anomalous_fraction=1.0,
+            horizontal_flip=settings.horizontal_flip,
+            vertical_flip=settings.vertical_flip,
+            foreground=foreground_masks(normal, recipe.foreground.get(category)),
+        )
+        return cls(recipe, category, corpus, root, paths, anomalies)
+
+    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
+        """The triplets of a shard, in the order of their indices."""
+        recipe = self.recipe
+        sources = read_category(self.corpus, recipe.dataset, self.category, shard.first)
+        for index, (source, image) in zip(shard.indices, sources, strict=False):
+            size = recipe.realnet.image_size
+            square = to_square(image.convert(recipe.mode), Path(source["key"]), size, None)
+            yield self.triplet(index, source, pixels_of(square))
+
+    def triplet(self, index: int, source: dict[str, Any], pixels: Pixels) -> Triplet:
+        """The triplet of an index: a piece of the image of `source`, in some normal image."""
+        identity = identify(
+            self.recipe.seed, self.recipe.dataset, self.category, index, Strength(0, 0)
+        )
+        rng = np.random.default_rng(identity.seed)
+        number = int(rng.integers(len(self.paths)))
+        normal, foreground = self.anomalies.flipped(number, rng)
+        image, mask, opacity = self.anomalies.paste(pixels, normal, foreground, rng)
+        metadata = TripletMetadata(
+            key=identity.key,
+            dataset=identity.dataset,
+            category=identity.category,
+            index=index,
+            normal=self.paths[number].relative_to(self.root).as_posix(),
+            source=source["key"],
+            strength=float(source["strength"]),
+            opacity=opacity,
+            mask_area=float(mask.mean()),
+            seed=identity.seed,
+            model=source["model"],
+            width=normal.shape[-1],
+            height=normal.shape[-2],
+            sia_gen=__version__,
+        )
+        return Triplet(metadata, to_bytes(image), to_bytes(mask), to_bytes(normal))
+
+
+def to_bytes(image: NDArray[np.float32]) -> Pixels:
+    """An image in [0, 1] as pixels from 0 to 255."""
+    return (image * np.float32(255)).round().astype(np.uint8)
+
+
+def pixels_of(image: Image.Image) -> Pixels:
+    """A picture as (C, H, W), 0 to 255."""
+    return np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1)
+
+
+def picture(pixels: Pixels) -> Image.Image:
+    """(C, H, W), 0 to 255, as a picture of mode L or RGB."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

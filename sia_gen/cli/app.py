@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sia_gen.cli.corpora import compose, synthesize, verify
+from sia_gen.cli.corpora import calibrate, compose, inspect, synthesize, verify
 from sia_gen.cli.detectors import evaluate, fit_realnet
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.start import demo, recipes
@@ -43,8 +43,10 @@ COMMANDS = (
     train_diffusion,
     train_classifier,
     import_adm,
+    calibrate,
     synthesize,
     verify,
+    inspect,
     compose,
     fit_realnet,
     evaluate,

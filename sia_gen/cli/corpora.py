@@ -17,8 +17,16 @@ from sia_gen.cli.options import (
     RecipeOption,
     ResumeOption,
     SeedOption,
+    WeightsOption,
 )
 
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        help="Folder of the diffusion models, one per category; 'runs' for several data sets.",
+    ),
+]
 CorpusArgument = Annotated[str, typer.Argument(help="Folder or URL of the corpus.")]
 
 
@@ -54,13 +62,7 @@ def synthesize(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what it takes; write nothing.")
     ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            help="Folder of the diffusion models, one per category; 'runs' for several data sets.",
-        ),
-    ] = None,
+    model: ModelOption = None,
     classifier: Annotated[
         Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
     ] = None,
@@ -124,6 +126,63 @@ def synthesize(
         resume=resume,
     )
     say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
+
+
+def calibrate(
+    recipe: OptionalRecipeOption = None,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    model: ModelOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/calibration if not.")
+    ] = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Find the strengths at which samples are abnormal, and still of their object.
+
+    It writes a recipe that has them, for 'synthesize --strength auto', and a page with the curves.
+
+    Example: sia-gen calibrate --recipe elpv --category mono
+    """
+    from sia_gen.images.listing import data_root
+    from sia_gen.inspection.calibrate import calibrate as measure
+
+    chosen = load_recipe(recipe, {}, data)
+    categories, root = chosen.choose_categories(category), data_root(chosen, data)
+    folder = out or run_folder(chosen, "calibration")
+    models = model or run_folder(chosen, "diffusion")
+    found = measure(chosen, categories, root, models, folder, runtime(precision, device))
+    for name, strength in found.items():
+        say(f"{name}: {strength}")
+    say(f"Next: sia-gen synthesize --recipe {folder}/recipe.yaml --strength auto")
+
+
+def inspect(
+    corpus: CorpusArgument,
+    data: DataOption = None,
+    category: CategoryOption = None,
+    weights: WeightsOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/inspection if not.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a page of a corpus: samples, strengths, distances, copies. Look before you train.
+
+    Example: sia-gen inspect runs/elpv/corpus
+    """
+    from sia_gen.collection import load_corpus_recipe
+    from sia_gen.corpus.manifest import read_manifest
+    from sia_gen.inspection.inspect import inspect_corpus
+    from sia_gen.locations import location
+    from sia_gen.outputs import RECIPE
+
+    place = location(corpus)
+    read_manifest(place)
+    folder = out or run_folder(load_corpus_recipe(place / RECIPE), "inspection")
+    page = inspect_corpus(place, data, category, weights, folder, runtime("fp32", device))
+    say(f"Open {page} in a browser.")
 
 
 def compose(

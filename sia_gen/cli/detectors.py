@@ -18,6 +18,7 @@ from sia_gen.cli.options import (
     ResumeOption,
     SeedOption,
     StepsOption,
+    WeightsOption,
 )
 
 
@@ -28,10 +29,7 @@ def fit_realnet(
     corpus: Annotated[
         Path | None, typer.Option("--corpus", help="Folder of the synthetic images.")
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", help="Backbone weights, a .safetensors or .pth file."),
-    ] = None,
+    weights: WeightsOption = None,
     out: OutOption = None,
     max_steps: StepsOption = None,
     seed: SeedOption = None,

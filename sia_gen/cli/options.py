@@ -38,6 +38,10 @@ MinutesOption = Annotated[
         "--max-minutes", min=0.0, help="Minutes for each model; run again to go on from there."
     ),
 ]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Backbone weights, a .safetensors or .pth file."),
+]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"] | None,
     typer.Option(

@@ -15,6 +15,8 @@ from PIL import Image
 from sia_gen.files import write_text
 
 BINS = 24
+# The plot in a chart of 720 x 300.
+LEFT, RIGHT, TOP, BOTTOM = 56, 700, 16, 250
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,79 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """How many there are in each of equal bins from `low` to `high`."""
+
+    counts: list[int]
+    low: float
+    high: float
+    label: str
+
+    @property
+    def heights(self) -> list[float]:
+        """As shares of the highest."""
+        return [count / max(1, *self.counts) for count in self.counts]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line in a chart, and what it means."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A curve with its spread.
+
+    Attributes:
+        x: Ascending, all of the four of the same length.
+        low: Where the spread begins.
+        middle: The curve.
+        high: Where the spread ends.
+        levels: Lines to compare with.
+        chosen: A range of x to mark.
+        x_label: What x is.
+        y_label: What the curve is.
+    """
+
+    x: list[float]
+    low: list[float]
+    middle: list[float]
+    high: list[float]
+    levels: list[Level]
+    chosen: tuple[float, float] | None
+    x_label: str
+    y_label: str
+
+    @property
+    def top(self) -> float:
+        """The largest value shown."""
+        return 1.05 * max([*self.high, *(level.value for level in self.levels)])
+
+    def left(self, x: float) -> float:
+        """The horizontal place of x in the picture."""
+        width = (self.x[-1] - self.x[0]) or 1.0
+        return LEFT + (RIGHT - LEFT) * (x - self.x[0]) / width
+
+    def above(self, y: float) -> float:
+        """The vertical place of a value in the picture."""
+        return BOTTOM - (BOTTOM - TOP) * y / self.top
+
+    def points(self, values: Sequence[float]) -> str:
+        """The places of a curve, as SVG writes them."""
+        pairs = zip(self.x, values, strict=True)
+        return " ".join(f"{self.left(x):.1f},{self.above(y):.1f}" for x, y in pairs)
+
+    @property
+    def band(self) -> str:
+        """The outline of the spread, as SVG writes it."""
+        back = self.points(self.high).split()[::-1]
+        return " ".join([self.points(self.low), *back])
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page; what is empty is not shown.
 
@@ -58,6 +133,8 @@ class Section:
         figures: Rows of pictures.
         table: Rows of cells, the first being the heads.
         histogram: Scores of the test images.
+        bars: Counts.
+        charts: Curves.
         commands: Lines for the shell.
     """
 
@@ -66,6 +143,8 @@ class Section:
     figures: Sequence[Sequence[Figure]] = ()
     table: Sequence[Sequence[str]] = ()
     histogram: Histogram | None = None
+    bars: Bars | None = None
+    charts: Sequence[Chart] = ()
     commands: Sequence[str] = ()
 
 

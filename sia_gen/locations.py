@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def location(text: str | Path) -> Location:
     Raises:
         OptionError: If nothing is installed that can reach the URL.
     """
-    if "://" not in str(text):
+    if not re.match(r"[a-z][a-z0-9+.-]*://", str(text)):
         return Path(text)
     try:
         found = UPath(str(text))

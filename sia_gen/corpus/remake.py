@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
@@ -68,7 +69,7 @@ def find_sample(recipe: CorpusRecipe, key: str) -> tuple[DatasetCategory, ShardP
     name, _, number = key.rpartition("_")
     for category in all_categories(recipe):
         dataset = category.recipe.dataset
-        if name != f"{dataset}_{category.category}" or len(number) != 8 or not number.isdecimal():
+        if name != f"{dataset}_{category.category}" or not re.fullmatch("[0-9]{8}", number):
             continue
         for shard in plan_corpus([category], recipe.synthesis):
             if int(number) in shard.indices:

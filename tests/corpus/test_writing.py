@@ -1,0 +1,139 @@
+"""The writing behind the sampling: in order, bounded, and whole or absent whatever goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sia_gen.corpus import writing
+from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.shards import Sample, ShardFile, encode_members, write_shard
+from sia_gen.corpus.writing import ShardWriter
+
+SHARDS = [ShardPlan(f"data/{n}.tar", "parts", "disc", 3 * n, 3, "0.1") for n in range(4)]
+
+
+def sample(index: int) -> Sample:
+    return encode_members(f"parts_disc_{index:08d}", {"index": index}, {})
+
+
+def slow(index: int) -> list[Sample]:
+    # The later the faster, so that they would overtake each other.
+    time.sleep(0.02 * (2 - index % 3))
+    return [sample(index)]
+
+
+class Written(list[str]):
+    """The shards that were written, in their order."""
+
+    def __call__(self, shard: ShardPlan, file: ShardFile) -> None:
+        self.append(shard.path)
+
+
+def fill(writer: ShardWriter, shards: list[ShardPlan] = SHARDS) -> None:
+    for shard in shards:
+        writer.begin(shard)
+        for index in shard.indices:
+            writer.put(lambda index=index: slow(index), 1)
+
+
+def test_shards_are_those_of_writing_one_by_one(tmp_path: Path) -> None:
+    written = Written()
+    with ShardWriter(tmp_path / "behind", written) as writer:
+        fill(writer)
+    assert written == [shard.path for shard in SHARDS]
+    for shard in SHARDS:
+        write_shard(tmp_path / "plain" / shard.path, map(sample, shard.indices))
+        behind = (tmp_path / "behind" / shard.path).read_bytes()
+        assert behind == (tmp_path / "plain" / shard.path).read_bytes()
+
+
+def test_sampling_goes_on_while_a_shard_is_written_but_not_without_end(tmp_path: Path) -> None:
+    may_write = threading.Event()
+    put = 0
+
+    def blocked(shard: ShardPlan, file: ShardFile) -> None:
+        may_write.wait(10)
+
+    def sampling(writer: ShardWriter) -> None:
+        nonlocal put
+        for shard in [ShardPlan(f"{n}.tar", "p", "d", n, 1, "0") for n in range(40)]:
+            writer.begin(shard)
+            writer.put(lambda index=shard.first: [sample(index)], 1)
+            put += 1
+
+    with ShardWriter(tmp_path, blocked) as writer:
+        thread = threading.Thread(target=sampling, args=(writer,))
+        thread.start()
+        deadline = time.monotonic() + 10
+        while put < 1 + writing.BATCHES_AHEAD and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert put == 1 + writing.BATCHES_AHEAD
+        may_write.set()
+        thread.join()
+    assert len(list(tmp_path.glob("*.tar"))) == 40
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_interruption_keeps_whole_shards_alone(tmp_path: Path, after: int) -> None:
+    written = Written()
+
+    def interrupted() -> None:
+        with ShardWriter(tmp_path, written) as writer:
+            fill(writer, SHARDS[:2])
+            writer.begin(SHARDS[2])
+            for index in list(SHARDS[2].indices)[:after]:
+                writer.put(lambda index=index: slow(index), 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert written == [shard.path for shard in SHARDS[:2]]
+    assert sorted(path.name for path in tmp_path.rglob("*.tar*")) == ["0.tar", "1.tar"]
+
+
+def test_interruption_between_shards_keeps_all(tmp_path: Path) -> None:
+    written = Written()
+
+    def interrupted() -> None:
+        with ShardWriter(tmp_path, written) as writer:
+            fill(writer, SHARDS[:3])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(written) == 3
+
+
+@pytest.mark.parametrize("where", ["encoding", "recording"])
+def test_what_goes_wrong_in_a_thread_is_raised(tmp_path: Path, where: str) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    written = Written()
+
+    def failing(shard: ShardPlan, file: ShardFile) -> None:
+        written(shard, file)
+        if where == "recording" and shard == SHARDS[1]:
+            raise full
+
+    def encode(index: int) -> list[Sample]:
+        if where == "encoding" and index == 4:
+            raise full
+        return [sample(index)]
+
+    def fill_for_long() -> None:
+        with ShardWriter(tmp_path, failing) as writer:
+            for shard in SHARDS * 100:
+                writer.begin(shard)
+                for index in shard.indices:
+                    writer.put(lambda index=index: encode(index), 1)
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        fill_for_long()
+    assert raised.value is full
+    assert SHARDS[2].path not in written, "samples of the failed shard never end up in the next"
+    assert threading.active_count() < 10

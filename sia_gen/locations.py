@@ -19,7 +19,7 @@ def location(text: str | Path) -> Location:
     Raises:
         OptionError: If nothing is installed that can reach the URL.
     """
-    if not re.match(r"[a-z][a-z0-9+.-]*://", str(text)):
+    if not re.match(r"[a-z][a-z0-9+.-]+://", str(text)):
         return Path(text)
     try:
         found = UPath(str(text))

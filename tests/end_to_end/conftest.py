@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 
 from sia_gen.recipe import Recipe
@@ -58,3 +59,11 @@ class CommandLine:
 @pytest.fixture
 def line(tmp_path: Path, photographs: Path, recipe: Recipe) -> CommandLine:
     return CommandLine(tmp_path, photographs, recipe)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """Kills a process and what it launched, without a chance to clean up."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    process.kill()
+    process.communicate()

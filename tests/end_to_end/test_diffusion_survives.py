@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
-import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.end_to_end.conftest import TWO_PROCESSES, WEIGHTS, CommandLine
+from tests.end_to_end.conftest import TWO_PROCESSES, WEIGHTS, CommandLine, kill_all
 
 
 def train(line: CommandLine, out: str, launcher: list[str] | None = None) -> None:
     options = ["--data", str(line.data), "--category", "disc", "--out", out]
     line.run("train-diffusion", *options, launcher=launcher)
-
-
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """Kills a process and what it launched, without a chance to clean up."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
-    process.kill()
-    process.communicate()
 
 
 def change(line: CommandLine, **settings: object) -> None:

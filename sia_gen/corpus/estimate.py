@@ -138,8 +138,11 @@ def amount(value: float) -> str:
 def duration(shards: Sequence[ShardPlan], devices: int, per_image: float) -> str:
     """How long so many devices take; a shard is made by one of them."""
     mine = math.ceil(len(shards) / devices)
-    hours = sum(shard.samples for shard in shards[:mine]) * per_image / 3600
-    return f"{hours:.3g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
+    seconds = sum(shard.samples for shard in shards[:mine]) * per_image
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
 
 
 def device_name(device: torch.device) -> str:

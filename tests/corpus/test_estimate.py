@@ -96,6 +96,7 @@ def test_hours_follow_from_the_shards_of_the_busiest_device() -> None:
     assert duration(shards, 1, 3600) == "10 hours"
     assert duration(shards, 4, 3600) == "4 hours"
     assert duration(shards, 6, 360) == "12 minutes"
+    assert duration(shards, 6, 1) == "2 seconds"
 
 
 def test_whole_of_sia_is_planned(recipe: Recipe) -> None:

@@ -1,0 +1,92 @@
+"""Makes all 360,000 samples of SIA with a tiny model, verifies and resumes them.
+
+    python benchmarks/corpus_scale.py --images 10000
+
+Every row is a command of its own; memory is the most that it and its children had at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from diffusers import UNet2DModel
+
+from sia_gen.collection import all_categories, load_corpus_recipe
+from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+
+def save_models(runs: Path) -> None:
+    """Saves one untrained model of 16 pixels for every category."""
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        layers_per_block=1,
+        norm_num_groups=4,
+        add_attention=False,
+    )
+    SDASPipeline(unet, PerturbedDDPMScheduler(timestep_spacing="leading")).save_pretrained(
+        runs / "m"
+    )
+    for recipe, category in all_categories(load_corpus_recipe("sia-360k")):
+        shutil.copytree(runs / "m", runs / recipe.name / "diffusion" / category)
+
+
+def measure(*command: str, cwd: Path) -> tuple[float, float]:
+    """Runs sia-gen; seconds, and the peak of its memory in MiB."""
+    started, peak = time.monotonic(), 0
+    with subprocess.Popen([sys.executable, "-m", "sia_gen", *command], cwd=cwd) as process:
+        while process.poll() is None:
+            try:
+                peak = max(peak, psutil.Process(process.pid).memory_info().rss)
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(0.1)
+    if process.returncode:
+        sys.exit(f"{command} failed")
+    return time.monotonic() - started, peak / 2**20
+
+
+def main() -> None:
+    """Prints a table, and writes `corpus_scale.json` into the current folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", default="10000", help="per category")
+    images = parser.parse_args().images
+    rows = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_models(folder / "runs")
+        synthesize = ["synthesize", "--recipe", "sia-360k", "--images", images, "--steps", "1"]
+        corpus = "runs/sia-360k/corpus"
+        for title, command in {
+            "synthesize": [*synthesize, "--device", "cpu"],
+            "synthesize again, all there": [*synthesize, "--device", "cpu"],
+            "verify": ["verify", corpus],
+            "plan": [*synthesize, "--device", "cpu", "--plan"],
+        }.items():
+            seconds, mebibytes = measure(*command, cwd=folder)
+            rows[title] = {"seconds": round(seconds, 1), "MiB": round(mebibytes)}
+            print(f"| {title} | {seconds:.1f} s | {mebibytes:.0f} MiB |", flush=True)
+        shards = json.loads((folder / corpus / "manifest.json").read_text())["shards"]
+        rows["samples"] = sum(shard["samples"] for shard in shards)
+        rows["bytes"] = sum(shard["bytes"] for shard in shards)
+    print(f"{rows['samples']} samples, {rows['bytes'] / 1e9:.2f} GB, {len(shards)} shards")
+    Path("corpus_scale.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sia_gen.evaluation.heatmaps import overlay, to_picture
+from sia_gen.evaluation.heatmaps import overlay
 from sia_gen.evaluation.report import (
     Figure,
     Histogram,
@@ -20,7 +20,7 @@ from sia_gen.evaluation.report import (
     write_page,
 )
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import load_images, to_picture
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe

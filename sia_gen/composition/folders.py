@@ -17,12 +17,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from sia_gen.composition.triplets import Composer, Triplet, picture
+from sia_gen.composition.triplets import Composer, Triplet
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.errors import OutputError
 from sia_gen.files import atomic_path, write_text
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import load_images, to_picture
 from sia_gen.locations import Location
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -65,14 +65,14 @@ def write_normal(recipe: Recipe, category: str, root: Path, folder: Path) -> Non
     for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
         images = load_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
         for number, image in enumerate(images):
-            save(picture(image), folder / place / f"{number:05d}.png")
+            save(to_picture(image), folder / place / f"{number:05d}.png")
 
 
 def write_triplet(triplet: Triplet, folder: Path) -> None:
     """Writes an anomaly and its mask."""
     key = triplet.metadata.key
-    save(picture(triplet.image), folder / "test" / "synthetic" / f"{key}.png")
-    save(picture(triplet.mask), folder / "ground_truth" / "synthetic" / f"{key}_mask.png")
+    save(to_picture(triplet.image), folder / "test" / "synthetic" / f"{key}.png")
+    save(to_picture(triplet.mask), folder / "ground_truth" / "synthetic" / f"{key}_mask.png")
 
 
 def save(image: Image.Image, path: Path) -> None:

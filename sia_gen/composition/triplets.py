@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.plan import ShardPlan
@@ -22,7 +21,7 @@ from sia_gen.corpus.schema import TripletMetadata
 from sia_gen.corpus.shards import Sample, encode_members
 from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images, to_square
+from sia_gen.images.loading import load_images, to_picture, to_pixels, to_square
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
 from sia_gen.recipe import Recipe
@@ -49,7 +48,7 @@ class Triplet:
     def encoded(self) -> list[Sample]:
         """The sample of it, with `image.png`, `mask.png`, `normal.png` and `json`."""
         images = {"image.png": self.image, "mask.png": self.mask, "normal.png": self.normal}
-        pictures = {name: picture(pixels) for name, pixels in images.items()}
+        pictures = {name: to_picture(pixels) for name, pixels in images.items()}
         return [encode_members(self.metadata.key, asdict(self.metadata), pictures)]
 
 
@@ -88,7 +87,7 @@ class Composer:
         for index, (source, image) in zip(shard.indices, sources, strict=False):
             size = recipe.realnet.image_size
             square = to_square(image.convert(recipe.mode), Path(source["key"]), size, None)
-            yield self.triplet(index, source, pixels_of(square))
+            yield self.triplet(index, source, to_pixels(square))
 
     def triplet(self, index: int, source: dict[str, Any], pixels: Pixels) -> Triplet:
         """The triplet of an index: a piece of the image of `source`, in some normal image."""
@@ -121,13 +120,3 @@ class Composer:
 def to_bytes(image: NDArray[np.float32]) -> Pixels:
     """An image in [0, 1] as pixels from 0 to 255."""
     return (image * np.float32(255)).round().astype(np.uint8)
-
-
-def pixels_of(image: Image.Image) -> Pixels:
-    """A picture as (C, H, W), 0 to 255."""
-    return np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1)
-
-
-def picture(pixels: Pixels) -> Image.Image:
-    """(C, H, W), 0 to 255, as a picture of mode L or RGB."""
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

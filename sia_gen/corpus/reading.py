@@ -15,7 +15,7 @@ from PIL import Image
 from sia_gen.corpus.manifest import COMPLETE, read_corpus
 from sia_gen.corpus.shards import read_shards
 from sia_gen.errors import CorpusError
-from sia_gen.images.loading import to_square
+from sia_gen.images.loading import to_pixels, to_square
 from sia_gen.locations import Location
 
 
@@ -89,7 +89,7 @@ def load_corpus_images(
     for shard in require_category(corpus, dataset, category):
         for _, image in read_whole(corpus, shard):
             square = to_square(image.convert(mode), Path(str(corpus)), size, None)
-            images.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
+            images.append(to_pixels(square))
     return np.stack(images)
 
 

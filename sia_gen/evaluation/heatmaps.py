@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.images.loading import to_picture
+
 # From transparent over yellow to red, readable on grey and for the colour-blind. More likely
 # anomalous than not is as red as it gets.
 PROBABILITIES = (0.0, 0.2, 0.5)
@@ -34,11 +36,6 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
     opacity = opacity[..., None]
     mixed = (1 - opacity) * base + opacity * np.stack(channels, axis=-1)
     return Image.fromarray(mixed.round().astype(np.uint8))
-
-
-def to_picture(image: NDArray[np.uint8]) -> Image.Image:
-    """An image (C, H, W), 0 to 255, as a picture."""
-    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:

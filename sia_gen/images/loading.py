@@ -90,3 +90,13 @@ def load_images(
 ) -> NDArray[np.uint8]:
     """Reads images of one category into memory, (N, C, size, size)."""
     return np.stack([load_image(path, mode, size, non_square) for path in paths])
+
+
+def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """An image (C, H, W), 0 to 255, as a picture of mode L or RGB."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture of mode L or RGB as an image (C, H, W), 0 to 255."""
+    return np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1)

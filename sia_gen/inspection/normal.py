@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import load_images, to_picture, to_pixels
 from sia_gen.inspection.distance import Pixels
 from sia_gen.recipe import Recipe
 
@@ -58,13 +58,7 @@ def load_normal(recipe: Recipe, category: str, root: Path, size: int) -> NormalI
     return NormalImages(paths, small, large[:half], large[half:])
 
 
-def to_picture(pixels: Pixels) -> Image.Image:
-    """(C, H, W), 0 to 255, as a picture."""
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-
-
 def enlarge(images: Sequence[Image.Image], size: int) -> Pixels:
     """Pictures as (N, C, size, size), 0 to 255."""
     squares = [image.resize((size, size), Image.Resampling.BICUBIC) for image in images]
-    arrays = [np.atleast_3d(np.asarray(square, dtype=np.uint8)) for square in squares]
-    return np.stack(arrays).transpose(0, 3, 1, 2)
+    return np.stack([to_pixels(square) for square in squares])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.corpus.reading import read_whole
+from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.distance import Pixels
 from sia_gen.locations import Location
 from sia_gen.progress import Progress
@@ -52,7 +53,7 @@ def survey_category(
     close = set(np.linspace(0, total - 1, min(EXAMINED, total)).round().astype(int).tolist())
     strengths, kept, by_pixels = [], [], dict[bytes, list[str]]()
     for number, (metadata, image) in enumerate(samples(corpus, shards)):
-        pixels = np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1)
+        pixels = to_pixels(image.convert(mode))
         strengths.append(float(metadata["strength"]))
         digest = hashlib.sha256(pixels.tobytes()).digest()
         by_pixels.setdefault(digest, []).append(metadata["key"])

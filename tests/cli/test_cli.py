@@ -22,8 +22,11 @@ COMMANDS = [
     "train-diffusion",
     "train-classifier",
     "import-adm",
+    "calibrate",
     "synthesize",
     "verify",
+    "inspect",
+    "compose",
     "fit-realnet",
     "evaluate",
 ]

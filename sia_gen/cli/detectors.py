@@ -27,7 +27,7 @@ def fit_realnet(
     data: DataOption = None,
     category: CategoryOption = None,
     corpus: Annotated[
-        Path | None, typer.Option("--corpus", help="Folder of the synthetic images.")
+        str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
     ] = None,
     weights: WeightsOption = None,
     out: OutOption = None,
@@ -49,9 +49,10 @@ def fit_realnet(
     chosen = load_recipe(recipe, changes, data)
     categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
     from sia_gen.images.listing import data_root
+    from sia_gen.locations import location
     from sia_gen.realnet.fitting import fit_realnet as fit
 
-    root, shards = data_root(chosen, data), corpus or run_folder(chosen, "corpus")
+    root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
     fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
     options = used(recipe, folder) + (f" --data {data}" if data else "")
     say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")

@@ -9,6 +9,7 @@ from sia_gen.corpus.reading import load_corpus_images
 from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images
+from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
 from sia_gen.recipe import Recipe
 
@@ -31,7 +32,9 @@ def load_normal(recipe: Recipe, category: str, root: Path) -> tuple[Pixels, Pixe
     )
 
 
-def fit_data(recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpus: Path) -> FitData:
+def fit_data(
+    recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpus: Location
+) -> FitData:
     """Joins the normal images of a category with its synthetic ones."""
     settings, rule = recipe.realnet, recipe.foreground.get(category)
     training = LocalAnomalies(

@@ -23,6 +23,7 @@ from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
 from sia_gen.corpus.reading import require_category
 from sia_gen.files import atomic_folder, write_json
+from sia_gen.locations import Location
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
@@ -44,7 +45,7 @@ def fit_realnet(
     recipe: Recipe,
     categories: Sequence[str],
     root: Path,
-    corpus: Path,
+    corpus: Location,
     out: Path,
     runtime: Runtime,
     *,
@@ -56,7 +57,7 @@ def fit_realnet(
         recipe: Names the data, the network and the budget.
         categories: Those to fit.
         root: Folder of the images.
-        corpus: Folder of the synthetic images.
+        corpus: Folder or URL of the synthetic images.
         out: Output folder, see above.
         runtime: Device and precision.
         resume: Whether to go on from the last checkpoint; otherwise fitting starts again.

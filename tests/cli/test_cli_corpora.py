@@ -89,6 +89,8 @@ def test_corpus_at_a_url_is_made_verified_and_inspected(
     composed = run("compose", *options[:2], "--data", images, "--corpus", url, "--out", f"{url}-2")
     assert composed.out == f"The triplets are in {url}-2.\n"
     assert run("verify", f"{url}-2").code == 0
+    fit = [*options, "--category", "disc", "--data", images, "--corpus", url]
+    assert run("fit-realnet", *fit).code == 0
     assert run("verify", f"file://{corpus}").out.startswith(f"{corpus} is intact")
 
 

@@ -113,6 +113,8 @@ def make_shards(
     accelerator: Accelerator,
 ) -> None:
     """Makes the shards of this process, one after another."""
+    if not shards:
+        return
 
     def written(shard: ShardPlan, file: ShardFile) -> None:
         write_record(out, shard, file, prepared.hashes[shard.name])

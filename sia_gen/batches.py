@@ -35,9 +35,13 @@ class BatchOrder:
     process_index: int = 0
     num_processes: int = 1
 
+    def first(self, step: int) -> int:
+        """Number, in the whole training, of the first sample this process takes in `step`."""
+        return (step * self.num_processes + self.process_index) * self.batch_size
+
     def positions(self, step: int) -> list[tuple[int, int]]:
         """(epoch, image index) of each sample this process takes in `step`."""
-        first = (step * self.num_processes + self.process_index) * self.batch_size
+        first = self.first(step)
         return [self.position(number) for number in range(first, first + self.batch_size)]
 
     def position(self, number: int) -> tuple[int, int]:

@@ -10,6 +10,9 @@ from sia_gen.data_settings import Fraction, Section
 from sia_gen.errors import OptionError
 from sia_gen.strength import AUTO, Strength
 
+# Of what is pasted in, from its lowest to its highest.
+Opacity = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+
 
 class PackageFile(Section):
     """A file that an installed Python package brings along."""
@@ -140,7 +143,24 @@ def require_strength(value: str | float) -> None:
 
 
 class RealNetFit(Section):
-    """Fitting of RealNet. See `sia_gen.realnet`; the defaults are the paper's."""
+    """Fitting of RealNet. See `sia_gen.realnet`; the defaults are the paper's.
+
+    Attributes:
+        backbone: A timm model name.
+        weights: A file of its weights, or timm's own.
+        standardise: Whether every channel of its features is scaled by the normal images.
+        strides: Of the layers to take, ascending.
+        channels_kept: What AFS keeps of each.
+        num_max: Channels RRS takes by their maximum.
+        num_mean: Channels RRS takes by their mean.
+        afs_batches: Batches of anomalous images that AFS decides by.
+        source: Where pieces to paste come from: SDAS samples, textures such as DTD's, or both.
+        textures: The folder of these.
+        opacity: Range of delta for SDAS samples.
+        texture_opacity: Likewise for textures.
+        anomalous_fraction: Share of a batch that gets an anomaly.
+        validate_every: Steps between two looks at the images kept back.
+    """
 
     backbone: str = "wide_resnet50_2"
     weights: PackageFile | str | None = None
@@ -151,7 +171,10 @@ class RealNetFit(Section):
     num_max: Annotated[int, Field(ge=1)] = 256
     num_mean: Annotated[int, Field(ge=1)] = 256
     afs_batches: Annotated[int, Field(ge=1)] = 64
-    opacity: tuple[float, float] = (0.5, 1.0)
+    source: Literal["sdas", "dtd", "mixed"] = "sdas"
+    textures: str | None = None
+    opacity: Opacity = (0.5, 1.0)
+    texture_opacity: Opacity = (0.2, 1.0)
     anomalous_fraction: Fraction = 0.5
     batch_size: Annotated[int, Field(ge=1)] = 16
     max_steps: Annotated[int, Field(ge=1)] = 10_000

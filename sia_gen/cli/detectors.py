@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,15 @@ def fit_realnet(
     corpus: Annotated[
         str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
     ] = None,
+    source: Annotated[
+        Literal["sdas", "dtd", "mixed"] | None,
+        typer.Option(
+            "--source", help="What is pasted in: the corpus, textures such as DTD's, or both."
+        ),
+    ] = None,
+    textures: Annotated[
+        Path | None, typer.Option("--textures", help="Folder of images of textures.")
+    ] = None,
     weights: WeightsOption = None,
     out: OutOption = None,
     max_steps: StepsOption = None,
@@ -44,6 +53,8 @@ def fit_realnet(
     changes = {
         "seed": seed,
         "realnet.max_steps": max_steps,
+        "realnet.source": source,
+        "realnet.textures": None if textures is None else str(textures),
         "realnet.weights": None if weights is None else str(weights),
     }
     chosen = load_recipe(recipe, changes, data)

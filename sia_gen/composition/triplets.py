@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.reading import read_category
+from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata
 from sia_gen.corpus.shards import Sample, encode_members
 from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images, to_picture, to_pixels, to_square
+from sia_gen.images.loading import load_images, to_picture
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
+from sia_gen.realnet.sources import SDASSource
 from sia_gen.recipe import Recipe
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
@@ -58,9 +58,9 @@ class Composer:
 
     recipe: Recipe
     category: str
-    corpus: Location
     root: Path
     paths: list[Path]
+    source: SDASSource
     anomalies: LocalAnomalies
 
     @classmethod
@@ -69,35 +69,33 @@ class Composer:
         settings = recipe.realnet
         paths = list_images(recipe, root, category).fit
         normal = load_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
+        reader = SampleReader(corpus, recipe.dataset, category)
+        source = SDASSource(reader, recipe.mode, settings.image_size, settings.opacity)
         anomalies = LocalAnomalies(
             normal=normal,
-            sources=normal[:0],
-            opacity=settings.opacity,
+            source=source,
             anomalous_fraction=1.0,
             horizontal_flip=settings.horizontal_flip,
             vertical_flip=settings.vertical_flip,
             foreground=foreground_masks(normal, recipe.foreground.get(category)),
         )
-        return cls(recipe, category, corpus, root, paths, anomalies)
+        return cls(recipe, category, root, paths, source, anomalies)
 
     def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
         """The triplets of a shard, in the order of their indices."""
-        recipe = self.recipe
-        sources = read_category(self.corpus, recipe.dataset, self.category, shard.first)
-        for index, (source, image) in zip(shard.indices, sources, strict=False):
-            size = recipe.realnet.image_size
-            square = to_square(image.convert(recipe.mode), Path(source["key"]), size, None)
-            yield self.triplet(index, source, to_pixels(square))
+        for index in shard.indices:
+            yield self.triplet(index)
 
-    def triplet(self, index: int, source: dict[str, Any], pixels: Pixels) -> Triplet:
-        """The triplet of an index: a piece of the image of `source`, in some normal image."""
+    def triplet(self, index: int) -> Triplet:
+        """The triplet of an index: a piece of that sample of the corpus, in some normal image."""
+        source, piece = self.source.read(index)
         identity = identify(
             self.recipe.seed, self.recipe.dataset, self.category, index, Strength(0, 0)
         )
         rng = np.random.default_rng(identity.seed)
         number = int(rng.integers(len(self.paths)))
         normal, foreground = self.anomalies.flipped(number, rng)
-        image, mask, opacity = self.anomalies.paste(pixels, normal, foreground, rng)
+        image, mask, opacity = self.anomalies.paste(piece, normal, foreground, rng)
         metadata = TripletMetadata(
             key=identity.key,
             dataset=identity.dataset,

@@ -74,20 +74,23 @@ def encode(image: Image.Image, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def read_shards(paths: Iterable[Location]) -> Iterator[tuple[dict[str, Any], Image.Image]]:
-    """Streams the samples of shards as (metadata, decoded image), one after another.
+def read_raw(path: Location) -> Iterator[dict[str, Any]]:
+    """Streams the samples of a shard as webdataset groups them: key and members, bytes."""
+    # Opened here: webdataset would take the path for a URL or a command, and leave it open.
+    with path.open("rb") as file:
+        yield from group_by_keys(tar_file_expander([{"url": str(path), "stream": file}]))
+
+
+def decode_sample(raw: dict[str, Any]) -> tuple[dict[str, Any], Image.Image]:
+    """The metadata and the picture of a sample.
 
     Raises:
-        ValueError: If a sample lacks its image or its metadata.
+        ValueError: If it lacks one of them, or they are damaged.
     """
-    for path in paths:
-        # Opened here: webdataset would take the path for a URL or a command, and leave it open.
-        with path.open("rb") as file:
-            for sample in group_by_keys(tar_file_expander([{"url": str(path), "stream": file}])):
-                extension = next((name for name in ENCODINGS if name in sample), None)
-                if extension is None or "json" not in sample:
-                    msg = f"sample {sample['__key__']} lacks a member"
-                    raise ValueError(msg)
-                image = Image.open(BytesIO(sample[extension]))
-                image.load()
-                yield json.loads(sample["json"]), image
+    extension = next((name for name in ENCODINGS if name in raw), None)
+    if extension is None or "json" not in raw:
+        msg = f"sample {raw['__key__']} lacks a member"
+        raise ValueError(msg)
+    image = Image.open(BytesIO(raw[extension]))
+    image.load()
+    return json.loads(raw["json"]), image

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from sia_gen.batches import BatchOrder, random_flips
 from sia_gen.realnet.perlin import nonempty_perlin_mask, perlin_mask
+from sia_gen.realnet.sources import Piece, Source
 
 # A foreground that this many Perlin masks miss is so small that all of it may be anomalous.
 MAX_DRAWS = 32
@@ -51,8 +52,7 @@ class LocalAnomalies:
 
     Attributes:
         normal: Normal images N, (n, C, H, W), 0 to 255.
-        sources: Images P to paste from, (m, C, H, W), 0 to 255.
-        opacity: Range of delta.
+        source: Gives the images P to paste from, and the range of delta.
         anomalous_fraction: Share of the samples that get an anomaly.
         horizontal_flip: Whether N and P are mirrored at random.
         vertical_flip: Whether they are turned upside down at random.
@@ -60,36 +60,41 @@ class LocalAnomalies:
     """
 
     normal: Pixels
-    sources: Pixels
-    opacity: tuple[float, float]
+    source: Source
     anomalous_fraction: float
     horizontal_flip: bool = False
     vertical_flip: bool = False
     foreground: Pixels | None = None
 
     def sample(
-        self, index: int, rng: np.random.Generator
+        self, index: int, rng: np.random.Generator, number: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """A and N, (C, H, W) in [0, 1], and the mask (1, H, W), for normal image `index`."""
+        """A and N, (C, H, W) in [0, 1], and the mask (1, H, W).
+
+        Args:
+            index: The normal image.
+            rng: Where randomness comes from; the same state gives the same sample.
+            number: Of the sample in the training, for the source.
+        """
         normal, foreground = self.flipped(index, rng)
         if rng.random() >= self.anomalous_fraction:
             return normal, normal, np.zeros_like(normal[:1])
-        source = self.sources[rng.integers(len(self.sources))]
-        anomalous, mask, _ = self.paste(source, normal, foreground, rng)
+        piece = self.source.draw(number, rng)
+        anomalous, mask, _ = self.paste(piece, normal, foreground, rng)
         return anomalous, normal, mask
 
     def paste(
         self,
-        source: Pixels,
+        piece: Piece,
         normal: NDArray[np.float32],
         foreground: Pixels | None,
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-        """A, (C, H, W) in [0, 1], with its mask (1, H, W) and delta, for a source P and an N."""
+        """A, (C, H, W) in [0, 1], with its mask (1, H, W) and delta, for a P and an N."""
         flips = (self.horizontal_flip, self.vertical_flip)
-        pasted = to_unit_range(random_flips(source, rng, *flips))
+        pasted = to_unit_range(random_flips(piece.pixels, rng, *flips))
         mask = local_mask(rng, normal.shape[-1], foreground)
-        opacity = np.float32(rng.uniform(*self.opacity))
+        opacity = np.float32(rng.uniform(*piece.opacity))
         return blend(normal, pasted, mask, opacity), mask, float(opacity)
 
     def flipped(
@@ -143,11 +148,12 @@ class AnomalyBatches(Dataset[AnomalyBatch]):
         self.order = order
 
     def __getitem__(self, step: int) -> AnomalyBatch:
+        first = self.order.first(step)
         positions = self.order.positions(step)
         return collate(
             [
-                self.anomalies.sample(index, self.order.rng(epoch, index))
-                for epoch, index in positions
+                self.anomalies.sample(index, self.order.rng(epoch, index), number)
+                for number, (epoch, index) in enumerate(positions, first)
             ]
         )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sia_gen.corpus.reading import load_corpus_images
 from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
+from sia_gen.realnet.sources import make_source
 from sia_gen.recipe import Recipe
 
 
@@ -39,10 +39,7 @@ def fit_data(
     settings, rule = recipe.realnet, recipe.foreground.get(category)
     training = LocalAnomalies(
         normal=normal[0],
-        sources=load_corpus_images(
-            corpus, recipe.dataset, category, recipe.mode, settings.image_size
-        ),
-        opacity=settings.opacity,
+        source=make_source(recipe, category, corpus),
         anomalous_fraction=settings.anomalous_fraction,
         horizontal_flip=settings.horizontal_flip,
         vertical_flip=settings.vertical_flip,
@@ -50,8 +47,7 @@ def fit_data(
     )
     validation = LocalAnomalies(
         normal=normal[1],
-        sources=training.sources,
-        opacity=settings.opacity,
+        source=training.source,
         anomalous_fraction=1.0,
         foreground=foreground_masks(normal[1], rule),
     )

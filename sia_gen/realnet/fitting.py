@@ -21,7 +21,6 @@ from accelerate.utils import set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
-from sia_gen.corpus.reading import require_category
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.locations import Location
 from sia_gen.outputs import RECIPE, claim_output
@@ -33,6 +32,7 @@ from sia_gen.realnet.data import FitData, fit_data, load_normal
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.selection import SELECTED_ON, Best, keep_best
+from sia_gen.realnet.sources import make_source
 from sia_gen.realnet.weights import load_backbone_weights
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers
@@ -69,7 +69,7 @@ def fit_realnet(
     accelerator = runtime.accelerator()
     model_with_weights(recipe.realnet)
     for category in categories:
-        require_category(corpus, recipe.dataset, category)
+        make_source(recipe, category, corpus)
     normal = {category: load_normal(recipe, category, root) for category in categories}
     if accelerator.is_main_process:
         claim_output(out, recipe, ["realnet", "foreground"])

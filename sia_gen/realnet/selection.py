@@ -56,7 +56,7 @@ def validate(
     """Metrics on images kept back, each once as it is and once with a synthetic anomaly."""
     indices = range(len(validation.normal))
     samples = [
-        validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)))
+        validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
         for index in indices
     ]
     anomalous, normal, masks = (np.stack(part) for part in zip(*samples, strict=True))

@@ -27,7 +27,7 @@ from sia_gen.corpus.manifest import (
 )
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
 from sia_gen.corpus.schema import SampleMetadata
-from sia_gen.corpus.shards import encode_sample, write_shard
+from sia_gen.corpus.shards import decode_sample, encode_sample, read_raw, write_shard
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -121,6 +121,11 @@ class HandmadeCorpus:
 
     def path(self, number: int) -> Path:
         return self.folder / self.plan[number].path
+
+
+def read_shards(paths: Iterable[Path]) -> list[tuple[dict[str, Any], Image.Image]]:
+    """The samples of shards as (metadata, decoded image)."""
+    return [decode_sample(raw) for path in paths for raw in read_raw(path)]
 
 
 @pytest.fixture

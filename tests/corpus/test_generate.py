@@ -14,12 +14,12 @@ from PIL import Image
 from sia_gen.corpus import generate, sampling
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import read_manifest
-from sia_gen.corpus.shards import read_shards
 from sia_gen.corpus.verify import find_problems
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
+from tests.corpus.conftest import read_shards
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import Make

@@ -23,10 +23,10 @@ from sia_gen.corpus.shards import (
     ShardFile,
     encode,
     encode_sample,
-    read_shards,
     write_shard,
 )
 from sia_gen.files import sha256
+from tests.corpus.conftest import read_shards
 
 Sample = tuple[SampleMetadata, Image.Image]
 MakeSample = Callable[..., Sample]

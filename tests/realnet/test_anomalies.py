@@ -7,6 +7,7 @@ import pytest
 
 from sia_gen.batches import BatchOrder
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies, blend
+from tests.realnet.conftest import ArraySource
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.integers(100, 120, (6, 1, 32, 32), dtype=np.uint8)
@@ -16,8 +17,7 @@ SOURCES = RNG.integers(200, 220, (4, 1, 32, 32), dtype=np.uint8)
 def anomalies(fraction: float = 1.0, flips: bool = False) -> LocalAnomalies:
     return LocalAnomalies(
         normal=NORMAL,
-        sources=SOURCES,
-        opacity=(0.5, 1.0),
+        source=ArraySource(SOURCES),
         anomalous_fraction=fraction,
         horizontal_flip=flips,
         vertical_flip=flips,
@@ -37,7 +37,9 @@ def test_outside_the_mask_nothing_changes_and_inside_opacity_is_in_range() -> No
     opacities = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        made, normal, mask = replace(anomalies(), sources=SOURCES[:1]).sample(seed % 6, rng)
+        made, normal, mask = replace(anomalies(), source=ArraySource(SOURCES[:1])).sample(
+            seed % 6, rng, 0
+        )
         inside = mask[0] > 0
         assert inside.any()
         assert np.array_equal(normal, NORMAL[seed % 6] / np.float32(255))
@@ -50,19 +52,21 @@ def test_outside_the_mask_nothing_changes_and_inside_opacity_is_in_range() -> No
 
 
 def test_the_given_share_of_samples_is_anomalous() -> None:
-    drawn = [anomalies(0.5).sample(0, np.random.default_rng(seed))[2].any() for seed in range(400)]
+    drawn = [
+        anomalies(0.5).sample(0, np.random.default_rng(seed), 0)[2].any() for seed in range(400)
+    ]
     assert 150 < sum(drawn) < 250
 
 
 def test_normal_samples_are_the_image_itself() -> None:
-    made, normal, mask = anomalies(1e-9).sample(2, np.random.default_rng(0))
+    made, normal, mask = anomalies(1e-9).sample(2, np.random.default_rng(0), 0)
     assert np.array_equal(made, normal)
     assert not mask.any()
 
 
 def test_image_and_mask_are_of_one_flip() -> None:
     for seed in range(30):
-        _, normal, _ = anomalies(flips=True).sample(1, np.random.default_rng(seed))
+        _, normal, _ = anomalies(flips=True).sample(1, np.random.default_rng(seed), 0)
         image = NORMAL[1] / np.float32(255)
         variants = [image, image[..., ::-1], image[..., ::-1, :], image[..., ::-1, ::-1]]
         assert any(np.array_equal(normal, variant) for variant in variants)
@@ -79,3 +83,15 @@ def test_batches_depend_on_seed_epoch_and_index_alone() -> None:
         for name in ("anomalous", "normal", "mask"):
             joined = np.concatenate([getattr(part, name).numpy() for part in parts])
             assert np.array_equal(getattr(batch, name).numpy(), joined)
+
+
+def test_every_sample_of_the_training_takes_the_next_image_of_the_source() -> None:
+    source = ArraySource(SOURCES)
+    parts = [
+        AnomalyBatches(replace(anomalies(), source=source), BatchOrder(3, 6, 2, r, 2))
+        for r in (0, 1)
+    ]
+    for step in range(3):
+        for part in parts:
+            part[step]
+    assert source.drawn == list(range(12))

@@ -76,7 +76,7 @@ def test_threshold_and_metrics_are_those_of_images_kept_back(
     kept_back = data.validation
     assert len(kept_back.normal) == 3
     made = [
-        kept_back.sample(index, np.random.default_rng((1, index)))[0]
+        kept_back.sample(index, np.random.default_rng((1, index)), index)[0]
         for index in range(len(kept_back.normal))
     ]
     images = np.concatenate([kept_back.normal / np.float32(255), np.stack(made)])

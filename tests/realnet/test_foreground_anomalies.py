@@ -7,6 +7,7 @@ import pytest
 
 from sia_gen.realnet.anomalies import MAX_DRAWS, LocalAnomalies, local_mask
 from sia_gen.realnet.perlin import perlin_mask
+from tests.realnet.conftest import ArraySource
 
 SIZE = 32
 
@@ -23,8 +24,7 @@ def anomalies() -> LocalAnomalies:
     normal[1, :, 16:, 20:] = 90
     return LocalAnomalies(
         normal=normal,
-        sources=np.full((1, 3, SIZE, SIZE), 255, np.uint8),
-        opacity=(0.5, 1.0),
+        source=ArraySource(np.full((1, 3, SIZE, SIZE), 255, np.uint8)),
         anomalous_fraction=1.0,
         horizontal_flip=True,
         vertical_flip=True,
@@ -36,7 +36,7 @@ def test_anomalies_lie_on_the_object_however_it_is_flipped(anomalies: LocalAnoma
     corners = set()
     for seed in range(40):
         index = seed % 2
-        anomalous, normal, mask = anomalies.sample(index, rng(seed))
+        anomalous, normal, mask = anomalies.sample(index, rng(seed), 0)
         object_ = normal[:1] > 0.3
         assert object_.sum() == anomalies.foreground[index].sum()
         assert mask.any()
@@ -82,6 +82,6 @@ def test_foreground_everywhere_changes_nothing(anomalies: LocalAnomalies) -> Non
     everything = {**vars(anomalies), "foreground": np.ones((2, 1, SIZE, SIZE), np.uint8)}
     nothing = {**vars(anomalies), "foreground": None}
     for seed in range(5):
-        with_rule = LocalAnomalies(**everything).sample(0, rng(seed))
-        without = LocalAnomalies(**nothing).sample(0, rng(seed))
+        with_rule = LocalAnomalies(**everything).sample(0, rng(seed), 0)
+        without = LocalAnomalies(**nothing).sample(0, rng(seed), 0)
         assert all(np.array_equal(*pair) for pair in zip(with_rule, without, strict=True))

@@ -49,7 +49,7 @@ def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, corpus: Pa
         assert 0.25 < anomalies.foreground.mean() < 0.36
         for index in range(len(anomalies.normal)):
             for seed in range(4):
-                _, _, mask = anomalies.sample(index, np.random.default_rng(seed))
+                _, _, mask = anomalies.sample(index, np.random.default_rng(seed), index)
                 assert not mask[0][outside].any()
 
 

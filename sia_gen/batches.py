@@ -71,10 +71,12 @@ def random_flips(
     return images
 
 
-def load_batches(batches: Dataset[Any], start: int, stop: int, workers: int) -> Iterator[Any]:
-    """Yields `batches[start]` to `batches[stop - 1]`, prepared by `workers` processes."""
+def load_batches(
+    batches: Dataset[Any], start: int, stop: int, workers: int, every: int = 1
+) -> Iterator[Any]:
+    """Yields `batches[start:stop:every]`, prepared by `workers` processes."""
     loader = DataLoader(
-        Subset(batches, range(start, stop)),
+        Subset(batches, range(start, stop, every)),
         batch_size=None,
         num_workers=workers,
         # Its own generator: the global one belongs to the training and is saved with it.

@@ -153,6 +153,10 @@ class RealNetFit(Section):
         channels_kept: What AFS keeps of each.
         num_max: Channels RRS takes by their maximum.
         num_mean: Channels RRS takes by their mean.
+        rrs: By what RRS ranks the channels: both, one of the two, none, or it takes them all.
+        architecture: One reconstruction per layer, or one per pair of neighbouring layers: finer,
+            with more memory (the paper's architecture C).
+        score_window: Side of the square whose mean decides the score of an image, pixels.
         afs_batches: Batches of anomalous images that AFS decides by.
         source: Where pieces to paste come from: SDAS samples, textures such as DTD's, or both.
         textures: The folder of these.
@@ -170,6 +174,9 @@ class RealNetFit(Section):
     channels_kept: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 512, 512, 256])
     num_max: Annotated[int, Field(ge=1)] = 256
     num_mean: Annotated[int, Field(ge=1)] = 256
+    rrs: Literal["both", "max", "mean", "random", "all"] = "both"
+    architecture: Literal["independent", "neighbour-aligned"] = "independent"
+    score_window: Annotated[int, Field(ge=1)] = 16
     afs_batches: Annotated[int, Field(ge=1)] = 64
     source: Literal["sdas", "dtd", "mixed"] = "sdas"
     textures: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
@@ -44,11 +45,16 @@ class AnomalyAwareFeatureSelection(nn.Module):
 
 
 class ChannelLosses:
-    """The mean AFS loss of every channel over batches, all layers in one pass."""
+    """The mean AFS loss of every channel over batches, all layers in one pass.
 
-    def __init__(self) -> None:
-        self.totals: list[torch.Tensor] = []
-        self.batches = 0
+    Args:
+        channels: Channels of each layer.
+        device: Where the features are.
+    """
+
+    def __init__(self, channels: Sequence[int], device: torch.device) -> None:
+        self.totals = [torch.zeros(count, dtype=torch.float64, device=device) for count in channels]
+        self.batches = torch.zeros((), dtype=torch.float64, device=device)
 
     def update(
         self,
@@ -57,10 +63,14 @@ class ChannelLosses:
         mask: torch.Tensor,
     ) -> None:
         """Adds one batch of features (B, C_i, H_i, W_i) and its masks (B, 1, H, W) in {0, 1}."""
-        losses = [channel_loss(a, n, mask).double() for a, n in zip(anomalous, normal, strict=True)]
-        pairs = zip(self.totals, losses, strict=True)
-        self.totals = [total + loss for total, loss in pairs] if self.totals else losses
+        for total, a, n in zip(self.totals, anomalous, normal, strict=True):
+            total += channel_loss(a, n, mask).double()
         self.batches += 1
+
+    def reduce(self, accelerator: Accelerator) -> None:
+        """Adds up the batches of all processes, in all of them."""
+        self.totals = [accelerator.reduce(total, "sum") for total in self.totals]
+        self.batches = accelerator.reduce(self.batches, "sum")
 
     def mean(self) -> list[torch.Tensor]:
         """The mean loss per layer, each (C_i,), float32."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sia_gen.errors import ModelError
+from sia_gen.suggestions import did_you_mean
 
 
 class Backbone(nn.Module):
@@ -24,7 +25,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, strides: Sequence[int]) -> None:
         super().__init__()
-        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+        reductions = layers_of(name)
         missing = [stride for stride in strides if stride not in reductions]
         if missing:
             raise ModelError(
@@ -66,6 +67,20 @@ class Backbone(nn.Module):
         for layer, (mean, std) in enumerate(statistics.mean_and_std()):
             self.get_buffer(f"mean_{layer}").copy_(mean[:, None, None])
             self.get_buffer(f"std_{layer}").copy_(std[:, None, None])
+
+
+def layers_of(name: str) -> list[int]:
+    """The strides of the layers that a timm model gives the features of.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    if not timm.is_model(name):
+        raise ModelError(
+            problem=f"there is no backbone '{name}'{did_you_mean(name, timm.list_models())}.",
+            fix="Give the name of a timm model as 'realnet.backbone'; timm.list_models() has them.",
+        )
+    return list(timm.create_model(name, features_only=True).feature_info.reduction())
 
 
 class FeatureStatistics:

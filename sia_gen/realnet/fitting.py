@@ -90,6 +90,9 @@ def model_with_weights(settings: RealNetFit) -> RealNet:
         channels_kept=settings.channels_kept,
         num_max=settings.num_max,
         num_mean=settings.num_mean,
+        rrs=settings.rrs,
+        architecture=settings.architecture,
+        score_window=settings.score_window,
     )
     load_backbone_weights(model.backbone, settings.backbone, settings.weights)
     return model
@@ -163,17 +166,22 @@ def initialise(
     """Standardises the backbone on normal images and chooses the channels by AFS."""
     settings, device = recipe.realnet, accelerator.device
     every_sample = replace(anomalies, anomalous_fraction=1.0)
-    # One process's batches are enough, and the same in all: every process chooses alike.
+    # The batches of one process, shared out: however many there are, all choose alike.
     order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
+    mine = range(accelerator.process_index, settings.afs_batches, accelerator.num_processes)
     loader = load_batches(
-        AnomalyBatches(every_sample, order), 0, settings.afs_batches, loader_workers(accelerator)
+        AnomalyBatches(every_sample, order),
+        mine.start,
+        mine.stop,
+        loader_workers(accelerator),
+        mine.step,
     )
     title, visible = f"{category}: choosing features", accelerator.is_main_process
     statistics = FeatureStatistics(model.backbone.channels, device)
-    losses = ChannelLosses()
+    losses = ChannelLosses(model.backbone.channels, device)
     with (
         accelerator.autocast(),
-        Progress(title, settings.afs_batches, visible=visible) as progress,
+        Progress(title, len(mine), visible=visible) as progress,
     ):
         if settings.standardise:
             images = anomalies.normal
@@ -185,6 +193,7 @@ def initialise(
             moved = batch.to(device)
             losses.update(model.features(moved.anomalous), model.features(moved.normal), moved.mask)
             progress.advance()
+    losses.reduce(accelerator)
     model.afs.select(losses.mean())
 
 

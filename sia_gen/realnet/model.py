@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -16,7 +17,9 @@ from torch.nn import functional
 from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.reconstruction import ReconstructionUNet
-from sia_gen.realnet.rrs import ReconstructionResidualSelection, resize
+from sia_gen.realnet.rrs import Mode, ReconstructionResidualSelection, resize
+
+Architecture = Literal["independent", "neighbour-aligned"]
 
 
 @dataclass
@@ -46,6 +49,9 @@ class RealNet(
         channels_kept: Channels AFS keeps of each layer.
         num_max: Residual channels RRS takes by maximum.
         num_mean: Residual channels RRS takes by mean.
+        rrs: How RRS selects; see `ReconstructionResidualSelection`.
+        architecture: `independent`, one reconstruction per layer, or `neighbour-aligned`, one per
+            pair of layers, at the stride of the finer (paper, architecture C).
         score_window: Side of the square whose mean gives the image score, in pixels.
     """
 
@@ -57,6 +63,8 @@ class RealNet(
         channels_kept: Sequence[int] = (256, 512, 512, 256),
         num_max: int = 256,
         num_mean: int = 256,
+        rrs: Mode = "both",
+        architecture: Architecture = "independent",
         score_window: int = 16,
     ) -> None:
         super().__init__()
@@ -64,10 +72,14 @@ class RealNet(
         self.score_window = score_window
         self.backbone = Backbone(backbone, strides)
         self.afs = AnomalyAwareFeatureSelection(self.backbone.channels, channels_kept)
+        together = 1 if architecture == "independent" else 2
+        layers = range(len(self.afs.kept))
+        self.blocks = [list(layers[i : i + together]) for i in layers[::together]]
+        channels = [sum(self.afs.kept[layer] for layer in block) for block in self.blocks]
         self.reconstruction = nn.ModuleList(
-            ReconstructionUNet(kept, width=max(kept // 2, 1)) for kept in self.afs.kept
+            ReconstructionUNet(count, width=max(count // 2, 1)) for count in channels
         )
-        self.rrs = ReconstructionResidualSelection(self.afs.kept, num_max, num_mean)
+        self.rrs = ReconstructionResidualSelection(channels, num_max, num_mean, rrs)
 
     def forward(self, images: torch.Tensor) -> RealNetOutput:
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1]."""
@@ -77,9 +89,9 @@ class RealNet(
         return RealNetOutput(anomaly_map, logits, image_score(anomaly_map, self.score_window))
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The features AFS keeps, one (B, kept_i, H_i, W_i) per layer."""
+        """The features AFS keeps, one (B, C_i, H_i, W_i) per block."""
         selected: list[torch.Tensor] = self.afs(self.features(images))
-        return selected
+        return [align([selected[layer] for layer in block]) for block in self.blocks]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """All features of the backbone, one (B, C_i, H_i, W_i) per layer."""
@@ -105,6 +117,12 @@ class RealNet(
         # safetensors takes no tensors in channels-last memory, which models are fastest in.
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, save_directory / SAFETENSORS_SINGLE_FILE, metadata={"format": "pt"})
+
+
+def align(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Joins the features of a block, each (B, C_i, H_i, W_i), in the size of the first."""
+    size = features[0].shape[-2:]
+    return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 
 def image_score(anomaly_map: torch.Tensor, window: int) -> torch.Tensor:

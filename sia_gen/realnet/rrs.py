@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+Mode = Literal["both", "max", "mean", "random", "all"]
 
 
 class ReconstructionResidualSelection(nn.Module):
@@ -16,6 +19,8 @@ class ReconstructionResidualSelection(nn.Module):
         channels: Residual channels of each block.
         num_max: Channels taken by the highest maximum over the image (small anomalies).
         num_mean: Channels taken by the highest mean over the image (large anomalies).
+        mode: `both`; `max` or `mean` takes as many by one of them alone; `random` as many that are
+            chosen once; `all` every one of them (the paper's ablations).
         num_residual_layers: Residual layers of the decoder.
 
     Raises:
@@ -23,18 +28,27 @@ class ReconstructionResidualSelection(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], num_max: int, num_mean: int, num_residual_layers: int = 2
+        self,
+        channels: Sequence[int],
+        num_max: int,
+        num_mean: int,
+        mode: Mode = "both",
+        num_residual_layers: int = 2,
     ) -> None:
         super().__init__()
-        total = sum(channels)
-        if max(num_max, num_mean) > total:
-            msg = f"RRS cannot take {max(num_max, num_mean)} of {total} channels"
+        total, both = sum(channels), num_max + num_mean
+        numbers = {"both": (num_max, num_mean), "max": (both, 0), "mean": (0, both)}
+        self.num_max, self.num_mean = numbers.get(mode, (0, 0))
+        fixed = {"random": both, "all": total}.get(mode, 0)
+        if max(self.num_max, self.num_mean, fixed) > total:
+            msg = f"RRS cannot take {max(self.num_max, self.num_mean, fixed)} of {total} channels"
             raise ValueError(msg)
-        self.num_max = num_max
-        self.num_mean = num_mean
+        order = torch.randperm(total) if mode == "random" else torch.arange(total)
+        # Chosen once, and saved with the model.
+        self.register_buffer("fixed", order[:fixed].sort().values)
         # Residuals of different layers differ in scale: they are ranked normalised, used as is.
         self.ranking_norm = nn.BatchNorm2d(total, momentum=0.9, affine=False)
-        self.decoder = Decoder(num_max + num_mean, num_residual_layers)
+        self.decoder = Decoder(self.num_max + self.num_mean + fixed, num_residual_layers)
 
     def forward(self, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
         """Decodes the residuals of all blocks, the first of the smallest stride.
@@ -53,11 +67,12 @@ class ReconstructionResidualSelection(nn.Module):
 
     @torch.no_grad()
     def channel_indices(self, residual: torch.Tensor) -> torch.Tensor:
-        """Indices of the channels chosen per image, (B, num_max + num_mean), int64."""
+        """Indices of the channels chosen per image, (B, K), int64: by maximum, by mean, fixed."""
         ranked = self.ranking_norm(residual)
         by_max = ranked.amax(dim=(2, 3)).topk(self.num_max, dim=1).indices
         by_mean = ranked.mean(dim=(2, 3)).topk(self.num_mean, dim=1).indices
-        return torch.cat([by_max, by_mean], dim=1)
+        fixed = self.get_buffer("fixed").expand(len(residual), -1)
+        return torch.cat([by_max, by_mean, fixed], dim=1)
 
 
 class Decoder(nn.Module):

@@ -45,7 +45,7 @@ def test_loss_is_that_of_the_definition(shape: tuple[int, ...]) -> None:
 
 
 def test_losses_are_averaged_over_batches_layer_by_layer() -> None:
-    shapes, gathered = [(3, 4, 8, 8), (3, 6, 4, 4)], ChannelLosses()
+    shapes, gathered = [(3, 4, 8, 8), (3, 6, 4, 4)], ChannelLosses([4, 6], torch.device("cpu"))
     expected = [np.zeros(4), np.zeros(6)]
     for batch in range(3):
         anomalous = [features(10 * batch + layer, shape) for layer, shape in enumerate(shapes)]

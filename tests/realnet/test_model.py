@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from sia_gen import RealNet
+from sia_gen.errors import ModelError
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.model import image_score
 from sia_gen.realnet.objective import RealNetObjective
@@ -130,3 +132,61 @@ def test_reconstruction_keeps_the_shape_of_its_block(height: int, width: int) ->
     unet = ReconstructionUNet(channels=12, width=6)
     features = torch.randn(2, 12, height, width)
     assert unet(features).shape == features.shape
+
+
+def test_neighbouring_layers_are_reconstructed_together_at_the_stride_of_the_finer() -> None:
+    torch.manual_seed(0)
+    settings = {"num_max": 6, "num_mean": 6, "architecture": "neighbour-aligned"}
+    model = RealNet("resnet18", 64, [4, 8, 16], [6, 8, 10], **settings).eval()
+    with torch.no_grad():
+        blocks = model.selected_features(IMAGES)
+        assert [tuple(block.shape[1:]) for block in blocks] == [(14, 16, 16), (10, 4, 4)]
+        first, second, _ = model.afs(model.features(IMAGES))
+        assert torch.equal(blocks[0][:, :6], first)
+        finer = functional.interpolate(second, (16, 16), mode="bilinear", align_corners=True)
+        torch.testing.assert_close(blocks[0][:, 6:], finer)
+        assert model(IMAGES).anomaly_map.shape == (3, 1, 64, 64)
+    assert model.rrs.ranking_norm.num_features == 24
+
+
+@pytest.mark.parametrize("rrs", ["max", "random", "all"])
+def test_ablations_are_saved_with_the_model(tmp_path: Path, rrs: str) -> None:
+    settings = {"num_max": 3, "num_mean": 3, "rrs": rrs, "architecture": "neighbour-aligned"}
+    model = RealNet("resnet18", 64, [8, 16], [6, 8], **settings).eval()
+    model.save_pretrained(tmp_path)
+    loaded = RealNet.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(IMAGES).logits, model(IMAGES).logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [
+        ("resnet34", [4, 8, 16, 32]),
+        ("resnet50", [4, 8, 16, 32]),
+        ("efficientnet_b4", [8, 16, 32]),
+        ("convnext_atto", [4, 8, 16, 32]),
+        ("tf_efficientnet_lite0", [2, 4]),
+    ],
+)
+def test_any_convolutional_network_of_timm_gives_the_layers_of_the_strides(
+    name: str, strides: list[int]
+) -> None:
+    backbone = Backbone(name, strides)
+    features = backbone(torch.rand(1, 3, 64, 64))
+    assert [64 // feature.shape[-1] for feature in features] == strides
+    assert [feature.shape[1] for feature in features] == backbone.channels
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "message"),
+    [
+        ("wide_resnet50", [4], r"no backbone 'wide_resnet50' \(did you mean 'wide_resnet50_2'\?\)"),
+        ("resnet18", [64], r"no layer of stride 64, but \[2, 4, 8, 16, 32\]"),
+    ],
+)
+def test_backbone_that_does_not_serve_is_one_line(
+    name: str, strides: list[int], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        Backbone(name, strides)

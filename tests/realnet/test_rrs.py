@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.realnet.rrs import ReconstructionResidualSelection, resize, select_channels
+from sia_gen.realnet.rrs import (
+    Decoder,
+    Mode,
+    ReconstructionResidualSelection,
+    resize,
+    select_channels,
+)
 
 
 def residuals(seed: int = 0) -> list[torch.Tensor]:
@@ -73,3 +79,96 @@ def test_resizing_interpolates_between_aligned_corners() -> None:
 def test_more_channels_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot take 12 of 11 channels"):
         ReconstructionResidualSelection([6, 5], num_max=12, num_mean=1)
+
+
+def aligned_residuals(seed: int = 0) -> torch.Tensor:
+    return torch.cat([resize(block, (8, 8)) for block in residuals(seed)], dim=1)
+
+
+@pytest.mark.parametrize(("mode", "numbers"), [("max", (7, 0)), ("mean", (0, 7))])
+def test_ablations_take_as_many_channels_by_one_criterion(
+    mode: Mode, numbers: tuple[int, int]
+) -> None:
+    selection = ReconstructionResidualSelection([6, 5], num_max=3, num_mean=4, mode=mode)
+    expected = chosen_by_definition(aligned_residuals().double().numpy(), *numbers)
+    assert selection.channel_indices(aligned_residuals()).tolist() == expected
+    assert selection(residuals()).shape == (4, 2, 16, 16)
+
+
+def test_random_channels_are_chosen_once_and_saved() -> None:
+    torch.manual_seed(0)
+    first, second = (
+        ReconstructionResidualSelection([6, 5], num_max=3, num_mean=4, mode="random")
+        for _ in range(2)
+    )
+    indices = first.channel_indices(aligned_residuals())
+    assert indices.shape == (4, 7)
+    assert all(len(set(row.tolist())) == 7 and row.equal(indices[0]) for row in indices)
+    assert torch.equal(first.channel_indices(aligned_residuals(5)), indices)
+    assert not torch.equal(second.channel_indices(aligned_residuals()), indices)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.channel_indices(aligned_residuals()), indices)
+
+
+def test_all_channels_are_taken_as_they_come() -> None:
+    selection = ReconstructionResidualSelection([6, 5], num_max=3, num_mean=4, mode="all")
+    indices = selection.channel_indices(aligned_residuals())
+    assert indices.tolist() == [list(range(11))] * 4
+    assert selection.decoder.coarse[1].in_channels == 11
+
+
+def decoded_by_definition(decoder: Decoder, residual: np.ndarray) -> np.ndarray:
+    """The decoder in float64, convolution by convolution, as loops over the kernel."""
+    state = {name: value.double().numpy() for name, value in decoder.state_dict().items()}
+
+    def convolve(x: np.ndarray, name: str) -> np.ndarray:
+        weight = state[f"{name}.weight"]
+        side = weight.shape[-1]
+        padded = np.pad(x, ((0, 0), (0, 0), *((side // 2,) * 2,) * 2))
+        height, width = x.shape[-2:]
+        total = np.zeros((len(x), len(weight), height, width))
+        for row in range(side):
+            for column in range(side):
+                part = padded[:, :, row : row + height, column : column + width]
+                total += np.einsum("oc,bchw->bohw", weight[:, :, row, column], part)
+        bias = state.get(f"{name}.bias", np.zeros(len(weight)))
+        return total + bias[:, None, None]
+
+    def relu(x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0)
+
+    for layer in range(2):
+        inner = convolve(relu(residual), f"residual_layers.{layer}.1")
+        residual = residual + convolve(relu(inner), f"residual_layers.{layer}.3")
+    hidden = convolve(relu(residual), "coarse.1")
+    mean, variance = hidden.mean((0, 2, 3), keepdims=True), hidden.var((0, 2, 3), keepdims=True)
+    scale, shift = (state[f"coarse.2.{name}"][:, None, None] for name in ("weight", "bias"))
+    hidden = relu((hidden - mean) / np.sqrt(variance + 1e-5) * scale + shift)
+    hidden = relu(convolve(relu(convolve(hidden, "coarse.4")), "coarse.6"))
+    height, width = (2 * side for side in hidden.shape[-2:])
+    rows = np.linspace(0, hidden.shape[-2] - 1, height)
+    columns = np.linspace(0, hidden.shape[-1] - 1, width)
+    low_rows, low_columns = (
+        np.minimum(places.astype(int), side - 2)
+        for places, side in ((rows, hidden.shape[-2]), (columns, hidden.shape[-1]))
+    )
+    y, x = (rows - low_rows)[:, None], (columns - low_columns)[None]
+    corner = {
+        (down, right): hidden[:, :, (low_rows + down)[:, None], (low_columns + right)[None]]
+        for down in (0, 1)
+        for right in (0, 1)
+    }
+    top = corner[0, 0] * (1 - x) + corner[0, 1] * x
+    bottom = corner[1, 0] * (1 - x) + corner[1, 1] * x
+    fine = top * (1 - y) + bottom * y
+    return convolve(relu(convolve(fine, "fine.0")), "fine.2")
+
+
+def test_decoder_is_that_of_the_definition() -> None:
+    torch.manual_seed(0)
+    selection = ReconstructionResidualSelection([6, 5], num_max=3, num_mean=4)
+    chosen = select_channels(aligned_residuals(), selection.channel_indices(aligned_residuals()))
+    scaled = chosen / chosen.amax()
+    expected = decoded_by_definition(selection.decoder, scaled.double().numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(selection.decoder(scaled).numpy(), expected, atol=1e-4)

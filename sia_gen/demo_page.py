@@ -19,6 +19,7 @@ from sia_gen.evaluation.report import (
     score_histogram,
     write_page,
 )
+from sia_gen.evaluation.test_set import list_test_images
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images, to_picture
 from sia_gen.realnet.loading import load_realnet
@@ -119,7 +120,8 @@ def defect_section(
     scores = read_scores(out / "evaluation" / category / "scores.csv", "anomalous")
     ranked = sorted(scores, key=lambda name: -scores[name])
     chosen = [ranked[place * (len(ranked) - 1) // (2 * SHOWN - 1)] for place in range(2 * SHOWN)]
-    by_name = {path.name: path for path in list_images(recipe, root, category).test_anomalous}
+    tests = list_test_images(recipe, root, category)
+    by_name = {test.name: test.path for test in tests}
     model, threshold = load_realnet(out / "realnet" / category)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)

@@ -87,11 +87,11 @@ def evaluate(
     chosen = load_recipe(recipe, {}, data)
     categories = chosen.choose_categories(category)
     from sia_gen.evaluation.evaluate import evaluate as score
-    from sia_gen.evaluation.evaluate import metrics_table
+    from sia_gen.evaluation.results import metrics_table
     from sia_gen.images.listing import data_root
 
     root, folder = data_root(chosen, data), out or run_folder(chosen, "evaluation")
     models = model or run_folder(chosen, "realnet")
     summary = score(chosen, categories, root, models, folder, runtime(precision, device))
     say(metrics_table(summary))
-    say(f"Metrics, scores and heat maps are in {folder}.")
+    say(f"Open {folder / 'index.html'} in a browser.")

@@ -128,12 +128,16 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
 
 def region_weights(masks: NDArray[np.generic]) -> FloatArray:
     """What finding a pixel adds to the mean overlap: 1 / (area of its region * regions)."""
-    weights = np.zeros(masks.shape)
-    regions = 0
-    for mask, weight in zip(masks, weights, strict=True):
-        components, count = label(mask, structure=EIGHT_CONNECTED)
-        areas = np.bincount(components.ravel())
-        inside = components > 0
-        weight[inside] = 1 / areas[components[inside]]
-        regions += count
-    return weights / max(regions, 1)
+    weights, counts = zip(*(inverse_areas(mask) for mask in masks), strict=True)
+    joined: FloatArray = np.stack(weights) / max(sum(counts), 1)
+    return joined
+
+
+def inverse_areas(mask: NDArray[np.generic]) -> tuple[FloatArray, int]:
+    """For each pixel of a mask (H, W) one over the area of its region, 0 outside; the regions."""
+    components, count = label(mask, structure=EIGHT_CONNECTED)
+    areas = np.bincount(components.ravel())
+    weights = np.zeros(mask.shape)
+    inside = components > 0
+    weights[inside] = 1 / areas[components[inside]]
+    return weights, int(count)

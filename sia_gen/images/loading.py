@@ -73,16 +73,22 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def to_square(image: Image.Image, path: Path, size: int, non_square: NonSquare) -> Image.Image:
-    """Resizes to `size` x `size`, bicubic with antialiasing."""
+def to_square(
+    image: Image.Image,
+    path: Path,
+    size: int,
+    non_square: NonSquare,
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Resizes to `size` x `size`, with antialiasing."""
     if image.width != image.height and non_square is None:
         raise ImageError(
             problem=f"{path} is {image.width} x {image.height} pixels, not square.",
             fix="Set 'data.non_square' in the recipe to 'crop' (keeps the centre) or 'stretch'.",
         )
     if non_square == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return image.resize((size, size), Image.Resampling.BICUBIC)
+        return ImageOps.fit(image, (size, size), resampling)
+    return image.resize((size, size), resampling)
 
 
 def load_images(

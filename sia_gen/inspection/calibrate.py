@@ -137,5 +137,5 @@ def distance_chart(
         levels=levels,
         chosen=chosen,
         x_label="strength",
-        y_label="distance from normal images",
+        y_label="Distance from normal images: the median, and where eight in ten lie",
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sia_gen import RealNet
 from sia_gen.errors import ImageError, ModelError
-from sia_gen.evaluation.evaluate import ScoredImage, evaluate, worth_looking_at
+from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.evaluation.metrics import per_region_overlap
+from sia_gen.evaluation.results import worth_looking_at
+from sia_gen.evaluation.scoring import ScoredImage
+from sia_gen.evaluation.test_set import GOOD, TestImage, list_test_images, load_mask
+from sia_gen.images.loading import load_images
+from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 
@@ -96,11 +103,133 @@ def test_heat_maps_are_pictures_named_by_what_they_show(run: Evaluate) -> None:
 
 
 def test_best_worst_and_borderline_images_are_shown_once() -> None:
-    scored = [ScoredImage(Path(f"{n}"), int(n >= 50), n / 100) for n in range(100)]
-    shown = worth_looking_at(scored, 0.3)
-    assert len(shown) == len(set(shown)) == 32
-    assert shown[0].score == 0.99
-    assert {image.score for image in shown} >= {0.50, 0.49, 0.30}
+    scored = [
+        ScoredImage(TestImage(Path(f"{n}"), f"{n}", "cut" if n >= 50 else GOOD), n / 100)
+        for n in range(100)
+    ]
+    groups = worth_looking_at(scored, 0.3, 8)
+    shown = [one for chosen in groups.values() for one in chosen]
+    assert len(shown) == len({one.image.name for one in shown}) == 32
+    best, worst, good, borderline = ({one.score for one in part} for part in groups.values())
+    assert (max(best), min(worst), max(good)) == (0.99, 0.50, 0.49)
+    assert 0.30 in borderline
+
+
+def test_categories_without_masks_report_image_metrics_alone(run: Evaluate) -> None:
+    summary, out = run()
+    assert not any(name.startswith("pixel") for name in summary["mean"])
+    assert "PRO" not in (out / "metrics.md").read_text()
+    assert summary["defects"]["disc"].keys() == {"scratch"}
+    assert not (out / ".pixels").exists()
+
+
+@pytest.fixture
+def masked(photographs: Path, tmp_path: Path, recipe: Recipe) -> tuple[Recipe, Path]:
+    """The same images with masks, and a second type of defect."""
+    root = shutil.copytree(photographs, tmp_path / "masked")
+    rng = np.random.default_rng(0)
+    for category in ("disc", "plate"):
+        scratches = sorted((root / category / "test/scratch").iterdir())
+        (root / category / "test/hole").mkdir()
+        for path in scratches[2:]:
+            path.rename(root / category / "test/hole" / path.name)
+        for defect in ("scratch", "hole"):
+            folder = root / category / "ground_truth" / defect
+            folder.mkdir(parents=True)
+            for path in (root / category / "test" / defect).iterdir():
+                mask = rng.random((32, 32)) > 0.9
+                Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{path.stem}_mask.png")
+    pattern = "{category}/ground_truth/{defect}/{stem}_mask.png"
+    return recipe.override({"data.images.mask": pattern}), root
+
+
+def test_pixel_metrics_are_those_of_the_maps(
+    run: Evaluate, masked: tuple[Recipe, Path], models: Path
+) -> None:
+    recipe, root = masked
+    summary, out = run(recipe, root)
+    model = RealNet.from_pretrained(models / "disc").eval()
+    tests = list_test_images(recipe, root, "disc")
+    images = load_images([test.path for test in tests], "L", 64)
+    maps = predict_images(model, images, CPU.accelerator()).maps
+    masks = np.stack([load_mask(test, 64, None) for test in tests])
+    assert masks.any()
+    assert not masks[:4].any()
+    found = summary["categories"]["disc"]
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()))
+    assert found["pixel_pro"] == pytest.approx(per_region_overlap(maps, masks))
+    assert found["pixel_pro_5"] == pytest.approx(per_region_overlap(maps, masks, 0.05))
+    hole = [n for n, test in enumerate(tests) if test.defect in ("good", "hole")]
+    by_defect = summary["defects"]["disc"]
+    assert by_defect.keys() == {"hole", "scratch"}
+    expected = per_region_overlap(maps[hole], masks[hole])
+    assert by_defect["hole"]["pixel_pro"] == pytest.approx(expected)
+    assert by_defect["hole"]["anomalous_images"] == 2
+    assert (
+        "| parts | AUROC | AP | F1-max | F1 at threshold | pixel AUROC |"
+        in (out / "metrics.md").read_text()
+    )
+
+
+def test_page_has_everything_to_look_at(run: Evaluate, masked: tuple[Recipe, Path]) -> None:
+    _, out = run(*masked)
+    page = (out / "index.html").read_text()
+    for part in ("the surest defects", "by type of defect", "features"):
+        assert f"<h2>disc: {part}</h2>" in page
+    assert page.count("<polyline") == 6
+    assert "PRO: mean overlap" in page
+    assert "Histogram of the scores" in page
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("size", r"mask .*200_mask\.png is 16 x 16 pixels, its image 32 x 32"),
+        ("levels", r"mask .*200_mask\.png is not binary: it has \d+ levels"),
+        ("file", r"cannot read the mask .*200_mask\.png"),
+        ("missing", r"200\.png has no mask, but others of 'disc' have"),
+    ],
+)
+def test_mask_that_does_not_fit_is_one_line(
+    run: Evaluate, masked: tuple[Recipe, Path], damage: str, message: str
+) -> None:
+    recipe, root = masked
+    first = sorted((root / "disc/test/scratch").iterdir())[0]
+    first.rename(first.with_name("200.png"))
+    mask = root / "disc/ground_truth/scratch" / f"{first.stem}_mask.png"
+    mask = mask.rename(mask.with_name("200_mask.png"))
+    if damage == "size":
+        Image.new("L", (16, 16)).save(mask)
+    elif damage == "levels":
+        gradient = np.arange(32 * 32, dtype=np.uint32).reshape(32, 32) % 256
+        Image.fromarray(gradient.astype(np.uint8)).save(mask)
+    elif damage == "file":
+        mask.write_bytes(b"not an image")
+    else:
+        mask.unlink()
+    with pytest.raises(ImageError, match=message):
+        run(recipe, root)
+
+
+def test_masks_may_be_of_any_kind_that_tells_two_things_apart(tmp_path: Path) -> None:
+    shape = np.zeros((8, 8), np.uint8)
+    shape[2:6, 2:6] = 1
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    palette = Image.fromarray(shape)
+    palette.putpalette([0, 0, 0, 0, 0, 0])
+    kinds = {
+        "255": Image.fromarray(shape * 255),
+        "1": Image.fromarray(shape),
+        "bit": Image.fromarray(shape * 255).convert("1"),
+        "palette": palette,
+        "rgb": Image.fromarray(shape * 255).convert("RGB"),
+        "rgba": Image.fromarray(shape * 255).convert("RGBA"),
+    }
+    for name, picture in kinds.items():
+        picture.save(tmp_path / f"{name}.png")
+        image = TestImage(tmp_path / "image.png", "x", "cut", tmp_path / f"{name}.png")
+        assert np.array_equal(load_mask(image, 8, None), shape > 0), name
+        assert load_mask(image, 16, None).sum() == 64
 
 
 def test_missing_model_is_refused_before_anything_is_written(

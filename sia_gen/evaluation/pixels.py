@@ -1,0 +1,195 @@
+"""Exact pixel metrics of a whole data set in bounded memory.
+
+AUROC, AP, F1 and PRO are sums over the pixels in descending order of their scores. The scores wait
+in files; they are sorted part by part, each part holding the next lower scores, and the sums go on
+from part to part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sia_gen.evaluation.metrics import inverse_areas
+
+FloatArray = NDArray[np.float64]
+# A pixel: its score, whether it is anomalous, and one over the area of its region if it is.
+PIXEL = np.dtype([("score", "<f4"), ("anomalous", "?"), ("weight", "<f8")])
+# Pixels that are sorted at a time; with what belongs to them some 300 MB.
+PART = 4_000_000
+PRO_LIMIT, PRO_STRICT_LIMIT = 0.3, 0.05
+# Points of a curve that is drawn.
+POINTS = 200
+
+
+@dataclass(frozen=True)
+class PixelMetrics:
+    """What the pixels of a category say.
+
+    Attributes:
+        auroc: Area under the ROC curve.
+        average_precision: Over all thresholds.
+        f1_max: The best F1 over all thresholds.
+        pro: Per-region overlap to a false positive rate of 0.3.
+        pro_5: Likewise to 0.05.
+        roc: Points of the ROC curve, (P, 2).
+        overlap: Points of the curve of PRO, (P, 2).
+    """
+
+    auroc: float
+    average_precision: float
+    f1_max: float
+    pro: float
+    pro_5: float
+    roc: FloatArray
+    overlap: FloatArray
+
+    def figures(self) -> dict[str, float]:
+        """The numbers by name."""
+        names = ("auroc", "average_precision", "f1_max", "pro", "pro_5")
+        return {f"pixel_{name}": getattr(self, name) for name in names}
+
+
+def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
+    """Adds the pixels of an image to a file.
+
+    Args:
+        path: The file; it is made if it is not there.
+        anomaly_map: (H, W), finite.
+        mask: (H, W).
+
+    Returns:
+        How many anomalous regions the image has.
+
+    Raises:
+        ValueError: If the shapes differ, or a score is not finite.
+    """
+    if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
+        msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
+        raise ValueError(msg)
+    weights, regions = inverse_areas(mask)
+    pixels = np.zeros(anomaly_map.size, PIXEL)
+    pixels["score"], pixels["anomalous"] = anomaly_map.ravel(), mask.ravel()
+    pixels["weight"] = weights.ravel()
+    with path.open("ab") as file:
+        pixels.tofile(file)
+    return regions
+
+
+def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
+    """The metrics of the pixels in some files, with so many anomalous regions.
+
+    Raises:
+        ValueError: If there is no anomalous or no normal pixel.
+    """
+    files = [np.memmap(path, PIXEL, "r") for path in paths]
+    anomalous = sum(int(file["anomalous"].sum()) for file in files)
+    normal = sum(len(file) for file in files) - anomalous
+    if not anomalous or not normal:
+        msg = "both normal and anomalous pixels are needed"
+        raise ValueError(msg)
+    sums = Sums(anomalous, normal, regions)
+    for part in descending_parts(files):
+        sums.add(part)
+    return sums.metrics()
+
+
+def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
+    """All pixels in parts, each with lower scores than the one before; ties stay together."""
+    total = sum(len(file) for file in files)
+    count = -(-total // PART)
+    every = max(1, total // 1_000_000)
+    sample = np.concatenate([file["score"][::every] for file in files])
+    edges: NDArray[np.floating] | list[float] = []
+    if count > 1:
+        edges = np.unique(np.quantile(sample, np.arange(1, count) / count))
+    bounds = [-np.inf, *edges, np.inf]
+    for low, high in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
+        yield np.concatenate([inside(file, low, high) for file in files])
+
+
+def inside(file: Any, low: float, high: float) -> NDArray[np.void]:
+    """The pixels of a file with scores in (low, high]."""
+    chunks = []
+    for start in range(0, len(file), PART):
+        chunk = np.asarray(file[start : start + PART])
+        chunks.append(chunk[(chunk["score"] > low) & (chunk["score"] <= high)])
+    return np.concatenate(chunks)
+
+
+@dataclass
+class Sums:
+    """The sums over the pixels so far, from the highest scores down.
+
+    Attributes:
+        anomalous: Anomalous pixels in all.
+        normal: Normal pixels in all.
+        regions: Anomalous regions in all.
+        last: False positives, true positives and overlap so far.
+    """
+
+    anomalous: int
+    normal: int
+    regions: int
+    last: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    roc_area: float = 0.0
+    average_precision: float = 0.0
+    f1_max: float = 0.0
+    pro_area: float = 0.0
+    pro_strict_area: float = 0.0
+    curves: list[FloatArray] = field(default_factory=list)
+
+    def add(self, part: NDArray[np.void]) -> None:
+        """Adds a part of the pixels, all of them with lower scores than before."""
+        if not len(part):
+            return
+        part = part[np.argsort(-part["score"], kind="stable")]
+        ends = np.append(np.flatnonzero(np.diff(part["score"])), len(part) - 1)
+        hits = np.cumsum(part["anomalous"], dtype=np.float64)[ends]
+        overlap = np.cumsum(part["weight"], dtype=np.float64)[ends]
+        before = self.last
+        false = np.append(before[0], before[0] + ends + 1 - hits)
+        true = np.append(before[1], before[1] + hits)
+        found = np.append(before[2], before[2] + overlap)
+        self.last = (false[-1], true[-1], found[-1])
+        self.roc_area += float(np.trapezoid(true, false))
+        precision = true[1:] / (true[1:] + false[1:])
+        self.average_precision += float((np.diff(true) * precision).sum())
+        f1 = 2 * true[1:] / (true[1:] + false[1:] + self.anomalous)
+        self.f1_max = max(self.f1_max, float(f1.max()))
+        rates, overlaps = false / self.normal, found / self.regions
+        self.pro_area += area_until(rates, overlaps, PRO_LIMIT)
+        self.pro_strict_area += area_until(rates, overlaps, PRO_STRICT_LIMIT)
+        places = np.unique(np.linspace(0, len(rates) - 1, POINTS).round().astype(int))
+        self.curves.append(np.stack([rates, true / self.anomalous, overlaps], 1)[places])
+
+    def metrics(self) -> PixelMetrics:
+        """What the sums come to, once all parts were added."""
+        curve = np.concatenate(self.curves)
+        places = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))
+        points = curve[places]
+        return PixelMetrics(
+            auroc=self.roc_area / (self.anomalous * self.normal),
+            average_precision=self.average_precision / self.anomalous,
+            f1_max=self.f1_max,
+            pro=self.pro_area / PRO_LIMIT,
+            pro_5=self.pro_strict_area / PRO_STRICT_LIMIT,
+            roc=points[:, :2],
+            overlap=points[points[:, 0] <= PRO_LIMIT][:, ::2],
+        )
+
+
+def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
+    """The area under a piece of a curve, as far as x does not exceed the limit."""
+    if x[0] >= limit:
+        return 0.0
+    inside = x <= limit
+    if inside.all():
+        return float(np.trapezoid(y, x))
+    end = np.interp(limit, x, y)
+    return float(np.trapezoid(np.append(y[inside], end), np.append(x[inside], limit)))

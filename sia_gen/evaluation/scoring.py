@@ -1,0 +1,99 @@
+"""Scores the test images of a category, shared out over the processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from sia_gen.evaluation.pixels import append_pixels
+from sia_gen.evaluation.test_set import TestImage, load_mask
+from sia_gen.images.loading import load_images
+from sia_gen.progress import Progress
+from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.prediction import predict_images
+from sia_gen.recipe import Recipe
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A test image and its score in [0, 1]."""
+
+    image: TestImage
+    score: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What scoring a category gives.
+
+    Attributes:
+        images: The test images with their scores.
+        regions: Anomalous regions by defect.
+        pixels: By defect, and `good`, the files with the scores of the pixels; none without masks.
+    """
+
+    images: list[ScoredImage]
+    regions: dict[str, int]
+    pixels: dict[str, list[Path]]
+
+
+def score_images(
+    model: RealNet,
+    recipe: Recipe,
+    category: str,
+    tests: Sequence[TestImage],
+    folder: Path,
+    accelerator: Accelerator,
+) -> Scores:
+    """Scores the test images; every process gets the scores of all.
+
+    Args:
+        model: On the device.
+        recipe: Says how images are read.
+        category: For the progress.
+        tests: The images.
+        folder: For the scores of pixels; all processes reach it.
+        accelerator: Device, precision and processes.
+    """
+    mine = range(accelerator.process_index, len(tests), accelerator.num_processes)
+    with_masks = any(test.mask for test in tests)
+    scores: list[tuple[int, float]] = []
+    regions: Counter[str] = Counter()
+    title, visible = f"{category}: evaluating", accelerator.is_main_process
+    with Progress(title, len(mine), visible=visible) as progress:
+        for start in range(0, len(mine), BATCH_SIZE):
+            indices = mine[start : start + BATCH_SIZE]
+            batch = [tests[index] for index in indices]
+            size, non_square = model.image_size, recipe.data.non_square
+            images = load_images([test.path for test in batch], recipe.mode, size, non_square)
+            predictions = predict_images(model, images, accelerator)
+            scores += zip(indices, predictions.scores.tolist(), strict=True)
+            for test, anomaly_map in (
+                zip(batch, predictions.maps, strict=True) if with_masks else ()
+            ):
+                path = pixel_file(folder, test.defect, accelerator.process_index)
+                mask = load_mask(test, size, non_square)
+                regions[test.defect] += append_pixels(path, anomaly_map, mask)
+            progress.advance(len(indices))
+    by_index = dict(gather_object(scores))
+    counted = sum((Counter(part) for part in gather_object([dict(regions)])), Counter[str]())
+    ranks = range(accelerator.num_processes)
+    defects = dict.fromkeys(test.defect for test in tests) if with_masks else {}
+    files = {name: [pixel_file(folder, name, rank) for rank in ranks] for name in defects}
+    return Scores(
+        images=[ScoredImage(test, by_index[index]) for index, test in enumerate(tests)],
+        regions=dict(counted),
+        pixels={name: [path for path in paths if path.exists()] for name, paths in files.items()},
+    )
+
+
+def pixel_file(folder: Path, defect: str, rank: int) -> Path:
+    """Where a process keeps the scores of the pixels of the images with a defect."""
+    return folder / f"{defect}-{rank}.pixels"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, synthesize, verify
-from sia_gen.cli.detectors import evaluate, fit_realnet
+from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.start import demo, recipes
 from sia_gen.errors import UserError
@@ -50,6 +50,8 @@ COMMANDS = (
     compose,
     fit_realnet,
     evaluate,
+    predict,
+    export,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -95,3 +95,49 @@ def evaluate(
     summary = score(chosen, categories, root, models, folder, runtime(precision, device))
     say(metrics_table(summary))
     say(f"Open {folder / 'index.html'} in a browser.")
+
+
+ModelArgument = Annotated[Path, typer.Argument(help="Folder of a RealNet, of one category.")]
+
+
+def predict(
+    model: ModelArgument,
+    images: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
+    form: Annotated[
+        Literal["csv", "jsonl"], typer.Option("--format", help="Of the file of predictions.")
+    ] = "csv",
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("predictions"),
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score any images; write scores, verdicts and heat maps.
+
+    Example: sia-gen predict runs/elpv/realnet/mono photos
+    """
+    from sia_gen.evaluation.predict import predict as score
+
+    found = score(model, images, out, form, runtime(precision, device))
+    anomalous = sum(one.verdict == "anomalous" for one in found)
+    say(f"{anomalous} of {len(found)} images are anomalous; see {out / f'predictions.{form}'}.")
+
+
+def export(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("--out", help="Output file, .onnx or .pt2.")],
+    form: Annotated[
+        Literal["onnx", "torch"], typer.Option("--format", help="ONNX, or torch.export.")
+    ] = "onnx",
+) -> None:
+    """Export a detector to one file for other runtimes, and check that it sees the same there.
+
+    Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx
+    """
+    from sia_gen.outputs import RECIPE
+    from sia_gen.realnet.export import export_realnet
+    from sia_gen.realnet.loading import load_realnet
+    from sia_gen.recipe import Recipe
+
+    load_realnet(model)
+    channels = len(Recipe.load(model / RECIPE).mode)
+    difference = export_realnet(model, out, form, channels)
+    say(f"Exported to {out}; its maps differ by at most {difference:.1e}.")

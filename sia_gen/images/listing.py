@@ -14,6 +14,9 @@ from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
 from sia_gen.images.recognition import require_right_root
 from sia_gen.recipe import Recipe
 
+# What counts as an image in a folder of anything.
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
 
 @dataclass(frozen=True)
 class CategoryImages:

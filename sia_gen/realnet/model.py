@@ -85,6 +85,8 @@ class RealNet(
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1]."""
         features = self.selected_features(images)
         logits = self.decode(features, self.reconstruct(features), images.shape[-2:])
+        # Whatever networks compute in: in bfloat16 many images would share a score.
+        logits = logits.float()
         anomaly_map = logits.softmax(dim=1)[:, 1:]
         return RealNetOutput(anomaly_map, logits, image_score(anomaly_map, self.score_window))
 

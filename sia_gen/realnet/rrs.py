@@ -71,7 +71,7 @@ class ReconstructionResidualSelection(nn.Module):
         ranked = self.ranking_norm(residual)
         by_max = ranked.amax(dim=(2, 3)).topk(self.num_max, dim=1).indices
         by_mean = ranked.mean(dim=(2, 3)).topk(self.num_mean, dim=1).indices
-        fixed = self.get_buffer("fixed").expand(len(residual), -1)
+        fixed = self.get_buffer("fixed").expand(residual.shape[0], -1)
         return torch.cat([by_max, by_mean, fixed], dim=1)
 
 

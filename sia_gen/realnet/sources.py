@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.errors import ImageError, OptionError
+from sia_gen.images.listing import IMAGE_SUFFIXES
 from sia_gen.images.loading import load_image, to_pixels, to_square
 from sia_gen.locations import Location
 from sia_gen.realnet.augmentation import augment
@@ -20,7 +21,6 @@ from sia_gen.recipe import Recipe
 Pixels = NDArray[np.uint8]
 Opacity = tuple[float, float]
 Mode = Literal["L", "RGB"]
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class Piece(NamedTuple):

@@ -29,6 +29,8 @@ COMMANDS = [
     "compose",
     "fit-realnet",
     "evaluate",
+    "predict",
+    "export",
 ]
 HELP = """
 import atexit, runpy, sys

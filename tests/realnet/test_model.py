@@ -190,3 +190,11 @@ def test_backbone_that_does_not_serve_is_one_line(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         Backbone(name, strides)
+
+
+def test_scores_are_not_rounded_by_what_networks_compute_in(model: RealNet) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = model(IMAGES)
+    for tensor in (output.anomaly_map, output.logits, output.score):
+        assert tensor.dtype == torch.float32
+    assert not torch.equal(output.score, output.score.bfloat16().float())

@@ -1,0 +1,132 @@
+"""Scores any images with a fitted model, from its folder alone.
+
+OUT/
+    predictions.csv             or predictions.jsonl: image, score, verdict, threshold
+    heatmaps/                   each image beside what the detector sees in it
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from sia_gen.errors import ImageError
+from sia_gen.evaluation.heatmaps import save_heatmap
+from sia_gen.files import prepare_output, write_text
+from sia_gen.images.listing import IMAGE_SUFFIXES
+from sia_gen.images.loading import load_images
+from sia_gen.outputs import RECIPE
+from sia_gen.progress import Progress
+from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.prediction import predict_images
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the detector says of an image.
+
+    Attributes:
+        image: The file.
+        score: In [0, 1].
+        verdict: `anomalous` if the score exceeds the threshold, else `normal`.
+        threshold: Calibrated when the model was fitted.
+    """
+
+    image: str
+    score: float
+    verdict: str
+    threshold: float
+
+
+def predict(
+    model_folder: Path,
+    sources: Sequence[Path],
+    out: Path,
+    form: Literal["csv", "jsonl"],
+    runtime: Runtime,
+) -> list[Prediction]:
+    """Scores images and writes what it says of them.
+
+    Args:
+        model_folder: Of a category's RealNet.
+        sources: Images, and folders of images.
+        out: Output folder, see above.
+        form: Of the predictions.
+        runtime: Device and precision.
+
+    Raises:
+        UserError: If the model or an image cannot be read.
+    """
+    model, threshold = load_realnet(model_folder)
+    recipe = Recipe.load(model_folder / RECIPE)
+    files = image_files(sources)
+    prepare_output(out)
+    accelerator = runtime.accelerator()
+    model.to(accelerator.device)
+    found: list[Prediction] = []
+    names = list(files)
+    with Progress("predicting", len(names)) as progress:
+        for start in range(0, len(names), BATCH_SIZE):
+            batch = names[start : start + BATCH_SIZE]
+            paths = [files[name] for name in batch]
+            images = load_images(paths, recipe.mode, model.image_size, recipe.data.non_square)
+            predictions = predict_images(model, images, accelerator)
+            for place, name in enumerate(batch):
+                score = float(predictions.scores[place])
+                verdict = "anomalous" if score > threshold else "normal"
+                found.append(Prediction(str(files[name]), score, verdict, threshold))
+                picture = (out / "heatmaps" / name).with_suffix(".png")
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                save_heatmap(picture, images[place], predictions.maps[place])
+            progress.advance(len(batch))
+    write_text(out / f"predictions.{form}", as_csv(found) if form == "csv" else as_jsonl(found))
+    return found
+
+
+def image_files(sources: Sequence[Path]) -> dict[str, Path]:
+    """The images to score, by a name of their own for each.
+
+    Raises:
+        ImageError: If a file or folder is not there, or a folder has no images.
+    """
+    files: dict[str, Path] = {}
+    for source in sources:
+        inside = [source]
+        if source.is_dir():
+            everything = sorted(source.rglob("*"))
+            inside = [path for path in everything if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not inside or not inside[0].exists():
+            raise ImageError(
+                problem=f"there are no images at {source}.",
+                fix="Check the path; it may be a file or a folder of images.",
+            )
+        for path in inside:
+            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
+            # Images of one name from different places.
+            while name in files and files[name] != path:
+                name = f"_{name}"
+            files[name] = path
+    return files
+
+
+def as_csv(predictions: Sequence[Prediction]) -> str:
+    """The predictions as a table."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, ["image", "score", "verdict", "threshold"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(one) for one in predictions)
+    return buffer.getvalue()
+
+
+def as_jsonl(predictions: Sequence[Prediction]) -> str:
+    """The predictions as lines of JSON."""
+    return "".join(json.dumps(asdict(one)) + "\n" for one in predictions)

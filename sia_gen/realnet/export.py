@@ -1,0 +1,132 @@
+"""Exports a fitted RealNet for other runtimes, and checks that they see the same."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sia_gen.errors import ModelError, OutputError
+from sia_gen.files import atomic_path
+from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.model import RealNet
+
+# Between the maps of the two runtimes, probabilities.
+TOLERANCE = 1e-4
+OUTPUTS = ("anomaly_map", "score")
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+class Plain(nn.Module):
+    """A RealNet that gives tensors: images (B, C, H, W) in [0, 1] to map and score."""
+
+    def __init__(self, model: RealNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The anomaly map, (B, 1, H, W), and the score, (B,)."""
+        output = self.model(images)
+        return output.anomaly_map, output.score
+
+
+def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], channels: int) -> float:
+    """Writes the model of a folder to one file, for one to 63 images at a time.
+
+    Args:
+        folder: Of the model.
+        out: The file.
+        form: ONNX, or a program of `torch.export`.
+        channels: Of the images: 1 or 3.
+
+    Returns:
+        The largest difference between a map of the exported model and of the original.
+
+    Raises:
+        ModelError: If there is no model in the folder, or the exported one does not agree.
+        OutputError: If the file has the wrong name, or a package for ONNX is missing.
+    """
+    if out.suffix != SUFFIXES[form]:
+        raise OutputError(
+            problem=f"{out} is no name for a file of format '{form}'.",
+            fix=f"Give one that ends with {SUFFIXES[form]}.",
+        )
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if form == "onnx" and missing:
+        raise OutputError(
+            problem=f"ONNX needs the package '{missing[0]}'.",
+            fix="Install 'sia-gen[export]', or give '--format torch'.",
+        )
+    model, _ = load_realnet(folder)
+    plain = Plain(model.to(memory_format=torch.contiguous_format)).eval()
+    size = model.image_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, channels, size, size, generator=generator)
+    with atomic_path(out) as temporary, torch.no_grad():
+        write = write_onnx if form == "onnx" else write_program
+        write(plain, images, temporary)
+        run = run_onnx if form == "onnx" else run_program
+        difference = max(
+            float(np.abs(run(temporary, some) - plain(some)[0].numpy()).max())
+            for some in (images, images[:1])
+        )
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                problem=f"the exported model of {folder} differs by {difference:.1e} in its maps.",
+                fix="Give another '--format'.",
+            )
+    return difference
+
+
+def exported(plain: Plain, images: torch.Tensor) -> Any:
+    """The model as a program for one to 63 images at a time."""
+    # Upsampling in diffusers takes another way for 64 and more.
+    batch = torch.export.Dim("batch", max=63)
+    return torch.export.export(plain, (images,), dynamic_shapes={"images": {0: batch}})
+
+
+def write_program(plain: Plain, images: torch.Tensor, path: Path) -> None:
+    """Writes a program of torch.export."""
+    with path.open("wb") as file:
+        torch.export.save(exported(plain, images), file)
+
+
+def write_onnx(plain: Plain, images: torch.Tensor, path: Path) -> None:
+    """Writes ONNX, weights included."""
+    # The exporter tells of every step.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.onnx.export(
+            exported(plain, images),
+            (images,),
+            input_names=["images"],
+            output_names=list(OUTPUTS),
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=False)
+
+
+def run_onnx(path: Path, images: torch.Tensor) -> NDArray[np.float32]:
+    """The maps of an ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    maps: NDArray[np.float32] = session.run(["anomaly_map"], {"images": images.numpy()})[0]
+    return maps
+
+
+def run_program(path: Path, images: torch.Tensor) -> NDArray[np.float32]:
+    """The maps of a program of torch.export."""
+    with path.open("rb") as file:
+        program = torch.export.load(file).module()
+    maps: NDArray[np.float32] = program(images)[0].numpy()
+    return maps

@@ -1,0 +1,108 @@
+"""Scoring any images with a model folder alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sia_gen import RealNet
+from sia_gen.errors import ImageError, ModelError
+from sia_gen.evaluation.predict import image_files, predict
+from sia_gen.images.loading import load_images
+from sia_gen.realnet.prediction import predict_images
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+
+CPU = Runtime("fp32", "cpu")
+
+
+@pytest.fixture
+def model(tmp_path: Path, recipe: Recipe) -> Path:
+    """A model folder, with a threshold in the middle of its scores."""
+    torch.manual_seed(0)
+    folder = tmp_path / "model"
+    realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
+    realnet.save_pretrained(folder)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    (folder / "fit.json").write_text(json.dumps({"threshold": 0.5}))
+    return folder
+
+
+def scores_of(model: Path, paths: list[Path]) -> list[float]:
+    images = load_images(paths, "L", 64)
+    realnet = RealNet.from_pretrained(model).eval()
+    return predict_images(realnet, images, CPU.accelerator()).scores.tolist()
+
+
+def test_folder_and_file_are_scored_by_the_calibrated_threshold(
+    model: Path, photographs: Path, tmp_path: Path
+) -> None:
+    folder = photographs / "disc/test"
+    files = sorted(folder.rglob("*.png"))
+    expected = scores_of(model, files)
+    threshold = sorted(expected)[4]
+    (model / "fit.json").write_text(json.dumps({"threshold": threshold}))
+    found = predict(model, [folder], tmp_path / "out", "csv", CPU)
+    assert [one.image for one in found] == [str(path) for path in files]
+    assert [one.score for one in found] == pytest.approx(expected, abs=1e-6)
+    verdicts = ["anomalous" if score > threshold else "normal" for score in expected]
+    assert [one.verdict for one in found] == verdicts
+    assert 0 < verdicts.count("anomalous") < len(verdicts)
+    with (tmp_path / "out/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(path) for path in files]
+    assert [float(row["score"]) for row in rows] == pytest.approx(expected, abs=1e-6)
+    for path in files:
+        with Image.open(tmp_path / "out/heatmaps" / path.relative_to(folder)) as picture:
+            assert picture.size == (128, 64)
+
+
+def test_lines_of_json_say_the_same(model: Path, photographs: Path, tmp_path: Path) -> None:
+    path = photographs / "disc/test/good/100.png"
+    files = sorted((photographs / "disc/test/good").iterdir())
+    path = files[0]
+    predict(model, [path], tmp_path / "out", "jsonl", CPU)
+    (line,) = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    content = json.loads(line)
+    assert content["image"] == str(path)
+    assert content["score"] == pytest.approx(scores_of(model, [path])[0], abs=1e-6)
+
+
+def test_images_of_one_name_from_two_places_are_kept_apart(
+    photographs: Path, tmp_path: Path
+) -> None:
+    original = sorted((photographs / "disc/test/good").iterdir())[0]
+    for name in ("a", "b"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        shutil.copy(original, tmp_path / name / "deep" / "x.PNG")
+        (tmp_path / name / "readme.txt").write_text("no image")
+    files = image_files([tmp_path / "a", tmp_path / "b", tmp_path / "a/deep/x.PNG"])
+    assert files == {
+        "deep/x.PNG": tmp_path / "a/deep/x.PNG",
+        "_deep/x.PNG": tmp_path / "b/deep/x.PNG",
+        "x.PNG": tmp_path / "a/deep/x.PNG",
+    }
+
+
+def test_wrong_input_is_refused_before_anything_is_written(
+    model: Path, photographs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "nowhere.png", tmp_path / "empty"):
+        with pytest.raises(ImageError, match=f"there are no images at {source}"):
+            predict(model, [source], tmp_path / "out", "csv", CPU)
+    with pytest.raises(ModelError, match="there is no RealNet in"):
+        predict(tmp_path / "empty", [photographs], tmp_path / "out", "csv", CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_file_that_is_no_image_is_named(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    with pytest.raises(ImageError, match=r"cannot read the image .*broken\.png"):
+        predict(model, [tmp_path / "broken.png"], tmp_path / "out", "csv", CPU)

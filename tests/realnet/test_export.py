@@ -1,0 +1,74 @@
+"""Exported models see the same in other runtimes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from sia_gen import RealNet
+from sia_gen.errors import ModelError, OutputError
+from sia_gen.realnet import export
+from sia_gen.realnet.export import export_realnet
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model")
+    RealNet("resnet18", 64, [8, 16], [8, 8], num_max=4, num_mean=4).save_pretrained(path)
+    (path / "fit.json").write_text(json.dumps({"threshold": 0.5}))
+    return path
+
+
+def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_path: Path) -> None:
+    assert export_realnet(folder, tmp_path / "model.onnx", "onnx", 1) <= 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    model = RealNet.from_pretrained(folder).eval()
+    for count in (1, 2, 5):
+        images = torch.rand(count, 1, 64, 64, generator=torch.Generator().manual_seed(count))
+        found = dict(
+            zip(["map", "score"], session.run(None, {"images": images.numpy()}), strict=True)
+        )
+        with torch.no_grad():
+            output = model(images)
+        assert np.abs(found["map"] - output.anomaly_map.numpy()).max() <= 1e-4
+        assert np.abs(found["score"] - output.score.numpy()).max() <= 1e-4
+    assert [one.name for one in session.get_outputs()] == ["anomaly_map", "score"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
+
+
+def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: Path) -> None:
+    assert export_realnet(folder, tmp_path / "model.pt2", "torch", 3) <= 1e-4
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = RealNet.from_pretrained(folder).eval()(images)
+        found = program(images)
+    torch.testing.assert_close(found[0], expected.anomaly_map, rtol=0, atol=1e-4)
+
+
+def test_model_that_differs_after_the_export_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = export.run_program
+    monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
+    with pytest.raises(ModelError, match="differs by 2"):
+        export_realnet(folder, tmp_path / "model.pt2", "torch", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_name_or_missing_package_is_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutputError, match=r"Give one that ends with \.pt2"):
+        export_realnet(folder, tmp_path / "model.onnx", "torch", 1)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(OutputError, match=r"needs the package 'onnx'.*sia-gen\[export\]"):
+        export_realnet(folder, tmp_path / "model.onnx", "onnx", 1)
+    with pytest.raises(ModelError, match="there is no RealNet"):
+        export_realnet(tmp_path, tmp_path / "model.pt2", "torch", 1)

@@ -163,7 +163,11 @@ class RealNetFit(Section):
         opacity: Range of delta for SDAS samples.
         texture_opacity: Likewise for textures.
         anomalous_fraction: Share of a batch that gets an anomaly.
-        validate_every: Steps between two looks at the images kept back.
+        max_minutes: Minutes a run may take for one model; it then saves and stops.
+        joint: One model of all categories instead of one each (the paper's multi-class setting).
+        select_on: What chooses weights and threshold: normal images kept back, with synthetic
+            anomalies; or the test images, to compare with published tables that did so.
+        validate_every: Steps between two looks at what chooses.
     """
 
     backbone: str = "wide_resnet50_2"
@@ -185,6 +189,9 @@ class RealNetFit(Section):
     anomalous_fraction: Fraction = 0.5
     batch_size: Annotated[int, Field(ge=1)] = 16
     max_steps: Annotated[int, Field(ge=1)] = 10_000
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    joint: bool = False
+    select_on: Literal["validation", "test"] = "validation"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0

@@ -12,6 +12,7 @@ from sia_gen.cli.options import (
     CategoryOption,
     DataOption,
     DeviceOption,
+    MinutesOption,
     OptionalRecipeOption,
     OutOption,
     PrecisionOption,
@@ -29,6 +30,7 @@ def fit_realnet(
     corpus: Annotated[
         str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
     ] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="One model of all categories.")] = False,
     source: Annotated[
         Literal["sdas", "dtd", "mixed"] | None,
         typer.Option(
@@ -41,6 +43,14 @@ def fit_realnet(
     weights: WeightsOption = None,
     out: OutOption = None,
     max_steps: StepsOption = None,
+    max_minutes: MinutesOption = None,
+    select_on: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option(
+            "--select-on",
+            help="test: choose by test labels, as some published tables did; not a fair measure.",
+        ),
+    ] = None,
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -53,6 +63,9 @@ def fit_realnet(
     changes = {
         "seed": seed,
         "realnet.max_steps": max_steps,
+        "realnet.max_minutes": max_minutes,
+        "realnet.joint": joint or None,
+        "realnet.select_on": select_on,
         "realnet.source": source,
         "realnet.textures": None if textures is None else str(textures),
         "realnet.weights": None if weights is None else str(weights),

@@ -73,7 +73,7 @@ class Composer:
         source = SDASSource(reader, recipe.mode, settings.image_size, settings.opacity)
         anomalies = LocalAnomalies(
             normal=normal,
-            source=source,
+            sources=[source],
             anomalous_fraction=1.0,
             horizontal_flip=settings.horizontal_flip,
             vertical_flip=settings.vertical_flip,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
@@ -33,7 +33,7 @@ from sia_gen.errors import OptionError
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, loader_workers
+from sia_gen.runtime import Runtime, loader_workers, time_is_up
 from sia_gen.sdas.loading import JOINT
 
 STEPS_BETWEEN_LOGS = 10
@@ -156,7 +156,9 @@ def train_model(
             done = step + 1
             progress.advance(note=f"loss {recent[-1].item():.4f}")
 
-            last = done == settings.max_steps or time_is_up(started, recipe, accelerator)
+            last = done == settings.max_steps or time_is_up(
+                started, settings.max_minutes, accelerator
+            )
             if done % STEPS_BETWEEN_LOGS == 0 or last:
                 mean = accelerator.reduce(torch.stack(recent).mean(), "mean").item()
                 rate = optimizer.param_groups[0]["lr"]
@@ -206,12 +208,3 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         settings.warmup_steps,
         settings.decay_from,
     )
-
-
-def time_is_up(started: float, recipe: Recipe, accelerator: Accelerator) -> bool:
-    """Whether this run has used its minutes; the first process decides for all."""
-    minutes = recipe.diffusion.max_minutes
-    if minutes is None:
-        return False
-    over = int(time.monotonic() - started >= 60 * minutes)
-    return bool(broadcast(torch.tensor(over, device=accelerator.device)).item())

@@ -32,10 +32,9 @@ from sia_gen.evaluation.test_set import list_test_images
 from sia_gen.files import atomic_folder, write_json, write_text
 from sia_gen.images.loading import load_images
 from sia_gen.outputs import claim_output
-from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.loading import find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
-from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 
@@ -69,7 +68,7 @@ def evaluate(
         UserError: If a model or the test images are missing; nothing has been written then.
     """
     accelerator = runtime.accelerator()
-    loaded = {category: load_realnet(models / category) for category in categories}
+    loaded = {category: load_realnet(find_realnet(models, category)) for category in categories}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
     if accelerator.is_main_process:
         claim_output(out, recipe, [])
@@ -78,7 +77,7 @@ def evaluate(
     accelerator.wait_for_everyone()
     results: dict[str, Result] = {}
     sections: list[Section] = []
-    for category, (model, threshold) in loaded.items():
+    for category, (model, threshold, _) in loaded.items():
         model.to(accelerator.device)
         folder = out / PIXELS / category
         folder.mkdir(exist_ok=True)
@@ -88,22 +87,23 @@ def evaluate(
             shown = write_category(out / category, model, recipe, scores, threshold, accelerator)
             sections += category_sections(category, results[category], scores.images, shown, model)
     accelerator.wait_for_everyone()
-    summary = summary_of(recipe, results)
+    selected_on = " / ".join(dict.fromkeys(one.selected_on for one in loaded.values()))
+    summary = summary_of(recipe, selected_on, results)
     if accelerator.is_main_process:
         shutil.rmtree(out / PIXELS)
         write_json(out / METRICS, summary)
         write_text(out / "metrics.md", metrics_table(summary))
-        text = f"Weights and thresholds were selected on {SELECTED_ON}."
+        text = f"Weights and thresholds were selected on {selected_on}."
         write_page(out / "index.html", Page(f"{recipe.title}: evaluation", text, sections))
     accelerator.wait_for_everyone()
     return summary
 
 
-def summary_of(recipe: Recipe, results: dict[str, Result]) -> dict[str, Any]:
+def summary_of(recipe: Recipe, selected_on: str, results: dict[str, Result]) -> dict[str, Any]:
     """What `metrics.json` holds."""
     return {
         "recipe": recipe.name,
-        "selected_on": SELECTED_ON,
+        "selected_on": selected_on,
         "categories": {name: result.metrics for name, result in results.items()},
         "defects": {name: result.defects for name, result in results.items()},
         "mean": mean_metrics(list(results.values())),

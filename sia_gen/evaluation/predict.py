@@ -66,7 +66,7 @@ def predict(
     Raises:
         UserError: If the model or an image cannot be read.
     """
-    model, threshold = load_realnet(model_folder)
+    model, threshold, _ = load_realnet(model_folder)
     recipe = Recipe.load(model_folder / RECIPE)
     files = image_files(sources)
     prepare_output(out)

@@ -52,7 +52,8 @@ class LocalAnomalies:
 
     Attributes:
         normal: Normal images N, (n, C, H, W), 0 to 255.
-        source: Gives the images P to paste from, and the range of delta.
+        sources: Give the images P to paste from, and the range of delta; one per category.
+        groups: Which source is that of each N, (n,); the first one of all if None.
         anomalous_fraction: Share of the samples that get an anomaly.
         horizontal_flip: Whether N and P are mirrored at random.
         vertical_flip: Whether they are turned upside down at random.
@@ -60,11 +61,12 @@ class LocalAnomalies:
     """
 
     normal: Pixels
-    source: Source
+    sources: Sequence[Source]
     anomalous_fraction: float
     horizontal_flip: bool = False
     vertical_flip: bool = False
     foreground: Pixels | None = None
+    groups: NDArray[np.int64] | None = None
 
     def sample(
         self, index: int, rng: np.random.Generator, number: int
@@ -79,7 +81,8 @@ class LocalAnomalies:
         normal, foreground = self.flipped(index, rng)
         if rng.random() >= self.anomalous_fraction:
             return normal, normal, np.zeros_like(normal[:1])
-        piece = self.source.draw(number, rng)
+        source = self.sources[0 if self.groups is None else self.groups[index]]
+        piece = source.draw(number, rng)
         anomalous, mask, _ = self.paste(piece, normal, foreground, rng)
         return anomalous, normal, mask
 

@@ -1,54 +1,99 @@
-"""What a category is fitted to: its normal images, and anomalies made with the synthetic ones."""
+"""What a model is fitted to: normal images, and anomalies made in them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
-from sia_gen.realnet.sources import make_source
+from sia_gen.realnet.sources import Source, make_source
 from sia_gen.recipe import Recipe
 
 
 @dataclass(frozen=True)
+class NormalImages:
+    """The normal images of a category, (N, C, H, W) each, 0 to 255.
+
+    Attributes:
+        category: Its name.
+        fit: Those to train on.
+        validation: Those kept back.
+    """
+
+    category: str
+    fit: Pixels
+    validation: Pixels
+
+
+@dataclass(frozen=True)
 class FitData:
-    """Anomalies on the training images of a category, and on those kept back."""
+    """Anomalies on the training images, and on those kept back."""
 
     training: LocalAnomalies
     validation: LocalAnomalies
 
 
-def load_normal(recipe: Recipe, category: str, root: Path) -> tuple[Pixels, Pixels]:
-    """The normal images to train on and those kept back, (N, C, H, W) each."""
+def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
+    """The normal images to train on and those kept back."""
     paths = list_images(recipe, root, category)
     size, non_square = recipe.realnet.image_size, recipe.data.non_square
-    return (
+    return NormalImages(
+        category,
         load_images(paths.fit, recipe.mode, size, non_square),
         load_images(paths.validation, recipe.mode, size, non_square),
     )
 
 
-def fit_data(
-    recipe: Recipe, normal: tuple[Pixels, Pixels], category: str, corpus: Location
-) -> FitData:
-    """Joins the normal images of a category with its synthetic ones."""
-    settings, rule = recipe.realnet, recipe.foreground.get(category)
-    training = LocalAnomalies(
-        normal=normal[0],
-        source=make_source(recipe, category, corpus),
-        anomalous_fraction=settings.anomalous_fraction,
-        horizontal_flip=settings.horizontal_flip,
-        vertical_flip=settings.vertical_flip,
-        foreground=foreground_masks(normal[0], rule),
+def fit_data(recipe: Recipe, normal: Sequence[NormalImages], corpus: Location) -> FitData:
+    """Joins the normal images of a model's categories with what is pasted into them."""
+    settings = recipe.realnet
+    sources = [make_source(recipe, images.category, corpus) for images in normal]
+    categories = [images.category for images in normal]
+    training = anomalies_in(
+        recipe,
+        categories,
+        [images.fit for images in normal],
+        sources,
+        settings.anomalous_fraction,
+        flips=(settings.horizontal_flip, settings.vertical_flip),
     )
-    validation = LocalAnomalies(
-        normal=normal[1],
-        source=training.source,
-        anomalous_fraction=1.0,
-        foreground=foreground_masks(normal[1], rule),
+    validation = anomalies_in(
+        recipe, categories, [images.validation for images in normal], sources, 1.0
     )
     return FitData(training, validation)
+
+
+def anomalies_in(
+    recipe: Recipe,
+    categories: Sequence[str],
+    images: Sequence[Pixels],
+    sources: Sequence[Source],
+    anomalous_fraction: float,
+    *,
+    flips: tuple[bool, bool] = (False, False),
+) -> LocalAnomalies:
+    """Anomalies in the images of some categories, each with the source and rule of its own."""
+    masks = [
+        foreground_masks(pixels, recipe.foreground.get(category))
+        for category, pixels in zip(categories, images, strict=True)
+    ]
+    everywhere = [
+        np.ones_like(pixels[:, :1]) if mask is None else mask
+        for mask, pixels in zip(masks, images, strict=True)
+    ]
+    return LocalAnomalies(
+        normal=np.concatenate(images),
+        sources=sources,
+        anomalous_fraction=anomalous_fraction,
+        horizontal_flip=flips[0],
+        vertical_flip=flips[1],
+        foreground=None if all(mask is None for mask in masks) else np.concatenate(everywhere),
+        groups=np.repeat(np.arange(len(images)), [len(pixels) for pixels in images]),
+    )

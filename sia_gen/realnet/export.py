@@ -64,7 +64,7 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
             problem=f"ONNX needs the package '{missing[0]}'.",
             fix="Install 'sia-gen[export]', or give '--format torch'.",
         )
-    model, _ = load_realnet(folder)
+    model = load_realnet(folder).model
     plain = Plain(model.to(memory_format=torch.contiguous_format)).eval()
     size = model.image_size
     generator = torch.Generator().manual_seed(0)

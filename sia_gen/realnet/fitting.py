@@ -2,17 +2,19 @@
 
     OUT/
         recipe.yaml
-        <category>/                 the model (config, weights) and fit.json
+        <category>/                 the model (config, weights) and fit.json; `_joint` of all
         checkpoints/<category>/     what it takes to go on; see sia_gen.checkpoints
 
 The best weights and the threshold come from normal images kept back, with synthetic anomalies;
-no test image is ever read.
+no test image is read unless the recipe selects on them.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +23,8 @@ from accelerate.utils import set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
+from sia_gen.errors import OptionError
+from sia_gen.evaluation.test_set import list_test_images
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.locations import Location
 from sia_gen.outputs import RECIPE, claim_output
@@ -28,17 +32,26 @@ from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
 from sia_gen.realnet.backbone import FeatureStatistics
-from sia_gen.realnet.data import FitData, fit_data, load_normal
+from sia_gen.realnet.data import fit_data, load_normal
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
-from sia_gen.realnet.selection import SELECTED_ON, Best, keep_best
+from sia_gen.realnet.selection import (
+    SELECTED_ON,
+    Best,
+    Validate,
+    keep_best,
+    validate,
+    validate_on_test,
+)
 from sia_gen.realnet.sources import make_source
 from sia_gen.realnet.weights import load_backbone_weights
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, environment, loader_workers
+from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
 from sia_gen.settings import RealNetFit
 
 REPORT = "fit.json"
+# The model of all categories; no category can be named so.
+JOINT = "_joint"
 
 
 def fit_realnet(
@@ -51,7 +64,7 @@ def fit_realnet(
     *,
     resume: bool = True,
 ) -> None:
-    """Fits one model per category, one after another.
+    """Fits one model per category, one after another, or one of all of them.
 
     Args:
         recipe: Names the data, the network and the budget.
@@ -66,19 +79,34 @@ def fit_realnet(
         UserError: If the recipe, the images, the corpus, the weights or the output folder do not
             allow it; nothing has been written then.
     """
+    settings = recipe.realnet
+    if settings.joint and list(categories) != recipe.categories:
+        raise OptionError(
+            problem="a joint model learns all categories of its recipe.",
+            fix="Leave --category out, or take them out of the recipe.",
+        )
     accelerator = runtime.accelerator()
-    model_with_weights(recipe.realnet)
+    model_with_weights(settings)
     for category in categories:
         make_source(recipe, category, corpus)
+    tests = {}
+    if settings.select_on == "test":
+        tests = {category: list_test_images(recipe, root, category) for category in categories}
     normal = {category: load_normal(recipe, category, root) for category in categories}
     if accelerator.is_main_process:
-        claim_output(out, recipe, ["realnet", "foreground"])
+        together = ["categories"] if settings.joint else []
+        claim_output(out, recipe, ["realnet", "foreground", *together])
     accelerator.wait_for_everyone()
-    for category in categories:
+    groups = {JOINT: list(categories)} if settings.joint else {one: [one] for one in categories}
+    for name, members in groups.items():
         # An accelerator of its own: what is registered for checkpoints cannot be taken back.
         accelerator = runtime.accelerator()
-        data = fit_data(recipe, normal[category], category, corpus)
-        fit_category(recipe, category, data, out, accelerator, resume=resume)
+        data = fit_data(recipe, [normal[member] for member in members], corpus)
+        chosen = [test for member in members for test in tests.get(member, [])]
+        look: Validate = partial(validate, data.validation)
+        if settings.select_on == "test":
+            look = partial(validate_on_test, recipe, chosen)
+        fit_model(recipe, name, data.training, look, out, accelerator, resume=resume)
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:
@@ -98,18 +126,19 @@ def model_with_weights(settings: RealNetFit) -> RealNet:
     return model
 
 
-def fit_category(
+def fit_model(
     recipe: Recipe,
-    category: str,
-    data: FitData,
+    name: str,
+    anomalies: LocalAnomalies,
+    look: Validate,
     out: Path,
     accelerator: Accelerator,
     *,
     resume: bool,
 ) -> None:
-    """Fits and saves the model of one category."""
+    """Fits one model, from the last checkpoint on, and saves it as `out/name`."""
     settings = recipe.realnet
-    checkpoints = out / "checkpoints" / category
+    checkpoints = out / "checkpoints" / name
     if accelerator.is_main_process and not resume:
         remove_checkpoints(checkpoints)
     accelerator.wait_for_everyone()
@@ -120,7 +149,7 @@ def fit_category(
     model.to(accelerator.device)
     checkpoint = last_checkpoint(checkpoints)
     if checkpoint is None:
-        initialise(model, data.training, recipe, category, accelerator)
+        initialise(model, anomalies, recipe, name, accelerator)
     best = Best()
     objective = RealNetObjective(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -132,9 +161,10 @@ def fit_category(
         path, start = checkpoint
         accelerator.load_state(str(path))
 
-    batches = AnomalyBatches(data.training, batch_order(recipe, data.training, accelerator))
+    batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
     loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
-    title, visible = f"{category}: fitting RealNet", accelerator.is_main_process
+    title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
+    started, done = time.monotonic(), start
     with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
         objective.train()
         for step, batch in enumerate(loader, start):
@@ -145,13 +175,19 @@ def fit_category(
             accelerator.backward(sum(losses))
             optimizer.step()
             optimizer.zero_grad()
+            done = step + 1
             progress.advance(note=f"loss {losses[0].item():.3f} + {losses[1].item():.3f}")
-            if (step + 1) % settings.validate_every == 0 or step + 1 == settings.max_steps:
-                keep_best(best, step + 1, model, data.validation, accelerator)
-                save_checkpoint(accelerator, checkpoints, step + 1)
+            last = done == settings.max_steps or time_is_up(
+                started, settings.max_minutes, accelerator
+            )
+            if done % settings.validate_every == 0 or last:
+                keep_best(best, done, model, look(model, accelerator))
+                save_checkpoint(accelerator, checkpoints, done)
+            if last:
+                break
 
     if accelerator.is_main_process:
-        save_best(best, model, recipe, category, out / category)
+        save_best(best, model, recipe, name, done, out / name)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
@@ -160,7 +196,7 @@ def initialise(
     model: RealNet,
     anomalies: LocalAnomalies,
     recipe: Recipe,
-    category: str,
+    name: str,
     accelerator: Accelerator,
 ) -> None:
     """Standardises the backbone on normal images and chooses the channels by AFS."""
@@ -176,7 +212,7 @@ def initialise(
         loader_workers(accelerator),
         mine.step,
     )
-    title, visible = f"{category}: choosing features", accelerator.is_main_process
+    title, visible = f"{name}: choosing features", accelerator.is_main_process
     statistics = FeatureStatistics(model.backbone.channels, device)
     losses = ChannelLosses(model.backbone.channels, device)
     with (
@@ -219,7 +255,9 @@ def learning_rate(settings: RealNetFit, step: int) -> float:
     )
 
 
-def save_best(best: Best, model: RealNet, recipe: Recipe, category: str, folder: Path) -> None:
+def save_best(
+    best: Best, model: RealNet, recipe: Recipe, name: str, steps: int, folder: Path
+) -> None:
     """Saves the best weights with what there is to know about them, whole or not at all."""
     if best.weights is None or best.metrics is None:
         msg = "the checkpoint holds no validated weights"
@@ -231,10 +269,10 @@ def save_best(best: Best, model: RealNet, recipe: Recipe, category: str, folder:
         write_json(
             temporary / REPORT,
             {
-                "category": category,
-                "steps": recipe.realnet.max_steps,
+                "categories": recipe.categories if name == JOINT else [name],
+                "steps": steps,
                 "best_step": best.step,
-                "selected_on": SELECTED_ON,
+                "selected_on": SELECTED_ON[recipe.realnet.select_on],
                 "validation": best.metrics,
                 "threshold": best.metrics["threshold"],
                 "seed": recipe.seed,

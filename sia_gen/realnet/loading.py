@@ -5,17 +5,38 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
 from sia_gen.errors import ModelError, first_line
-from sia_gen.realnet.fitting import REPORT
+from sia_gen.realnet.fitting import JOINT, REPORT
 from sia_gen.realnet.model import RealNet
 
 
-def load_realnet(folder: Path) -> tuple[RealNet, float]:
-    """Loads a model and its threshold from the folder of a category.
+class Fitted(NamedTuple):
+    """A fitted model.
+
+    Attributes:
+        model: In eval mode.
+        threshold: A score above it is anomalous.
+        selected_on: What chose the weights and the threshold.
+    """
+
+    model: RealNet
+    threshold: float
+    selected_on: str
+
+
+def find_realnet(models: Path, category: str) -> Path:
+    """The folder of the model of a category: its own, or that of all."""
+    own, joint = models / category, models / JOINT
+    return joint if joint.is_dir() and not own.is_dir() else own
+
+
+def load_realnet(folder: Path) -> Fitted:
+    """Loads a model from its folder.
 
     Raises:
         ModelError: If it is not there or damaged.
@@ -30,10 +51,11 @@ def load_realnet(folder: Path) -> tuple[RealNet, float]:
         # The hub mixin prints where it loads from.
         with contextlib.redirect_stdout(None):
             model = RealNet.from_pretrained(folder, local_files_only=True)
-        threshold = float(json.loads((folder / REPORT).read_text())["threshold"])
+        report = json.loads((folder / REPORT).read_text())
+        threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             problem=f"cannot load the RealNet in {folder} ({first_line(error)}).",
             fix="Fit it again with 'sia-gen fit-realnet'.",
         ) from error
-    return model.to(memory_format=torch.channels_last).eval(), threshold
+    return Fitted(model.to(memory_format=torch.channels_last).eval(), threshold, selected_on)

@@ -36,7 +36,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(seed)
         model = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
         model.save_pretrained(folder / category)
-        (folder / category / "fit.json").write_text(json.dumps({"threshold": THRESHOLD}))
+        (folder / category / "fit.json").write_text(
+            json.dumps({"threshold": THRESHOLD, "selected_on": "normal images kept back"})
+        )
     return folder
 
 

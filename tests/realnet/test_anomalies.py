@@ -17,7 +17,7 @@ SOURCES = RNG.integers(200, 220, (4, 1, 32, 32), dtype=np.uint8)
 def anomalies(fraction: float = 1.0, flips: bool = False) -> LocalAnomalies:
     return LocalAnomalies(
         normal=NORMAL,
-        source=ArraySource(SOURCES),
+        sources=[ArraySource(SOURCES)],
         anomalous_fraction=fraction,
         horizontal_flip=flips,
         vertical_flip=flips,
@@ -37,7 +37,7 @@ def test_outside_the_mask_nothing_changes_and_inside_opacity_is_in_range() -> No
     opacities = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        made, normal, mask = replace(anomalies(), source=ArraySource(SOURCES[:1])).sample(
+        made, normal, mask = replace(anomalies(), sources=[ArraySource(SOURCES[:1])]).sample(
             seed % 6, rng, 0
         )
         inside = mask[0] > 0
@@ -88,7 +88,7 @@ def test_batches_depend_on_seed_epoch_and_index_alone() -> None:
 def test_every_sample_of_the_training_takes_the_next_image_of_the_source() -> None:
     source = ArraySource(SOURCES)
     parts = [
-        AnomalyBatches(replace(anomalies(), source=source), BatchOrder(3, 6, 2, r, 2))
+        AnomalyBatches(replace(anomalies(), sources=[source]), BatchOrder(3, 6, 2, r, 2))
         for r in (0, 1)
     ]
     for step in range(3):

@@ -11,11 +11,13 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from sia_gen.errors import OptionError, OutputError
+from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import auroc, f1_max
 from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.data import fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.loading import find_realnet, load_realnet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.realnet.selection import Best, keep_best, validate
 from sia_gen.recipe import Recipe
@@ -28,14 +30,15 @@ Fit = Callable[..., Path]
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    return HandmadeCorpus(tmp_path / "corpus").folder
+    return HandmadeCorpus(tmp_path / "corpus", categories=("disc", "plate")).folder
 
 
 @pytest.fixture
 def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
     def call(out: str, **changes: object) -> Path:
+        categories = changes.pop("categories", ["disc"])
         changed = recipe.override({f"realnet.{name}": value for name, value in changes.items()})
-        fit_realnet(changed, ["disc"], photographs, corpus, tmp_path / out, CPU)
+        fit_realnet(changed, categories, photographs, corpus, tmp_path / out, CPU)
         return tmp_path / out
 
     return call
@@ -71,8 +74,8 @@ def test_threshold_and_metrics_are_those_of_images_kept_back(
 ) -> None:
     out = fit("out")
     report = json.loads((out / "disc/fit.json").read_text())
-    model, threshold_in_use = load_realnet(out / "disc")
-    data = fit_data(recipe, load_normal(recipe, "disc", photographs), "disc", corpus)
+    model, threshold_in_use, _ = load_realnet(out / "disc")
+    data = fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
     kept_back = data.validation
     assert len(kept_back.normal) == 3
     made = [
@@ -96,14 +99,13 @@ class Scripted(torch.nn.Module):
         self.version = torch.nn.Parameter(torch.zeros(()))
 
 
-def test_best_weights_are_those_of_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_weights_are_those_of_the_highest_score() -> None:
     scores = {1: 0.7, 2: 0.9, 3: 0.8}
     model, best = Scripted(), Best()
     for step, score in scores.items():
         metrics = {"image_auroc": score, "pixel_average_precision": 0.1, "threshold": 0.5}
-        monkeypatch.setattr("sia_gen.realnet.selection.validate", lambda *_, m=metrics: m)
         model.version.data.fill_(step)
-        keep_best(best, step, model, None, None)
+        keep_best(best, step, model, metrics)
     assert (best.step, best.score) == (2, pytest.approx(1.0))
     assert best.weights["version"] == 2
 
@@ -111,17 +113,89 @@ def test_best_weights_are_those_of_the_highest_score(monkeypatch: pytest.MonkeyP
 def test_validation_is_the_same_every_time(
     fit: Fit, corpus: Path, photographs: Path, recipe: Recipe
 ) -> None:
-    model, _ = load_realnet(fit("out") / "disc")
+    model = load_realnet(fit("out") / "disc").model
     normal = load_normal(recipe, "disc", photographs)
-    validation: LocalAnomalies = fit_data(recipe, normal, "disc", corpus).validation
+    validation: LocalAnomalies = fit_data(recipe, [normal], corpus).validation
     accelerator: Accelerator = CPU.accelerator()
-    assert validate(model, validation, accelerator) == validate(model, validation, accelerator)
+    assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
 
 
 def test_batch_size_does_not_change_predictions(fit: Fit) -> None:
-    model, _ = load_realnet(fit("out") / "disc")
+    model = load_realnet(fit("out") / "disc").model
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 64, 64), dtype=np.uint8)
     accelerator = CPU.accelerator()
     whole, parts = (predict_images(model, images, accelerator, size) for size in (5, 2))
     np.testing.assert_allclose(whole.maps, parts.maps, atol=1e-5)
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)
+
+
+def test_one_model_learns_all_categories_and_is_found_for_each(
+    fit: Fit, photographs: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    out = fit("joint", joint=True, categories=["disc", "plate"])
+    assert sorted(path.name for path in out.iterdir()) == ["_joint", "checkpoints", "recipe.yaml"]
+    report = json.loads((out / "_joint/fit.json").read_text())
+    assert report["categories"] == ["disc", "plate"]
+    assert find_realnet(out, "disc") == find_realnet(out, "plate") == out / "_joint"
+    summary = evaluate(recipe, ["disc", "plate"], photographs, out, tmp_path / "evaluation", CPU)
+    assert set(summary["categories"]) == {"disc", "plate"}
+
+
+def test_joint_data_keeps_source_and_rule_of_each_category(
+    recipe: Recipe, photographs: Path, corpus: Path
+) -> None:
+    rule = {"method": "otsu", "polarity": "bright"}
+    changed = Recipe.parse(recipe.model_dump() | {"foreground": {"disc": rule}}, where="test")
+    normal = [load_normal(changed, category, photographs) for category in changed.categories]
+    training = fit_data(changed, normal, corpus).training
+    first = len(normal[0].fit)
+    assert np.array_equal(training.normal[:first], normal[0].fit)
+    assert np.array_equal(training.normal[first:], normal[1].fit)
+    assert training.foreground[:first].mean() < 0.5
+    assert training.foreground[first:].all()
+    drawn = [
+        {training.sources[training.groups[index]].reader[0][0]["category"]}
+        for index in (0, first - 1, first, len(training.normal) - 1)
+    ]
+    assert drawn == [{"disc"}, {"disc"}, {"plate"}, {"plate"}]
+
+
+def test_joint_model_of_some_categories_is_refused(fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="learns all categories"):
+        fit("joint", joint=True, categories=["disc"])
+    assert not (tmp_path / "joint").exists()
+
+
+def test_minutes_end_a_fit_that_goes_on_in_the_next_run(fit: Fit, tmp_path: Path) -> None:
+    whole = weights(fit("whole"))
+    report = json.loads((fit("short", max_minutes=1e-6) / "disc/fit.json").read_text())
+    assert (report["steps"], report["best_step"]) == (1, 1)
+    resumed = fit("short")
+    assert json.loads((resumed / "disc/fit.json").read_text())["steps"] == 4
+    trained = weights(resumed)
+    names = [name for name in whole if name.startswith("reconstruction")]
+    assert any(not torch.equal(trained[name], torch.zeros_like(trained[name])) for name in names)
+
+
+def test_selection_on_test_images_is_marked_everywhere(
+    fit: Fit, photographs: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    out = fit("test", select_on="test")
+    report = json.loads((out / "disc/fit.json").read_text())
+    assert report["selected_on"].startswith("THE TEST IMAGES")
+    summary = evaluate(recipe, ["disc"], photographs, out, tmp_path / "evaluation", CPU)
+    # What chose the weights is what is reported.
+    assert summary["categories"]["disc"]["image_auroc"] == pytest.approx(
+        report["validation"]["image_auroc"]
+    )
+    for name in ("metrics.json", "metrics.md", "index.html"):
+        assert "THE TEST IMAGES" in (tmp_path / "evaluation" / name).read_text()
+    with pytest.raises(OutputError, match=r"realnet\.select_on: test, now validation"):
+        fit("test")
+
+
+def test_textures_alone_need_no_corpus(recipe: Recipe, photographs: Path, tmp_path: Path) -> None:
+    folder = photographs / "plate/train/good"
+    changed = recipe.override({"realnet.source": "dtd", "realnet.textures": str(folder)})
+    fit_realnet(changed, ["disc"], photographs, tmp_path / "nowhere", tmp_path / "out", CPU)
+    assert (tmp_path / "out/disc/model.safetensors").is_file()

@@ -24,7 +24,7 @@ def anomalies() -> LocalAnomalies:
     normal[1, :, 16:, 20:] = 90
     return LocalAnomalies(
         normal=normal,
-        source=ArraySource(np.full((1, 3, SIZE, SIZE), 255, np.uint8)),
+        sources=[ArraySource(np.full((1, 3, SIZE, SIZE), 255, np.uint8))],
         anomalous_fraction=1.0,
         horizontal_flip=True,
         vertical_flip=True,

@@ -35,7 +35,7 @@ def with_rule(recipe: Recipe, category: str = "disc") -> Recipe:
 
 
 def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> FitData:
-    return fit_data(recipe, load_normal(recipe, "disc", photographs), "disc", corpus)
+    return fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
 
 
 def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, corpus: Path) -> None:

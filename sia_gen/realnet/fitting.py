@@ -50,6 +50,8 @@ from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
 from sia_gen.settings import RealNetFit
 
 REPORT = "fit.json"
+# Of the folder of a model: what is in it and what that means.
+MODEL_VERSION = 1
 # The model of all categories; no category can be named so.
 JOINT = "_joint"
 
@@ -269,6 +271,7 @@ def save_best(
         write_json(
             temporary / REPORT,
             {
+                "model_version": MODEL_VERSION,
                 "categories": recipe.categories if name == JOINT else [name],
                 "steps": steps,
                 "best_step": best.step,

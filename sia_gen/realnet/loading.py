@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from sia_gen.errors import ModelError, first_line
-from sia_gen.realnet.fitting import JOINT, REPORT
+from sia_gen.realnet.fitting import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet
 
 
@@ -35,6 +35,23 @@ def find_realnet(models: Path, category: str) -> Path:
     return joint if joint.is_dir() and not own.is_dir() else own
 
 
+def require_version(folder: Path) -> None:
+    """Raises `ModelError` if a folder is of a version that this sia-gen does not read."""
+    try:
+        version = json.loads((folder / REPORT).read_text())["model_version"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(
+            problem=f"cannot load the RealNet in {folder}: {REPORT} is damaged.",
+            fix="Fit it again with 'sia-gen fit-realnet'.",
+        ) from error
+    if version != MODEL_VERSION:
+        raise ModelError(
+            problem=f"the RealNet in {folder} is of version {version}; this sia-gen reads version "
+            f"{MODEL_VERSION}.",
+            fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
+        )
+
+
 def load_realnet(folder: Path) -> Fitted:
     """Loads a model from its folder.
 
@@ -47,13 +64,23 @@ def load_realnet(folder: Path) -> Fitted:
                 problem=f"there is no RealNet in {folder} (no {file}).",
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
+    require_version(folder)
     try:
         # The hub mixin prints where it loads from.
         with contextlib.redirect_stdout(None):
             model = RealNet.from_pretrained(folder, local_files_only=True)
         report = json.loads((folder / REPORT).read_text())
         threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    # What a damaged file makes the hub client raise has no common base.
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise ModelError(
             problem=f"cannot load the RealNet in {folder} ({first_line(error)}).",
             fix="Fit it again with 'sia-gen fit-realnet'.",

@@ -36,9 +36,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(seed)
         model = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
         model.save_pretrained(folder / category)
-        (folder / category / "fit.json").write_text(
-            json.dumps({"threshold": THRESHOLD, "selected_on": "normal images kept back"})
-        )
+        report = {
+            "threshold": THRESHOLD,
+            "selected_on": "normal images kept back",
+            "model_version": 1,
+        }
+        (folder / category / "fit.json").write_text(json.dumps(report))
     return folder
 
 

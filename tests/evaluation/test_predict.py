@@ -30,7 +30,9 @@ def model(tmp_path: Path, recipe: Recipe) -> Path:
     realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
     realnet.save_pretrained(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    (folder / "fit.json").write_text(json.dumps({"threshold": 0.5, "selected_on": "x"}))
+    (folder / "fit.json").write_text(
+        json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
+    )
     return folder
 
 
@@ -47,7 +49,9 @@ def test_folder_and_file_are_scored_by_the_calibrated_threshold(
     files = sorted(folder.rglob("*.png"))
     expected = scores_of(model, files)
     threshold = sorted(expected)[4]
-    (model / "fit.json").write_text(json.dumps({"threshold": threshold, "selected_on": "x"}))
+    (model / "fit.json").write_text(
+        json.dumps({"threshold": threshold, "selected_on": "x", "model_version": 1})
+    )
     found = predict(model, [folder], tmp_path / "out", "csv", CPU)
     assert [one.image for one in found] == [str(path) for path in files]
     assert [one.score for one in found] == pytest.approx(expected, abs=1e-6)

@@ -21,7 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model")
     RealNet("resnet18", 64, [8, 16], [8, 8], num_max=4, num_mean=4).save_pretrained(path)
-    (path / "fit.json").write_text(json.dumps({"threshold": 0.5, "selected_on": "x"}))
+    (path / "fit.json").write_text(
+        json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
+    )
     return path
 
 

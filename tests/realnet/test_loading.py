@@ -1,0 +1,71 @@
+"""Opening the folders of fitted models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sia_gen import RealNet
+from sia_gen.errors import ModelError
+from sia_gen.realnet.loading import find_realnet, load_realnet
+
+REPORT = {"threshold": 0.25, "selected_on": "x", "model_version": 1}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "model"
+    RealNet("resnet18", 64, [8, 16], [8, 8], num_max=4, num_mean=4).save_pretrained(path)
+    (path / "fit.json").write_text(json.dumps(REPORT))
+    return path
+
+
+def test_folder_gives_the_model_with_its_threshold_and_how_it_was_chosen(folder: Path) -> None:
+    model, threshold, selected_on = load_realnet(folder)
+    assert (threshold, selected_on) == (0.25, "x")
+    assert not model.training
+    for name, value in load_file(folder / "model.safetensors").items():
+        torch.testing.assert_close(model.state_dict()[name], value, equal_nan=True)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "fit.json"])
+def test_folder_without_a_file_is_no_model(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    with pytest.raises(ModelError, match=rf"there is no RealNet in .*model \(no {file}\)"):
+        load_realnet(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "fit.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_damaged_file_is_one_line(folder: Path, file: str, content: bytes) -> None:
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match="cannot load the RealNet in"):
+        load_realnet(folder)
+
+
+def test_weights_of_another_shape_are_one_line(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.startswith("rrs.decoder"))
+    tensors[name] = torch.zeros(3, 3)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="cannot load the RealNet in"):
+        load_realnet(folder)
+
+
+def test_folder_of_another_version_is_refused(folder: Path) -> None:
+    (folder / "fit.json").write_text(json.dumps(REPORT | {"model_version": 2}))
+    with pytest.raises(ModelError, match=r"is of version 2; .* reads version 1\. Update sia-gen"):
+        load_realnet(folder)
+
+
+def test_own_model_of_a_category_comes_before_that_of_all(tmp_path: Path) -> None:
+    assert find_realnet(tmp_path, "disc") == tmp_path / "disc"
+    (tmp_path / "_joint").mkdir()
+    assert find_realnet(tmp_path, "disc") == tmp_path / "_joint"
+    (tmp_path / "disc").mkdir()
+    assert find_realnet(tmp_path, "disc") == tmp_path / "disc"

@@ -1,0 +1,66 @@
+"""The demo, on images so small that it ends in seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sia_gen.demo import run_demo
+from sia_gen.demo_page import STRENGTHS
+from sia_gen.diffusion import preview
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+from sia_gen.shipped import shipped
+
+CPU = Runtime("fp32", "cpu")
+
+
+@pytest.fixture
+def small_demo(
+    recipe: Recipe, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Recipe:
+    """A recipe whose images come with a Python package, as those of the demo do."""
+    package = shutil.copytree(photographs, tmp_path / "packages/parts_images")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
+    return recipe.override({"data.package": "parts_images", "categories": ["disc"]})
+
+
+def test_demo_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
+    small_demo: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    run_demo(small_demo, out, CPU)
+    first = capsys.readouterr()
+    metrics = json.loads((out / "evaluation/metrics.json").read_text())["mean"]
+    assert f"image AUROC {metrics['image_auroc']:.3f} on real defects" in first.out
+    page = (out / "index.html").read_text()
+    for title in ("Good cells", "Synthetic cells by strength", "Real defects", "Step by step"):
+        assert f"<h2>{title}</h2>" in page
+    assert page.count("strength 0.1</figcaption>") == 3
+    assert all(f"strength {strength:g}<" in page for strength in STRENGTHS)
+    assert f"{metrics['image_auroc']:.3f}" in page
+    assert "sia-gen fit-realnet --recipe parts" in page
+    assert set(json.loads((out / "times.json").read_text())) == {
+        "train-diffusion",
+        "synthesize",
+        "verify",
+        "fit-realnet",
+        "evaluate",
+    }
+
+    weights = out / "diffusion/disc/unet/diffusion_pytorch_model.safetensors"
+    shards = sorted((out / "corpus").glob("data/**/*.tar"))
+    before = [path.stat().st_mtime_ns for path in (weights, *shards)]
+    run_demo(small_demo, out, CPU)
+    assert [path.stat().st_mtime_ns for path in (weights, *shards)] == before
+    assert "[5/5] evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["recipes", "DATASET_CARD.md"])
+def test_what_stands_at_the_top_of_the_repository_is_found(name: str) -> None:
+    assert shipped(name).exists()

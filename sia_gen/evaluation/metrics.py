@@ -57,7 +57,7 @@ def cumulative_counts(
         (n + 1,), (n + 1,) and (n,), the thresholds descending.
     """
     is_anomalous, values = checked(labels, scores)
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(-values)
     values, is_anomalous = values[order], is_anomalous[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
     true_positives = np.cumsum(is_anomalous)[last_of_ties]
@@ -112,7 +112,7 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
     flags = np.asarray(masks)
     is_anomalous, scores = checked(flags, maps)
     weights = region_weights(flags).ravel()
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     scores = scores[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
     false_positive_rate = np.cumsum(~is_anomalous[order])[last_of_ties] / (~is_anomalous).sum()

@@ -148,7 +148,7 @@ class Sums:
         """Adds a part of the pixels, all of them with lower scores than before."""
         if not len(part):
             return
-        part = part[np.argsort(-part["score"], kind="stable")]
+        part = part[np.argsort(-part["score"])]
         ends = np.append(np.flatnonzero(np.diff(part["score"])), len(part) - 1)
         hits = np.cumsum(part["anomalous"], dtype=np.float64)[ends]
         overlap = np.cumsum(part["weight"], dtype=np.float64)[ends]

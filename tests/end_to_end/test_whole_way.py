@@ -6,7 +6,9 @@ import json
 import signal
 import sys
 
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from sia_gen.files import sha256
 from tests.end_to_end.conftest import TWO_PROCESSES, WEIGHTS, CommandLine
@@ -43,6 +45,16 @@ def test_train_kill_resume_synthesize_verify_fit_evaluate(line: CommandLine) -> 
     assert "5 samples in 2 shards" in process.communicate()[0]
 
     line.run("fit-realnet", *data, "--category", "disc")
+    fit = ["fit-realnet", *data, "--category", "disc", "--out", "fit-by-two"]
+    line.run(*fit, launcher=TWO_PROCESSES)
+    alone, together = (
+        load_file(line.folder / folder / "disc/model.safetensors")
+        for folder in ("runs/parts/realnet", "fit-by-two")
+    )
+    for layer in range(2):
+        losses = f"afs.losses_{layer}"
+        assert torch.allclose(alone[losses], together[losses], rtol=1e-5)
+        assert torch.equal(alone[f"afs.indices_{layer}"], together[f"afs.indices_{layer}"])
     output = line.run("evaluate", *data, "--category", "disc")
     metrics = json.loads((line.folder / "runs/parts/evaluation/metrics.json").read_text())
     assert set(metrics["categories"]) == {"disc"}

@@ -1,0 +1,93 @@
+"""PRO, exact, against a loop over 1000 thresholds.
+
+    python benchmarks/pixel_metrics.py --rounds 3
+
+Both score 20 maps of 256 x 256 pixels with a few anomalous regions each, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, label
+from skimage.measure import regionprops
+
+from sia_gen.evaluation.metrics import per_region_overlap
+
+
+def make_maps(count: int = 20, side: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of smooth blobs, and maps that find them in part."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2, count, side, side))
+    smooth = gaussian_filter(noise, (0, 0, 12, 12))
+    masks = smooth[0] > np.quantile(smooth[0], 0.95)
+    scores = masks * 0.3 + (smooth[1] - smooth[1].min()) / np.ptp(smooth[1])
+    return scores.astype(np.float32), masks
+
+
+def by_thresholds(maps: np.ndarray, masks: np.ndarray, limit: float = 0.3) -> float:
+    """The usual loop: one pass over all regions for every threshold."""
+    regions = []
+    for number, mask in enumerate(masks):
+        components, count = label(mask, structure=np.ones((3, 3)))
+        regions += [(number, components == region) for region in range(1, count + 1)]
+    rates, overlaps = [0.0], [0.0]
+    for threshold in np.linspace(maps.max(), maps.min(), 1000):
+        found = maps >= threshold
+        rates.append((found & ~masks).sum() / (~masks).sum())
+        overlaps.append(np.mean([found[n][region].mean() for n, region in regions]))
+    inside = np.array(rates) <= limit
+    x = np.append(np.array(rates)[inside], limit)
+    y = np.append(np.array(overlaps)[inside], np.interp(limit, rates, overlaps))
+    return float(np.trapezoid(y, x) / limit)
+
+
+def by_labelling_again(maps: np.ndarray, masks: np.ndarray) -> float:
+    """The loop as it is often found: regions are labelled again at every threshold.
+
+    Ten of the 1000 thresholds are run, and the time counts a hundredfold.
+    """
+    overlaps = []
+    for threshold in np.linspace(maps.max(), maps.min(), 10):
+        found = maps >= threshold
+        for number, mask in enumerate(masks):
+            components, _ = label(mask, structure=np.ones((3, 3)))
+            for region in regionprops(components):
+                rows, columns = region.coords.T
+                overlaps.append(found[number, rows, columns].mean())
+        _ = (found & ~masks).sum() / (~masks).sum()
+    return float(np.mean(overlaps))
+
+
+def main() -> None:
+    """Prints a table, and writes `pixel_metrics.json` into the current folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = []
+    maps, masks = make_maps()
+    for _ in range(parser.parse_args().rounds):
+        row = {}
+        for run in (per_region_overlap, by_thresholds):
+            started = time.perf_counter()
+            row[f"{run.__name__} PRO"] = run(maps, masks)
+            row[run.__name__] = time.perf_counter() - started
+        started = time.perf_counter()
+        by_labelling_again(maps, masks)
+        row["by_labelling_again"] = 100 * (time.perf_counter() - started)
+        exact = row["per_region_overlap"]
+        row["ratio"] = row["by_thresholds"] / exact
+        row["ratio to labelling again"] = row["by_labelling_again"] / exact
+        rounds.append(row)
+        print(" | ".join(f"{name} {value:.4f}" for name, value in row.items()), flush=True)
+    for name in ("ratio", "ratio to labelling again"):
+        print(f"median {name} {statistics.median(row[name] for row in rounds):.0f}")
+    Path("pixel_metrics.json").write_text(json.dumps(rounds, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

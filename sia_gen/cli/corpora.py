@@ -108,7 +108,7 @@ def synthesize(
     if only is not None:
         from sia_gen.corpus.remake import remake
 
-        folder = Path(out) if out else run_folder(chosen, "samples")
+        folder = location(out or run_folder(chosen, "samples"))
         for path in remake(chosen, only, models, folder, on, classifier=classifier):
             say(str(path))
         return

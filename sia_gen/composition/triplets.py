@@ -18,9 +18,9 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata
 from sia_gen.corpus.shards import Sample, encode_members
-from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images, to_picture
+from sia_gen.images.loading import to_picture
+from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
 from sia_gen.realnet.sources import SDASSource
@@ -68,7 +68,7 @@ class Composer:
         """Loads the normal images to learn from; those of the test are not read."""
         settings = recipe.realnet
         paths = list_images(recipe, root, category).fit
-        normal = load_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
+        normal = open_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
         reader = SampleReader(corpus, recipe.dataset, category)
         source = SDASSource(reader, recipe.mode, settings.image_size, settings.opacity)
         anomalies = LocalAnomalies(
@@ -77,7 +77,7 @@ class Composer:
             anomalous_fraction=1.0,
             horizontal_flip=settings.horizontal_flip,
             vertical_flip=settings.vertical_flip,
-            foreground=foreground_masks(normal, recipe.foreground.get(category)),
+            foreground=open_foregrounds(normal, recipe.foreground.get(category)),
         )
         return cls(recipe, category, root, paths, source, anomalies)
 

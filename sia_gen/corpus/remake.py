@@ -11,6 +11,7 @@ from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_path, prepare_output
+from sia_gen.locations import Location
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.hashing import HashCache
 
@@ -19,11 +20,11 @@ def remake(
     recipe: CorpusRecipe,
     key: str,
     models: Path,
-    out: Path,
+    out: Location,
     runtime: Runtime,
     *,
     classifier: Path | None = None,
-) -> list[Path]:
+) -> list[Location]:
     """Makes one sample, in the batch it had, so that it is equal pixel for pixel.
 
     Args:
@@ -51,7 +52,7 @@ def remake(
     batch = sample_batch(pipeline, recipe, shard, indices, model)
     members = batch.encode(recipe.synthesis.format)[indices.index(index)]
     prepare_output(out)
-    paths = []
+    paths: list[Location] = []
     for name, content in members.items():
         if isinstance(content, bytes):
             paths.append(out / f"{key}.{name}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 
@@ -66,7 +68,9 @@ def predict(
     Raises:
         UserError: If the model or an image cannot be read.
     """
-    model, threshold, _ = load_realnet(model_folder)
+    model, threshold, selected_on = load_realnet(model_folder)
+    if selected_on == SELECTED_ON["test"]:
+        print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
     recipe = Recipe.load(model_folder / RECIPE)
     files = image_files(sources)
     prepare_output(out)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sia_gen.batches import BatchOrder, random_flips
+from sia_gen.images.store import Images
 from sia_gen.realnet.perlin import nonempty_perlin_mask, perlin_mask
 from sia_gen.realnet.sources import Piece, Source
 
@@ -51,21 +52,21 @@ class LocalAnomalies:
     """How anomalies are made.
 
     Attributes:
-        normal: Normal images N, (n, C, H, W), 0 to 255.
+        normal: Normal images N.
         sources: Give the images P to paste from, and the range of delta; one per category.
         groups: Which source is that of each N, (n,); the first one of all if None.
         anomalous_fraction: Share of the samples that get an anomaly.
         horizontal_flip: Whether N and P are mirrored at random.
         vertical_flip: Whether they are turned upside down at random.
-        foreground: Where each N may become anomalous, (n, 1, H, W), 1 or 0; None is everywhere.
+        foreground: Where each N may become anomalous, (1, H, W), 1 or 0; None is everywhere.
     """
 
-    normal: Pixels
+    normal: Images
     sources: Sequence[Source]
     anomalous_fraction: float
     horizontal_flip: bool = False
     vertical_flip: bool = False
-    foreground: Pixels | None = None
+    foreground: Images | None = None
     groups: NDArray[np.int64] | None = None
 
     def sample(

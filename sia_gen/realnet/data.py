@@ -8,18 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from sia_gen.images.foreground import foreground_masks
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
+from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
 from sia_gen.locations import Location
-from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
+from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.sources import Source, make_source
 from sia_gen.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class NormalImages:
-    """The normal images of a category, (N, C, H, W) each, 0 to 255.
+    """The normal images of a category.
 
     Attributes:
         category: Its name.
@@ -28,8 +27,8 @@ class NormalImages:
     """
 
     category: str
-    fit: Pixels
-    validation: Pixels
+    fit: Images
+    validation: Images
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
     size, non_square = recipe.realnet.image_size, recipe.data.non_square
     return NormalImages(
         category,
-        load_images(paths.fit, recipe.mode, size, non_square),
-        load_images(paths.validation, recipe.mode, size, non_square),
+        open_images(paths.fit, recipe.mode, size, non_square),
+        open_images(paths.validation, recipe.mode, size, non_square),
     )
 
 
@@ -73,7 +72,7 @@ def fit_data(recipe: Recipe, normal: Sequence[NormalImages], corpus: Location) -
 def anomalies_in(
     recipe: Recipe,
     categories: Sequence[str],
-    images: Sequence[Pixels],
+    images: Sequence[Images],
     sources: Sequence[Source],
     anomalous_fraction: float,
     *,
@@ -81,19 +80,22 @@ def anomalies_in(
 ) -> LocalAnomalies:
     """Anomalies in the images of some categories, each with the source and rule of its own."""
     masks = [
-        foreground_masks(pixels, recipe.foreground.get(category))
-        for category, pixels in zip(categories, images, strict=True)
+        open_foregrounds(some, recipe.foreground.get(category))
+        for category, some in zip(categories, images, strict=True)
     ]
+    size = recipe.realnet.image_size
+    whole = np.ones((1, size, size), np.uint8)
     everywhere = [
-        np.ones_like(pixels[:, :1]) if mask is None else mask
-        for mask, pixels in zip(masks, images, strict=True)
+        # One picture of ones stands for all: it takes no memory.
+        np.broadcast_to(whole, (len(some), *whole.shape)) if mask is None else mask
+        for mask, some in zip(masks, images, strict=True)
     ]
     return LocalAnomalies(
-        normal=np.concatenate(images),
+        normal=JoinedImages(images),
         sources=sources,
         anomalous_fraction=anomalous_fraction,
         horizontal_flip=flips[0],
         vertical_flip=flips[1],
-        foreground=None if all(mask is None for mask in masks) else np.concatenate(everywhere),
-        groups=np.repeat(np.arange(len(images)), [len(pixels) for pixels in images]),
+        foreground=None if all(mask is None for mask in masks) else JoinedImages(everywhere),
+        groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
     )

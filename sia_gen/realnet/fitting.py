@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -224,7 +225,9 @@ def initialise(
         if settings.standardise:
             images = anomalies.normal
             for start in range(0, len(images), settings.batch_size):
-                batch = torch.from_numpy(images[start : start + settings.batch_size])
+                stop = min(start + settings.batch_size, len(images))
+                some = np.stack([images[index] for index in range(start, stop)])
+                batch = torch.from_numpy(some)
                 statistics.update(model.features(batch.to(device).float() / 255))
             model.backbone.standardise(statistics)
         for batch in loader:

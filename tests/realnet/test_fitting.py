@@ -82,7 +82,8 @@ def test_threshold_and_metrics_are_those_of_images_kept_back(
         kept_back.sample(index, np.random.default_rng((1, index)), index)[0]
         for index in range(len(kept_back.normal))
     ]
-    images = np.concatenate([kept_back.normal / np.float32(255), np.stack(made)])
+    normal = np.stack([kept_back.normal[index] for index in range(3)])
+    images = np.concatenate([normal / np.float32(255), np.stack(made)])
     scores = predict_images(model, images, CPU.accelerator()).scores
     labels = [0] * 3 + [1] * 3
     assert report["validation"]["image_auroc"] == pytest.approx(auroc(labels, scores))
@@ -149,10 +150,11 @@ def test_joint_data_keeps_source_and_rule_of_each_category(
     normal = [load_normal(changed, category, photographs) for category in changed.categories]
     training = fit_data(changed, normal, corpus).training
     first = len(normal[0].fit)
-    assert np.array_equal(training.normal[:first], normal[0].fit)
-    assert np.array_equal(training.normal[first:], normal[1].fit)
-    assert training.foreground[:first].mean() < 0.5
-    assert training.foreground[first:].all()
+    joined = [training.normal[index] for index in range(len(training.normal))]
+    assert np.array_equal(joined, np.concatenate([normal[0].fit, normal[1].fit]))
+    masks = [training.foreground[index] for index in range(len(training.normal))]
+    assert np.mean(masks[:first]) < 0.5
+    assert np.all(masks[first:])
     drawn = [
         {training.sources[training.groups[index]].reader[0][0]["category"]}
         for index in (0, first - 1, first, len(training.normal) - 1)
@@ -199,3 +201,12 @@ def test_textures_alone_need_no_corpus(recipe: Recipe, photographs: Path, tmp_pa
     changed = recipe.override({"realnet.source": "dtd", "realnet.textures": str(folder)})
     fit_realnet(changed, ["disc"], photographs, tmp_path / "nowhere", tmp_path / "out", CPU)
     assert (tmp_path / "out/disc/model.safetensors").is_file()
+
+
+def test_images_that_do_not_fit_into_memory_give_the_same_weights(
+    fit: Fit, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = weights(fit("inside"))
+    monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
+    streamed = weights(fit("streamed"))
+    assert all(torch.equal(streamed[name], value) for name, value in inside.items())

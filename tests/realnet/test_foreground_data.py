@@ -45,8 +45,9 @@ def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, corpus: Pa
     outside = (x - 32.5) ** 2 + (y - 32.5) ** 2 > 23**2
     for anomalies in (data.training, data.validation):
         assert anomalies.foreground is not None
-        assert anomalies.foreground.shape == (len(anomalies.normal), 1, 64, 64)
-        assert 0.25 < anomalies.foreground.mean() < 0.36
+        masks = np.stack([anomalies.foreground[n] for n in range(len(anomalies.normal))])
+        assert masks.shape == (len(anomalies.normal), 1, 64, 64)
+        assert 0.25 < masks.mean() < 0.36
         for index in range(len(anomalies.normal)):
             for seed in range(4):
                 _, _, mask = anomalies.sample(index, np.random.default_rng(seed), index)

@@ -1,0 +1,55 @@
+"""Images in memory or read when needed: the same pixels."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sia_gen.data_settings import Foreground
+from sia_gen.images import store
+from sia_gen.images.store import JoinedImages, StreamedImages, open_foregrounds, open_images
+
+RULE = Foreground(method="otsu", close=4, open=4)
+
+
+@pytest.fixture
+def paths(photographs: Path) -> list[Path]:
+    return sorted((photographs / "disc/train/good").iterdir())
+
+
+def test_images_that_fit_are_in_memory_and_others_are_read_alike(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = open_images(paths, "L", 16, None)
+    assert isinstance(inside, np.ndarray)
+    monkeypatch.setattr(store, "MEMORY", len(paths) * 16 * 16 - 1)
+    streamed = open_images(paths, "L", 16, None)
+    assert isinstance(streamed, StreamedImages)
+    assert isinstance(open_images(paths[:-1], "L", 16, None), np.ndarray)
+    assert len(streamed) == len(inside) == len(paths)
+    assert np.array_equal([streamed[index] for index in range(len(paths))], inside)
+    again = pickle.loads(pickle.dumps(streamed))
+    assert np.array_equal(again[3], inside[3])
+
+
+def test_foregrounds_are_those_of_the_images(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = open_foregrounds(open_images(paths, "L", 32, None), RULE)
+    monkeypatch.setattr(store, "MEMORY", 0)
+    streamed = open_foregrounds(open_images(paths, "L", 32, None), RULE)
+    assert not isinstance(streamed, np.ndarray)
+    assert len(streamed) == len(inside) == len(paths)
+    assert np.array_equal([streamed[index] for index in range(len(paths))], inside)
+    for rule in (None, Foreground(method="none")):
+        assert open_foregrounds(open_images(paths, "L", 32, None), rule) is None
+
+
+def test_joined_images_come_one_part_after_another() -> None:
+    parts = [np.full((count, 1, 2, 2), count, np.uint8) for count in (3, 0, 2)]
+    joined = JoinedImages(parts)
+    assert len(joined) == 5
+    assert [int(joined[index][0, 0, 0]) for index in range(5)] == [3, 3, 3, 2, 2]

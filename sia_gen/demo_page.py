@@ -19,9 +19,9 @@ from sia_gen.evaluation.report import (
     score_histogram,
     write_page,
 )
-from sia_gen.evaluation.test_set import list_test_images
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images, to_picture
+from sia_gen.images.test_set import list_test_images
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe

@@ -28,9 +28,9 @@ from sia_gen.evaluation.results import (
 )
 from sia_gen.evaluation.scoring import ScoredImage, Scores, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
-from sia_gen.evaluation.test_set import list_test_images
 from sia_gen.files import atomic_folder, write_json, write_text
 from sia_gen.images.loading import load_images
+from sia_gen.images.test_set import list_test_images
 from sia_gen.outputs import claim_output
 from sia_gen.realnet.loading import find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet

@@ -13,7 +13,7 @@ import numpy as np
 from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
 from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
 from sia_gen.evaluation.scoring import ScoredImage, Scores
-from sia_gen.evaluation.test_set import GOOD
+from sia_gen.images.test_set import GOOD
 
 COLUMNS = {
     "image_auroc": "AUROC",

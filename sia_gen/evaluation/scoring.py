@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from sia_gen.evaluation.pixels import append_pixels
-from sia_gen.evaluation.test_set import TestImage, load_mask
 from sia_gen.images.loading import load_images
+from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.progress import Progress
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images

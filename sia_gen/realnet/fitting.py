@@ -25,8 +25,8 @@ from accelerate.utils import set_seed
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
 from sia_gen.errors import OptionError
-from sia_gen.evaluation.test_set import list_test_images
 from sia_gen.files import atomic_folder, write_json
+from sia_gen.images.test_set import list_test_images
 from sia_gen.locations import Location
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress

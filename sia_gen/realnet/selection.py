@@ -16,8 +16,8 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
-from sia_gen.evaluation.test_set import TestImage, load_mask
 from sia_gen.images.loading import load_images
+from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images

@@ -18,8 +18,8 @@ from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import per_region_overlap
 from sia_gen.evaluation.results import worth_looking_at
 from sia_gen.evaluation.scoring import ScoredImage
-from sia_gen.evaluation.test_set import GOOD, TestImage, list_test_images, load_mask
 from sia_gen.images.loading import load_images
+from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime

@@ -173,6 +173,8 @@ class Sums:
         curve = np.concatenate(self.curves)
         places = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))
         points = curve[places]
+        inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
+        end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
         return PixelMetrics(
             auroc=self.roc_area / (self.anomalous * self.normal),
             average_precision=self.average_precision / self.anomalous,
@@ -180,7 +182,7 @@ class Sums:
             pro=self.pro_area / PRO_LIMIT,
             pro_5=self.pro_strict_area / PRO_STRICT_LIMIT,
             roc=points[:, :2],
-            overlap=points[points[:, 0] <= PRO_LIMIT][:, ::2],
+            overlap=np.append(inside, [[PRO_LIMIT, end]], axis=0),
         )
 
 

@@ -86,6 +86,7 @@ class Chart:
         chosen: A range of x to mark.
         x_label: What x is.
         y_label: What the curve is.
+        y_max: The top of the picture; None leaves some room above the curve.
     """
 
     x: list[float]
@@ -96,11 +97,12 @@ class Chart:
     chosen: tuple[float, float] | None
     x_label: str
     y_label: str
+    y_max: float | None = None
 
     @property
     def top(self) -> float:
         """The largest value shown."""
-        return 1.05 * max([*self.high, *(level.value for level in self.levels)])
+        return self.y_max or 1.05 * max([*self.high, *(level.value for level in self.levels)])
 
     def left(self, x: float) -> float:
         """The horizontal place of x in the picture."""

@@ -81,7 +81,7 @@ def curves(result: Result, images: Sequence[ScoredImage]) -> list[Chart]:
 def curve(points: NDArray[np.float64], label: str) -> Chart:
     """A curve over the false positive rate, (P, 2)."""
     xs, ys = points.T.tolist()
-    return Chart(xs, ys, ys, ys, [], None, "false positive rate", label)
+    return Chart(xs, ys, ys, ys, [], None, "false positive rate", label, y_max=1.0)
 
 
 def defect_section(category: str, result: Result) -> Section:

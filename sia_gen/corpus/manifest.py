@@ -12,6 +12,7 @@ joined with the records, so it can be written again at any time, by any process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -75,7 +76,11 @@ def read_records(corpus: Location) -> dict[str, dict[str, Any]]:
     entries = read_manifest(corpus)["shards"] if (corpus / MANIFEST).is_file() else []
     records = [entry for entry in entries if entry["state"] == COMPLETE]
     for name in files_below(corpus / RECORDS, "data--*.json"):
-        records.append(json.loads((corpus / RECORDS / name).read_text()))
+        # A damaged record is none: its shard is made again.
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            record = json.loads((corpus / RECORDS / name).read_text())
+            check_entry(record | {"state": COMPLETE})
+            records.append(record)
     return {record["path"]: record for record in records}
 
 

@@ -97,6 +97,15 @@ def test_shard_without_any_record_does_not_count(corpus: HandmadeCorpus) -> None
     assert set(present_records(corpus.folder)) == {corpus.plan[1].path}
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"null", b"\xff", b'{"path": "../x"}']
+)
+def test_damaged_record_is_none(corpus: HandmadeCorpus, content: bytes) -> None:
+    corpus.forget(0)
+    record_path(corpus.folder, corpus.plan[0]).write_bytes(content)
+    assert set(present_records(corpus.folder)) == {corpus.plan[1].path}
+
+
 def test_records_of_all_shards_have_their_own_file(corpus: HandmadeCorpus) -> None:
     records = {record_path(corpus.folder, shard) for shard in corpus.plan}
     assert set((corpus.folder / ".records").iterdir()) == records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,14 @@ def test_data_set_decides_between_categories_of_one_name(corpus: HandmadeCorpus)
 def test_unknown_category_is_refused(corpus: HandmadeCorpus) -> None:
     with pytest.raises(CorpusError, match="has no category 'plate'"):
         SampleReader(corpus.folder, "parts", "plate")
+
+
+def test_empty_corpus_is_refused(corpus: HandmadeCorpus) -> None:
+    path = corpus.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"shards": []}))
+    shutil.rmtree(corpus.folder / ".records")
+    with pytest.raises(CorpusError, match="has no category 'disc'"):
+        SampleReader(corpus.folder, "parts", "disc")
 
 
 def test_missing_shard_is_named(corpus: HandmadeCorpus) -> None:

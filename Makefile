@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Every test runs on one thread; more processes than this only load the libraries more often.
+PARALLEL := --numprocesses auto --maxprocesses 8
 
 .PHONY: demo test check test-end-to-end clean
 
@@ -11,10 +13,10 @@ demo: $(INSTALLED)
 	$(BIN)/sia-gen demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-end-to-end: $(INSTALLED)
-	$(BIN)/python -m pytest tests/end_to_end
+	$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

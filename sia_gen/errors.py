@@ -41,6 +41,10 @@ class CorpusError(UserError):
     """A corpus that is missing, incomplete or damaged."""
 
 
+class HubError(UserError):
+    """The Hub cannot be reached, refuses, or holds something else."""
+
+
 class OptionError(UserError):
     """A value on the command line, or an argument in Python, that makes no sense."""
 

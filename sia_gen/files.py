@@ -100,6 +100,11 @@ def prepare_output(folder: Location) -> None:
     Raises:
         OutputError: If it is a file or cannot be written to.
     """
+    if not isinstance(folder, Path) and folder.protocol == "hf":
+        raise OutputError(
+            problem=f"{folder} is on the Hub, where every file would be a commit.",
+            fix="Make it on a disk, then publish it with 'sia-gen push-to-hub'.",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

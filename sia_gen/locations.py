@@ -36,4 +36,8 @@ def files_below(folder: Location, pattern: str) -> list[str]:
     """The paths below a folder, relative to it, that match a glob, sorted."""
     # The two kinds have these methods in common, but no common type.
     anywhere: Any = folder
-    return sorted(path.relative_to(anywhere).as_posix() for path in anywhere.glob(pattern))
+    try:
+        return sorted(path.relative_to(anywhere).as_posix() for path in anywhere.glob(pattern))
+    except FileNotFoundError:
+        # What some stores say of a folder that is not there; a disk finds nothing in it.
+        return []

@@ -14,6 +14,7 @@ import typer
 from sia_gen.cli.corpora import calibrate, compose, inspect, synthesize, verify
 from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
+from sia_gen.cli.publishing import push_to_hub
 from sia_gen.cli.start import demo, recipes
 from sia_gen.errors import UserError
 from sia_gen.version import __version__
@@ -48,6 +49,7 @@ COMMANDS = (
     verify,
     inspect,
     compose,
+    push_to_hub,
     fit_realnet,
     evaluate,
     predict,
@@ -85,13 +87,27 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         fail(str(error), EXIT_USER)
-    except OSError as error:
-        if debug or error.errno not in STORAGE:
-            raise
-        where = error.filename or "the output"
-        fail(f"cannot write {where}: {error.strerror}. {STORAGE[error.errno]}", EXIT_USER)
     except (KeyboardInterrupt, typer.Abort):
         fail("stopped. Run the same command again to go on.", EXIT_OTHER)
+    except Exception as error:
+        told = explain(error)
+        if debug or told is None:
+            raise
+        fail(told, EXIT_USER)
+
+
+def explain(error: Exception) -> str | None:
+    """The line for what storage or the Hub refuse; None for anything else."""
+    if isinstance(error, OSError) and error.errno in STORAGE:
+        where = error.filename or "the output"
+        return f"cannot write {where}: {error.strerror}. {STORAGE[error.errno]}"
+    # Whose errors it may be has been imported: what reads or writes on the Hub did so.
+    if "huggingface_hub.errors" in sys.modules:
+        from sia_gen.hub.errors import explain as explain_hub
+
+        told = explain_hub(error)
+        return None if told is None else str(told)
+    return None
 
 
 def fail(message: str, code: int) -> None:

@@ -31,6 +31,7 @@ from sia_gen.locations import Location
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
+from sia_gen.runtime import environment
 from sia_gen.version import __version__
 
 
@@ -116,6 +117,7 @@ def header_of(recipe: Recipe, source: dict[str, Any], images: int | None) -> dic
         format="png",
         mode=recipe.mode,
         image_size=recipe.realnet.image_size,
+        versions=environment(),
         kind=TRIPLETS,
     )
     return asdict(header)

@@ -16,7 +16,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sia_gen.corpus.plan import ShardPlan
@@ -31,8 +31,8 @@ RECORDS = ".records"
 HASHES = ".records/weights.json"
 VERSION = 1
 COMPLETE, MISSING = "complete", "missing"
-# Neither changes a sample: the recipe's other sections, and the version that wrote the manifest.
-MAY_DIFFER = {"recipe", "sia_gen"}
+# What changes no sample: the recipe's other sections, and the versions that wrote the manifest.
+MAY_DIFFER = {"recipe", "sia_gen", "versions"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class CorpusHeader:
     format: str
     mode: str
     image_size: int
+    versions: dict[str, str]
     kind: str = SAMPLES
     manifest_version: int = VERSION
 
@@ -175,7 +176,9 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
     if not path.is_file():
         raise CorpusError(
             problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
-            fix="Make one with 'sia-gen synthesize', or give its folder.",
+            fix="Make one with 'sia-gen synthesize', or give its folder."
+            if isinstance(corpus, Path)
+            else "Check the address, and whether you have to log in: 'hf auth login' for hf://.",
         )
     try:
         manifest = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -206,11 +209,17 @@ def check_same_corpus(corpus: Location, header: dict[str, Any]) -> None:
     """
     if not (corpus / MANIFEST).is_file():
         return
-    existing = read_manifest(corpus)
+    difference = first_difference(read_manifest(corpus), header)
+    if difference is not None:
+        raise OutputError(
+            problem=f"{corpus} already holds a corpus with another {difference}.",
+            fix="Choose another folder with --out, or delete it.",
+        )
+
+
+def first_difference(existing: dict[str, Any], header: dict[str, Any]) -> str | None:
+    """What makes a manifest that of another corpus, as "seed (0, not 1)"; None if nothing does."""
     for field, value in header.items():
         if field not in MAY_DIFFER and existing.get(field) != value:
-            raise OutputError(
-                problem=f"{corpus} already holds a corpus with another {field} "
-                f"({existing.get(field)}, not {value}).",
-                fix="Choose another folder with --out, or delete it.",
-            )
+            return f"{field} ({existing.get(field)}, not {value})"
+    return None

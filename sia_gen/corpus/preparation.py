@@ -21,6 +21,7 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
+from sia_gen.runtime import environment
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.version import __version__
 
@@ -100,6 +101,7 @@ def corpus_header(
             format=settings.format,
             mode=recipe.mode,
             image_size=image_size,
+            versions=environment(),
         )
     )
 

@@ -6,13 +6,14 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from sia_gen.corpus.manifest import COMPLETE, read_corpus
 from sia_gen.corpus.shards import decode_sample, read_raw
-from sia_gen.errors import CorpusError
+from sia_gen.errors import CorpusError, first_line
 from sia_gen.locations import Location
 
 # The shard a sample is in, as the manifest has it, and its members as they are in the shard.
@@ -70,7 +71,15 @@ def reporting_damage(corpus: Location, shard: dict[str, Any]) -> Iterator[None]:
     """Turns what a damaged shard raises into a `CorpusError` that names it."""
     try:
         yield
-    except (tarfile.TarError, OSError, SyntaxError, ValueError) as error:
+    except OSError as error:
+        if isinstance(corpus, Path):
+            raise damaged(corpus, shard, str(error)) from error
+        # What is far away may well be whole.
+        raise CorpusError(
+            problem=f"cannot read the shard {corpus / shard['path']} ({first_line(error)}).",
+            fix="Check the connection, then run the same command again.",
+        ) from error
+    except (tarfile.TarError, SyntaxError, ValueError) as error:
         raise damaged(corpus, shard, str(error)) from error
 
 

@@ -87,10 +87,29 @@ def decode_sample(raw: dict[str, Any]) -> tuple[dict[str, Any], Image.Image]:
     Raises:
         ValueError: If it lacks one of them, or they are damaged.
     """
-    extension = next((name for name in ENCODINGS if name in raw), None)
-    if extension is None or "json" not in raw:
+    metadata, images = decode_members(raw)
+    image = next((images[name] for name in ENCODINGS if name in images), None)
+    if image is None:
         msg = f"sample {raw['__key__']} lacks a member"
         raise ValueError(msg)
-    image = Image.open(BytesIO(raw[extension]))
+    return metadata, image
+
+
+def decode_members(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """The metadata of any sample, and its pictures by their extension, such as `mask.png`.
+
+    Raises:
+        ValueError: If it lacks metadata, or a member is damaged.
+    """
+    if "json" not in raw:
+        msg = f"sample {raw['__key__']} lacks a member"
+        raise ValueError(msg)
+    names = [name for name in raw if name.rpartition(".")[2] in ENCODINGS]
+    return json.loads(raw["json"]), {name: decode(raw[name]) for name in names}
+
+
+def decode(content: bytes) -> Image.Image:
+    """The picture in the bytes of an image file."""
+    image = Image.open(BytesIO(content))
     image.load()
-    return json.loads(raw["json"]), image
+    return image

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 
 from sia_gen.diffusion.adm_unet import ADMUNet2DModel
@@ -20,6 +22,9 @@ from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 __all__ = ["ADMUNet2DModel", "NoisyClassifier", "PerturbedDDPMScheduler", "SDASPipeline"]
 
 Generators = torch.Generator | list[torch.Generator] | None
+# What a pipeline consists of, in a repository on the Hub: no code, and nothing pickled.
+FILES = ("model_index.json", "*/*.json", "*/*.safetensors")
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
 class SDASPipeline(DiffusionPipeline):
@@ -55,6 +60,18 @@ class SDASPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
         self.register_to_config(id2label=id2label)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **options: Any) -> Path:
+        """Downloads a pipeline from the Hub, for `from_pretrained`.
+
+        That of diffusers takes schedulers from other packages only as code from the repository.
+
+        Returns:
+            The folder it is in, in the cache.
+        """
+        passed = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
+        return Path(snapshot_download(pretrained_model_name, allow_patterns=list(FILES), **passed))
 
     @property
     def labels(self) -> dict[str, int]:

@@ -98,6 +98,7 @@ class HandmadeCorpus:
                 format=self.image_format,
                 mode=self.mode,
                 image_size=SIZE,
+                versions={"torch": "2.15.0"},
             )
         )
 

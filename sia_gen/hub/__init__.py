@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: publishing corpora and models, with cards."""

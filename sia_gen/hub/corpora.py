@@ -1,0 +1,133 @@
+"""Corpora to be published: their shards, then what tells of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from huggingface_hub.hf_api import RepoFile
+
+from sia_gen.collection import load_corpus_recipe
+from sia_gen.corpus.card import CARD, PICTURE, write_card
+from sia_gen.corpus.manifest import (
+    MANIFEST,
+    MISSING,
+    CorpusHeader,
+    first_difference,
+    plan_of,
+    present_records,
+    read_corpus,
+)
+from sia_gen.corpus.verify import verify
+from sia_gen.errors import CorpusError, HubError
+from sia_gen.files import atomic_path
+from sia_gen.hub.measure import measure
+from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
+from sia_gen.outputs import RECIPE
+
+
+class CorpusPublication:
+    """A corpus on its way to the Hub.
+
+    Args:
+        folder: Of the corpus.
+
+    Raises:
+        CorpusError: If shards are missing.
+    """
+
+    kind: RepositoryKind = "dataset"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = load_corpus_recipe(folder / RECIPE)
+        manifest, there = read_corpus(folder), present_records(folder)
+        missing = [shard["path"] for shard in manifest["shards"] if shard["path"] not in there]
+        if missing or not manifest["shards"]:
+            raise CorpusError(
+                problem=f"{folder} is not finished: {len(missing)} of {len(manifest['shards'])} "
+                f"shards are missing{', such as ' + missing[0] if missing else ''}.",
+                fix="Run 'sia-gen synthesize' again: it makes what is missing.",
+            )
+        self.manifest = manifest
+        self.large = {shard["path"]: str(shard["sha256"]) for shard in manifest["shards"]}
+        self.small = [RECIPE, PICTURE, CARD, MANIFEST]
+
+    @property
+    def title(self) -> str:
+        """What is sent, in a few words."""
+        samples = sum(shard["samples"] for shard in self.manifest["shards"])
+        return f"{samples} samples of {self.recipe.title}"
+
+    @property
+    def claim(self) -> dict[str, bytes | Path]:
+        """A manifest of nothing but missing shards: tells whose a half-filled repository is."""
+        planned = [shard | {"state": MISSING} for shard in self.manifest["shards"]]
+        content = json.dumps(self.manifest | {"shards": planned}, indent=2)
+        return {MANIFEST: content.encode()}
+
+    def check(self, repository: Repository, files: Mapping[str, RepoFile]) -> None:
+        """Refuses a repository that holds anything but this corpus, or a part of it.
+
+        Raises:
+            HubError: If it does; it names what is there.
+        """
+        difference = None
+        if MANIFEST in files:
+            difference = self.difference(repository.read(MANIFEST))
+        expected = {*self.large, *self.small, *THEIRS}
+        foreign = [path for path in files if path not in expected]
+        # Beside a corpus people may put what they like, but no shards.
+        if MANIFEST in files:
+            foreign = [path for path in foreign if path.endswith(".tar")]
+        if difference is None and foreign:
+            difference = f"{foreign[0]}, which is not of this corpus"
+        if difference is not None:
+            raise HubError(
+                problem=f"{repository} holds something else: {difference}.",
+                fix="Choose another repository, or delete that one on the Hub.",
+            )
+
+    def difference(self, content: bytes) -> str | None:
+        """What makes the manifest on the Hub that of another corpus."""
+        try:
+            remote = dict(json.loads(content))
+            shards = {plan_of(entry).path: entry for entry in remote["shards"]}
+        except (ValueError, LookupError, TypeError):
+            return f"a {MANIFEST} that cannot be read"
+        names = [field.name for field in fields(CorpusHeader) if field.name in self.manifest]
+        header = {name: self.manifest[name] for name in names}
+        different = first_difference(remote, header)
+        if different is not None:
+            return f"a corpus with another {different}"
+        ours = {shard["path"]: shard for shard in self.manifest["shards"]}
+        for path, entry in shards.items():
+            if path not in ours:
+                return f"a corpus with {path}, which this one lacks"
+            for field in ("model", "strength"):
+                there, here = entry.get(field), ours[path][field]
+                if there != here:
+                    return f"samples of {ours[path]['category']} by another {field}"
+        return None
+
+    def prepare(self, repository: Repository) -> None:
+        """Verifies the corpus, measures it, and writes its card.
+
+        Raises:
+            CorpusError: If it is not intact.
+        """
+        verify(self.folder)
+        facts, picture = measure(self.folder, self.manifest)
+        with atomic_path(self.folder / PICTURE) as temporary:
+            picture.save(temporary, format="PNG", optimize=True)
+        shards = [plan_of(shard) for shard in self.manifest["shards"]]
+        write_card(
+            self.folder,
+            self.recipe,
+            self.manifest,
+            shards,
+            facts=facts,
+            repository=repository.name,
+        )

@@ -1,0 +1,95 @@
+"""What can go wrong between here and the Hub, as one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from sia_gen.errors import HubError, first_line
+
+# The base of all errors of the HTTP client, which one it is depends on the version of the Hub's.
+HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
+AGAIN = "run the same command again: what has arrived is not sent twice."
+# What has no status: the connection, or what was sent through it.
+SAID = {
+    LocalTokenNotFoundError: (
+        "there is no token for the Hub.",
+        "Log in with 'hf auth login', or set HF_TOKEN.",
+    ),
+    OfflineModeIsEnabled: ("HF_HUB_OFFLINE keeps off the network.", "Unset it."),
+}
+STATUS = {
+    401: ("the Hub does not take the token.", "Log in anew with 'hf auth login', or set HF_TOKEN."),
+    403: (
+        "the token gives no right to {repository}.",
+        "Use a token that may write there, or another repository.",
+    ),
+    409: ("somebody else is changing {repository}.", f"Wait a moment, then {AGAIN}"),
+    429: ("the Hub got too many requests.", f"Wait some minutes, then {AGAIN}"),
+}
+
+
+@contextmanager
+def hub_errors(repository: str) -> Iterator[None]:
+    """Turns what the client of the Hub raises into a `HubError` that names the repository."""
+    try:
+        yield
+    except Exception as error:
+        told = explain(error, repository)
+        if told is None:
+            raise
+        raise told from error
+
+
+def explain(error: BaseException, repository: str = "the repository") -> HubError | None:
+    """The `HubError` of an error; None if it does not come from the Hub or the way to it."""
+    for kind, (problem, fix) in SAID.items():
+        if isinstance(error, kind):
+            return HubError(problem=problem, fix=fix)
+    if isinstance(error, HFValidationError):
+        return HubError(
+            problem=f"'{repository}' is no name of a repository.",
+            fix="Give OWNER/NAME, of letters, digits, '-', '_' and '.', at most 96.",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return HubError(problem=f"{repository} has no such revision.", fix="Check --revision.")
+    if isinstance(error, HfHubHTTPError):
+        return explain_status(error, repository)
+    if isinstance(error, HTTPError | ConnectionError):
+        return HubError(
+            problem=f"cannot reach the Hub ({first_line(error)}).",
+            fix=f"Check the network, then {AGAIN}",
+        )
+    # The client wraps what breaks off an upload.
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return explain(error.__cause__, repository)
+    return None
+
+
+def explain_status(error: HfHubHTTPError, repository: str) -> HubError:
+    """The error of an answer of the Hub."""
+    status = error.response.status_code
+    wrong_token = error.response.headers.get("X-Error-Message", "").startswith("Invalid ")
+    if isinstance(error, RepositoryNotFoundError) and not wrong_token:
+        return HubError(
+            problem=f"there is no repository {repository}, or it is not for you to see.",
+            fix="Check its name; for a private one log in with 'hf auth login'.",
+        )
+    if status in STATUS:
+        problem, fix = STATUS[status]
+        return HubError(problem=problem.format(repository=repository), fix=fix)
+    if status >= 500:
+        return HubError(
+            problem=f"the Hub fails (status {status}).", fix=f"Wait some minutes, then {AGAIN}"
+        )
+    said = " ".join((error.server_message or str(error)).split()).rstrip(".")
+    return HubError(problem=f"the Hub refuses ({status}: {said}).", fix="Do as it says.")

@@ -1,0 +1,77 @@
+"""Looks at the samples of a corpus, for its card: figures, and a picture by strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, groupby, islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sia_gen.corpus.card import CategoryFacts
+from sia_gen.corpus.reading import read_raw_shard
+from sia_gen.corpus.schema import image_members
+from sia_gen.corpus.shards import decode_members
+from sia_gen.images.loading import to_pixels
+from sia_gen.inspection.sections import sample_statistics
+from sia_gen.locations import Location
+
+# Samples of a category that are looked at; they are independent, so the first are as good as any.
+EXAMINED = 256
+COLUMNS, CELL, GAP = 8, 96, 4
+
+
+def measure(corpus: Location, manifest: dict[str, Any]) -> tuple[list[CategoryFacts], Image.Image]:
+    """The facts of every category, and a picture with rows of samples, weakest first.
+
+    Raises:
+        CorpusError: If a shard is damaged.
+    """
+    members = list(image_members(manifest["kind"], manifest["format"], manifest["mode"]))
+    facts, rows = [], []
+    by_name = groupby(manifest["shards"], key=lambda one: f"{one['dataset']}.{one['category']}")
+    for name, group in by_name:
+        shards = list(group)
+        samples = examine(corpus, shards)
+        shown = [
+            samples[place]
+            for place in np.linspace(0, len(samples) - 1, min(COLUMNS, len(samples)))
+            .round()
+            .astype(int)
+            .tolist()
+        ]
+        first = [to_pixels(images[members[0]].convert(manifest["mode"])) for _, images in samples]
+        facts.append(
+            CategoryFacts(
+                name=name,
+                samples=sum(shard["samples"] for shard in shards),
+                bytes=sum(shard["bytes"] for shard in shards),
+                model=shards[0]["model"],
+                measured=sample_statistics(np.stack(first)),
+                shown=[metadata["strength"] for metadata, _ in shown],
+            )
+        )
+        rows += [[images[member] for _, images in shown] for member in members]
+    return facts, contact_sheet(rows)
+
+
+def examine(
+    corpus: Location, shards: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Image.Image]]]:
+    """The first samples of a category, metadata and images, in the order of their strength."""
+    raw = chain.from_iterable(read_raw_shard(corpus, shard) for shard in shards)
+    samples = [decode_members(one) for one in islice(raw, EXAMINED)]
+    return sorted(samples, key=lambda sample: float(sample[0]["strength"]))
+
+
+def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Small versions of images in rows, on white."""
+    step = CELL + GAP
+    size = (max(len(row) for row in rows) * step - GAP, len(rows) * step - GAP)
+    sheet = Image.new("RGB", size, "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            small = image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
+            sheet.paste(small, (x * step, y * step))
+    return sheet

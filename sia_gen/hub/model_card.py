@@ -1,0 +1,112 @@
+"""The cards of models: README.md, filled from a template for each kind of model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from diffusers.utils.logging import disable_progress_bar
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from safetensors.torch import load_file
+
+from sia_gen.files import atomic_path, write_text
+from sia_gen.hub.measure import contact_sheet
+from sia_gen.licenses import hub_license
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+from sia_gen.sdas.loading import load_pipeline
+
+CARD = "README.md"
+PICTURE = "samples.png"
+STRENGTHS = [0.0, 0.05, 0.1, 0.2, 0.4, 0.8]
+ROWS = 3
+
+
+def write_pipeline_card(
+    folder: Path, recipe: Recipe, report: dict[str, Any], repository: str
+) -> None:
+    """Writes the card of an SDAS pipeline, and a picture of what strength does to its samples."""
+    labels = sample_sheet(folder, recipe)
+    parameters = count_parameters(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    render(
+        folder,
+        "pipeline_card.md.jinja",
+        metadata(recipe, "unconditional-image-generation", ["sdas", "diffusion"]),
+        recipe=recipe,
+        report=report,
+        repository=repository,
+        picture=PICTURE,
+        strengths=STRENGTHS,
+        labels=labels,
+        parameters=parameters,
+    )
+
+
+def write_realnet_card(
+    folder: Path, recipe: Recipe, report: dict[str, Any], repository: str
+) -> None:
+    """Writes the card of a RealNet."""
+    render(
+        folder,
+        "realnet_card.md.jinja",
+        metadata(recipe, "image-segmentation", ["realnet"]),
+        recipe=recipe,
+        report=report,
+        repository=repository,
+    )
+
+
+def render(folder: Path, template: str, head: dict[str, Any], **values: Any) -> None:
+    """Fills a template."""
+    environment = Environment(
+        loader=PackageLoader("sia_gen.hub", "."),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip()
+    write_text(folder / CARD, environment.get_template(template).render(metadata=front, **values))
+
+
+def metadata(recipe: Recipe, task: str, tags: list[str]) -> dict[str, Any]:
+    """The YAML at the top of a card."""
+    return {
+        "library_name": "sia-gen",
+        "pipeline_tag": task,
+        **hub_license(recipe.license),
+        "tags": ["anomaly-detection", "sia-gen", *tags],
+    }
+
+
+def sample_sheet(folder: Path, recipe: Recipe) -> list[str]:
+    """Saves samples of growing strength, a seed in each row.
+
+    Returns:
+        The classes of the rows; empty if the model knows none.
+    """
+    disable_progress_bar()
+    pipeline = load_pipeline(folder, recipe)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(Runtime(None, "auto").accelerator().device)
+    labels = list(pipeline.labels)[:ROWS]
+    rows = []
+    for row in range(len(labels) or ROWS):
+        generators = [torch.Generator().manual_seed(row) for _ in STRENGTHS]
+        rows.append(
+            pipeline(
+                num_images=len(STRENGTHS),
+                strength=STRENGTHS,
+                generator=generators,
+                num_inference_steps=recipe.synthesis.steps,
+                class_labels=labels[row] if labels else None,
+            ).images
+        )
+    with atomic_path(folder / PICTURE) as temporary:
+        contact_sheet(rows).save(temporary, format="PNG", optimize=True)
+    return labels
+
+
+def count_parameters(weights: Path) -> int:
+    """How many numbers there are in a file of weights."""
+    return sum(tensor.numel() for tensor in load_file(weights).values())

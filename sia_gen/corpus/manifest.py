@@ -130,8 +130,8 @@ def read_corpus(corpus: Location) -> dict[str, Any]:
     Raises:
         CorpusError: If the manifest cannot be read.
     """
-    shards = joined(known_shards(corpus), read_records(corpus))
-    return read_manifest(corpus) | {"shards": shards}
+    manifest = read_manifest(corpus)
+    return manifest | {"shards": joined(known_shards(corpus), read_records(corpus))}
 
 
 def known_shards(corpus: Location) -> list[ShardPlan]:
@@ -173,15 +173,20 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
         CorpusError: If the folder is not a corpus or its manifest cannot be read.
     """
     path = corpus / MANIFEST
-    if not path.is_file():
+    try:
+        # Not asked for first: some stores say no when they mean that they cannot tell.
+        content = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise CorpusError(
             problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
             fix="Make one with 'sia-gen synthesize', or give its folder."
             if isinstance(corpus, Path)
             else "Check the address, and whether you have to log in: 'hf auth login' for hf://.",
-        )
+        ) from error
+    except UnicodeDecodeError:
+        content = ""
     try:
-        manifest = dict(json.loads(path.read_text(encoding="utf-8")))
+        manifest = dict(json.loads(content))
         version = int(manifest["manifest_version"])
         if version == VERSION:
             image_members(manifest["kind"], manifest["format"], manifest["mode"])

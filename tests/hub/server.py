@@ -51,6 +51,7 @@ class Hub(Store):
         faults: Those to come.
         received: Bytes of large files that came in, also of uploads that were broken off.
         requests: Method and path of all requests.
+        xet_token: What the client needs for the other transport; its files do not come here.
         down_from: Once so many bytes have been received, all connections end; None for never.
     """
 
@@ -60,6 +61,7 @@ class Hub(Store):
         self.received = 0
         self.requests: list[str] = []
         self.down_from: int | None = None
+        self.xet_token: dict[str, Any] | None = None
         self.lock = threading.RLock()
         hub = self
 
@@ -78,7 +80,7 @@ class Hub(Store):
         with self.lock:
             for held in (self.repositories, self.small, self.large, self.faults, self.requests):
                 held.clear()
-            self.received, self.down_from = 0, None
+            self.received, self.down_from, self.xet_token = 0, None, None
 
     def receive(self, count: int) -> None:
         """Counts bytes of large files; with nothing to count it tells whether the server is up."""
@@ -303,7 +305,8 @@ def commit(request: Handler, kind: str, name: str, revision: str) -> Reply:
     found = request.repository(kind, name, write=not pull)
     if pull:
         revision = open_pull_request(found)
-    oid = request.hub.commit(found, revision, request.body.splitlines())
+    elsewhere = request.hub.xet_token is not None
+    oid = request.hub.commit(found, revision, request.body.splitlines(), elsewhere)
     home = address(request, found.kind, name)
     told = {"commitUrl": f"{home}/commit/{oid}", "commitOid": oid}
     number = revision.rpartition("/")[2]
@@ -333,6 +336,14 @@ def batch(request: Handler, kind: str | None, name: str) -> Reply:
         there = wanted["oid"] in request.hub.large
         objects.append(wanted if there else wanted | {"actions": {"upload": upload}})
     return answered({"transfer": "basic", "objects": objects})
+
+
+@route("GET", REPO + "/xet-write-token/(.+)")
+def xet_token(request: Handler, kind: str, name: str, revision: str) -> Reply:
+    request.repository(kind, name, write=True)
+    if request.hub.xet_token is None:
+        raise HubError(404)
+    return answered(request.hub.xet_token)
 
 
 @route("PUT", "/lfs/(.+)")

@@ -113,8 +113,17 @@ class Store:
         files = self.repositories[kind, name].files(revision)
         return {path: self.content(entry) for path, entry in files.items()}
 
-    def commit(self, repository: Repository, revision: str, lines: Iterable[bytes]) -> str:
-        """Carries out the operations of a commit; all of them or none."""
+    def commit(
+        self, repository: Repository, revision: str, lines: Iterable[bytes], elsewhere: bool
+    ) -> str:
+        """Carries out the operations of a commit; all of them or none.
+
+        Args:
+            repository: Where.
+            revision: The branch.
+            lines: The operations.
+            elsewhere: Whether the contents of large files are not kept here.
+        """
         files, title = dict(repository.files(revision)), ""
         for line in lines:
             operation = json.loads(line)
@@ -125,7 +134,7 @@ class Store:
                 case "file":
                     files[value["path"]] = self.keep(base64.b64decode(value["content"]))
                 case "lfsFile":
-                    if len(self.large.get(value["oid"], b"")) != value["size"]:
+                    if not elsewhere and len(self.large.get(value["oid"], b"")) != value["size"]:
                         raise HubError(400, message=f"{value['path']} was not uploaded")
                     pointer = hashlib.sha1(value["oid"].encode()).hexdigest()
                     files[value["path"]] = Entry(value["size"], pointer, value["oid"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -61,12 +62,13 @@ def write_card(
         header: What all shards have in common.
         shards: All of them.
         facts: What was measured of each category, in which case there is a picture too.
-        repository: Where it is on the Hub, `owner/name`; a card on the disk speaks of `.`.
+        repository: Where it is on the Hub, `owner/name`, if it is there.
     """
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(shipped("DATASET_CARD.md").read_text(encoding="utf-8"))
     metadata = card_metadata(recipe, header, shards)
     first = shards[0]
+    own_recipe = "recipe.yaml" if repository else f"{folder_name(corpus)}/recipe.yaml"
     member = next(one for one in recipe.members if one.dataset == first.dataset)
     text = template.render(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
@@ -75,7 +77,8 @@ def write_card(
         facts=facts,
         picture=PICTURE,
         repository=repository,
-        place=f"hf://datasets/{repository}" if repository else ".",
+        place=f"hf://datasets/{repository}" if repository else folder_name(corpus),
+        precision={"no": "fp32"}.get(header["precision"], header["precision"]),
         strengths=dict.fromkeys(shard.strength for shard in shards),
         categories=names_of(shards),
         samples=sum(shard.samples for shard in shards),
@@ -84,10 +87,15 @@ def write_card(
         first=first,
         first_shards=braces([shard for shard in shards if shard.name == first.name]),
         first_member=member,
-        first_recipe=member.name if member.name in recipe_names() else "recipe.yaml",
+        first_recipe=member.name if member.name in recipe_names() else own_recipe,
         license=strictest(one.license for one in recipe.members),
     )
     write_text(corpus / CARD, text)
+
+
+def folder_name(corpus: Location) -> str:
+    """The name of the folder of a corpus, also if its path is `.`."""
+    return (corpus.resolve() if isinstance(corpus, Path) else corpus).name
 
 
 def braces(shards: Sequence[ShardPlan]) -> str:

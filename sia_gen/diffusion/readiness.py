@@ -11,6 +11,7 @@ Three figures of a model tell them apart before any strength is chosen:
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -154,9 +155,10 @@ def noise_level(images: NDArray[np.floating]) -> float:
 
 def unready(report: Path) -> str | None:
     """Why the model with this report is not ready; None if it is, or if nothing is known."""
-    if not report.is_file():
-        return None
-    figures: Mapping[str, float] | None = json.loads(report.read_text()).get("readiness")
-    if figures is None or figures["ready"]:
-        return None
-    return Readiness(**{part.name: figures[part.name] for part in fields(Readiness)}).describe()
+    # A damaged report is none: the samples tell as well.
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        figures: Mapping[str, float] = json.loads(report.read_text())["readiness"]
+        if not figures["ready"]:
+            known = {part.name: figures[part.name] for part in fields(Readiness)}
+            return Readiness(**known).describe()
+    return None

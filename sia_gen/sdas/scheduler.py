@@ -17,8 +17,12 @@ class PerturbedDDPMScheduler(DDPMScheduler):
 
     It has the config of `DDPMScheduler`, saves the same file, and takes its place in any pipeline.
     `variance_type` must be one of `VARIANCE_TYPES`.
+
+    Attributes:
+        strength: What `step` takes when it is given none, as by pipelines that know of none.
     """
 
+    strength: float | torch.Tensor = 0.0
     # All else of a reverse step is the parent's: only its variance is scaled, during `step`.
     _strength: float | torch.Tensor = 0.0
 
@@ -30,7 +34,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
         *,
-        strength: float | torch.Tensor = 0.0,
+        strength: float | torch.Tensor | None = None,
     ) -> DDPMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """Takes one reverse step, `x_{t-1} ~ N(mu(x_t, t), (1 + strength) * sigma_t**2)`.
 
@@ -42,7 +46,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
             generator: One for the batch, or one per image.
             return_dict: Whether to return a `DDPMSchedulerOutput` or a tuple.
             strength: One number for the batch or a tensor (B,), one per image; >= 0. At 0 the
-                step equals that of `DDPMScheduler` bit for bit.
+                step equals that of `DDPMScheduler` bit for bit. That of the scheduler if None.
 
         Raises:
             ValueError: If a strength is negative or not finite, if there is not one per image,
@@ -54,7 +58,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
                 f"use one of {', '.join(VARIANCE_TYPES)}"
             )
             raise ValueError(msg)
-        self._strength = per_image(strength, sample)
+        self._strength = per_image(self.strength if strength is None else strength, sample)
         try:
             return super().step(
                 model_output, timestep, sample, generator=generator, return_dict=return_dict

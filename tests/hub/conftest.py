@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from sia_gen.corpus.card import write_card
+from sia_gen.diffusion.readiness import Readiness
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
@@ -70,11 +72,16 @@ def pipeline_folder(tmp_path: Path) -> Path:
     save_model(folder, seed=0, size=32)
     content = recipe_content() | {"name": "parts"}
     (folder / "recipe.yaml").write_text(Recipe.parse(content, where="conftest").to_yaml())
-    (folder / "training.json").write_text(
-        '{"steps": 4, "categories": ["disc"], "images": 9, "seed": 0, "precision": "no",'
-        ' "processes": 1, "versions": {"torch": "2.15.0"}, "readiness": {"noise_ratio": 1.5,'
-        ' "distance_ratio": 2.0, "ready": false}}'
-    )
+    readiness = Readiness(0.03, 0.02, 0.1, 0.4, 0.1)
+    report = {
+        "steps": 4,
+        "categories": ["disc"],
+        "images": 9,
+        "seed": 0,
+        "readiness": readiness.to_json(),
+        "versions": {"torch": "2.15.0"},
+    }
+    (folder / "training.json").write_text(json.dumps(report))
     return folder
 
 

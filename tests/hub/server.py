@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.hub.store import LARGE, HubError, Repository, Store
 
 # Tokens and whose they are. A user may write to repositories of that name.
-TOKENS = {"hf_of_ada": "ada", "hf_of_bob": "bob"}
+TOKENS = {f"hf_of_{user}": user for user in ("ada", "bob", "you", "google")}
 REPO = r"/api/(models|datasets)/([^/]+/[^/]+)"
 FILES = r"/(datasets/)?([^/]+/[^/]+)"
 BLOCK = 1 << 14

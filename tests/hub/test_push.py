@@ -146,7 +146,7 @@ def test_card_of_a_pushed_corpus_is_valid_and_has_its_facts(
     assert card.data.size_categories == ["n<1K"]
     card.validate(repo_type="dataset")
     assert "(samples.png)" in card.text
-    assert f'load_dataset("{name}", "parts.disc"' in card.text
+    assert f'"{name}", "parts.disc", split="train"' in card.text
     assert f"hf://datasets/{name}/data/parts/disc/train-{{00000..00001}}-of-00002.tar" in card.text
     shards = list((corpus.folder / "data/parts/disc").iterdir())
     mebibytes = sum(path.stat().st_size for path in shards) / 2**20

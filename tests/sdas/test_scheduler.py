@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from scipy import stats
 
 from sia_gen.sdas.scheduler import VARIANCE_TYPES, PerturbedDDPMScheduler
@@ -118,6 +118,31 @@ def test_last_step_adds_no_noise(variance_type: str) -> None:
         for seed, strength in ((6, 0.0), (7, 5.0))
     ]
     assert torch.equal(drawn[0], drawn[1])
+
+
+def test_pipeline_that_knows_no_strength_takes_that_of_the_scheduler() -> None:
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        norm_num_groups=4,
+    )
+    theirs = DDPMPipeline(unet, DDPMScheduler())
+    theirs.set_progress_bar_config(disable=True)
+
+    def sample(strength: float | None) -> np.ndarray:
+        if strength is not None:
+            theirs.scheduler = PerturbedDDPMScheduler.from_config(theirs.scheduler.config)
+            theirs.scheduler.strength = strength
+        generator = torch.Generator().manual_seed(0)
+        return theirs(num_inference_steps=4, generator=generator, output_type="np").images
+
+    plain = sample(None)
+    assert np.array_equal(sample(0.0), plain)
+    assert not np.array_equal(sample(0.5), plain)
+    assert "strength" not in theirs.scheduler.config
 
 
 def test_strength_of_one_step_does_not_reach_the_next() -> None:

@@ -1,0 +1,84 @@
+"""Runs the code blocks of documents as a reader would, in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from accelerate.state import AcceleratorState
+
+from sia_gen import cli
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A reader's hours of training are a few steps here, and the networks of others are small.
+STEPS = ["--max-steps", "2"]
+SMALLER = {
+    "train-diffusion": STEPS,
+    "train-classifier": STEPS,
+    "fit-realnet": STEPS,
+    "import-adm": ["--image-size", "16"],
+}
+
+
+class Block(NamedTuple):
+    """A code block: its language, and what is in it."""
+
+    language: str
+    code: str
+
+
+def code_blocks(text: str) -> list[Block]:
+    """All code blocks of a document that say their language."""
+    return [Block(*match.groups()) for match in FENCE.finditer(text)]
+
+
+class Reader:
+    """Somebody who runs what a document says.
+
+    Args:
+        folder: Where.
+        monkeypatch: Puts everything back afterwards.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        folder.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(folder)
+
+    def run(self, block: Block) -> None:
+        """Runs a block of commands or of Python."""
+        if block.language == "python":
+            exec(compile(block.code, "document", "exec"), {"__name__": "document"})
+            return
+        lines = block.code.replace("\\\n", " ").splitlines()
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["sia-gen"]:
+                self.command(words)
+            elif words:
+                self.other(words)
+
+    def command(self, words: list[str]) -> None:
+        """Runs a command of sia-gen in this process."""
+        AcceleratorState._reset_state(reset_partial_state=True)
+        self.monkeypatch.setattr(sys, "argv", [*words, *SMALLER.get(words[1], [])])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 0, words
+
+    def other(self, words: list[str]) -> None:
+        """Runs a command of another program, from the same environment as this one."""
+        beside = Path(sys.executable).parent / words[0]
+        search = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        subprocess.run(
+            [str(beside if beside.exists() else words[0]), *words[1:]],
+            check=True,
+            env=os.environ | {"PYTHONPATH": search},
+            capture_output=True,
+        )

@@ -33,8 +33,8 @@ def push_to_hub(
 ) -> None:
     """Publish a corpus or a model on the Hugging Face Hub, with a card that tells how it was made.
 
-    The token is that of 'hf auth login' or HF_TOKEN. A corpus is verified first. If it is broken
-    off, run the same command again: it sends what is missing.
+    The token is that of 'hf auth login' or HF_TOKEN. A corpus is verified first.
+    If it is broken off, run the same command again: it sends what is missing.
 
     Example: sia-gen push-to-hub runs/elpv/corpus you/elpv-anomalies
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,6 +20,9 @@ from sia_gen.recipe_file import recipe_names
 from sia_gen.shipped import shipped
 
 CARD = "README.md"
+# How a card on disk calls its folder: by no name of its own, so that a corpus has the same bytes
+# wherever it stands.
+HERE = "CORPUS"
 PICTURE = "samples.png"
 
 
@@ -68,7 +70,7 @@ def write_card(
     template = environment.from_string(shipped("DATASET_CARD.md").read_text(encoding="utf-8"))
     metadata = card_metadata(recipe, header, shards)
     first = shards[0]
-    own_recipe = "recipe.yaml" if repository else f"{folder_name(corpus)}/recipe.yaml"
+    own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
     member = next(one for one in recipe.members if one.dataset == first.dataset)
     text = template.render(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
@@ -77,7 +79,7 @@ def write_card(
         facts=facts,
         picture=PICTURE,
         repository=repository,
-        place=f"hf://datasets/{repository}" if repository else folder_name(corpus),
+        place=f"hf://datasets/{repository}" if repository else HERE,
         precision={"no": "fp32"}.get(header["precision"], header["precision"]),
         strengths=dict.fromkeys(shard.strength for shard in shards),
         categories=names_of(shards),
@@ -91,11 +93,6 @@ def write_card(
         license=strictest(one.license for one in recipe.members),
     )
     write_text(corpus / CARD, text)
-
-
-def folder_name(corpus: Location) -> str:
-    """The name of the folder of a corpus, also if its path is `.`."""
-    return (corpus.resolve() if isinstance(corpus, Path) else corpus).name
 
 
 def braces(shards: Sequence[ShardPlan]) -> str:

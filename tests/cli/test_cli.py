@@ -31,6 +31,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "export",
+    "push-to-hub",
 ]
 HELP = """
 import atexit, runpy, sys

@@ -58,7 +58,8 @@ def test_blocks_of_a_corpus_on_the_disk_run(
 ) -> None:
     reader = Reader(made.parent, monkeypatch)
     Path("IMAGES").symlink_to(photographs)
-    Path("models").rename("MODELS")
+    Path("MODELS").symlink_to("models")
+    Path("CORPUS").symlink_to("corpus")
     for block in code_blocks((made / "README.md").read_text())[:-1]:
         reader.run(block)
     shards = sorted(Path("again/corpus").glob("data/*/*/*.tar"))

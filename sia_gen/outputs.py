@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from sia_gen.collection import CorpusRecipe, load_corpus_recipe
 from sia_gen.errors import OutputError
 from sia_gen.files import prepare_output, write_text
 from sia_gen.locations import Location
+from sia_gen.locks import settling, working_on
 
 RECIPE = "recipe.yaml"
 # Training longer continues a run, and further categories join those that are there. A learning rate
@@ -30,17 +32,45 @@ MAY_CHANGE = {
 }
 
 
-def claim_output(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
-    """Makes an output folder and saves the recipe in it, once it is sure to be the same run's.
+@contextmanager
+def claim_output(
+    folder: Location,
+    recipe: CorpusRecipe,
+    sections: Iterable[str],
+    parts: Mapping[str, range],
+    *,
+    main: bool = True,
+) -> Iterator[None]:
+    """Makes an output folder, saves the recipe in it, and holds parts of it for this process.
 
     Args:
         folder: The output folder.
         recipe: The recipe of this run.
         sections: Fields of the recipe that the result depends on.
+        parts: What is worked on, such as categories, and which samples of each.
+        main: Whether this is the process of the run that does so.
 
     Raises:
-        OutputError: If the folder holds the result of a recipe that differs in them.
+        OutputError: If the folder holds the result of a recipe that differs in these fields, or
+            another process is at work on it.
     """
+    if not main:
+        yield
+        return
+    check_same_recipe(folder, recipe, sections)
+    prepare_output(folder)
+    with ExitStack() as held:
+        for name, samples in parts.items():
+            held.enter_context(working_on(folder, name, samples))
+        with settling(folder):
+            # Another process may have come first.
+            check_same_recipe(folder, recipe, sections)
+            write_text(folder / RECIPE, recipe.to_yaml())
+        yield
+
+
+def check_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
+    """Refuses a folder that holds the result of a recipe that differs in some fields."""
     if (folder / RECIPE).exists():
         old, new = load_corpus_recipe(folder / RECIPE).model_dump(), recipe.model_dump()
         for field in ["name", "mode", "seed", "data", *sections]:
@@ -50,8 +80,6 @@ def claim_output(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]
                     problem=f"{folder} already holds the result of another recipe ({difference}).",
                     fix="Choose another folder with --out, or delete it.",
                 )
-    prepare_output(folder)
-    write_text(folder / RECIPE, recipe.to_yaml())
 
 
 def first_difference(path: str, old: Any, new: Any) -> str | None:

@@ -7,14 +7,20 @@ from pathlib import Path
 import pytest
 
 from sia_gen.errors import OutputError
+from sia_gen.locks import EVERYTHING, LOCKS
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.recipe import Recipe
 
 Change = dict[str, object]
 
 
+def claim(folder: Path, recipe: Recipe) -> None:
+    with claim_output(folder, recipe, ["diffusion"], {"disc": EVERYTHING}):
+        pass
+
+
 def test_claimed_folder_says_its_recipe(recipe: Recipe, tmp_path: Path) -> None:
-    claim_output(tmp_path / "out", recipe, ["diffusion"])
+    claim(tmp_path / "out", recipe)
     assert Recipe.load(tmp_path / "out" / RECIPE) == recipe
 
 
@@ -30,8 +36,8 @@ def test_claimed_folder_says_its_recipe(recipe: Recipe, tmp_path: Path) -> None:
 def test_what_does_not_change_the_result_may_change(
     recipe: Recipe, tmp_path: Path, change: Change
 ) -> None:
-    claim_output(tmp_path, recipe, ["diffusion"])
-    claim_output(tmp_path, recipe.override(change), ["diffusion"])
+    claim(tmp_path, recipe)
+    claim(tmp_path, recipe.override(change))
     assert Recipe.load(tmp_path / RECIPE) == recipe.override(change)
 
 
@@ -48,15 +54,15 @@ def test_what_does_not_change_the_result_may_change(
 def test_another_recipe_is_refused_and_the_folder_unchanged(
     recipe: Recipe, tmp_path: Path, change: Change, difference: str
 ) -> None:
-    claim_output(tmp_path, recipe, ["diffusion"])
+    claim(tmp_path, recipe)
     with pytest.raises(OutputError) as caught:
-        claim_output(tmp_path, recipe.override(change), ["diffusion"])
+        claim(tmp_path, recipe.override(change))
     assert f"({difference})" in caught.value.problem
-    assert [path.name for path in tmp_path.iterdir()] == [RECIPE]
+    assert {path.name for path in tmp_path.iterdir()} == {LOCKS, RECIPE}
     assert Recipe.load(tmp_path / RECIPE) == recipe
 
 
 def test_file_in_place_of_the_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot make the output folder"):
-        claim_output(tmp_path / "file", recipe, ["diffusion"])
+        claim(tmp_path / "file", recipe)

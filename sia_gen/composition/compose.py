@@ -10,18 +10,15 @@ from typing import Any, Literal
 from sia_gen.collection import DatasetCategory
 from sia_gen.composition.folders import write_folders
 from sia_gen.composition.triplets import Composer
-from sia_gen.corpus.card import write_card
 from sia_gen.corpus.manifest import (
     CorpusHeader,
     check_same_corpus,
-    known_shards,
     present_records,
     read_corpus,
-    write_manifest,
     write_record,
 )
-from sia_gen.corpus.plan import ShardPlan, plan_corpus
-from sia_gen.corpus.preparation import check_same_origin, ordered
+from sia_gen.corpus.plan import ShardPlan, plan_corpus, samples_by_name
+from sia_gen.corpus.preparation import announce, check_same_origin
 from sia_gen.corpus.reading import require_category
 from sia_gen.corpus.schema import SAMPLES, TRIPLETS
 from sia_gen.corpus.shards import ShardFile
@@ -66,20 +63,18 @@ def compose(
         plan += plan_triplets(recipe, category, count, header["strength"])
         models[f"{recipe.dataset}.{category}"] = shards[0]["model"]
     if form == "folder":
-        claim_output(out, recipe, ["foreground", "realnet"])
-        write_folders(recipe, plan, root, corpus, out)
+        with claim_output(out, recipe, ["foreground", "realnet"], samples_by_name(plan)):
+            write_folders(recipe, plan, root, corpus, out)
         return
     triplet_header = header_of(recipe, header, images)
     check_same_corpus(out, triplet_header)
     check_same_origin(out, plan, models)
-    claim_output(out, recipe, ["foreground", "realnet"])
-    whole = ordered(recipe, [*known_shards(out), *plan])
-    write_manifest(out, triplet_header, whole, present_records(out))
-    write_card(out, recipe, triplet_header, whole)
-    try:
-        write_shards(recipe, plan, models, root, corpus, out)
-    finally:
-        write_manifest(out, triplet_header, whole, present_records(out))
+    with claim_output(out, recipe, ["foreground", "realnet"], samples_by_name(plan)):
+        announce(recipe, triplet_header, plan, out)
+        try:
+            write_shards(recipe, plan, models, root, corpus, out)
+        finally:
+            announce(recipe, triplet_header, plan, out)
 
 
 def source_header(corpus: Location) -> dict[str, Any]:

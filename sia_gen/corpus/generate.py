@@ -15,16 +15,15 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
-from sia_gen.corpus.card import write_card
-from sia_gen.corpus.manifest import (
-    HASHES,
-    present_records,
-    record_path,
-    write_manifest,
-    write_record,
+from sia_gen.corpus.manifest import present_records, write_record
+from sia_gen.corpus.plan import (
+    ShardPlan,
+    choose_shards,
+    plan_corpus,
+    samples_by_name,
+    shards_of_process,
 )
-from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus, shards_of_process
-from sia_gen.corpus.preparation import Preparation, check_same_origin, prepare
+from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batches
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.sources import Sources
@@ -67,40 +66,28 @@ def synthesize(
     needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
     accelerator = runtime.accelerator()
     sources = Sources(recipe, models, classifier)
-    prepared = prepare(recipe, needed, all_shards, sources, out, accelerator)
+    prepared = prepare(recipe, needed, sources, out, accelerator)
     if resume:
         check_same_origin(out, wanted, prepared.hashes)
-    if accelerator.is_main_process:
-        begin(recipe, prepared, out, wanted if not resume else [])
-        sources.warn_of_unready(needed)
-    accelerator.wait_for_everyone()
-
-    there = present_records(out)
-    missing = [shard for shard in wanted if shard.path not in there]
-    # Nobody begins before all have looked at what is missing.
-    accelerator.wait_for_everyone()
-    mine = shards_of_process(missing, accelerator.process_index, accelerator.num_processes)
-    try:
-        make_shards(recipe, needed, mine, sources, prepared, out, accelerator)
+    main, parts = accelerator.is_main_process, samples_by_name(wanted)
+    with claim_output(out, recipe, ["synthesis"], parts, main=main):
+        if main:
+            again = [] if resume else wanted
+            announce(recipe, prepared.header, all_shards, out, again=again, hashes=prepared.cache)
+            sources.warn_of_unready(needed)
         accelerator.wait_for_everyone()
-    finally:
-        if accelerator.is_main_process:
-            write_manifest(out, prepared.header, prepared.plan, present_records(out))
-    accelerator.wait_for_everyone()
-
-
-def begin(
-    recipe: CorpusRecipe, prepared: Preparation, out: Location, again: Sequence[ShardPlan]
-) -> None:
-    """Writes what a corpus has before its first shard, and forgets those to make `again`."""
-    claim_output(out, recipe, ["synthesis"])
-    prepared.cache.save(out / HASHES)
-    records = present_records(out)
-    for shard in again:
-        record_path(out, shard).unlink(missing_ok=True)
-        records.pop(shard.path, None)
-    write_manifest(out, prepared.header, prepared.plan, records)
-    write_card(out, recipe, prepared.header, prepared.plan)
+        there = present_records(out)
+        missing = [shard for shard in wanted if shard.path not in there]
+        # Nobody begins before all have looked at what is missing.
+        accelerator.wait_for_everyone()
+        mine = shards_of_process(missing, accelerator.process_index, accelerator.num_processes)
+        try:
+            make_shards(recipe, needed, mine, sources, prepared, out, accelerator)
+            accelerator.wait_for_everyone()
+        finally:
+            if main:
+                announce(recipe, prepared.header, all_shards, out)
+        accelerator.wait_for_everyone()
 
 
 def make_shards(

@@ -91,3 +91,12 @@ def shards_of_process(
 ) -> list[ShardPlan]:
     """Shard i belongs to process i mod n."""
     return list(shards[process_index::num_processes])
+
+
+def samples_by_name(shards: Sequence[ShardPlan]) -> dict[str, range]:
+    """For each category, by name, the samples from its first shard to its last."""
+    spans: dict[str, range] = {}
+    for shard in shards:
+        first = spans[shard.name].start if shard.name in spans else shard.first
+        spans[shard.name] = range(first, shard.first + shard.samples)
+    return spans

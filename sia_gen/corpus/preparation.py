@@ -10,17 +10,21 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.corpus.card import write_card
 from sia_gen.corpus.manifest import (
     HASHES,
     CorpusHeader,
     check_same_corpus,
     known_shards,
     present_records,
+    record_path,
+    write_manifest,
 )
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
+from sia_gen.locks import settling
 from sia_gen.runtime import environment
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.version import __version__
@@ -32,13 +36,11 @@ class Preparation:
 
     Attributes:
         header: What all its shards have in common.
-        plan: All its shards, also those made earlier or by others.
         hashes: For each category, by name, the hash of the weights that make it.
         cache: Keeps these hashes.
     """
 
     header: dict[str, Any]
-    plan: list[ShardPlan]
     hashes: dict[str, str]
     cache: HashCache
 
@@ -46,7 +48,6 @@ class Preparation:
 def prepare(
     recipe: CorpusRecipe,
     categories: Sequence[DatasetCategory],
-    shards: Sequence[ShardPlan],
     sources: Sources,
     out: Location,
     accelerator: Accelerator,
@@ -56,7 +57,6 @@ def prepare(
     Args:
         recipe: Of the corpus.
         categories: Those to make.
-        shards: All shards of these categories.
         sources: The models.
         out: Where the corpus is.
         accelerator: Of the run.
@@ -75,8 +75,7 @@ def prepare(
         # Reading all weights takes minutes if they are large and many: one process is enough.
         hashes = [{category.name: sources.hash(category, cache) for category in categories}]
     broadcast_object_list(hashes)
-    plan = ordered(recipe, [*known_shards(out), *shards])
-    return Preparation(header, plan, hashes[0], cache)
+    return Preparation(header, hashes[0], cache)
 
 
 def corpus_header(
@@ -104,6 +103,38 @@ def corpus_header(
             versions=environment(),
         )
     )
+
+
+def announce(
+    recipe: CorpusRecipe,
+    header: dict[str, Any],
+    shards: Sequence[ShardPlan],
+    out: Location,
+    *,
+    again: Sequence[ShardPlan] = (),
+    hashes: HashCache | None = None,
+) -> None:
+    """Writes what a corpus tells of itself: the manifest and the card.
+
+    Args:
+        recipe: Of the corpus.
+        header: What all shards have in common.
+        shards: Those of this run; what others make or made stays in the manifest.
+        out: Where the corpus is.
+        again: Those to make again: they are forgotten.
+        hashes: Of the models, to be kept.
+    """
+    for shard in again:
+        record_path(out, shard).unlink(missing_ok=True)
+    with settling(out):
+        if hashes is not None:
+            hashes.save(out / HASHES)
+        plan = ordered(recipe, [*known_shards(out), *shards])
+        forgotten = {shard.path for shard in again}
+        records = present_records(out)
+        kept = {path: record for path, record in records.items() if path not in forgotten}
+        write_manifest(out, header, plan, kept)
+        write_card(out, recipe, header, plan)
 
 
 def ordered(recipe: CorpusRecipe, shards: Sequence[ShardPlan]) -> list[ShardPlan]:

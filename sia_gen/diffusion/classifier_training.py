@@ -27,6 +27,7 @@ from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.memory import explained_out_of_memory
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
+from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -64,13 +65,13 @@ def train_classifier(
     accelerator = runtime.accelerator()
     build_classifier(recipe)
     images = load_diffusion_images(recipe, recipe.categories, root)
-    if accelerator.is_main_process:
-        claim_output(out, recipe, ["classifier", "categories"])
-        if not resume:
+    main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
+    with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
+        if main and not resume:
             remove_checkpoints(out / "checkpoints")
-    accelerator.wait_for_everyone()
-    with explained_out_of_memory(recipe.diffusion):
-        train_model(recipe, images, out, accelerator)
+        accelerator.wait_for_everyone()
+        with explained_out_of_memory(recipe.diffusion):
+            train_model(recipe, images, out, accelerator)
 
 
 def train_model(

@@ -30,6 +30,7 @@ from sia_gen.diffusion.memory import explained_out_of_memory
 from sia_gen.diffusion.publishing import TrainedModel, is_finished
 from sia_gen.diffusion.setup import Training, initial_model, report_memory, start_training
 from sia_gen.errors import OptionError
+from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -74,15 +75,17 @@ def train_diffusion(
     initial_model(recipe, num_classes)
     groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
     images = {name: load_diffusion_images(recipe, group, root) for name, group in groups.items()}
-    if accelerator.is_main_process:
-        claim_output(out, recipe, ["diffusion", "categories"] if joint else ["diffusion"])
-        report_memory(recipe, num_classes, accelerator)
-    accelerator.wait_for_everyone()
-    for name, group in groups.items():
-        # An accelerator of its own: what is registered for checkpoints cannot be taken back.
-        accelerator = runtime.accelerator()
-        with explained_out_of_memory(recipe.diffusion):
-            train_model(recipe, name, group, images[name], out, accelerator, resume=resume)
+    main = accelerator.is_main_process
+    sections = ["diffusion", "categories"] if joint else ["diffusion"]
+    with claim_output(out, recipe, sections, dict.fromkeys(groups, EVERYTHING), main=main):
+        if main:
+            report_memory(recipe, num_classes, accelerator)
+        accelerator.wait_for_everyone()
+        for name, group in groups.items():
+            # An accelerator of its own: what is registered for checkpoints cannot be taken back.
+            accelerator = runtime.accelerator()
+            with explained_out_of_memory(recipe.diffusion):
+                train_model(recipe, name, group, images[name], out, accelerator, resume=resume)
 
 
 def train_model(

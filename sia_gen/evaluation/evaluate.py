@@ -10,7 +10,7 @@ OUT/
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from sia_gen.evaluation.scoring import ScoredImage, Scores, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
 from sia_gen.files import atomic_folder, write_json, write_text
 from sia_gen.images.loading import load_images
-from sia_gen.images.test_set import list_test_images
+from sia_gen.images.test_set import TestImage, list_test_images
+from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
-from sia_gen.realnet.loading import find_realnet, load_realnet
+from sia_gen.realnet.loading import Fitted, find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
@@ -70,8 +71,20 @@ def evaluate(
     accelerator = runtime.accelerator()
     loaded = {category: load_realnet(find_realnet(models, category)) for category in categories}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
+    main = accelerator.is_main_process
+    with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
+        return write_evaluation(recipe, loaded, tests, out, accelerator)
+
+
+def write_evaluation(
+    recipe: Recipe,
+    loaded: Mapping[str, Fitted],
+    tests: Mapping[str, Sequence[TestImage]],
+    out: Path,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Scores the test images and writes all that is told of them."""
     if accelerator.is_main_process:
-        claim_output(out, recipe, [])
         shutil.rmtree(out / PIXELS, ignore_errors=True)
         (out / PIXELS).mkdir()
     accelerator.wait_for_everyone()

@@ -16,11 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.files import prepare_output, write_text
 from sia_gen.images.listing import IMAGE_SUFFIXES
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import load_image
+from sia_gen.locks import working_on
 from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
@@ -38,13 +42,13 @@ class Prediction:
 
     Attributes:
         image: The file.
-        score: In [0, 1].
-        verdict: `anomalous` if the score exceeds the threshold, else `normal`.
+        score: In [0, 1]; None if the file cannot be read.
+        verdict: `anomalous` if the score exceeds the threshold, else `normal`; or `unreadable`.
         threshold: Calibrated when the model was fitted.
     """
 
     image: str
-    score: float
+    score: float | None
     verdict: str
     threshold: float
 
@@ -66,7 +70,8 @@ def predict(
         runtime: Device and precision.
 
     Raises:
-        UserError: If the model or an image cannot be read.
+        ModelError: If the model cannot be read; nothing has been written then.
+        ImageError: If images cannot be read; all others have been scored then.
     """
     model, threshold, selected_on = load_realnet(model_folder)
     if selected_on == SELECTED_ON["test"]:
@@ -76,24 +81,40 @@ def predict(
     prepare_output(out)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
-    found: list[Prediction] = []
+    found: dict[str, Prediction] = {}
+    problems: list[ImageError] = []
     names = list(files)
-    with Progress("predicting", len(names)) as progress:
+    with working_on(out, "predictions"), Progress("predicting", len(names)) as progress:
         for start in range(0, len(names), BATCH_SIZE):
             batch = names[start : start + BATCH_SIZE]
-            paths = [files[name] for name in batch]
-            images = load_images(paths, recipe.mode, model.image_size, recipe.data.non_square)
-            predictions = predict_images(model, images, accelerator)
-            for place, name in enumerate(batch):
+            images: dict[str, NDArray[np.uint8]] = {}
+            for name in batch:
+                try:
+                    images[name] = load_image(
+                        files[name], recipe.mode, model.image_size, recipe.data.non_square
+                    )
+                except ImageError as error:
+                    problems.append(error)
+                    found[name] = Prediction(str(files[name]), None, "unreadable", threshold)
+            if images:
+                predictions = predict_images(model, np.stack([*images.values()]), accelerator)
+            for place, (name, image) in enumerate(images.items()):
                 score = float(predictions.scores[place])
                 verdict = "anomalous" if score > threshold else "normal"
-                found.append(Prediction(str(files[name]), score, verdict, threshold))
+                found[name] = Prediction(str(files[name]), score, verdict, threshold)
                 picture = (out / "heatmaps" / name).with_suffix(".png")
                 picture.parent.mkdir(parents=True, exist_ok=True)
-                save_heatmap(picture, images[place], predictions.maps[place])
+                save_heatmap(picture, image, predictions.maps[place])
             progress.advance(len(batch))
-    write_text(out / f"predictions.{form}", as_csv(found) if form == "csv" else as_jsonl(found))
-    return found
+        table = [found[name] for name in names]
+        write_text(out / f"predictions.{form}", as_csv(table) if form == "csv" else as_jsonl(table))
+    if problems:
+        raise ImageError(
+            problem=f"{len(problems)} of {len(names)} images were not scored; the first: "
+            f"{problems[0].problem}",
+            fix=f"They are marked 'unreadable' in {out / f'predictions.{form}'}.",
+        )
+    return table
 
 
 def image_files(sources: Sequence[Path]) -> dict[str, Path]:

@@ -23,6 +23,7 @@ from sia_gen.evaluation.report import Chart, Figure, Level, Page, Section, write
 from sia_gen.files import write_json
 from sia_gen.inspection.calibration import STRENGTHS, StrengthCurve, measure_curve, useful_range
 from sia_gen.inspection.normal import load_normal
+from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -76,10 +77,10 @@ def calibrate(
             progress.advance()
     strengths = {category: entry["strength"] for category, entry in known.items()}
     calibrated = recipe.override({"synthesis.calibrated": recipe.synthesis.calibrated | strengths})
-    claim_output(out, calibrated, ["realnet"])
-    write_json(out / MEASURED, known)
-    summary = "Distance from the normal images at growing strength, and the range to use."
-    write_page(out / "index.html", Page(f"Strengths of {recipe.title}", summary, sections))
+    with claim_output(out, calibrated, ["realnet"], {"calibration": EVERYTHING}):
+        write_json(out / MEASURED, known)
+        summary = "Distance from the normal images at growing strength, and the range to use."
+        write_page(out / "index.html", Page(f"Strengths of {recipe.title}", summary, sections))
     return found
 
 

@@ -26,6 +26,7 @@ from sia_gen.inspection.normal import NormalImages, load_normal
 from sia_gen.inspection.sections import category_sections, without_normal
 from sia_gen.inspection.survey import survey_category
 from sia_gen.locations import Location
+from sia_gen.locks import working_on
 from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -76,7 +77,10 @@ def inspect_corpus(
     total = sum(shard["samples"] for one in chosen for shard in by_name[one.name])
     sections: list[Section] = []
     prepare_output(out)
-    with Progress(f"inspecting {corpus}", total) as progress:
+    with (
+        working_on(out, "inspection"),
+        Progress(f"inspecting {corpus}", total) as progress,
+    ):
         for one in chosen:
             survey = survey_category(corpus, by_name[one.name], manifest["mode"], progress)
             normal = normal_of(recipe, one, data, manifest["image_size"])
@@ -85,13 +89,13 @@ def inspect_corpus(
             else:
                 bank = bank_of(one.recipe, normal, weights, device)
                 sections += category_sections(one.name, survey, normal, bank)
-    many = "categories" if len(chosen) > 1 else "category"
-    size = manifest["image_size"]
-    summary = (
-        f"{total} samples of {len(chosen)} {many}, strength {manifest['strength']}, "
-        f"{size} x {size} pixels."
-    )
-    write_page(out / "index.html", Page(f"{recipe.title}: the corpus", summary, sections))
+        many = "categories" if len(chosen) > 1 else "category"
+        size = manifest["image_size"]
+        summary = (
+            f"{total} samples of {len(chosen)} {many}, strength {manifest['strength']}, "
+            f"{size} x {size} pixels."
+        )
+        write_page(out / "index.html", Page(f"{recipe.title}: the corpus", summary, sections))
     return out / "index.html"
 
 

@@ -28,6 +28,7 @@ from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.test_set import list_test_images
 from sia_gen.locations import Location
+from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
@@ -96,20 +97,20 @@ def fit_realnet(
     if settings.select_on == "test":
         tests = {category: list_test_images(recipe, root, category) for category in categories}
     normal = {category: load_normal(recipe, category, root) for category in categories}
-    if accelerator.is_main_process:
-        together = ["categories"] if settings.joint else []
-        claim_output(out, recipe, ["realnet", "foreground", *together])
-    accelerator.wait_for_everyone()
     groups = {JOINT: list(categories)} if settings.joint else {one: [one] for one in categories}
-    for name, members in groups.items():
-        # An accelerator of its own: what is registered for checkpoints cannot be taken back.
-        accelerator = runtime.accelerator()
-        data = fit_data(recipe, [normal[member] for member in members], corpus)
-        chosen = [test for member in members for test in tests.get(member, [])]
-        look: Validate = partial(validate, data.validation)
-        if settings.select_on == "test":
-            look = partial(validate_on_test, recipe, chosen)
-        fit_model(recipe, name, data.training, look, out, accelerator, resume=resume)
+    parts, main = dict.fromkeys(groups, EVERYTHING), accelerator.is_main_process
+    together = ["categories"] if settings.joint else []
+    with claim_output(out, recipe, ["realnet", "foreground", *together], parts, main=main):
+        accelerator.wait_for_everyone()
+        for name, members in groups.items():
+            # An accelerator of its own: what is registered for checkpoints cannot be taken back.
+            accelerator = runtime.accelerator()
+            data = fit_data(recipe, [normal[member] for member in members], corpus)
+            chosen = [test for member in members for test in tests.get(member, [])]
+            look: Validate = partial(validate, data.validation)
+            if settings.select_on == "test":
+                look = partial(validate_on_test, recipe, chosen)
+            fit_model(recipe, name, data.training, look, out, accelerator, resume=resume)
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:

@@ -134,7 +134,8 @@ def test_one_model_learns_all_categories_and_is_found_for_each(
     fit: Fit, photographs: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     out = fit("joint", joint=True, categories=["disc", "plate"])
-    assert sorted(path.name for path in out.iterdir()) == ["_joint", "checkpoints", "recipe.yaml"]
+    visible = sorted(path.name for path in out.glob("[!.]*"))
+    assert visible == ["_joint", "checkpoints", "recipe.yaml"]
     report = json.loads((out / "_joint/fit.json").read_text())
     assert report["categories"] == ["disc", "plate"]
     assert find_realnet(out, "disc") == find_realnet(out, "plate") == out / "_joint"

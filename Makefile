@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Every test runs on one thread; more processes than this only load the libraries more often.
 PARALLEL := --numprocesses auto --maxprocesses 8
 
-.PHONY: demo test check test-end-to-end clean
+.PHONY: demo test check test-end-to-end faults clean
 
 demo: $(INSTALLED)
 	$(BIN)/sia-gen demo --out demo
@@ -17,6 +17,10 @@ test: $(INSTALLED)
 
 test-end-to-end: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end
+
+# Every fault as often as it takes to believe in it; writes the table in CONTRIBUTING.md.
+faults: $(INSTALLED)
+	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) tests/faults
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -80,6 +81,8 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
+        # All is done; from here on there is but the end of the interpreter to interrupt.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(code or EXIT_DONE)
     except UsageError as error:
         fail(error.format_message(), EXIT_USER)

@@ -1,0 +1,96 @@
+"""What is tried, how often, and the table of it.
+
+`pytest tests/faults` tries a few cases of each kind and prints the table. `make faults`, which sets
+SIA_GEN_FAULTS=all, tries them all and writes the table into CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import ROOT, CommandLine
+
+ALL = os.environ.get("SIA_GEN_FAULTS") == "all"
+BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->\n"
+SECTIONS = {
+    "test_killed": "Kill",
+    "test_storage": "Storage",
+    "test_images": "Images",
+    "test_shards": "Shards",
+    "test_recipes": "Recipes",
+    "test_weights": "Weights",
+    "test_numbers": "Numbers",
+    "test_load": "Load",
+    "test_supply_chain": "Supply chain",
+}
+
+Tried = Callable[..., None]
+
+
+def times(few: int, many: int) -> int:
+    """How often to try: a few times, or as often as it takes to believe in it."""
+    return many if ALL else few
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, Any], None], request: pytest.FixtureRequest) -> Tried:
+    """Tells what a test tried: `tried(what, cases, outcome, mended)`.
+
+    `mended` counts the failures that were found by trying and have been mended since. Tests that
+    tell of the same thing share a line of the table.
+    """
+    section = SECTIONS[Path(request.path).stem]
+
+    def tell(what: str, cases: int, outcome: str, mended: int = 0) -> None:
+        record_property("fault", [section, what, cases, outcome, mended])
+
+    return tell
+
+
+@pytest.fixture
+def line(tmp_path: Path, photographs: Path, recipe: Any) -> CommandLine:
+    """A folder with a recipe in it, to run commands in."""
+    return CommandLine(tmp_path, photographs, recipe)
+
+
+def rows(reports: list[pytest.TestReport]) -> list[list[Any]]:
+    """What all tests told, those of one thing together."""
+    merged: dict[tuple[str, str], list[Any]] = {}
+    for report in reports:
+        for name, (section, what, cases, outcome, mended) in report.user_properties:
+            if name != "fault":
+                continue
+            row = merged.setdefault((section, what), [section, what, 0, outcome, 0])
+            row[2] += cases
+            row[4] = max(row[4], mended)
+    order = list(SECTIONS.values())
+    return sorted(merged.values(), key=lambda row: (order.index(row[0]), row[1]))
+
+
+def table(found: list[list[Any]]) -> str:
+    """The rows in Markdown, with their sums."""
+    lines = ["| | what was tried | cases | what happens | mended |", "|---|---|---:|---|---:|"]
+    section = ""
+    for row in found:
+        first = "" if row[0] == section else row[0]
+        section = row[0]
+        lines.append(f"| {first} | {row[1]} | {row[2]} | {row[3]} | {row[4] or ''} |")
+    cases, mended = (sum(row[place] for row in found) for place in (2, 4))
+    return "\n".join([*lines, f"| **all** | | **{cases}** | | **{mended}** |", ""])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    found = rows(terminalreporter.stats.get("passed", []))
+    if not found:
+        return
+    terminalreporter.write_sep("-", "faults that were tried")
+    terminalreporter.write_line(table(found))
+    if ALL and not terminalreporter.stats.get("failed"):
+        path = ROOT / "CONTRIBUTING.md"
+        before, _, rest = path.read_text().partition(BEGIN)
+        path.write_text(before + BEGIN + "\n" + table(found) + "\n" + END + rest.partition(END)[2])

@@ -10,14 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
 import torch
+from commands import run
 from diffusers import UNet2DModel
 
 from sia_gen.collection import all_categories, load_corpus_recipe
@@ -46,21 +43,6 @@ def save_models(runs: Path) -> None:
         shutil.copytree(runs / "m", runs / recipe.name / "diffusion" / category)
 
 
-def measure(*command: str, cwd: Path) -> tuple[float, float]:
-    """Runs sia-gen; seconds, and the peak of its memory in MiB."""
-    started, peak = time.monotonic(), 0
-    with subprocess.Popen([sys.executable, "-m", "sia_gen", *command], cwd=cwd) as process:
-        while process.poll() is None:
-            try:
-                peak = max(peak, psutil.Process(process.pid).memory_info().rss)
-            except psutil.NoSuchProcess:
-                break
-            time.sleep(0.1)
-    if process.returncode:
-        sys.exit(f"{command} failed")
-    return time.monotonic() - started, peak / 2**20
-
-
 def main() -> None:
     """Prints a table, and writes `corpus_scale.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -78,7 +60,7 @@ def main() -> None:
             "verify": ["verify", corpus],
             "plan": [*synthesize, "--device", "cpu", "--plan"],
         }.items():
-            seconds, mebibytes = measure(*command, cwd=folder)
+            seconds, mebibytes = run(*command, cwd=folder)
             rows[title] = {"seconds": round(seconds, 1), "MiB": round(mebibytes)}
             print(f"| {title} | {seconds:.1f} s | {mebibytes:.0f} MiB |", flush=True)
         shards = json.loads((folder / corpus / "manifest.json").read_text())["shards"]

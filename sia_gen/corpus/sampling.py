@@ -103,7 +103,11 @@ def to_host(images: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None
 
 
 def prepare_pipeline(pipeline: SDASPipeline, accelerator: Accelerator) -> None:
-    """Moves a pipeline to the device; its UNet, and only that, computes in mixed precision."""
+    """Moves a pipeline to the device; its networks, and only they, compute in mixed precision."""
     pipeline.to(accelerator.device)
-    accelerator.prepare_model(pipeline.unet, evaluation_mode=True)
+    for network in (pipeline.unet, pipeline.classifier):
+        if network is not None:
+            # What convolutions are fastest in, on CPU and GPU.
+            network.to(memory_format=torch.channels_last)
+            accelerator.prepare_model(network, evaluation_mode=True)
     pipeline.set_progress_bar_config(disable=True)

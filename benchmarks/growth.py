@@ -1,0 +1,92 @@
+"""How time and memory of a corpus grow with images, categories, shards, processes and size.
+
+    OMP_NUM_THREADS=1 python benchmarks/growth.py
+
+Every row is a run of `synthesize` of its own with an untrained network of one level in one step, so
+that what sia-gen adds is what is seen; only the rows on image size are mostly network. One setting
+differs from the first row each time. Seconds of starting up are measured with a single sample, and
+taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from commands import run
+from diffusers import UNet2DModel
+from measuring import save, show
+
+from sia_gen.collection import load_corpus_recipe
+from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+BASE = {"images": 2000, "categories": 2, "shard_size": 500, "processes": 1, "image_size": 16}
+GROWN: dict[str, list[int]] = {
+    "images": [4000, 8000],
+    "categories": [4, 8],
+    "shard_size": [100, 20],
+    "processes": [2, 4],
+    "image_size": [32, 64, 128],
+}
+LIMIT = "twice the work takes twice the time, and no more memory"
+
+
+def save_model(folder: Path, size: int) -> None:
+    """An untrained network of one level."""
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=size,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        layers_per_block=1,
+        norm_num_groups=4,
+        add_attention=False,
+    )
+    SDASPipeline(unet, PerturbedDDPMScheduler(timestep_spacing="leading")).save_pretrained(folder)
+
+
+def measure(images: int, categories: int, shard_size: int, processes: int, image_size: int) -> Any:
+    """Seconds and MiB of one corpus."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recipe = load_corpus_recipe("elpv").model_dump(mode="json")
+        names = [f"part{number}" for number in range(categories)]
+        recipe |= {"name": "parts", "categories": names, "foreground": {}}
+        for category in names:
+            save_model(folder / "models" / category, image_size)
+        settings = {"batch_size": 16, "steps": 1, "shard_size": shard_size, "images": images}
+        recipe["synthesis"] |= settings
+        (folder / "parts.yaml").write_text(yaml.safe_dump(recipe))
+        command = ["synthesize", "--recipe", "parts.yaml", "--model", "models", "--device", "cpu"]
+        return run(*command, "--precision", "fp32", cwd=folder, processes=processes)
+
+
+def main() -> None:
+    """Prints a table, and writes `growth.json` into the current folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.parse_args()
+    columns = [*BASE, "seconds", "peak MiB", "samples/s"]
+    rows: list[list[Any]] = []
+    for field, values in {"": [0], **GROWN}.items():
+        for value in values:
+            settings = BASE | ({field: value} if field else {})
+            start, _ = measure(**settings | {"images": 1, "categories": 1})
+            seconds, mebibytes = measure(**settings)
+            samples = settings["images"] * settings["categories"]
+            taken = seconds - start
+            rows.append([*settings.values(), taken, mebibytes, samples / taken])
+            print(rows[-1], flush=True)
+    show("synthesize, without starting up", columns, rows)
+    save("growth", "cpu", LIMIT, {"columns": columns, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What the benchmarks share: the machine in words, runs in turns, tables, and JSON beside them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sia_gen.runtime import environment
+
+CPU_INFO = Path("/proc/cpuinfo")
+# Side of the square matrices whose product is the limit that networks are held against.
+SIDES = {"cuda": 8192, "cpu": 2048}
+
+
+def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The device, its threads, and the versions of what runs on it."""
+    kind = torch.device(device).type
+    name = torch.cuda.get_device_name(device) if kind == "cuda" else processor()
+    return {"device": name, "threads": torch.get_num_threads(), "versions": environment()}
+
+
+def processor() -> str:
+    """The model of the CPU."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """How long something takes, on a GPU too."""
+    wait()
+    started = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - started
+
+
+def wait() -> None:
+    """Until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def in_turns(runs: Mapping[str, Callable[[], Any]], rounds: int) -> list[dict[str, float]]:
+    """Seconds of each run, round by round: a slow minute of the machine falls on all of them.
+
+    A first round, which prepares kernels, does not count.
+    """
+    for run in runs.values():
+        run()
+    return [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
+
+
+def median(rounds: Sequence[Mapping[str, float]], name: str) -> float:
+    """The median of a run over the rounds."""
+    return statistics.median(one[name] for one in rounds)
+
+
+def ratio(rounds: Sequence[Mapping[str, float]], slow: str, fast: str) -> float:
+    """The median over the rounds of how many times faster one run is than another."""
+    return statistics.median(one[slow] / one[fast] for one in rounds)
+
+
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large product of matrices, the limit of any network there."""
+    side = SIDES.get(device.type, 2048)
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    rounds = in_turns({"product": lambda: a @ b}, 5)
+    return float(2 * side**3 / min(one["product"] for one in rounds))
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints a table in Markdown."""
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def save(name: str, device: torch.device | str, limit: str, result: dict[str, Any]) -> None:
+    """Writes a result into the current folder, with the machine and what it is held against."""
+    content = {"machine": machine(device), "limit": limit} | result
+    Path(f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
+import re
+from bisect import bisect_left
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import takewhile
 from pathlib import Path
 
 from sia_gen.data_settings import Data, FolderLayout, Layout, TableLayout
@@ -78,20 +82,19 @@ def is_image(path: Path) -> bool:
 def read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
     """The images of a category that are sorted into folders."""
 
-    def found(pattern: str | None, **names: str) -> list[Path]:
-        escaped = {key: glob.escape(value) for key, value in {"category": name, **names}.items()}
-        matches = root.glob(pattern.format(**escaped)) if pattern else []
-        return sorted(path for path in matches if is_image(path))
+    def found(pattern: str | None) -> list[Path]:
+        return [] if pattern is None else images_matching(root, pattern, category=name)
 
     def mask(path: Path) -> Path | None:
-        masks = found(layout.mask, defect=path.parent.name, stem=path.stem)
-        if len(masks) > 1:
+        found = masks.of(path)
+        if len(found) > 1:
             raise ImageError(
-                problem=f"{path} has more than one mask: {masks[0]} and {masks[1]}.",
+                problem=f"{path} has more than one mask: {found[0]} and {found[1]}.",
                 fix="Remove one, or make the recipe's 'data.images.mask' more precise.",
             )
-        return masks[0] if masks else None
+        return found[0] if found else None
 
+    masks = MaskFiles(root, layout.mask, name)
     normal = found(layout.normal)
     if not normal:
         raise ImageError(
@@ -107,6 +110,49 @@ def read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
         test_normal,
         [AnomalousImage(path, path.parent.name, mask(path)) for path in anomalous],
     )
+
+
+def images_matching(root: Path, pattern: str, **names: str) -> list[Path]:
+    """The images that a glob with these names in it finds, sorted."""
+    return sorted(path for path in root.glob(filled(pattern, **names)) if is_image(path))
+
+
+def filled(pattern: str, **names: str) -> str:
+    """A glob with names in it, taken literally."""
+    return pattern.format(**{key: glob.escape(value) for key, value in names.items()})
+
+
+class MaskFiles:
+    """The masks of a category; each folder of them is listed once, however many there are."""
+
+    def __init__(self, root: Path, pattern: str | None, category: str) -> None:
+        self.root, self.category = root, category
+        self.folder, slash, self.name = (pattern or "").rpartition("/")
+        self.folder += slash
+        self.listed: dict[str, list[Path]] = {}
+
+    def of(self, image: Path) -> list[Path]:
+        """The masks of an image, sorted."""
+        names = {"category": self.category, "defect": image.parent.name, "stem": image.stem}
+        pattern = filled(self.name, **names)
+        if not pattern:
+            return []
+        folder = self.folder.format(**names)
+        if folder not in self.listed:
+            inside = images_matching(self.root, f"{self.folder}*", **names)
+            self.listed[folder] = sorted(inside, key=name_of)
+        near = self.listed[folder]
+        beginning = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+        places = range(bisect_left(near, beginning, key=name_of), len(near))
+        some = takewhile(
+            lambda path: path.name.startswith(beginning), (near[place] for place in places)
+        )
+        return sorted(path for path in some if fnmatch(path.name, pattern))
+
+
+def name_of(path: Path) -> str:
+    """The name of a file, to sort by."""
+    return path.name
 
 
 def read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:

@@ -1,17 +1,49 @@
-"""Loads images as the square arrays of one mode and size that training works on."""
+"""Loads images as the square arrays of one mode and size that training works on.
+
+What becomes of a file, by its content; its name does not matter:
+
+| kind | what becomes of it |
+|---|---|
+| PNG, JPEG, TIFF, BMP, WebP, GIF | read; nothing else is, least of all what runs programs as EPS |
+| empty, cut off, no file but a pipe or a folder | an error |
+| more than 89 million pixels, or huge notes in it | an error, before memory is taken |
+| 1 x 1 pixel | read, and enlarged |
+| turned by EXIF | upright |
+| several frames or pages | the first |
+| 16 bits | 8, over the whole range: 12 bits in 16 come out dark |
+| 32 bits, floating point, signed | an error: white is not known |
+| palette, CMYK, YCbCr, Lab | red, green and blue |
+| transparent | on black |
+| profile of a colour space, gamma | not applied |
+| what Pillow would misread, see `misread.py` | an error |
+| damaged inside, and yet decoded | read: nothing tells |
+
+An error is one line; or, if the recipe's `data.unreadable` says so, the file is left out and
+counted.
+"""
 
 from __future__ import annotations
 
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sia_gen.errors import ImageError
+from sia_gen.images.misread import require_palette, require_rightly_read
 
 NonSquare = Literal["crop", "stretch"] | None
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+FIXES = {
+    "image": "Replace the file, take it out, or set the recipe's 'data.unreadable' to 'skip'.",
+    "mask": "Replace the file.",
+}
 
 
 def load_image(
@@ -20,7 +52,7 @@ def load_image(
     """Reads an image file.
 
     Args:
-        path: The file; `read_image` tells what becomes of its kind.
+        path: The file; see above what becomes of its kind.
         mode: `"L"` for grey, `"RGB"` for colour.
         size: Side of the result, in pixels.
         non_square: What to do with images that are not square: crop their centre, or stretch them.
@@ -31,16 +63,13 @@ def load_image(
     Raises:
         ImageError: If it cannot be decoded, or is not square and `non_square` is None.
     """
-    image = read_image(path).convert(mode)
+    image = in_mode(read_image(path), mode)
     pixels = np.asarray(to_square(image, path, size, non_square), dtype=np.uint8)
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
 
 
 def read_image(path: Path) -> Image.Image:
-    """Reads an image file of any kind, turned upright as its EXIF data say.
-
-    16 bits become 8 over the whole range. Transparent pixels are put on black, as parts are that
-    were cut out. Of several frames the first is read: in photographs the others are previews.
+    """Reads an image file of any kind, turned upright; see above what becomes of which.
 
     Returns:
         An image of mode `"L"` or `"RGB"`.
@@ -48,14 +77,59 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         ImageError: If it cannot be decoded, or the range of its pixels is not known.
     """
+    with opened(path, "image") as file:
+        return to_eight_bits(upright(file))
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as `read_image` gives it, from its head if that tells."""
+    with opened(path, "image") as file:
+        return file.size if file.width == file.height else upright(file).size
+
+
+@contextmanager
+def opened(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
+    """Opens an image file, its pixels not read yet.
+
+    Raises:
+        ImageError: If it cannot be opened, and if anything goes wrong while it is open.
+    """
     try:
-        with Image.open(path) as file:
-            return to_eight_bits(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # To open a pipe would be to wait for what comes through it.
+            msg = "it is no file"
+            raise ValueError(msg)
+        with warnings.catch_warnings():
+            # Pillow only warns of images that are up to twice as large as it allows.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as file:
+                require_rightly_read(file)
+                yield file
+    # What a damaged file makes Pillow raise is whatever its bytes happen to mean.
+    except Exception as error:
         raise ImageError(
-            problem=f"cannot read the image {path}: {' '.join(str(error).split())}.",
-            fix="Replace the file, or take it out of the data set.",
+            problem=f"cannot read the {what} {path}: {reason_of(error)}.", fix=FIXES[what]
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error that reading an image raised says."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is empty, damaged, or of another kind than {', '.join(FORMATS)}"
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """The first frame of a file, turned as its EXIF data say."""
+    ImageOps.exif_transpose(file, in_place=True)
+    require_palette(file)
+    return file
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image in a mode of Pillow's; itself, not a copy, if that is its own."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
@@ -70,7 +144,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "black")
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
 
 
 def to_square(

@@ -11,7 +11,14 @@ from PIL import Image
 
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import NonSquare, to_square
+from sia_gen.images.loading import (
+    NonSquare,
+    opened,
+    to_eight_bits,
+    to_square,
+    upright,
+    upright_size,
+)
 from sia_gen.recipe import Recipe
 
 GOOD = "good"
@@ -85,28 +92,34 @@ def load_mask(image: TestImage, size: int, non_square: NonSquare) -> NDArray[np.
     """
     if image.mask is None:
         return np.zeros((size, size), bool)
-    try:
-        with Image.open(image.mask) as file, Image.open(image.path) as photograph:
-            sizes = file.size, photograph.size
-            pixels = np.asarray(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    with opened(image.mask, "mask") as file:
+        mask = upright(file)
+        levels = len(np.unique(np.asarray(mask)))
+        anomalous = marked(mask)
+    size_of_image = upright_size(image.path)
+    if mask.size != size_of_image:
         raise ImageError(
-            problem=f"cannot read the mask {image.mask}: {' '.join(str(error).split())}.",
-            fix="Replace the file.",
-        ) from error
-    if sizes[0] != sizes[1]:
-        raise ImageError(
-            problem=f"the mask {image.mask} is {sizes[0][0]} x {sizes[0][1]} pixels, its image "
-            f"{sizes[1][0]} x {sizes[1][1]}.",
+            problem=f"the mask {image.mask} is {mask.width} x {mask.height} pixels, its image "
+            f"{size_of_image[0]} x {size_of_image[1]}.",
             fix="Save the mask in the size of the image.",
         )
-    if len(np.unique(pixels)) > MOST_LEVELS:
+    if levels > MOST_LEVELS:
         raise ImageError(
-            problem=f"the mask {image.mask} is not binary: it has {len(np.unique(pixels))} levels.",
+            problem=f"the mask {image.mask} is not binary: it has {levels} levels.",
             fix="Save it as PNG, 0 where the image is normal and 255 where it is not.",
         )
-    anomalous = (pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=2)) > 0
     # Resized like the image, and then whatever more than half of a pixel shows.
     picture = Image.fromarray(anomalous.astype(np.uint8) * 255)
     square = to_square(picture, image.mask, size, non_square, Image.Resampling.BOX)
     return np.asarray(square) > 127
+
+
+def marked(mask: Image.Image) -> NDArray[np.bool_]:
+    """Which pixels of a mask are not black, (H, W); of a palette whose first is, not the first."""
+    numbered = mask.mode == "P" and (mask.getpalette() or [])[:3] == [0, 0, 0]
+    one_channel = len(mask.getbands()) == 1 and mask.mode != "P"
+    if mask.has_transparency_data or not (numbered or one_channel):
+        mask = to_eight_bits(mask)
+    # Levels of 16 or 32 bits are taken as they are: rounded to 8, the first would be lost.
+    found: NDArray[np.bool_] = np.atleast_3d(np.asarray(mask) > 0).max(axis=2)
+    return found

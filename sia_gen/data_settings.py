@@ -115,6 +115,9 @@ class Data(Section):
         validation_fraction: Share of those kept back to choose the best weights and the threshold.
         split_seed: Seeds the shuffle.
         non_square: What to do with images that are not square; without it they are an error.
+        unreadable: What to do with files that cannot be decoded: an error, or to leave them out,
+            which is counted and reported. The others are used as if all could be read. It takes a
+            look at every file before the work begins.
     """
 
     package: str | None = None
@@ -125,6 +128,7 @@ class Data(Section):
     validation_fraction: Fraction = 0.1
     split_seed: int = 0
     non_square: Literal["crop", "stretch"] | None = None
+    unreadable: Literal["error", "skip"] = "error"
 
 
 class Foreground(Section):

@@ -32,12 +32,14 @@ class DiffusionImages:
         labels: Index of the category of each, (N,).
         held_out: Normal images kept back, (M, C, H, W); they tell when the model is ready.
         held_out_labels: Likewise, (M,).
+        unreadable: How many could not be read and were left out, as the recipe allows.
     """
 
     fit: Pixels
     labels: NDArray[np.int64]
     held_out: Pixels
     held_out_labels: NDArray[np.int64]
+    unreadable: int = 0
 
 
 def load_diffusion_images(recipe: Recipe, categories: Sequence[str], root: Path) -> DiffusionImages:
@@ -55,7 +57,9 @@ def load_diffusion_images(recipe: Recipe, categories: Sequence[str], root: Path)
         return load_images(paths, recipe.mode, size, non_square), labels
 
     return DiffusionImages(
-        *load([images.fit for images in lists]), *load([images.validation for images in lists])
+        *load([images.fit for images in lists]),
+        *load([images.validation for images in lists]),
+        unreadable=sum(len(images.unreadable) for images in lists),
     )
 
 

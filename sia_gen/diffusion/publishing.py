@@ -92,6 +92,7 @@ class TrainedModel:
             "steps": step,
             "categories": list(self.categories),
             "images": len(self.images.fit),
+            "unreadable": self.images.unreadable,
             "seed": self.recipe.seed,
             "precision": accelerator.mixed_precision,
             "processes": accelerator.num_processes,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.files import prepare_output, write_text
-from sia_gen.images.listing import IMAGE_SUFFIXES
+from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
 from sia_gen.locks import working_on
 from sia_gen.outputs import RECIPE
@@ -128,7 +128,7 @@ def image_files(sources: Sequence[Path]) -> dict[str, Path]:
         inside = [source]
         if source.is_dir():
             everything = sorted(source.rglob("*"))
-            inside = [path for path in everything if path.suffix.lower() in IMAGE_SUFFIXES]
+            inside = [path for path in everything if is_image(path)]
         if not inside or not inside[0].exists():
             raise ImageError(
                 problem=f"there are no images at {source}.",

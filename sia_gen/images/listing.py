@@ -5,17 +5,15 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sia_gen.data_settings import Layout, TableLayout
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
+from sia_gen.images.loading import find_unreadable
 from sia_gen.images.recognition import require_right_root
 from sia_gen.recipe import Recipe
-
-# What counts as an image in a folder of anything.
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class CategoryImages:
         test_anomalous: Anomalous images for the evaluation.
         defects: What the defect of each of these is called.
         masks: The ground truth of each, None where there is none.
+        unreadable: Normal images that were left out.
     """
 
     fit: list[Path]
@@ -37,6 +36,7 @@ class CategoryImages:
     test_anomalous: list[Path]
     defects: list[str]
     masks: list[Path | None]
+    unreadable: frozenset[Path] = frozenset()
 
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
@@ -89,10 +89,38 @@ def package_folder(package: str) -> Path:
 
 
 def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
-    """The images of a category, split by the recipe's seed.
+    """The images of a category, split by the recipe's seed; those of the test are only listed.
+
+    If the recipe says so, normal images that cannot be read are left out, which a line on stderr
+    reports. They count in the split, so that the others are used as they are without them.
 
     Raises:
         ImageError: If there are too few normal images, or the layout does not fit the folder.
+    """
+    images = split_images(recipe, root, category)
+    if recipe.data.unreadable == "skip":
+        unreadable = find_unreadable([*images.fit, *images.validation], category)
+        images = replace(
+            images,
+            fit=[path for path in images.fit if path not in unreadable],
+            validation=[path for path in images.validation if path not in unreadable],
+            unreadable=unreadable,
+        )
+    if not images.fit or not images.validation:
+        count = len(images.fit) + len(images.validation)
+        raise ImageError(
+            problem=f"category '{category}' has too few normal images to fit in {root}: {count}.",
+            fix="It takes at least 2 besides those of the test: one to learn from and one to keep "
+            "back. Add images, or check the recipe's 'data'.",
+        )
+    return images
+
+
+def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
+    """The images of a category, split by the recipe's seed; none of them is read.
+
+    Raises:
+        ImageError: If the layout does not fit the folder.
     """
     layout = choose_layout(recipe, root, category)
     found = read_layout(layout, root, recipe.data.names.get(category, category))
@@ -103,13 +131,6 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
         cut = int(recipe.data.fit_fraction * len(normal)) if has_anomalies else len(normal)
         normal, test_normal = normal[:cut], normal[cut:]
     held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
-    if len(normal) - held_out < 1:
-        raise ImageError(
-            problem=f"category '{category}' has too few normal images to fit in {root}: "
-            f"{len(normal)}.",
-            fix="It takes at least 2 besides those of the test: one to learn from and one to keep "
-            "back. Add images, or check the recipe's 'data'.",
-        )
     return CategoryImages(
         fit=normal[held_out:],
         validation=normal[:held_out],

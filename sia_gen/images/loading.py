@@ -24,9 +24,11 @@ counted.
 
 from __future__ import annotations
 
+import os
 import stat
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -170,6 +172,25 @@ def load_images(
 ) -> NDArray[np.uint8]:
     """Reads images of one category into memory, (N, C, size, size)."""
     return np.stack([load_image(path, mode, size, non_square) for path in paths])
+
+
+def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:
+    """Tries to read images; says in a line on stderr how many of a category cannot be.
+
+    Returns:
+        Those that cannot.
+    """
+    problems: dict[Path, str] = {}
+    for path in paths:
+        try:
+            read_image(path)
+        except ImageError as error:
+            problems[path] = error.problem
+    if problems and os.environ.get("RANK", "0") == "0":
+        first = next(iter(problems.values()))
+        text = f"{category}: left out {len(problems)} of {len(paths)} images; the first: {first}"
+        print(text, file=sys.stderr, flush=True)
+    return frozenset(problems)
 
 
 def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.listing import list_images
+from sia_gen.images.listing import split_images
 from sia_gen.images.loading import (
     NonSquare,
+    find_unreadable,
     opened,
     to_eight_bits,
     to_square,
@@ -54,29 +56,42 @@ class TestImage:
 def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImage]:
     """The test images of a category, normal ones first.
 
+    If the recipe says so, those that cannot be read are left out, which a line on stderr reports.
+
     Raises:
         ImageError: If a kind is missing, or only some of the anomalous ones have a mask.
     """
-    listed = list_images(recipe, root, category)
-    if not listed.test_normal or not listed.test_anomalous:
-        kind = "anomalous" if listed.test_normal else "normal"
-        raise ImageError(
-            problem=f"category '{category}' has no {kind} test images in {root}.",
-            fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
-            "or check --data.",
+    listed = split_images(recipe, root, category)
+    normal = [TestImage(path, name_below(root, path), GOOD) for path in listed.test_normal]
+    anomalous = [
+        TestImage(path, name_below(root, path), defect, mask)
+        for path, defect, mask in zip(
+            listed.test_anomalous, listed.defects, listed.masks, strict=True
         )
-    anomalous = zip(listed.test_anomalous, listed.defects, listed.masks, strict=True)
-    without = [
-        path for path, mask in zip(listed.test_anomalous, listed.masks, strict=True) if not mask
     ]
-    if without and any(listed.masks):
+    tests = [*normal, *anomalous]
+    if recipe.data.unreadable == "skip":
+        unreadable = find_unreadable([test.path for test in tests], f"{category}, test")
+        tests = [test for test in tests if test.path not in unreadable]
+    require_both_kinds(tests, category, root)
+    without = [test.path for test in tests if test.label and test.mask is None]
+    if without and any(test.mask for test in tests):
         raise ImageError(
             problem=f"{without[0]} has no mask, but others of '{category}' have.",
             fix="Add its mask, or take 'mask' out of the recipe's 'data.images'.",
         )
-    return [TestImage(path, name_below(root, path), GOOD) for path in listed.test_normal] + [
-        TestImage(path, name_below(root, path), defect, mask) for path, defect, mask in anomalous
-    ]
+    return tests
+
+
+def require_both_kinds(tests: Sequence[TestImage], category: str, root: Path) -> None:
+    """Raises `ImageError` if normal or anomalous images are missing."""
+    for label, kind in enumerate(("normal", "anomalous")):
+        if all(test.label != label for test in tests):
+            raise ImageError(
+                problem=f"category '{category}' has no {kind} test images in {root}.",
+                fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
+                "or check --data.",
+            )
 
 
 def name_below(root: Path, path: Path) -> str:

@@ -24,11 +24,13 @@ class NormalImages:
         category: Its name.
         fit: Those to train on.
         validation: Those kept back.
+        unreadable: How many could not be read and were left out, as the recipe allows.
     """
 
     category: str
     fit: Images
     validation: Images
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
         category,
         open_images(paths.fit, recipe.mode, size, non_square),
         open_images(paths.validation, recipe.mode, size, non_square),
+        len(paths.unreadable),
     )
 
 

@@ -110,7 +110,10 @@ def fit_realnet(
             look: Validate = partial(validate, data.validation)
             if settings.select_on == "test":
                 look = partial(validate_on_test, recipe, chosen)
-            fit_model(recipe, name, data.training, look, out, accelerator, resume=resume)
+            unreadable = sum(normal[member].unreadable for member in members)
+            fit_model(
+                recipe, name, data.training, look, out, accelerator, unreadable, resume=resume
+            )
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:
@@ -137,6 +140,7 @@ def fit_model(
     look: Validate,
     out: Path,
     accelerator: Accelerator,
+    unreadable: int,
     *,
     resume: bool,
 ) -> None:
@@ -191,7 +195,8 @@ def fit_model(
                 break
 
     if accelerator.is_main_process:
-        save_best(best, model, recipe, name, done, out / name)
+        report = {"steps": done, "unreadable": unreadable}
+        save_best(best, model, recipe, name, report, out / name)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
@@ -262,7 +267,7 @@ def learning_rate(settings: RealNetFit, step: int) -> float:
 
 
 def save_best(
-    best: Best, model: RealNet, recipe: Recipe, name: str, steps: int, folder: Path
+    best: Best, model: RealNet, recipe: Recipe, name: str, report: dict[str, int], folder: Path
 ) -> None:
     """Saves the best weights with what there is to know about them, whole or not at all."""
     if best.weights is None or best.metrics is None:
@@ -277,7 +282,7 @@ def save_best(
             {
                 "model_version": MODEL_VERSION,
                 "categories": recipe.categories if name == JOINT else [name],
-                "steps": steps,
+                **report,
                 "best_step": best.step,
                 "selected_on": SELECTED_ON[recipe.realnet.select_on],
                 "validation": best.metrics,

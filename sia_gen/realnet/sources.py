@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.errors import ImageError, OptionError
-from sia_gen.images.listing import IMAGE_SUFFIXES
+from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image, to_pixels, to_square
 from sia_gen.locations import Location
 from sia_gen.realnet.augmentation import augment
@@ -114,9 +114,7 @@ def texture_files(folder: str | None) -> list[Path]:
             problem="textures are to be pasted, but nobody says where they are.",
             fix="Give a folder of images with --textures, e.g. that of DTD.",
         )
-    paths = sorted(
-        path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
-    )
+    paths = sorted(path for path in Path(folder).rglob("*") if is_image(path))
     if not paths:
         raise ImageError(
             problem=f"there are no images of textures in {folder}.", fix="Check --textures."

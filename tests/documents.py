@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from accelerate.state import AcceleratorState
 
-from sia_gen import cli
+from sia_gen.cli import app
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A reader's hours of training are a few steps here, and the networks of others are small.
@@ -69,7 +69,7 @@ class Reader:
         AcceleratorState._reset_state(reset_partial_state=True)
         self.monkeypatch.setattr(sys, "argv", [*words, *SMALLER.get(words[1], [])])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            app.main()
         assert stopped.value.code == 0, words
 
     def other(self, words: list[str]) -> None:

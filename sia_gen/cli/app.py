@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -20,7 +19,7 @@ from sia_gen.cli.start import demo, recipes
 from sia_gen.errors import UserError
 from sia_gen.version import __version__
 
-EXIT_DONE, EXIT_OTHER, EXIT_USER = 0, 1, 2
+EXIT_DONE, EXIT_USER = 0, 2
 # What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
 INTERRUPTED = 130
 AGAIN = "then run the same command again: it goes on."
@@ -73,7 +72,12 @@ def root(
 
 
 def main() -> None:
-    """Runs a command and turns what goes wrong into one line and an exit code."""
+    """Runs a command and turns what goes wrong into one line and an exit code.
+
+    Raises:
+        SystemExit: With that code.
+        KeyboardInterrupt: If it was interrupted.
+    """
     debug = os.environ.get("SIA_GEN_DEBUG") == "1"
     if not debug:
         warnings.filterwarnings("ignore")
@@ -81,8 +85,6 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
-        # All is done; from here on there is but the end of the interpreter to interrupt.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(code or EXIT_DONE)
     except UsageError as error:
         fail(error.format_message(), EXIT_USER)
@@ -90,8 +92,8 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         fail(str(error), EXIT_USER)
-    except (KeyboardInterrupt, typer.Abort):
-        fail("stopped. Run the same command again to go on.", EXIT_OTHER)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     except Exception as error:
         told = explain(error)
         if debug or told is None:

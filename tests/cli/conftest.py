@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from accelerate.state import AcceleratorState
 
-from sia_gen import cli
+from sia_gen.cli import app
 from sia_gen.recipe import Recipe
 
 
@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     def call(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            app.main()
         return Result(int(stopped.value.code or 0), *capfd.readouterr())
 
     return call

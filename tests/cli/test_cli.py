@@ -112,13 +112,3 @@ def test_debug_mode_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatc
     assert result.code == 2
     assert "Traceback" in result.err
     assert result.err.splitlines()[-1].startswith("error: there is no recipe 'nowhere'")
-
-
-def test_interruption_is_one_line_and_another_exit_code(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt() -> list[str]:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sia_gen.recipe_file.recipe_names", interrupt)
-    assert run("recipes") == (1, "", "error: stopped. Run the same command again to go on.\n")

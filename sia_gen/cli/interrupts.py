@@ -1,0 +1,69 @@
+"""Ctrl-C ends a command within two seconds, wherever it strikes, with a line on how to go on.
+
+The command is interrupted first, so that it can tidy up. What that does not end in time is ended
+all the same: libraries wait in C++ for other processes, or catch what is not theirs to catch. A
+file is whole or absent even then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+STOPPED = b"error: stopped. Run the same command again to go on.\n"
+EXIT_STOPPED = 1
+SECONDS_TO_TIDY_UP = 1.0
+INTERRUPTED = threading.Event()
+# Taken by the thread that ends the process; another that wants to waits for the end.
+ENDING = threading.Lock()
+
+
+def watch_for_interrupts() -> None:
+    """From now on the first Ctrl-C ends this process, and the next ones change nothing.
+
+    Where Ctrl-C is ignored, as it is in the background of a script, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    watched = os.getpid()
+
+    def interrupt(*_: object) -> NoReturn:
+        ignore_interrupts()
+        # In a process that was forked to load images; the one it works for tells of the end.
+        if os.getpid() != watched:
+            os._exit(EXIT_STOPPED)
+        INTERRUPTED.set()
+        raise KeyboardInterrupt
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    threading.Thread(target=end_in_time, args=(reader,), daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def ignore_interrupts() -> None:
+    """From now on Ctrl-C changes nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def end_in_time(signals: int) -> None:
+    """Waits for Ctrl-C, whatever the main thread is doing, and ends the process a while later."""
+    while signal.SIGINT not in os.read(signals, 1):
+        pass
+    time.sleep(SECONDS_TO_TIDY_UP)
+    end()
+
+
+def end() -> NoReturn:
+    """Tells how to go on, and ends the process without waiting for threads and libraries."""
+    ENDING.acquire()
+    if os.environ.get("RANK", "0") == "0":
+        # Not by `sys.stderr`: the main thread may be in the middle of it.
+        with suppress(OSError):
+            os.write(2, STOPPED)
+    os._exit(EXIT_STOPPED)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from sia_gen.errors import ModelError, first_line
+from sia_gen.errors import ModelError
+from sia_gen.tensors import StandIns, is_state_dict, read_tensor_file
 
 # Where trainers keep the weights; averaged ones come first.
 KEYS = ("ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
@@ -32,7 +30,7 @@ class Ignored:
 
 # The RealNet authors save their settings and a NumPy number beside the weights. Harmless classes
 # stand in for theirs, none of their code runs.
-STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+STAND_INS: StandIns = [
     (OrderedDict, "easydict.EasyDict"),
     (Ignored, "numpy.core.multiarray.scalar"),
     (Ignored, "numpy._core.multiarray.scalar"),
@@ -48,33 +46,10 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise ModelError(problem=f"there is no checkpoint {path}.", fix=FIX)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals(STAND_INS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged file makes the readers raise is whatever its bytes happen to mean.
-    except Exception as error:
-        raise refusal(path, error) from error
+    content = read_tensor_file(path, FIX, STAND_INS)
     if not isinstance(content, Mapping):
         raise ModelError(problem=f"{path} holds no named tensors.", fix=FIX)
     return content
-
-
-def refusal(path: Path, error: Exception) -> ModelError:
-    """What to say of a file that cannot be read."""
-    # PyTorch's own message advises to load the file unsafely.
-    if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return ModelError(
-            problem=f"{path} is refused: to load it would run '{called[1]}'.",
-            fix="It is damaged or no mere checkpoint; ask its source for a .safetensors file.",
-        )
-    reason = (
-        type(error).__name__ if isinstance(error, pickle.UnpicklingError) else first_line(error)
-    )
-    return ModelError(
-        problem=f"cannot read {path}, it is damaged or no checkpoint ({reason}).", fix=FIX
-    )
 
 
 def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -95,16 +70,6 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     while all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return dict(state)
-
-
-def is_state_dict(content: object) -> bool:
-    """Whether it is tensors by name, at least one."""
-    return (
-        isinstance(content, Mapping)
-        and bool(content)
-        and all(isinstance(name, str) for name in content)
-        and all(map(torch.is_tensor, content.values()))
-    )
 
 
 def recorded_conventions(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from sia_gen.outputs import RECIPE
 from sia_gen.realnet.fitting import REPORT as FIT_REPORT
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.recipe import Recipe
-from sia_gen.sdas.loading import INDEX, check_pipeline
+from sia_gen.sdas.contents import INDEX
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
+from sia_gen.sdas.loading import check_pipeline
 
 WEIGHTS = ".safetensors"
 # The file that every repository of a kind has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import random
 from collections.abc import Sequence
@@ -69,15 +70,19 @@ def existing_folder(folder: Path) -> Path:
 
 
 def package_folder(package: str) -> Path:
-    """The folder of an installed Python package.
+    """The folder of an installed Python package, which is not imported: that would run its code.
 
     Raises:
         ImageError: If it is not installed.
     """
+    outermost, *inner = package.split(".")
     try:
-        spec = importlib.util.find_spec(package)
-    except (ModuleNotFoundError, ValueError):
-        # Of a package inside another one that is not there, or of an empty name.
+        spec = importlib.util.find_spec(outermost)
+        for name in inner:
+            inside = spec.submodule_search_locations if spec else None
+            spec = importlib.machinery.PathFinder.find_spec(name, inside) if inside else None
+    except (ImportError, ValueError):
+        # Of an empty name, or of a module that has no spec.
         spec = None
     if spec is None or not spec.submodule_search_locations:
         name = package.replace("_", "-")

@@ -43,6 +43,12 @@ class AnomalyAwareFeatureSelection(nn.Module):
             self.get_buffer(f"indices_{layer}").copy_(chosen)
             self.get_buffer(f"losses_{layer}").copy_(loss)
 
+    def is_valid(self) -> bool:
+        """Whether the channels it keeps are there."""
+        layers = range(len(self.kept))
+        pairs = [(self.get_buffer(f"indices_{i}"), self.get_buffer(f"losses_{i}")) for i in layers]
+        return all(int(kept.min()) >= 0 and int(kept.max()) < len(all_) for kept, all_ in pairs)
+
 
 class ChannelLosses:
     """The mean AFS loss of every channel over batches, all layers in one pass.

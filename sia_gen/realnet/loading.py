@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 
 from sia_gen.errors import ModelError, first_line
 from sia_gen.realnet.fitting import JOINT, MODEL_VERSION, REPORT
-from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.model import RealNet, damaged
+from sia_gen.tensors import misfit
 
 
 class Fitted(NamedTuple):
@@ -35,21 +37,42 @@ def find_realnet(models: Path, category: str) -> Path:
     return joint if joint.is_dir() and not own.is_dir() else own
 
 
-def require_version(folder: Path) -> None:
-    """Raises `ModelError` if a folder is of a version that this sia-gen does not read."""
+def read_report(folder: Path) -> tuple[float, str]:
+    """Threshold and selection of a model, from its report.
+
+    Raises:
+        ModelError: If it is damaged, or of a version that this sia-gen does not read.
+    """
     try:
-        version = json.loads((folder / REPORT).read_text())["model_version"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(
-            problem=f"cannot load the RealNet in {folder}: {REPORT} is damaged.",
-            fix="Fit it again with 'sia-gen fit-realnet'.",
-        ) from error
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        version = report["model_version"]
+        if version == MODEL_VERSION:
+            threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
+    # What damaged files make the readers raise is whatever they happen to mean.
+    except Exception as error:
+        raise damaged(folder, f"{REPORT} is damaged") from error
     if version != MODEL_VERSION:
         raise ModelError(
             problem=f"the RealNet in {folder} is of version {version}; this sia-gen reads version "
             f"{MODEL_VERSION}.",
             fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
         )
+    if not math.isfinite(threshold):
+        raise damaged(folder, f"the threshold in its {REPORT} is {threshold}")
+    return threshold, selected_on
+
+
+def require_config(folder: Path) -> None:
+    """Checks that the config of a model has only what there is, and that it fits in memory."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
+    if unknown:
+        raise damaged(folder, f"its config.json has '{min(unknown)}', which is unknown here")
+    with torch.device("meta"):
+        model = RealNet(**config)
+    wrong = misfit(folder / "model.safetensors", model.state_dict(), values=False)
+    if wrong is not None:
+        raise damaged(folder, wrong)
 
 
 def load_realnet(folder: Path) -> Fitted:
@@ -64,25 +87,14 @@ def load_realnet(folder: Path) -> Fitted:
                 problem=f"there is no RealNet in {folder} (no {file}).",
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
-    require_version(folder)
+    threshold, selected_on = read_report(folder)
     try:
+        require_config(folder)
         # The hub mixin prints where it loads from.
         with contextlib.redirect_stdout(None):
             model = RealNet.from_pretrained(folder, local_files_only=True)
-        report = json.loads((folder / REPORT).read_text())
-        threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
-    # What a damaged file makes the hub client raise has no common base.
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        raise ModelError(
-            problem=f"cannot load the RealNet in {folder} ({first_line(error)}).",
-            fix="Fit it again with 'sia-gen fit-realnet'.",
-        ) from error
+    except ModelError:
+        raise
+    except Exception as error:
+        raise damaged(folder, first_line(error).rstrip(".")) from error
     return Fitted(model.to(memory_format=torch.channels_last).eval(), threshold, selected_on)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -14,10 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+from sia_gen.errors import ModelError
 from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.rrs import Mode, ReconstructionResidualSelection, resize
+from sia_gen.tensors import misfit
 
 Architecture = Literal["independent", "neighbour-aligned"]
 
@@ -119,6 +121,31 @@ class RealNet(
         # safetensors takes no tensors in channels-last memory, which models are fastest in.
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, save_directory / SAFETENSORS_SINGLE_FILE, metadata={"format": "pt"})
+
+    @classmethod
+    def _load_as_safetensor(
+        cls, model: Any, model_file: str, map_location: str, strict: bool
+    ) -> Any:
+        # The client would leave random what is missing.
+        wrong = misfit(Path(model_file), model.state_dict(), unset="afs.losses_")
+        if wrong is None:
+            super()._load_as_safetensor(model, model_file, map_location, strict=True)
+            wrong = None if model.afs.is_valid() else "it keeps channels that there are not"
+        if wrong is not None:
+            raise damaged(Path(model_file).parent, wrong)
+        return model
+
+    @classmethod
+    def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        raise damaged(Path(model_file).parent, f"it has no {SAFETENSORS_SINGLE_FILE}")
+
+
+def damaged(folder: Path, why: str) -> ModelError:
+    """The error of a model that cannot be loaded."""
+    return ModelError(
+        problem=f"cannot load the RealNet in {folder}: {why}.",
+        fix="Fit it again with 'sia-gen fit-realnet'.",
+    )
 
 
 def align(features: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from sia_gen.errors import ModelError, first_line
+from sia_gen.errors import ModelError
 from sia_gen.images.listing import package_folder
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.settings import PackageFile
+from sia_gen.tensors import is_state_dict, not_finite, read_tensor_file
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -82,19 +80,16 @@ def weights_path(source: PackageFile | str) -> Path:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Reads safetensors or a PyTorch file; pickles that are more than tensors are refused."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise ModelError(
-            problem=f"cannot read weights from {path} ({first_line(error)}).",
-            fix="Give a .safetensors file or a PyTorch state_dict with --weights.",
-        ) from error
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+    content = read_tensor_file(path, "Give a .safetensors file or a PyTorch state_dict.")
+    if not isinstance(content, dict) or not is_state_dict(content):
         raise ModelError(
             problem=f"{path} holds no state_dict.",
             fix="Give a file of named tensors with --weights.",
+        )
+    if name := not_finite(content):
+        raise ModelError(
+            problem=f"{path}: '{name}' has values that are not finite.",
+            fix="Give undamaged weights with --weights.",
         )
     return content
 

@@ -7,17 +7,23 @@ MODELS/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
-from safetensors import SafetensorError, safe_open
 
 from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.errors import ModelError, first_line
+from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
+from sia_gen.sdas.contents import (
+    INDEX,
+    damaged,
+    read_object,
+    require_names,
+    require_network,
+    require_pipeline,
+)
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.suggestions import did_you_mean
 
@@ -26,7 +32,6 @@ JOINT = "_joint"
 # What a training says of its model, beside the weights.
 REPORT = "training.json"
 
-INDEX = "model_index.json"
 PARTS = ("scheduler/scheduler_config.json", "unet/config.json")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 CLASSIFIER_PARTS = ("config.json", REPORT)
@@ -42,7 +47,9 @@ def find_pipeline(models: Path, category: str) -> Path:
     own, joint = models / category, models / JOINT
     if own.is_dir() or not joint.is_dir():
         return own
-    known = read_object(joint / INDEX).get("id2label") or {}
+    index = read_object(joint / INDEX)
+    require_names(joint, index)
+    known = index.get("id2label") or {}
     if category not in known.values():
         raise ModelError(
             problem=f"the joint model in {joint} knows no category '{category}'"
@@ -72,8 +79,11 @@ def load_pipeline(folder: Path, recipe: Recipe, classifier: Path | None = None) 
 def with_classifier(pipeline: SDASPipeline, folder: Path, classifier: Path) -> SDASPipeline:
     """The pipeline, guided by the classifier in a folder."""
     check_parts(classifier, (*CLASSIFIER_PARTS, CLASSIFIER_WEIGHTS), "train-classifier")
+    require_network(classifier, NoisyClassifier)
     model = load(NoisyClassifier, classifier)
-    categories = read_object(classifier / REPORT)["categories"]
+    categories = read_object(classifier / REPORT).get("categories")
+    if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
+        raise damaged(classifier, f"its {REPORT} names no categories")
     config = pipeline.unet.config
     wanted = (config.sample_size, config.in_channels, list(pipeline.labels) or categories)
     found = (model.config.sample_size, model.config.in_channels, categories)
@@ -95,9 +105,11 @@ def named(categories: Sequence[str]) -> dict[str, str]:
 def load(kind: Any, folder: Path) -> Any:
     """Loads a pipeline or a model; `ModelError` says what is wrong with the folder."""
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
-    # What a damaged config makes diffusers raise has no common base of its own.
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except ModelError:
+        raise
+    # What a damaged config makes diffusers raise has no common base.
+    except Exception as error:
         raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
 
 
@@ -111,13 +123,7 @@ def check_pipeline(folder: Path, recipe: Recipe) -> int:
         ModelError: If something is missing, damaged, or does not fit.
     """
     check_parts(folder, (*PARTS, WEIGHTS), "train-diffusion")
-    for part in (INDEX, *PARTS):
-        read_object(folder / part)
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt"):
-            pass
-    except SafetensorError as error:
-        raise damaged(folder, first_line(error)) from error
+    require_pipeline(folder, values=False)
     config = read_object(folder / "unet" / "config.json")
     size, channels = config.get("sample_size"), config.get("in_channels")
     if not isinstance(size, int):
@@ -131,11 +137,6 @@ def check_pipeline(folder: Path, recipe: Recipe) -> int:
     return size
 
 
-def damaged(folder: Path, why: str) -> ModelError:
-    """The error of a model that cannot be loaded."""
-    return ModelError(problem=f"cannot load the model in {folder}: {why}.", fix="Train it again.")
-
-
 def check_parts(folder: Path, parts: tuple[str, ...], command: str) -> None:
     """Raises `ModelError` unless the folder has these files; `command` makes them."""
     guiding = command == "train-classifier"
@@ -146,21 +147,3 @@ def check_parts(folder: Path, parts: tuple[str, ...], command: str) -> None:
                 problem=f"there is no {what} in {folder} (no {part}).",
                 fix=f"Train one with 'sia-gen {command}', or give its folder with --{option}.",
             )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; diffusers would take a file that holds a string for a name.
-
-    Raises:
-        ModelError: If the file holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise ModelError(
-            problem=f"cannot load the model in {path.parent}: {path.name} is missing or damaged.",
-            fix="Train it again.",
-        )
-    return content

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sia_gen.diffusion.adm_unet import ADMUNet2DModel
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.sdas.conditioning import ClassLabels, class_gradient, resolve_labels
+from sia_gen.sdas.contents import require_pipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 # Diffusers loads the parts of a saved pipeline only from modules that have been imported.
@@ -60,6 +61,19 @@ class SDASPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
         self.register_to_config(id2label=id2label)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+        """Loads a pipeline from a folder or the Hub; no code in it is run, and no pickle read.
+
+        Raises:
+            ModelError: If it holds code, names anything unknown, or lacks anything.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = cls.download(str(pretrained_model_name_or_path), **options)
+        require_pipeline(folder, values=True)
+        return super().from_pretrained(folder, **{**options, "use_safetensors": True})
 
     @classmethod
     def download(cls, pretrained_model_name: str, **options: Any) -> Path:

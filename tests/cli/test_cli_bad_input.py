@@ -176,7 +176,7 @@ def test_damaged_weights_are_one_line(
     weights.write_bytes(content)
     options = ["--data", images, "--weights", weights, "--out", "out"]
     line = refuse("fit-realnet", "--recipe", parts, *options)
-    assert f"cannot read weights from {weights}" in line
+    assert f"cannot read {weights}, it is damaged or no checkpoint" in line
 
 
 def test_missing_corpus_is_one_line(refuse: Refuse, parts: Path, images: Path) -> None:

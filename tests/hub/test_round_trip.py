@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sia_gen import PerturbedDDPMScheduler, RealNet, SDASPipeline
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import SampleMetadata
-from sia_gen.errors import CorpusError, OutputError
+from sia_gen.errors import CorpusError, ModelError, OutputError
 from sia_gen.files import prepare_output
 from sia_gen.hub.push import push_to_hub
 from sia_gen.locations import location
@@ -144,7 +144,7 @@ def test_pipeline_comes_back_the_same(hub: Hub, pipeline_folder: Path, name: str
 
 def test_pipeline_comes_from_a_branch(hub: Hub, pipeline_folder: Path, name: str) -> None:
     push_to_hub(pipeline_folder, name, revision="v2")
-    with pytest.raises(OSError, match="model_index"):
+    with pytest.raises(ModelError, match="model_index"):
         SDASPipeline.from_pretrained(name)
     assert SDASPipeline.from_pretrained(name, revision="v2").unet.config.sample_size == 32
 
@@ -162,8 +162,8 @@ def test_detector_comes_back_the_same(hub: Hub, realnet_folder: Path, name: str)
 def test_detector_pushes_itself(hub: Hub, realnet_folder: Path, name: str) -> None:
     model = RealNet.from_pretrained(realnet_folder)
     model.push_to_hub(name)
-    there = RealNet.from_pretrained(name)
-    assert all(torch.equal(there.state_dict()[key], one) for key, one in model.state_dict().items())
+    there = RealNet.from_pretrained(name).state_dict()
+    assert all(torch.equal(there[key], value) for key, value in model.state_dict().items())
 
 
 def test_corpus_without_its_records_is_read(corpus: HandmadeCorpus) -> None:

@@ -39,9 +39,9 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
 
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:
-    """Writes the image and its heat map side by side."""
+    """Writes the image and its heat map side by side, as PNG."""
     height, width = anomaly_map.shape
     sheet = Image.new("RGB", (2 * width, height))
     sheet.paste(to_picture(image).convert("RGB"), (0, 0))
     sheet.paste(overlay(image, anomaly_map), (width, 0))
-    sheet.save(path)
+    sheet.save(path, format="PNG")

@@ -11,9 +11,10 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.files import prepare_output, write_text
+from sia_gen.files import atomic_path, prepare_output, write_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
 from sia_gen.locks import working_on
@@ -102,9 +103,8 @@ def predict(
                 score = float(predictions.scores[place])
                 verdict = "anomalous" if score > threshold else "normal"
                 found[name] = Prediction(str(files[name]), score, verdict, threshold)
-                picture = (out / "heatmaps" / name).with_suffix(".png")
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                save_heatmap(picture, image, predictions.maps[place])
+                with atomic_path(out / "heatmaps" / name) as picture:
+                    save_heatmap(picture, image, predictions.maps[place])
             progress.advance(len(batch))
         table = [found[name] for name in names]
         write_text(out / f"predictions.{form}", as_csv(table) if form == "csv" else as_jsonl(table))
@@ -118,12 +118,25 @@ def predict(
 
 
 def image_files(sources: Sequence[Path]) -> dict[str, Path]:
-    """The images to score, by a name of their own for each.
+    """The images to score, by a name of its own for the heat map of each.
 
     Raises:
         ImageError: If a file or folder is not there, or a folder has no images.
     """
     files: dict[str, Path] = {}
+    alike: Counter[PurePath] = Counter()
+    for source, path in dict.fromkeys(images_of(sources)):
+        name = path.relative_to(source) if source != path else Path(path.name)
+        picture = free = name.with_suffix(".png")
+        while free.as_posix() in files:
+            alike[picture] += 1
+            free = picture.with_stem(f"{picture.stem}-{alike[picture] + 1}")
+        files[free.as_posix()] = path
+    return files
+
+
+def images_of(sources: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Each source with each of its images."""
     for source in sources:
         inside = [source]
         if source.is_dir():
@@ -134,13 +147,7 @@ def image_files(sources: Sequence[Path]) -> dict[str, Path]:
                 problem=f"there are no images at {source}.",
                 fix="Check the path; it may be a file or a folder of images.",
             )
-        for path in inside:
-            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
-            # Images of one name from different places.
-            while name in files and files[name] != path:
-                name = f"_{name}"
-            files[name] = path
-    return files
+        yield from ((source, path) for path in inside)
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:

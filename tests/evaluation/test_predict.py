@@ -86,11 +86,15 @@ def test_images_of_one_name_from_two_places_are_kept_apart(
         (tmp_path / name / "deep").mkdir(parents=True)
         shutil.copy(original, tmp_path / name / "deep" / "x.PNG")
         (tmp_path / name / "readme.txt").write_text("no image")
-    files = image_files([tmp_path / "a", tmp_path / "b", tmp_path / "a/deep/x.PNG"])
+    (tmp_path / "b/deep/x.bmp").touch()
+    (tmp_path / "b/deep/x-2.jpg").touch()
+    files = image_files([tmp_path / name for name in ("a", "b", "b", "a/deep/x.PNG")])
     assert files == {
-        "deep/x.PNG": tmp_path / "a/deep/x.PNG",
-        "_deep/x.PNG": tmp_path / "b/deep/x.PNG",
-        "x.PNG": tmp_path / "a/deep/x.PNG",
+        "deep/x.png": tmp_path / "a/deep/x.PNG",
+        "deep/x-2.png": tmp_path / "b/deep/x-2.jpg",
+        "deep/x-3.png": tmp_path / "b/deep/x.PNG",
+        "deep/x-4.png": tmp_path / "b/deep/x.bmp",
+        "x.png": tmp_path / "a/deep/x.PNG",
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from sia_gen.recipe import Recipe
@@ -17,6 +18,14 @@ from tests.hub.session import HUB
 SIZE = 32
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _accelerate_starts_anew() -> Iterator[None]:
+    """Accelerate keeps the precision it first ran with for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def photograph(seed: int, defect: bool = False) -> Image.Image:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from sia_gen.cli import app
 from sia_gen.recipe import Recipe
@@ -22,14 +21,6 @@ class Result(NamedTuple):
 
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def _accelerate_starts_anew() -> Iterator[None]:
-    """Accelerate keeps the precision of the first command for the whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

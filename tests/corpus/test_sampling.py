@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.runtime import Precision, Runtime
@@ -12,7 +11,6 @@ from tests.sdas.test_conditioning import make_pipeline, sample
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fast_networks_make_the_same_samples(precision: Precision, scale: float) -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
     arguments = {"guidance_scale": scale, "class_labels": "cable"}
     exact = sample(make_pipeline(), [0, 1], **arguments)
     pipeline = make_pipeline()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from sia_gen.corpus.card import write_card
 from sia_gen.diffusion.readiness import Readiness
@@ -25,12 +24,6 @@ NUMBERS = itertools.count()
 def new_name() -> str:
     """A repository of Ada's that nobody has asked for yet."""
     return f"ada/parts-{next(NUMBERS)}"
-
-
-@pytest.fixture(autouse=True)
-def _accelerate_starts_anew() -> None:
-    """Accelerate keeps the precision it first ran with for the whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
@@ -88,7 +81,6 @@ def pipeline_folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     """A RealNet that was fitted for a few steps."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     folder = tmp_path_factory.mktemp("fitted")
     HandmadeCorpus(folder / "corpus")
     recipe = Recipe.parse(recipe_content(), where="conftest")

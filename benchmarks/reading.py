@@ -23,8 +23,10 @@ from measuring import in_turns, median, save, show
 from PIL import Image
 
 from sia_gen.batches import BatchOrder
-from sia_gen.corpus.schema import SampleMetadata
-from sia_gen.corpus.shards import Sample, decode_sample, encode_sample, read_raw, write_shard
+from sia_gen.corpus.members import decode_sample, read_samples
+from sia_gen.corpus.plan import ShardRecord
+from sia_gen.corpus.schema import SampleForm, SampleMetadata
+from sia_gen.corpus.shards import Sample, encode_sample, write_shard
 from sia_gen.diffusion.data import NoiseBatches
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
 from sia_gen.realnet.sources import Piece
@@ -106,11 +108,15 @@ def main() -> None:
     samples = make_samples(options.samples, options.image_size)
     encoded = [encode_sample(*sample, "png") for sample in samples]
     count, batch_size = options.samples, 16
+    path = "data/parts/disc/train-00000-of-00001.tar"
+    shard = ShardRecord(path, "parts", "disc", 0, count, "0.1", 0, "0" * 64, "0" * 64)
+    form = SampleForm("samples", "png", "RGB", options.image_size)
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = Path(folder, "ours.tar"), Path(folder, "plain.tar")
 
         def raw() -> Iterator[Any]:
-            return read_raw(ours)
+            with ours.open("rb") as file:
+                yield from read_samples(file, shard, form)
 
         runs: dict[str, Callable[[], Any]] = {
             "write: plain tar": lambda: plain_tar(plain, encoded),
@@ -118,7 +124,7 @@ def main() -> None:
             "encode PNG": lambda: [encode_sample(*sample, "png") for sample in samples],
             "read: plain tar": lambda: read_plain(plain),
             "read: shard, raw": lambda: list(raw()),
-            "read: shard, decoded": lambda: [decode_sample(one) for one in raw()],
+            "read: shard, decoded": lambda: [decode_sample(one, shard, form) for one in raw()],
         }
         rounds = in_turns(runs, options.rounds)
         megabytes = ours.stat().st_size / 1e6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -59,7 +59,7 @@ class Collection(RecipeFile):
         return self
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> Literal["L", "RGB"]:
         """The mode of all images."""
         return self.members[0].mode
 

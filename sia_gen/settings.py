@@ -10,6 +10,8 @@ from sia_gen.data_settings import Fraction, Section
 from sia_gen.errors import OptionError
 from sia_gen.strength import AUTO, Strength
 
+# Keys of samples have 8 digits, names of shards 5.
+MOST_IMAGES, MOST_SHARDS = 10**8, 10**5 - 1
 # Of what is pasted in, from its lowest to its highest.
 Opacity = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
 

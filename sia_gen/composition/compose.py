@@ -10,20 +10,14 @@ from typing import Any, Literal
 from sia_gen.collection import DatasetCategory
 from sia_gen.composition.folders import write_folders
 from sia_gen.composition.triplets import Composer
-from sia_gen.corpus.manifest import (
-    CorpusHeader,
-    check_same_corpus,
-    present_records,
-    read_corpus,
-    write_record,
-)
+from sia_gen.corpus.entries import CorpusHeader
+from sia_gen.corpus.manifest import check_same_corpus, present_records, write_record
 from sia_gen.corpus.plan import ShardPlan, plan_corpus, samples_by_name
 from sia_gen.corpus.preparation import announce, check_same_origin
-from sia_gen.corpus.reading import require_category
-from sia_gen.corpus.schema import SAMPLES, TRIPLETS
+from sia_gen.corpus.reading import read_synthetic, require_category
+from sia_gen.corpus.schema import TRIPLETS
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.writing import ShardWriter
-from sia_gen.errors import CorpusError
 from sia_gen.locations import Location
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
@@ -55,7 +49,7 @@ def compose(
     Raises:
         UserError: If images or shards are missing, or another corpus is in the way.
     """
-    header = source_header(corpus)
+    header = read_synthetic(corpus)
     plan, models = [], {}
     for category in categories:
         shards = require_category(corpus, recipe.dataset, category)
@@ -75,17 +69,6 @@ def compose(
             write_shards(recipe, plan, models, root, corpus, out)
         finally:
             announce(recipe, triplet_header, plan, out)
-
-
-def source_header(corpus: Location) -> dict[str, Any]:
-    """The header of the corpus to paste from; `CorpusError` if it holds no synthetic images."""
-    header = read_corpus(corpus)
-    if header["kind"] != SAMPLES:
-        raise CorpusError(
-            problem=f"{corpus} holds {header['kind']}, not synthetic images.",
-            fix="Give a corpus that 'sia-gen synthesize' made.",
-        )
-    return header
 
 
 def plan_triplets(recipe: Recipe, category: str, images: int, strength: str) -> list[ShardPlan]:

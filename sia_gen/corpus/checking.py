@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import tarfile
 from collections.abc import Iterator
-from io import BytesIO
 from typing import IO, Any
 
-from PIL import Image
-
-from sia_gen.corpus.manifest import COMPLETE, plan_of
-from sia_gen.corpus.schema import image_members, json_schema
+from sia_gen.corpus.entries import COMPLETE, record_of
+from sia_gen.corpus.members import decode_member, read_samples
+from sia_gen.corpus.plan import ShardRecord
+from sia_gen.corpus.reading import reporting_damage
+from sia_gen.corpus.schema import SampleForm
+from sia_gen.errors import first_line
 from sia_gen.locations import Location
 
 NOT_MADE = "not made yet"
 
 
 def check_shard(corpus: Location, manifest: dict[str, Any], shard: dict[str, Any]) -> Iterator[str]:
-    """The problems of one shard; it is read once, from start to end."""
+    """The problems of one shard; it is read once, from start to end.
+
+    Raises:
+        CorpusError: If it cannot be read, which says nothing of the shard.
+    """
     path = corpus / shard["path"]
     if not path.is_file():
         yield "missing" if shard["state"] == COMPLETE else NOT_MADE
@@ -27,13 +30,13 @@ def check_shard(corpus: Location, manifest: dict[str, Any], shard: dict[str, Any
     if shard["state"] != COMPLETE:
         yield "never finished, or of another size than recorded"
         return
-    if path.stat().st_size != shard["bytes"]:
-        yield f"{path.stat().st_size} bytes, {shard['bytes']} in the manifest"
-    with path.open("rb") as file:
+    record, size = record_of(shard), path.stat().st_size
+    if size != record.bytes:
+        yield f"{size} bytes, {record.bytes} in the manifest"
+    with reporting_damage(corpus, record), path.open("rb") as file:
         hashing = HashingReader(file)
-        problems = list(check_samples(hashing, manifest, shard))
-        whole = path.stat().st_size == shard["bytes"]
-        if hashing.finish() != shard["sha256"] and whole:
+        problems = list(check_samples(hashing, record, SampleForm.of(manifest)))
+        if hashing.finish() != record.sha256 and size == record.bytes:
             yield "checksum differs from the manifest"
     yield from problems
 
@@ -58,69 +61,15 @@ class HashingReader:
         return self.sha256.hexdigest()
 
 
-def check_samples(
-    source: HashingReader, manifest: dict[str, Any], shard: dict[str, Any]
-) -> Iterator[str]:
+def check_samples(source: HashingReader, shard: ShardRecord, form: SampleForm) -> Iterator[str]:
     """The problems of the samples in a shard: order, count, members, images, metadata."""
-    images = image_members(manifest["kind"], manifest["format"], manifest["mode"])
-    names = [
-        f"{shard['dataset']}_{shard['category']}_{index:08d}.{member}"
-        for index in plan_of(shard).indices
-        for member in sorted([*images, "json"])
-    ]
-    found = 0
     stream: Any = source
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                if found == len(names) or member.name != names[found] or not member.isfile():
-                    yield f"{member.name}: not expected here"
-                    return
-                file = tar.extractfile(member)
-                content = file.read() if file else b""
-                extension = member.name.partition(".")[2]
-                if extension == "json":
-                    lines = check_metadata(content, manifest["kind"], shard)
-                else:
-                    lines = check_image(content, manifest, images[extension])
-                yield from (f"{member.name}: {line}" for line in lines)
-                found += 1
-    except (tarfile.TarError, OSError, EOFError) as error:
-        yield f"cannot be read as a tar file ({error})"
-        return
-    if found < len(names):
-        yield f"ends before {names[found]}"
-
-
-def check_image(content: bytes, manifest: dict[str, Any], mode: str) -> Iterator[str]:
-    """The problems of an image member."""
-    try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        yield f"not an image ({error})"
-        return
-    size = (manifest["image_size"], manifest["image_size"])
-    if image.size != size:
-        yield f"{image.width} x {image.height} pixels, not {size[0]} x {size[1]}"
-    # WebP has no grey mode: grey samples come back as colour.
-    if image.mode != mode and manifest["format"] != "webp":
-        yield f"mode {image.mode}, not {mode}"
-
-
-def check_metadata(content: bytes, kind: str, shard: dict[str, Any]) -> Iterator[str]:
-    """The problems of a `json` member: the schema never varies."""
-    try:
-        metadata = json.loads(content)
+        for raw in read_samples(stream, shard, form):
+            for extension in form.members:
+                try:
+                    decode_member(raw, extension, shard, form)
+                except ValueError as error:
+                    yield first_line(error)
     except ValueError as error:
-        yield f"not JSON ({error})"
-        return
-    schema = json_schema(kind)
-    if not isinstance(metadata, dict) or metadata.keys() != schema.keys():
-        yield f"its fields are not {', '.join(schema)}"
-        return
-    for name, wanted in schema.items():
-        if type(metadata[name]) is not wanted:
-            yield f"'{name}' is {metadata[name]!r}, not a {wanted.__name__}"
-    if metadata["model"] != shard.get("model"):
-        yield "'model' is not the one in the manifest"
+        yield first_line(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from sia_gen.corpus.schema import sample_key
 from sia_gen.strength import Strength
 
 # Seeds and fractions have 53 bits: every JSON reader keeps them exactly.
@@ -35,7 +36,7 @@ def identify(
         int.from_bytes(digest[start : start + 8], "big") >> (64 - BITS) for start in (0, 8)
     )
     return SampleIdentity(
-        key=f"{dataset}_{category}_{index:08d}",
+        key=sample_key(dataset, category, index),
         dataset=dataset,
         category=category,
         index=index,

@@ -13,50 +13,32 @@ joined with the records, so it can be written again at any time, by any process.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from sia_gen.corpus.entries import (
+    COMPLETE,
+    MISSING,
+    VERSION,
+    check_manifest,
+    plan_of,
+    record_of,
+    version_of,
+)
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import SAMPLES, image_members
 from sia_gen.corpus.shards import ShardFile
-from sia_gen.errors import CorpusError, OutputError
+from sia_gen.errors import CorpusError, OutputError, first_line
 from sia_gen.files import write_json
 from sia_gen.locations import Location, files_below
+from sia_gen.strict_json import parse_json
 
 MANIFEST = "manifest.json"
 RECORDS = ".records"
 HASHES = ".records/weights.json"
-VERSION = 1
-COMPLETE, MISSING = "complete", "missing"
 # What changes no sample: the recipe's other sections, and the versions that wrote the manifest.
 MAY_DIFFER = {"recipe", "sia_gen", "versions"}
-
-
-@dataclass(frozen=True)
-class CorpusHeader:
-    """What all shards of a corpus have in common; besides the models."""
-
-    sia_gen: str
-    recipe: str
-    name: str
-    seed: int
-    images: int
-    strength: str
-    steps: int
-    sampler: str
-    guidance_scale: float
-    batch_size: int
-    precision: str
-    shard_size: int
-    format: str
-    mode: str
-    image_size: int
-    versions: dict[str, str]
-    kind: str = SAMPLES
-    manifest_version: int = VERSION
 
 
 def record_path(corpus: Location, shard: ShardPlan) -> Location:
@@ -78,9 +60,9 @@ def read_records(corpus: Location) -> dict[str, dict[str, Any]]:
     records = [entry for entry in entries if entry["state"] == COMPLETE]
     for name in files_below(corpus / RECORDS, "data--*.json"):
         # A damaged record is none: its shard is made again.
-        with contextlib.suppress(ValueError, LookupError, TypeError):
-            record = json.loads((corpus / RECORDS / name).read_text())
-            check_entry(record | {"state": COMPLETE})
+        with contextlib.suppress(ValueError):
+            record = parse_json((corpus / RECORDS / name).read_bytes())
+            record_of(record)
             records.append(record)
     return {record["path"]: record for record in records}
 
@@ -93,8 +75,8 @@ def present_records(corpus: Location) -> dict[str, dict[str, Any]]:
 
 def is_there(corpus: Location, record: dict[str, Any]) -> bool:
     """Whether the shard of a record is there, in its full size."""
-    file = corpus / plan_of(record).path
-    return file.is_file() and file.stat().st_size == record["bytes"]
+    file = corpus / record["path"]
+    return file.is_file() and bool(file.stat().st_size == record["bytes"])
 
 
 def write_manifest(
@@ -143,29 +125,6 @@ def known_shards(corpus: Location) -> list[ShardPlan]:
     return list({shard.path: shard for shard in [*planned, *recorded]}.values())
 
 
-def plan_of(entry: dict[str, Any]) -> ShardPlan:
-    """The plan of a shard from its entry or record; `KeyError` or `TypeError` if it is none."""
-    shard = ShardPlan(**{field.name: entry[field.name] for field in fields(ShardPlan)})
-    path = PurePosixPath(shard.path)
-    if path.is_absolute() or ".." in path.parts:
-        msg = f"the path {path} leads out of the corpus"
-        raise ValueError(msg)
-    if not all(isinstance(number, int) for number in (shard.first, shard.samples)):
-        msg = f"{path} has no number of samples"
-        raise TypeError(msg)
-    return shard
-
-
-def check_entry(entry: dict[str, Any]) -> None:
-    """Raises `KeyError`, `TypeError` or `ValueError` unless it is an entry of a manifest."""
-    plan_of(entry)
-    if entry["state"] == COMPLETE:
-        wrong = not (isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str))
-        if wrong or not isinstance(entry["model"], str):
-            msg = f"{entry['path']} has no proper size, checksum or model"
-            raise TypeError(msg)
-
-
 def read_manifest(corpus: Location) -> dict[str, Any]:
     """Reads a corpus's manifest.
 
@@ -175,7 +134,7 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
     path = corpus / MANIFEST
     try:
         # Not asked for first: some stores say no when they mean that they cannot tell.
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise CorpusError(
             problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
@@ -183,19 +142,14 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
             if isinstance(corpus, Path)
             else "Check the address, and whether you have to log in: 'hf auth login' for hf://.",
         ) from error
-    except UnicodeDecodeError:
-        content = ""
     try:
-        manifest = dict(json.loads(content))
-        version = int(manifest["manifest_version"])
+        manifest = parse_json(content)
+        version = version_of(manifest)
         if version == VERSION:
-            image_members(manifest["kind"], manifest["format"], manifest["mode"])
-            manifest["shards"] = list(manifest["shards"])
-            for entry in manifest["shards"]:
-                check_entry(entry)
-    except (ValueError, KeyError, TypeError) as error:
+            check_manifest(manifest)
+    except ValueError as error:
         raise CorpusError(
-            problem=f"{path} cannot be read ({error}).",
+            problem=f"{path} cannot be read ({first_line(error)}).",
             fix="Delete it and run 'sia-gen synthesize' again: finished shards are kept.",
         ) from error
     if version != VERSION:
@@ -203,7 +157,7 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
             problem=f"{path} is of version {version}; this sia-gen reads version {VERSION}.",
             fix="Update sia-gen.",
         )
-    return manifest
+    return dict(manifest)
 
 
 def check_same_corpus(corpus: Location, header: dict[str, Any]) -> None:

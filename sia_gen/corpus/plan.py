@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from sia_gen.collection import DatasetCategory
+from sia_gen.corpus.schema import STRICT, sample_key
 from sia_gen.errors import OptionError
-from sia_gen.settings import Synthesis
+from sia_gen.recipe_file import Name
+from sia_gen.settings import MOST_IMAGES, Synthesis
+
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FILE_NAME = re.compile(r"train-[0-9]{5}-of-[0-9]{5}\.tar")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ShardPlan:
-    """One shard: the samples `first` to `first + samples - 1` of a category, in one tar file."""
+    """One shard: the samples `first` to `first + samples - 1` of a category, in one tar file.
+
+    Raises:
+        ValueError: If it is none, such as one whose path leads out of the corpus.
+    """
 
     path: str
-    dataset: str
-    category: str
-    first: int
-    samples: int
+    dataset: Name
+    category: Name
+    first: Annotated[int, Field(ge=0)]
+    samples: Annotated[int, Field(ge=1)]
     strength: str
+
+    @model_validator(mode="after")
+    def _shard_is_of_its_category(self) -> Self:
+        folder, _, file = self.path.rpartition("/")
+        if folder != f"data/{self.dataset}/{self.category}" or not FILE_NAME.fullmatch(file):
+            msg = f"{self.path!a} is no path of a shard of {self.name}"
+            raise ValueError(msg)
+        if self.first + self.samples > MOST_IMAGES:
+            msg = f"{self.path} has more samples than there are keys"
+            raise ValueError(msg)
+        return self
 
     @property
     def name(self) -> str:
@@ -32,10 +56,29 @@ class ShardPlan:
         """The indices of its samples."""
         return range(self.first, self.first + self.samples)
 
+    def key(self, index: int) -> str:
+        """The key of one of them."""
+        return sample_key(self.dataset, self.category, index)
+
     def batches(self, batch_size: int) -> Iterator[range]:
         """The indices of each batch. No batch crosses a shard, so a shard can be made alone."""
         for start in range(0, self.samples, batch_size):
             yield self.indices[start : start + batch_size]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShardRecord(ShardPlan):
+    """A shard that was made.
+
+    Attributes:
+        bytes: Of the file.
+        sha256: Of the file.
+        model: A hash of the weights that made its samples.
+    """
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Hash
+    model: Hash
 
 
 def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:

@@ -11,9 +11,9 @@ from accelerate.utils import broadcast_object_list
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.card import write_card
+from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
     HASHES,
-    CorpusHeader,
     check_same_corpus,
     known_shards,
     present_records,
@@ -21,6 +21,7 @@ from sia_gen.corpus.manifest import (
     write_manifest,
 )
 from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.schema import SAMPLES
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
@@ -101,6 +102,7 @@ def corpus_header(
             mode=recipe.mode,
             image_size=image_size,
             versions=environment(),
+            kind=SAMPLES,
         )
     )
 

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from sia_gen.corpus.manifest import COMPLETE, read_corpus
-from sia_gen.corpus.shards import decode_sample, read_raw
+from sia_gen.corpus.entries import COMPLETE, record_of
+from sia_gen.corpus.manifest import read_corpus
+from sia_gen.corpus.members import RawSample, decode_sample, read_samples
+from sia_gen.corpus.plan import ShardRecord
+from sia_gen.corpus.schema import SAMPLES, SampleForm
 from sia_gen.errors import CorpusError, first_line
 from sia_gen.locations import Location
 
-# The shard a sample is in, as the manifest has it, and its members as they are in the shard.
-RawSample = tuple[dict[str, Any], dict[str, Any]]
+# The metadata of a sample and its pictures by their extension, such as `mask.png`.
+Sample = tuple[dict[str, Any], dict[str, Image.Image]]
+
+
+def read_synthetic(corpus: Location) -> dict[str, Any]:
+    """The manifest of a corpus of synthetic images; see `read_corpus`.
+
+    Raises:
+        CorpusError: If the corpus holds anything else.
+    """
+    manifest = read_corpus(corpus)
+    if manifest["kind"] != SAMPLES:
+        raise CorpusError(
+            problem=f"{corpus} holds {manifest['kind']}, not synthetic images.",
+            fix="Give a corpus that 'sia-gen synthesize' made.",
+        )
+    return manifest
 
 
 def require_category(corpus: Location, dataset: str, category: str) -> list[dict[str, Any]]:
@@ -44,43 +60,35 @@ def require_category(corpus: Location, dataset: str, category: str) -> list[dict
     return shards
 
 
-def read_raw_shard(corpus: Location, shard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Streams the samples of a shard as they are in it; `CorpusError` if some are missing."""
-    count = 0
-    with reporting_damage(corpus, shard):
-        for raw in read_raw(corpus / shard["path"]):
-            count += 1
-            yield raw
-    # A tar file cut between two members reads short without an error.
-    if count != shard["samples"]:
-        raise damaged(corpus, shard, f"{count} samples, not {shard['samples']}")
+def read_raw(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[RawSample]:
+    """Streams the samples of a shard as they are in it; `CorpusError` if it is damaged."""
+    with reporting_damage(corpus, shard), (corpus / shard.path).open("rb") as file:
+        yield from read_samples(file, shard, form)
 
 
-def read_whole(
-    corpus: Location, shard: dict[str, Any]
-) -> Iterator[tuple[dict[str, Any], Image.Image]]:
+def read_whole(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[Sample]:
     """Streams the samples of a shard, decoded; `CorpusError` if it is damaged."""
-    for raw in read_raw_shard(corpus, shard):
-        with reporting_damage(corpus, shard):
-            sample = decode_sample(raw)
-        yield sample
+    with reporting_damage(corpus, shard):
+        for raw in read_raw(corpus, shard, form):
+            yield decode_sample(raw, shard, form)
 
 
 @contextmanager
-def reporting_damage(corpus: Location, shard: dict[str, Any]) -> Iterator[None]:
-    """Turns what a damaged shard raises into a `CorpusError` that names it."""
+def reporting_damage(corpus: Location, shard: ShardRecord) -> Iterator[None]:
+    """Turns what a shard that is damaged, or out of reach, raises into an error that names it."""
     try:
         yield
     except OSError as error:
-        if isinstance(corpus, Path):
-            raise damaged(corpus, shard, str(error)) from error
-        # What is far away may well be whole.
+        # What is far away, or may not be read, may well be whole.
         raise CorpusError(
-            problem=f"cannot read the shard {corpus / shard['path']} ({first_line(error)}).",
-            fix="Check the connection, then run the same command again.",
+            problem=f"cannot read the shard {corpus / shard.path} ({first_line(error)}).",
+            fix="Check the connection or the disk, then run the same command again.",
         ) from error
-    except (tarfile.TarError, SyntaxError, ValueError) as error:
-        raise damaged(corpus, shard, str(error)) from error
+    except ValueError as error:
+        raise CorpusError(
+            problem=f"the shard {corpus / shard.path} is damaged ({first_line(error)}).",
+            fix="Delete it and run 'sia-gen synthesize' again: it makes the missing shards.",
+        ) from error
 
 
 class SampleReader:
@@ -100,9 +108,10 @@ class SampleReader:
 
     def __init__(self, corpus: Location, dataset: str, category: str) -> None:
         self.corpus = corpus
-        self.shards = require_category(corpus, dataset, category)
-        self.total = sum(shard["samples"] for shard in self.shards)
-        self.stream: Iterator[RawSample] | None = None
+        self.form = SampleForm.of(read_synthetic(corpus))
+        self.shards = [record_of(shard) for shard in require_category(corpus, dataset, category)]
+        self.total = sum(shard.samples for shard in self.shards)
+        self.stream: Iterator[tuple[ShardRecord, RawSample]] | None = None
         self.next_number = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,23 +126,19 @@ class SampleReader:
         shard, raw = next(islice(self.stream, place - self.next_number, None))
         self.next_number = place + 1
         with reporting_damage(self.corpus, shard):
-            return decode_sample(raw)
+            metadata, images = decode_sample(raw, shard, self.form)
+        return metadata, images[self.form.format]
 
-    def read_from(self, place: int) -> tuple[Iterator[RawSample], int]:
+    def read_from(self, place: int) -> tuple[Iterator[tuple[ShardRecord, RawSample]], int]:
         """A stream from the shard that holds a place, and the number of its first sample."""
         first = 0
         for position, shard in enumerate(self.shards):
-            if place < first + shard["samples"]:
-                shards = self.shards[position:]
-                return ((s, raw) for s in shards for raw in read_raw_shard(self.corpus, s)), first
-            first += shard["samples"]
+            if place < first + shard.samples:
+                return self.stream_of(self.shards[position:]), first
+            first += shard.samples
         msg = "a corpus without samples"
         raise ValueError(msg)
 
-
-def damaged(corpus: Location, shard: dict[str, Any], why: str) -> CorpusError:
-    """The error of a shard that does not read as it was written."""
-    return CorpusError(
-        problem=f"the shard {corpus / shard['path']} is damaged ({why}).",
-        fix="Delete it and run 'sia-gen synthesize' again: it makes the missing shards.",
-    )
+    def stream_of(self, shards: list[ShardRecord]) -> Iterator[tuple[ShardRecord, RawSample]]:
+        """The samples of shards, each with its shard."""
+        return ((shard, raw) for shard in shards for raw in read_raw(self.corpus, shard, self.form))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict
 
 JSON_TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
 # What a corpus holds.
-SAMPLES, TRIPLETS = "samples", "triplets"
+SAMPLES: Literal["samples"] = "samples"
+TRIPLETS: Literal["triplets"] = "triplets"
+# What a manifest says may come from anyone: nothing is converted, and `true` is not 1.
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -76,3 +82,40 @@ def image_members(kind: str, image_format: str, mode: str) -> dict[str, str]:
         f"mask.{image_format}": "L",
         f"normal.{image_format}": mode,
     }
+
+
+@dataclass(frozen=True)
+class SampleForm:
+    """What every sample of a corpus is made of.
+
+    Attributes:
+        kind: `samples` or `triplets`.
+        format: Of the images.
+        mode: Of the images, `L` or `RGB`.
+        image_size: Their side, pixels.
+    """
+
+    kind: str
+    format: str
+    mode: str
+    image_size: int
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> SampleForm:
+        """The form of the samples of a corpus."""
+        return cls(**{field.name: manifest[field.name] for field in fields(cls)})
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The image members by extension, with their modes."""
+        return image_members(self.kind, self.format, self.mode)
+
+    @property
+    def members(self) -> list[str]:
+        """The extensions of all members, in the order in which they are written."""
+        return sorted([*self.images, "json"])
+
+
+def sample_key(dataset: str, category: str, index: int) -> str:
+    """The key of a sample: its name in shards, without an extension."""
+    return f"{dataset}_{category}_{index:08d}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any
 
 import webdataset
 from PIL import Image
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.files import atomic_path, sha256
@@ -72,44 +71,3 @@ def encode(image: Image.Image, image_format: str) -> bytes:
     buffer = BytesIO()
     image.save(buffer, **ENCODINGS[image_format])
     return buffer.getvalue()
-
-
-def read_raw(path: Location) -> Iterator[dict[str, Any]]:
-    """Streams the samples of a shard as webdataset groups them: key and members, bytes."""
-    # Opened here: webdataset would take the path for a URL or a command, and leave it open.
-    with path.open("rb") as file:
-        yield from group_by_keys(tar_file_expander([{"url": str(path), "stream": file}]))
-
-
-def decode_sample(raw: dict[str, Any]) -> tuple[dict[str, Any], Image.Image]:
-    """The metadata and the picture of a sample.
-
-    Raises:
-        ValueError: If it lacks one of them, or they are damaged.
-    """
-    metadata, images = decode_members(raw)
-    image = next((images[name] for name in ENCODINGS if name in images), None)
-    if image is None:
-        msg = f"sample {raw['__key__']} lacks a member"
-        raise ValueError(msg)
-    return metadata, image
-
-
-def decode_members(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Image.Image]]:
-    """The metadata of any sample, and its pictures by their extension, such as `mask.png`.
-
-    Raises:
-        ValueError: If it lacks metadata, or a member is damaged.
-    """
-    if "json" not in raw:
-        msg = f"sample {raw['__key__']} lacks a member"
-        raise ValueError(msg)
-    names = [name for name in raw if name.rpartition(".")[2] in ENCODINGS]
-    return json.loads(raw["json"]), {name: decode(raw[name]) for name in names}
-
-
-def decode(content: bytes) -> Image.Image:
-    """The picture in the bytes of an image file."""
-    image = Image.open(BytesIO(content))
-    image.load()
-    return image

@@ -7,15 +7,12 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sia_gen.corpus.checking import NOT_MADE, check_shard
-from sia_gen.corpus.manifest import (
-    plan_of,
-    read_corpus,
-    record_path,
-    settle_manifest,
-)
+from sia_gen.corpus.entries import plan_of
+from sia_gen.corpus.manifest import read_corpus, record_path, settle_manifest
 from sia_gen.errors import CorpusError
 from sia_gen.locations import Location, files_below
 from sia_gen.progress import Progress
@@ -60,12 +57,15 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
         print(problem, file=sys.stderr)
     if repair:
         bad = {problem.path: shards[problem.path] for problem in problems if problem.path in shards}
-        for shard in bad.values():
-            record_path(corpus, shard).unlink(missing_ok=True)
-            (corpus / shard.path).unlink(missing_ok=True)
+        files = [record_path(corpus, shard) for shard in bad.values()]
+        files += [corpus / shard.path for shard in bad.values()]
+        for file in files:
+            require_inside(corpus, file)
+        for file in files:
+            file.unlink(missing_ok=True)
         problems = [problem for problem in problems if problem.path not in bad]
     # The report is what counts: a corpus may lie where nobody may write.
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(OSError):
         settle_manifest(corpus)
     if problems:
         raise not_intact(corpus, problems)
@@ -73,6 +73,23 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
         return f"{len(bad)} shards of {corpus} are to be made: run 'sia-gen synthesize' again."
     samples = sum(shard.samples for shard in shards.values())
     return f"{corpus} is intact: {samples} samples in {len(shards)} shards."
+
+
+def require_inside(corpus: Location, file: Location) -> None:
+    """Refuses to delete what a link in the corpus leads to somewhere else.
+
+    Raises:
+        CorpusError: If the folder of the file is not in the corpus; a file that is a link is, and
+            goes without what it leads to.
+    """
+    if not (isinstance(corpus, Path) and isinstance(file, Path)):
+        return
+    folder = file.parent.resolve()
+    if not folder.is_relative_to(corpus.resolve()):
+        raise CorpusError(
+            problem=f"{file} lies outside of the corpus, in {folder}.",
+            fix="Delete it yourself if you no longer need it, then run 'sia-gen synthesize'.",
+        )
 
 
 def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:

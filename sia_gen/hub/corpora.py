@@ -11,12 +11,10 @@ from huggingface_hub.hf_api import RepoFile
 
 from sia_gen.collection import load_corpus_recipe
 from sia_gen.corpus.card import CARD, PICTURE, write_card
+from sia_gen.corpus.entries import MISSING, CorpusHeader, plan_of
 from sia_gen.corpus.manifest import (
     MANIFEST,
-    MISSING,
-    CorpusHeader,
     first_difference,
-    plan_of,
     present_records,
     read_corpus,
 )
@@ -26,6 +24,7 @@ from sia_gen.files import atomic_path
 from sia_gen.hub.measure import measure
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
 from sia_gen.outputs import RECIPE
+from sia_gen.strict_json import parse_json
 
 
 class CorpusPublication:
@@ -93,7 +92,7 @@ class CorpusPublication:
     def difference(self, content: bytes) -> str | None:
         """What makes the manifest on the Hub that of another corpus."""
         try:
-            remote = dict(json.loads(content))
+            remote = dict(parse_json(content))
             shards = {plan_of(entry).path: entry for entry in remote["shards"]}
         except (ValueError, LookupError, TypeError):
             return f"a {MANIFEST} that cannot be read"
@@ -121,7 +120,7 @@ class CorpusPublication:
         verify(self.folder)
         facts, picture = measure(self.folder, self.manifest)
         with atomic_path(self.folder / PICTURE) as temporary:
-            picture.save(temporary, format="PNG", optimize=True)
+            picture.save(temporary, format="PNG")
         shards = [plan_of(shard) for shard in self.manifest["shards"]]
         write_card(
             self.folder,

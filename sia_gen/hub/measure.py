@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from sia_gen.corpus.card import CategoryFacts
-from sia_gen.corpus.reading import read_raw_shard
-from sia_gen.corpus.schema import image_members
-from sia_gen.corpus.shards import decode_members
+from sia_gen.corpus.entries import record_of
+from sia_gen.corpus.plan import ShardRecord
+from sia_gen.corpus.reading import Sample, read_whole
+from sia_gen.corpus.schema import SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.sections import sample_statistics
 from sia_gen.locations import Location
@@ -28,12 +29,13 @@ def measure(corpus: Location, manifest: dict[str, Any]) -> tuple[list[CategoryFa
     Raises:
         CorpusError: If a shard is damaged.
     """
-    members = list(image_members(manifest["kind"], manifest["format"], manifest["mode"]))
+    form = SampleForm.of(manifest)
+    members = list(form.images)
     facts, rows = [], []
     by_name = groupby(manifest["shards"], key=lambda one: f"{one['dataset']}.{one['category']}")
     for name, group in by_name:
-        shards = list(group)
-        samples = examine(corpus, shards)
+        shards = [record_of(entry) for entry in group]
+        samples = examine(corpus, shards, form)
         shown = [
             samples[place]
             for place in np.linspace(0, len(samples) - 1, min(COLUMNS, len(samples)))
@@ -41,13 +43,13 @@ def measure(corpus: Location, manifest: dict[str, Any]) -> tuple[list[CategoryFa
             .astype(int)
             .tolist()
         ]
-        first = [to_pixels(images[members[0]].convert(manifest["mode"])) for _, images in samples]
+        first = [to_pixels(images[members[0]].convert(form.mode)) for _, images in samples]
         facts.append(
             CategoryFacts(
                 name=name,
-                samples=sum(shard["samples"] for shard in shards),
-                bytes=sum(shard["bytes"] for shard in shards),
-                model=shards[0]["model"],
+                samples=sum(shard.samples for shard in shards),
+                bytes=sum(shard.bytes for shard in shards),
+                model=shards[0].model,
                 measured=sample_statistics(np.stack(first)),
                 shown=[metadata["strength"] for metadata, _ in shown],
             )
@@ -56,13 +58,10 @@ def measure(corpus: Location, manifest: dict[str, Any]) -> tuple[list[CategoryFa
     return facts, contact_sheet(rows)
 
 
-def examine(
-    corpus: Location, shards: Sequence[dict[str, Any]]
-) -> list[tuple[dict[str, Any], dict[str, Image.Image]]]:
+def examine(corpus: Location, shards: Sequence[ShardRecord], form: SampleForm) -> list[Sample]:
     """The first samples of a category, metadata and images, in the order of their strength."""
-    raw = chain.from_iterable(read_raw_shard(corpus, shard) for shard in shards)
-    samples = [decode_members(one) for one in islice(raw, EXAMINED)]
-    return sorted(samples, key=lambda sample: float(sample[0]["strength"]))
+    samples = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
+    return sorted(islice(samples, EXAMINED), key=lambda sample: float(sample[0]["strength"]))
 
 
 def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:

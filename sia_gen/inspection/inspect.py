@@ -15,9 +15,10 @@ from sia_gen.collection import (
     choose_categories,
     load_corpus_recipe,
 )
-from sia_gen.corpus.manifest import COMPLETE, read_corpus
-from sia_gen.corpus.schema import SAMPLES
-from sia_gen.errors import CorpusError, ImageError
+from sia_gen.corpus.entries import COMPLETE, record_of
+from sia_gen.corpus.reading import read_synthetic
+from sia_gen.corpus.schema import SampleForm
+from sia_gen.errors import ImageError
 from sia_gen.evaluation.report import Page, Section, write_page
 from sia_gen.files import prepare_output
 from sia_gen.images.listing import data_root
@@ -58,23 +59,18 @@ def inspect_corpus(
     Raises:
         CorpusError: If the folder holds no synthetic images, or a shard is missing or damaged.
     """
-    manifest = read_corpus(corpus)
-    if manifest["kind"] != SAMPLES:
-        raise CorpusError(
-            problem=f"{corpus} holds {manifest['kind']}, not synthetic images.",
-            fix="Give a corpus that 'sia-gen synthesize' made.",
-        )
+    manifest = read_synthetic(corpus)
     recipe = load_corpus_recipe(corpus / RECIPE)
     names = {f"{shard['dataset']}.{shard['category']}" for shard in manifest["shards"]}
     chosen = [one for one in choose_categories(recipe, wanted) if one.name in names]
     shards = [shard for shard in manifest["shards"] if shard["state"] == COMPLETE]
     by_name = {
-        name: list(group)
+        name: [record_of(shard) for shard in group]
         for name, group in groupby(shards, key=lambda s: f"{s['dataset']}.{s['category']}")
     }
     chosen = [one for one in chosen if one.name in by_name]
-    device = runtime.accelerator().device
-    total = sum(shard["samples"] for one in chosen for shard in by_name[one.name])
+    device, form = runtime.accelerator().device, SampleForm.of(manifest)
+    total = sum(shard.samples for one in chosen for shard in by_name[one.name])
     sections: list[Section] = []
     prepare_output(out)
     with (
@@ -82,7 +78,7 @@ def inspect_corpus(
         Progress(f"inspecting {corpus}", total) as progress,
     ):
         for one in chosen:
-            survey = survey_category(corpus, by_name[one.name], manifest["mode"], progress)
+            survey = survey_category(corpus, by_name[one.name], form, progress)
             normal = normal_of(recipe, one, data, manifest["image_size"])
             if normal is None:
                 sections += without_normal(one.name, survey)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import read_whole
+from sia_gen.corpus.schema import SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.distance import Pixels
 from sia_gen.locations import Location
@@ -42,19 +43,19 @@ class Survey:
 
 
 def survey_category(
-    corpus: Location, shards: Sequence[dict[str, Any]], mode: str, progress: Progress
+    corpus: Location, shards: Sequence[ShardRecord], form: SampleForm, progress: Progress
 ) -> Survey:
     """Reads the shards of a category, one sample at a time.
 
     Raises:
         CorpusError: If one is damaged.
     """
-    total = sum(shard["samples"] for shard in shards)
+    total = sum(shard.samples for shard in shards)
     close = set(np.linspace(0, total - 1, min(EXAMINED, total)).round().astype(int).tolist())
     strengths, kept, by_pixels = [], [], dict[bytes, list[str]]()
-    for number, (metadata, image) in enumerate(samples(corpus, shards)):
-        pixels = to_pixels(image.convert(mode))
-        strengths.append(float(metadata["strength"]))
+    for number, (metadata, image) in enumerate(samples(corpus, shards, form)):
+        pixels = to_pixels(image.convert(form.mode))
+        strengths.append(metadata["strength"])
         digest = hashlib.sha256(pixels.tobytes()).digest()
         by_pixels.setdefault(digest, []).append(metadata["key"])
         if number in close:
@@ -71,7 +72,9 @@ def survey_category(
 
 
 def samples(
-    corpus: Location, shards: Sequence[dict[str, Any]]
+    corpus: Location, shards: Sequence[ShardRecord], form: SampleForm
 ) -> Iterator[tuple[dict[str, Any], Image.Image]]:
     """The samples of shards, one after another."""
-    return itertools.chain.from_iterable(read_whole(corpus, shard) for shard in shards)
+    for shard in shards:
+        for metadata, images in read_whole(corpus, shard, form):
+            yield metadata, images[form.format]

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 from PIL import Image
 
 from sia_gen.collection import all_categories, choose_categories
+from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import (
-    CorpusHeader,
     present_records,
     record_path,
     write_manifest,
     write_record,
 )
+from sia_gen.corpus.members import read_members
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
 from sia_gen.corpus.schema import SampleMetadata
-from sia_gen.corpus.shards import decode_sample, encode_sample, read_raw, write_shard
+from sia_gen.corpus.shards import encode_sample, write_shard
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -99,6 +101,7 @@ class HandmadeCorpus:
                 mode=self.mode,
                 image_size=SIZE,
                 versions={"torch": "2.15.0"},
+                kind="samples",
             )
         )
 
@@ -126,7 +129,14 @@ class HandmadeCorpus:
 
 def read_shards(paths: Iterable[Path]) -> list[tuple[dict[str, Any], Image.Image]]:
     """The samples of shards as (metadata, decoded image)."""
-    return [decode_sample(raw) for path in paths for raw in read_raw(path)]
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            members = list(read_members(file, largest=1 << 20))
+        for one, other in zip(members[::2], members[1::2], strict=True):
+            (_, image), (_, metadata) = sorted([one, other], key=lambda m: m[0].endswith("json"))
+            found.append((json.loads(metadata), Image.open(BytesIO(image))))
+    return found
 
 
 @pytest.fixture
@@ -183,8 +193,6 @@ SaveModel = Callable[..., None]
 @pytest.fixture
 def make(recipe: Recipe, models: Path, tmp_path: Path) -> Make:
     """Makes a corpus of both categories: `make(name, changes, models=, categories=, resume=)`."""
-    # Accelerate keeps the precision it first ran with for the whole process.
-    AcceleratorState._reset_state(reset_partial_state=True)
 
     def run(name: str = "corpus", changes: dict[str, Any] | None = None, **options: Any) -> Path:
         out = tmp_path / name

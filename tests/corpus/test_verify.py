@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sia_gen.corpus.checking import check_metadata
+from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.manifest import read_manifest
+from sia_gen.corpus.members import decode_metadata
+from sia_gen.corpus.schema import SampleForm
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
 
@@ -134,14 +136,17 @@ def test_sample_of_another_category_is_found(corpus: HandmadeCorpus, sample: Mak
 
 
 @pytest.mark.parametrize(
-    ("options", "problem"),
-    [({"size": 4}, "4 x 4 pixels, not 8 x 8"), ({"mode": "RGB"}, "mode RGB, not L")],
+    ("options", "problems"),
+    [
+        ({"size": 4}, ["json: 'width' is 4, not 8", "png: 4 x 4 pixels, not 8 x 8"]),
+        ({"mode": "RGB"}, ["png: mode RGB, not L"]),
+    ],
 )
 def test_wrong_image_is_found(
-    corpus: HandmadeCorpus, sample: MakeSample, options: dict[str, Any], problem: str
+    corpus: HandmadeCorpus, sample: MakeSample, options: dict[str, Any], problems: list[str]
 ) -> None:
     corpus.write(corpus.plan[0], [sample(0), sample(1, **options), sample(2)])
-    assert_reported(corpus, 0, f"parts_disc_00000001.png: {problem}")
+    assert_reported(corpus, 0, *(f"parts_disc_00000001.{problem}" for problem in problems))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,9 @@ def test_wrong_image_is_found(
         ({"seed": 1.0}, "'seed' is 1.0, not a int"),
         ({"index": True}, "'index' is True, not a int"),
         ({"sampler": None}, "'sampler' is None, not a str"),
-        ({"model": "2" * 64}, "'model' is not the one in the manifest"),
+        ({"model": "2" * 64}, "'model' is '2222"),
+        ({"dataset": "../.."}, "'dataset' is '../..', not 'parts'"),
+        ({"width": 9}, "'width' is 9, not 8"),
     ],
 )
 def test_wrong_metadata_is_found(
@@ -165,9 +172,9 @@ def test_wrong_metadata_is_found(
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}", b'{"key": 1}'])
 def test_metadata_without_the_schema_is_found(corpus: HandmadeCorpus, content: bytes) -> None:
     manifest = read_manifest(corpus.folder)
-    problems = list(check_metadata(content, "samples", manifest["shards"][0]))
-    assert len(problems) == 1
-    assert problems[0].startswith(("not JSON", "its fields are not key, dataset, "))
+    shard, form = record_of(manifest["shards"][0]), SampleForm.of(manifest)
+    with pytest.raises(ValueError, match=r"^not JSON|^its fields are not key, dataset, "):
+        decode_metadata(content, 0, shard, form)
 
 
 def test_link_in_place_of_a_member_is_not_followed(corpus: HandmadeCorpus) -> None:
@@ -177,7 +184,7 @@ def test_link_in_place_of_a_member_is_not_followed(corpus: HandmadeCorpus) -> No
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(member)
     corpus.path(0).write_bytes(buffer.getvalue())
-    assert "parts_disc_00000000.json: not expected here" in lines(corpus)[-1]
+    assert "parts_disc_00000000.json: no plain file of at most" in lines(corpus)[-1]
 
 
 def test_shard_that_nobody_planned_is_found_and_left_alone(

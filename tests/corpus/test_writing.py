@@ -14,7 +14,13 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.shards import Sample, ShardFile, encode_members, write_shard
 from sia_gen.corpus.writing import ShardWriter
 
-SHARDS = [ShardPlan(f"data/{n}.tar", "parts", "disc", 3 * n, 3, "0.1") for n in range(4)]
+
+def planned(number: int, samples: int) -> ShardPlan:
+    path = f"data/parts/disc/train-{number:05d}-of-00040.tar"
+    return ShardPlan(path, "parts", "disc", samples * number, samples, "0.1")
+
+
+SHARDS = [planned(number, 3) for number in range(4)]
 
 
 def sample(index: int) -> Sample:
@@ -61,7 +67,7 @@ def test_sampling_goes_on_while_a_shard_is_written_but_not_without_end(tmp_path:
 
     def sampling(writer: ShardWriter) -> None:
         nonlocal put
-        for shard in [ShardPlan(f"{n}.tar", "p", "d", n, 1, "0") for n in range(40)]:
+        for shard in [planned(number, 1) for number in range(40)]:
             writer.begin(shard)
             writer.put(lambda index=shard.first: [sample(index)], 1)
             put += 1
@@ -76,7 +82,7 @@ def test_sampling_goes_on_while_a_shard_is_written_but_not_without_end(tmp_path:
         assert put == 1 + writing.BATCHES_AHEAD
         may_write.set()
         thread.join()
-    assert len(list(tmp_path.glob("*.tar"))) == 40
+    assert len(list(tmp_path.rglob("*.tar"))) == 40
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -94,7 +100,8 @@ def test_interruption_keeps_whole_shards_alone(tmp_path: Path, after: int) -> No
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert written == [shard.path for shard in SHARDS[:2]]
-    assert sorted(path.name for path in tmp_path.rglob("*.tar*")) == ["0.tar", "1.tar"]
+    whole = [shard.path.rpartition("/")[2] for shard in SHARDS[:2]]
+    assert sorted(path.name for path in tmp_path.rglob("*.tar*")) == whole
 
 
 def test_interruption_between_shards_keeps_all(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.manifest import read_corpus
+from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.inspection.inspect import inspect_corpus
 from sia_gen.inspection.normal import load_normal
@@ -103,8 +105,10 @@ def test_survey_looks_at_samples_evenly_and_counts_all(
     corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sia_gen.inspection.survey.EXAMINED", 3)
-    shards = [s for s in read_corpus(corpus.folder)["shards"] if s["category"] == "disc"]
-    survey = survey_category(corpus.folder, shards, "L", Progress("x", 5))
+    manifest = read_corpus(corpus.folder)
+    shards = [record_of(one) for one in manifest["shards"] if one["category"] == "disc"]
+    form = SampleForm.of(manifest)
+    survey = survey_category(corpus.folder, shards, form, Progress("x", 5))
     assert survey.strengths.shape == (5,)
     assert {key[-1] for key in survey.keys} == {"0", "2", "4"}
     assert list(survey.examined_strengths) == sorted(survey.examined_strengths)

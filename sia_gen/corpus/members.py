@@ -1,0 +1,178 @@
+"""The members of a shard, read as what they should be and as nothing else.
+
+A shard may come from anyone. So a member is a plain file of the name and about the size it should
+have, an image is decoded as the format of its name alone, and JSON has just the fields and values
+it should have. Whatever is not so is a `ValueError` that names the member.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Any, cast
+
+from PIL import Image
+
+from sia_gen.corpus.plan import ShardRecord
+from sia_gen.corpus.schema import SampleForm, json_schema
+from sia_gen.corpus.shards import ENCODINGS
+from sia_gen.errors import first_line
+from sia_gen.strict_json import parse_json
+
+# Bytes per pixel that no format exceeds.
+LARGEST_PIXEL = 4
+# Bytes around the pixels, or of the metadata, of which there are some hundreds.
+LARGEST_REST = 1 << 16
+LONGEST_NAME = 100
+# What Python's tarfile raises for bytes that are no tar file, beside its own errors.
+TAR_ERRORS = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """The members of a sample as they are in the shard, by their extension."""
+
+    index: int
+    members: dict[str, bytes]
+
+
+def read_samples(stream: IO[bytes], shard: ShardRecord, form: SampleForm) -> Iterator[RawSample]:
+    """Streams the samples of a shard.
+
+    Raises:
+        ValueError: If a member is missing, out of its order, or one too many.
+    """
+    members = read_members(stream, LARGEST_PIXEL * form.image_size**2 + LARGEST_REST)
+    for index in shard.indices:
+        contents = {}
+        for extension in form.members:
+            wanted = f"{shard.key(index)}.{extension}"
+            name, contents[extension] = next(members, (None, b""))
+            if name != wanted:
+                msg = f"ends before {wanted}" if name is None else not_expected(name)
+                raise ValueError(msg)
+        yield RawSample(index, contents)
+    for name, _ in members:
+        raise ValueError(not_expected(name))
+
+
+def read_members(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes]]:
+    """Streams the names and contents of the members of a tar file, none of more bytes than that.
+
+    Raises:
+        ValueError: If it is no tar file, or a member is no plain file, or too large.
+    """
+    for name, content in read_tar(stream, largest):
+        if content is None:
+            msg = f"{shown(name)}: no plain file of at most {largest} bytes"
+            raise ValueError(msg)
+        yield name, content
+
+
+def read_tar(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes | None]]:
+    """The same, but for a member that is none of these with None in place of its content."""
+    try:
+        # Not compressed: a megabyte of gzip may hold gigabytes.
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                # The holes of a sparse file take no room in the tar, but in memory.
+                plain = member.isfile() and not member.issparse() and member.size <= largest
+                file = cast("IO[bytes]", tar.extractfile(member)) if plain else None
+                yield member.name, file.read() if file else None
+    except TAR_ERRORS as error:
+        msg = f"cannot be read as a tar file ({first_line(error)})"
+        raise ValueError(msg) from error
+
+
+def not_expected(name: str) -> str:
+    """Says that there should be no member of that name."""
+    return f"{shown(name)}: not expected here"
+
+
+def shown(name: str) -> str:
+    """A name or value from anyone, fit to be printed."""
+    short = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+    return short if short.isprintable() else ascii(short)
+
+
+def decode_sample(
+    raw: RawSample, shard: ShardRecord, form: SampleForm
+) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """The metadata of a sample, and its pictures by their extension, such as `mask.png`.
+
+    Raises:
+        ValueError: If one of them is damaged, or not what it should be.
+    """
+    decoded: dict[str, Any] = {
+        extension: decode_member(raw, extension, shard, form) for extension in form.members
+    }
+    return decoded.pop("json"), decoded
+
+
+def decode_member(raw: RawSample, extension: str, shard: ShardRecord, form: SampleForm) -> Any:
+    """One of them; `ValueError` names it if it is not what it should be."""
+    content = raw.members[extension]
+    try:
+        if extension == "json":
+            return decode_metadata(content, raw.index, shard, form)
+        return decode_image(content, extension, form)
+    except ValueError as error:
+        msg = f"{shard.key(raw.index)}.{extension}: {first_line(error)}"
+        raise ValueError(msg) from error
+
+
+def decode_metadata(
+    content: bytes, index: int, shard: ShardRecord, form: SampleForm
+) -> dict[str, Any]:
+    """The metadata of a sample: all fields, of the types they should be, and of this sample."""
+    try:
+        metadata = parse_json(content)
+    except ValueError as error:
+        msg = f"not JSON ({first_line(error)})"
+        raise ValueError(msg) from error
+    schema = json_schema(form.kind)
+    if not isinstance(metadata, dict) or metadata.keys() != schema.keys():
+        msg = f"its fields are not {', '.join(schema)}"
+        raise ValueError(msg)
+    for name, kind in schema.items():
+        if type(metadata[name]) is not kind:
+            msg = f"'{name}' is {shown(repr(metadata[name]))}, not a {kind.__name__}"
+            raise ValueError(msg)
+    known = {
+        "key": shard.key(index),
+        "dataset": shard.dataset,
+        "category": shard.category,
+        "index": index,
+        "model": shard.model,
+        "width": form.image_size,
+        "height": form.image_size,
+    }
+    for name, value in known.items():
+        if metadata[name] != value:
+            msg = f"'{name}' is {shown(repr(metadata[name]))}, not {value!r}"
+            raise ValueError(msg)
+    return metadata
+
+
+def decode_image(content: bytes, extension: str, form: SampleForm) -> Image.Image:
+    """The picture in an image member, of the format, size and mode it should be."""
+    file_format, mode = ENCODINGS[form.format]["format"], form.images[extension]
+    wanted = (form.image_size, form.image_size)
+    try:
+        image = Image.open(BytesIO(content), formats=[file_format])
+        # A small file may hold more pixels than there is memory for.
+        if image.size == wanted:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        msg = f"not a whole {file_format} image ({first_line(error)})"
+        raise ValueError(msg) from error
+    if image.size != wanted:
+        msg = f"{image.width} x {image.height} pixels, not {wanted[0]} x {wanted[1]}"
+        raise ValueError(msg)
+    # WebP has no grey mode: grey samples come back as colour.
+    if image.mode != mode and form.format != "webp":
+        msg = f"mode {image.mode}, not {mode}"
+        raise ValueError(msg)
+    return image

@@ -11,14 +11,18 @@ The one before it is removed only then.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from sia_gen.files import publish_folder, sync
+from sia_gen.storage import writing
 
 KEPT = 2
+# What file systems without links say.
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: int = KEPT) -> None:
@@ -32,13 +36,20 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: 
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
+    try:
+        with writing(path):
+            accelerator.save_state(str(temporary))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                publish_folder(temporary, path)
+                link_last(folder, path.name)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if accelerator.is_main_process:
-        publish_folder(temporary, path)
-        link_last(folder, path.name)
         for old in list_checkpoints(folder)[:-kept]:
-            shutil.rmtree(old)
+            # What cannot be removed yet, as on some network file systems, goes with a later one.
+            shutil.rmtree(old, ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
@@ -61,13 +72,21 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def link_last(folder: Path, name: str) -> None:
-    """Points `folder/last` to the checkpoint `name`, at no moment to nothing."""
+    """Points `folder/last` to the checkpoint `name`, at no moment to nothing.
+
+    It is for people; where there are no links there is none.
+    """
     last = folder / "last"
     if last.is_dir() and not last.is_symlink():
         # Copied by a tool that follows links.
         shutil.rmtree(last)
     temporary = folder / ".last.tmp"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(name, target_is_directory=True)
+    try:
+        temporary.symlink_to(name, target_is_directory=True)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            return
+        raise OSError(error.errno, error.strerror, str(last)) from error
     temporary.replace(last)
     sync(folder)

@@ -5,6 +5,7 @@ The temporary name is always the same, so what a killed process leaves is replac
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,10 @@ from typing import Any
 
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
+from sia_gen.storage import writing
+
+# What some file systems say of a folder that is to be synced: they do so by themselves.
+UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 @contextmanager
@@ -32,10 +37,11 @@ def atomic_path(path: Location) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        with writing(path):
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,8 +53,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        publish_folder(temporary, path)
+        with writing(path):
+            yield temporary
+            publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -62,7 +69,8 @@ def publish_folder(temporary: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
         temporary.rename(path)
-        shutil.rmtree(old)
+        # Network file systems keep what somebody has open; it goes with the next one.
+        shutil.rmtree(old, ignore_errors=True)
     else:
         temporary.rename(path)
     sync(path.parent)
@@ -73,6 +81,9 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSYNCED or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

@@ -39,7 +39,7 @@ def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterato
         samples: Those of the part that are worked on.
 
     Raises:
-        OutputError: If another process holds any of them.
+        OutputError: If another process holds any of them, or the folder is removed meanwhile.
     """
     with lock_file(out, name) as file:
         try:
@@ -52,7 +52,33 @@ def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterato
                     fix="Wait until it is done or stop it, or choose another folder with --out.",
                 ) from error
             warn_of_no_locks(out, error)
+        with noticing_removal(out, name):
+            yield
+
+
+@contextmanager
+def noticing_removal(out: Location, name: str) -> Iterator[None]:
+    """Tells that an output was removed under way, whatever else went wrong because of it."""
+    try:
         yield
+    except Exception as error:
+        require_lock_file(out, name, error)
+        raise
+    require_lock_file(out, name, None)
+
+
+def require_lock_file(out: Location, name: str, error: Exception | None) -> None:
+    """Raises `OutputError` if the file of a lock is gone, and with it what was in the folder."""
+    if isinstance(out, Path) and not lock_path(out, name).exists():
+        raise removed(out) from error
+
+
+def removed(out: Path) -> OutputError:
+    """The error of an output folder that is gone."""
+    return OutputError(
+        problem=f"the output folder {out} was removed while it was worked on.",
+        fix="Run the same command again, and leave the folder in its place.",
+    )
 
 
 @contextmanager
@@ -73,13 +99,21 @@ def lock_file(out: Location, name: str) -> Iterator[int | None]:
     if not isinstance(out, Path):
         yield None
         return
-    folder = out / LOCKS
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    path = lock_path(out, name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError as error:
+        raise removed(out) from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def lock_path(out: Path, name: str) -> Path:
+    """The file of a lock."""
+    return out / LOCKS / f"{name}.lock"
 
 
 def warn_of_no_locks(out: Location, error: OSError) -> None:

@@ -57,16 +57,29 @@ def claim_output(
     if not main:
         yield
         return
+    with hold_output(folder, recipe, sections, parts):
+        with settling(folder):
+            save_recipe(folder, recipe, sections)
+        yield
+
+
+@contextmanager
+def hold_output(
+    folder: Location, recipe: CorpusRecipe, sections: Iterable[str], parts: Mapping[str, range]
+) -> Iterator[None]:
+    """Makes an output folder and holds parts of it; see `claim_output`, which saves the recipe."""
     check_same_recipe(folder, recipe, sections)
     prepare_output(folder)
     with ExitStack() as held:
         for name, samples in parts.items():
             held.enter_context(working_on(folder, name, samples))
-        with settling(folder):
-            # Another process may have come first.
-            check_same_recipe(folder, recipe, sections)
-            write_text(folder / RECIPE, recipe.to_yaml())
         yield
+
+
+def save_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
+    """Saves a recipe in the output folder that is settled; another process may have come first."""
+    check_same_recipe(folder, recipe, sections)
+    write_text(folder / RECIPE, recipe.to_yaml())
 
 
 def check_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+import threading
 import traceback
 import warnings
 from typing import Annotated, Any
@@ -17,18 +17,12 @@ from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.publishing import push_to_hub
 from sia_gen.cli.start import demo, recipes
 from sia_gen.errors import UserError
+from sia_gen.storage import FIXES
 from sia_gen.version import __version__
 
 EXIT_DONE, EXIT_USER = 0, 2
 # What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
 INTERRUPTED = 130
-AGAIN = "then run the same command again: it goes on."
-STORAGE = {
-    errno.ENOSPC: f"Free some room, {AGAIN}",
-    errno.EDQUOT: f"Free some room, {AGAIN}",
-    errno.EROFS: f"Make it writable, {AGAIN}",
-    errno.EACCES: f"Make it writable, {AGAIN}",
-}
 # Typer exports this error but not its parent, which all errors of usage have.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -81,6 +75,8 @@ def main() -> None:
     debug = os.environ.get("SIA_GEN_DEBUG") == "1"
     if not debug:
         warnings.filterwarnings("ignore")
+        # What goes wrong in a thread is raised again where it is waited for.
+        threading.excepthook = lambda _: None
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
@@ -103,9 +99,9 @@ def main() -> None:
 
 def explain(error: Exception) -> str | None:
     """The line for what storage or the Hub refuse; None for anything else."""
-    if isinstance(error, OSError) and error.errno in STORAGE:
+    if isinstance(error, OSError) and error.errno in FIXES:
         where = error.filename or "the output"
-        return f"cannot write {where}: {error.strerror}. {STORAGE[error.errno]}"
+        return f"cannot write {where}: {error.strerror}. {FIXES[error.errno]}"
     # Whose errors it may be has been imported: what reads or writes on the Hub did so.
     if "huggingface_hub.errors" in sys.modules:
         from sia_gen.hub.errors import explain as explain_hub

@@ -23,6 +23,7 @@ from sia_gen.diffusion.adm_classifier import convert_adm_classifier_state_dict
 from sia_gen.diffusion.adm_encoder import ANOTHER_CHECKPOINT, State
 from sia_gen.errors import ModelError, OptionError, OutputError
 from sia_gen.files import atomic_folder, prepare_output, sha256, write_json
+from sia_gen.locks import working_on
 from sia_gen.runtime import environment
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
@@ -62,7 +63,9 @@ def import_adm(
     }
     check_output(out, report)
     prepare_output(out)
-    with atomic_folder(out) as temporary:
+    with working_on(out.parent, out.name), atomic_folder(out) as temporary:
+        # Another process may have come first.
+        check_output(out, report)
         model = converted.build()
         if is_unet(converted):
             model = SDASPipeline(model, make_scheduler(converted))

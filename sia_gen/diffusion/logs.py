@@ -15,6 +15,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 
 from sia_gen.files import write_text
+from sia_gen.storage import writing
 
 LOG = "train.jsonl"
 
@@ -33,23 +34,26 @@ class TrainingLog:
         if folder is not None and self.path is not None:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(self.path, "".join(kept_lines(self.path, start)))
-            self.writer = SummaryWriter(str(folder), purge_step=start + 1)
+            with writing(folder):
+                self.writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        if self.path is not None and self.writer is not None:
+            with writing(self.path.parent):
+                self.writer.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Adds the figures of a step."""
         if self.path is None or self.writer is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **figures}) + "\n")
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, step)
+        with writing(self.path.parent):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **figures}) + "\n")
+            for name, value in figures.items():
+                self.writer.add_scalar(name, value, step)
 
 
 def kept_lines(path: Path, start: int) -> list[str]:

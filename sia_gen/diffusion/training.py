@@ -168,10 +168,11 @@ def train_model(
                 norm = float(gradient_norm)
                 log.write(done, {"loss": mean, "gradient_norm": norm, "learning_rate": rate})
                 recent.clear()
-            if done % settings.checkpoint_every == 0 or last:
-                save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
+            # Before the checkpoint, from which a run that is broken off goes on.
             if done % settings.preview_every == 0 and not last:
                 model.preview(done, log, progress, accelerator)
+            if done % settings.checkpoint_every == 0 or last:
+                save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
             if last:
                 break
         readiness = model.preview(done, log, progress, accelerator)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.evaluation.metrics import inverse_areas
+from sia_gen.storage import writing
 
 FloatArray = NDArray[np.float64]
 # A pixel: its score, whether it is anomalous, and one over the area of its region if it is.
@@ -76,8 +77,8 @@ def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np
     pixels = np.zeros(anomaly_map.size, PIXEL)
     pixels["score"], pixels["anomalous"] = anomaly_map.ravel(), mask.ravel()
     pixels["weight"] = weights.ravel()
-    with path.open("ab") as file:
-        pixels.tofile(file)
+    with writing(path), path.open("ab") as file:
+        file.write(pixels.view(np.uint8).data)
     return regions
 
 

@@ -23,8 +23,8 @@ from sia_gen.evaluation.report import Chart, Figure, Level, Page, Section, write
 from sia_gen.files import write_json
 from sia_gen.inspection.calibration import STRENGTHS, StrengthCurve, measure_curve, useful_range
 from sia_gen.inspection.normal import load_normal
-from sia_gen.locks import EVERYTHING
-from sia_gen.outputs import claim_output
+from sia_gen.locks import EVERYTHING, settling
+from sia_gen.outputs import hold_output, save_recipe
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
@@ -32,6 +32,8 @@ from sia_gen.strength import Strength
 
 MEASURED = "calibration.json"
 SPREAD = (0.1, 0.9)
+# Sections of the recipe that what is measured depends on.
+DECISIVE = ["realnet"]
 
 
 def calibrate(
@@ -58,13 +60,17 @@ def calibrate(
     Raises:
         ModelError: If a model is missing, or has no useful strength.
     """
-    known = earlier(out)
     accelerator = runtime.accelerator()
     sources = Sources(recipe, models, None)
     size = sources.image_size([DatasetCategory(recipe, category) for category in categories])
     found: dict[str, Strength] = {}
+    measured: dict[str, Any] = {}
     sections = []
-    with Progress("calibrating", len(categories)) as progress:
+    parts = dict.fromkeys(categories, EVERYTHING)
+    with (
+        hold_output(out, recipe, DECISIVE, parts),
+        Progress("calibrating", len(categories)) as progress,
+    ):
         for category in categories:
             place = DatasetCategory(recipe, category)
             normal = load_normal(recipe, category, root, size)
@@ -72,16 +78,23 @@ def calibrate(
             prepare_pipeline(pipeline, accelerator)
             curve, shown = measure_curve(pipeline, recipe, category, normal.reference, normal.apart)
             found[category] = useful_range(curve, f"'{category}' in {sources.folder(place)}")
-            known[category] = {"strength": str(found[category]), **curve.to_json()}
+            measured[category] = {"strength": str(found[category]), **curve.to_json()}
             sections.append(section(category, found[category], curve, shown))
             progress.advance()
-    strengths = {category: entry["strength"] for category, entry in known.items()}
-    calibrated = recipe.override({"synthesis.calibrated": recipe.synthesis.calibrated | strengths})
-    with claim_output(out, calibrated, ["realnet"], {"calibration": EVERYTHING}):
+        save(recipe, measured, sections, out)
+    return found
+
+
+def save(recipe: Recipe, measured: dict[str, Any], sections: Sequence[Section], out: Path) -> None:
+    """Writes what was measured, beside what others measured of other categories."""
+    with settling(out):
+        known = earlier(out) | measured
+        strengths = {category: entry["strength"] for category, entry in known.items()}
+        strengths = recipe.synthesis.calibrated | strengths
         write_json(out / MEASURED, known)
+        save_recipe(out, recipe.override({"synthesis.calibrated": strengths}), DECISIVE)
         summary = "Distance from the normal images at growing strength, and the range to use."
         write_page(out / "index.html", Page(f"Strengths of {recipe.title}", summary, sections))
-    return found
 
 
 def earlier(out: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sia_gen.errors import ModelError, OutputError
-from sia_gen.files import atomic_path
+from sia_gen.files import atomic_path, prepare_output
+from sia_gen.locks import working_on
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import RealNet
 
@@ -69,7 +70,8 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
     size = model.image_size
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(3, channels, size, size, generator=generator)
-    with atomic_path(out) as temporary, torch.no_grad():
+    prepare_output(out.parent)
+    with working_on(out.parent, out.name), atomic_path(out) as temporary, torch.no_grad():
         write = write_onnx if form == "onnx" else write_program
         write(plain, images, temporary)
         run = run_onnx if form == "onnx" else run_program

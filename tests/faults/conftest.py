@@ -19,6 +19,7 @@ ALL = os.environ.get("SIA_GEN_FAULTS") == "all"
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->\n"
 SECTIONS = {
     "test_killed": "Kill",
+    "test_interrupted": "Ctrl-C",
     "test_storage": "Storage",
     "test_images": "Images",
     "test_shards": "Shards",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,13 +14,18 @@ from sia_gen.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
+from tests.faults.breaking import Running, check_line
 from tests.faults.conftest import ALL, Tried, times
 from tests.hub.conftest import new_name
 from tests.hub.server import Hub
 
 SETTINGS = {
+    "diffusion.init": "models/disc",
     "diffusion.max_steps": 6,
     "diffusion.checkpoint_every": 1,
+    "diffusion.preview_every": 2,
+    "classifier.preset": "tiny",
+    "classifier.batch_size": 2,
     "classifier.max_steps": 6,
     "classifier.checkpoint_every": 1,
     "synthesis.images": 24,
@@ -29,21 +34,17 @@ SETTINGS = {
     "realnet.validate_every": 1,
 }
 CPU = ["--device", "cpu", "--precision", "fp32"]
-# Of each command: its options, and which of its files have to be the same in the end.
 COMMANDS = {
-    "train-diffusion": (["--data", "IMAGES", "--category", "disc", *CPU], "disc/*/*.safetensors"),
-    "train-classifier": (["--data", "IMAGES", *CPU], "model/*.safetensors"),
-    "synthesize": (["--model", "models", *CPU], "**/*"),
-    "compose": (["--data", "IMAGES", "--corpus", "corpus"], "**/*"),
-    "fit-realnet": (
-        ["--data", "IMAGES", "--corpus", "corpus", "--category", "disc", *CPU],
-        "disc/*.safetensors",
-    ),
-    "push-to-hub": ([], ""),
+    "train-diffusion": ["--data", "IMAGES", "--category", "disc", *CPU],
+    "train-classifier": ["--data", "IMAGES", *CPU],
+    "synthesize": ["--model", "models", *CPU],
+    "compose": ["--data", "IMAGES", "--corpus", "corpus"],
+    "fit-realnet": ["--data", "IMAGES", "--corpus", "corpus", "--category", "disc", *CPU],
+    "push-to-hub": [],
 }
-STOPPED = "error: stopped. Run the same command again to go on."
-# Imports take the first part of a run of seconds; what happens then is tried seldom enough.
-EARLIEST = 0.3
+KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# Most of a fresh process's life are imports.
+FRESH = 4 if ALL else 0
 
 
 class Work:
@@ -51,7 +52,6 @@ class Work:
 
     def __init__(self, name: str, line: CommandLine, hub: Hub) -> None:
         self.name, self.line, self.hub = name, line, hub
-        self.options, self.kept = COMMANDS[name]
         self.anew()
 
     def anew(self) -> None:
@@ -59,28 +59,35 @@ class Work:
         self.repository = new_name()
         self.out = self.repository.partition("/")[2]
 
-    def begin(self) -> subprocess.Popen[str]:
+    def begin(self, *, fresh: bool = False) -> Running:
         arguments = ["push-to-hub", "corpus", self.repository]
         if self.name != "push-to-hub":
-            options = [{"IMAGES": str(self.line.data)}.get(one, one) for one in self.options]
+            options = [{"IMAGES": str(self.line.data)}.get(one, one) for one in COMMANDS[self.name]]
             arguments = [self.name, "--recipe", "parts.yaml", *options, "--out", self.out]
-        return self.line.start(*self.line.python, "-m", "sia_gen", *arguments)
+        folder = self.line.folder
+        return Running(arguments, folder, folder / f"{self.out}.txt", fresh=fresh)
 
-    def result(self) -> dict[str, bytes]:
-        """What has been made, by path."""
+    def finish(self, *, fresh: bool = False) -> dict[str, object]:
+        told = self.begin(fresh=fresh).end()
+        assert told.code == 0, told.text
+        return self.result()
+
+    def result(self) -> dict[str, object]:
+        """All that has been made, by path; of logs the steps."""
         if self.name == "push-to-hub":
             files = self.hub.read("dataset", self.repository)
             own = self.repository.encode()
             return {path: content.replace(own, b"NAME") for path, content in files.items()}
         folder = self.line.folder / self.out
-        found = {path.relative_to(folder).as_posix(): path for path in folder.glob(self.kept)}
-        return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
+        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+        return {name: content(path) for name, path in found.items() if "tfevents" not in name}
 
-    def finish(self) -> dict[str, bytes]:
-        process = self.begin()
-        told = process.communicate(timeout=240)[0]
-        assert process.returncode == 0, told
-        return self.result()
+
+def content(path: Path) -> object:
+    """What of a file has to be the same in the end."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    return path.read_bytes() if path.is_file() else None
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +97,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Comman
     line = CommandLine(tmp_path_factory.mktemp("killed"), photographs, recipe)
     for seed, category in enumerate(recipe.categories):
         save_model(line.folder / "models" / category, seed, size=32)
-    line.run("synthesize", "--model", "models", "--out", "corpus")
+    arguments = ["synthesize", "--recipe", "parts.yaml", *COMMANDS["synthesize"], "--out", "corpus"]
+    told = Running(arguments, line.folder, line.folder / "corpus.txt").end()
+    assert told.code == 0, told.text
     return line
 
 
@@ -100,37 +109,33 @@ def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
     place: CommandLine, hub: Hub, name: str, tried: Tried
 ) -> None:
     work, moments = Work(name, place, hub), random.Random(name)
-    began = time.monotonic()
-    whole = work.finish()
-    duration = time.monotonic() - began
-    assert whole
+    durations: dict[bool, float] = {}
+    for fresh in {False, FRESH > 0}:
+        work.anew()
+        began = time.monotonic()
+        whole = work.finish(fresh=fresh)
+        durations[fresh] = time.monotonic() - began
     work.anew()
-    breaks = {signal.SIGKILL: 0, signal.SIGTERM: 0, signal.SIGINT: 0}
+    breaks = [(kind, number < FRESH) for kind in KINDS for number in range(times(1, 20))]
+    moments.shuffle(breaks)
     slowest = 0.0
-    while min(breaks.values()) < times(1, 20):
-        kind = min(breaks, key=lambda one: breaks[one])
-        process = work.begin()
-        try:
-            process.communicate(timeout=moments.uniform(EARLIEST, 1) * duration)
-        except subprocess.TimeoutExpired:
-            process.send_signal(kind)
-            began = time.monotonic()
-            told = process.communicate()[0]
-            if kind == signal.SIGINT:
-                slowest = max(slowest, time.monotonic() - began)
-                if process.returncode != 0:
-                    assert (process.returncode, told.splitlines()[-1]) == (1, STOPPED), told
-                    assert "Traceback" not in told
-            else:
-                assert process.returncode == -kind
-            breaks[kind] += 1
-        if process.returncode == 0:
+    while breaks:
+        kind, fresh = breaks[-1]
+        running = work.begin(fresh=fresh)
+        running.wait_until_it_watches()
+        if not running.ends_within(moments.random() * durations[fresh]):
+            running.send(kind)
+            breaks.pop()
+        told = running.end()
+        if told.code == 0:
             assert work.result() == whole
             work.anew()
+        elif kind == signal.SIGINT:
+            check_line(told)
+            slowest = max(slowest, told.seconds)
+        else:
+            assert told.code == -kind, told.text
     assert work.finish() == whole
-    if ALL:
-        assert slowest < 2
-    kills = breaks[signal.SIGKILL] + breaks[signal.SIGTERM]
-    tried(f"SIGKILL and SIGTERM of `{name}`", kills, "a rerun completes, same bytes")
-    told = f"one line, after {slowest:.1f} s at most; a rerun completes, same bytes"
-    tried(f"Ctrl-C of `{name}`", breaks[signal.SIGINT], told)
+    tried(f"SIGKILL and SIGTERM of `{name}`", times(2, 40), "a rerun completes, same bytes")
+    told_of = f"one line, within {slowest:.1f} s; a rerun completes, same bytes"
+    tried(f"Ctrl-C of `{name}`", times(1, 20), told_of)

@@ -1,0 +1,240 @@
+"""Ctrl-C where it is not heard: in libraries, in other processes, at the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sia_gen.recipe import Recipe
+from tests.conftest import recipe_content
+from tests.corpus.conftest import save_model
+from tests.end_to_end.conftest import ROOT, CommandLine
+from tests.faults.breaking import IN_TIME, STOPPED, Running, check_line, ranks
+from tests.faults.conftest import Tried, times
+
+BEFORE = """
+import atexit, contextlib, ctypes, sys, threading, time
+import sia_gen.recipe_file
+from sia_gen.cli import main
+
+def wait(seconds=60):
+    print("waiting", flush=True)
+    time.sleep(seconds)
+    return []
+"""
+# What the command does when Ctrl-C is pressed.
+PLACES = {
+    "sleeping": "return wait()",
+    "catching all there is": """
+        while True:
+            with contextlib.suppress(BaseException):
+                wait()
+    """,
+    "raising something else": """
+        try:
+            wait()
+        except BaseException:
+            raise RuntimeError
+    """,
+    "tidying up for long": """
+        try:
+            wait()
+        finally:
+            time.sleep(60)
+    """,
+    "waiting in C": """
+        library, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+        print("waiting", flush=True)
+        for _ in range(2):
+            library.pthread_mutex_lock(lock)
+    """,
+    "waiting for a thread at the end": """
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        return wait()
+    """,
+    "ending": "atexit.register(wait, 1); return []",
+}
+CPU = ["--device", "cpu", "--precision", "fp32"]
+SYNTHESIZE = ["synthesize", "--recipe", "parts.yaml", "--model", "models", *CPU]
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate launch": ["accelerate.commands.launch", "--cpu", "--num_processes", "1"],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_ends_in_time_wherever_it_is(place: str, tried: Tried) -> None:
+    body = "".join(f"\n    {line.removeprefix('    ' * 2)}" for line in PLACES[place].splitlines())
+    code = f"{BEFORE}\ndef names():{body}\n\nsia_gen.recipe_file.recipe_names = names"
+    command = [sys.executable, "-c", f"{code}\nsys.argv = ['sia-gen', 'recipes']\nmain()"]
+    for presses in (1, 3):
+        process = subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.monotonic()
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        err = process.communicate(timeout=30)[1]
+        expected = (0, "") if place == "ending" else (1, STOPPED + "\n")
+        assert (process.returncode, err) == expected
+        assert time.monotonic() - began < IN_TIME
+    what = "Ctrl-C, once and thrice, where libraries catch it, wait in C or tidy up, and at the end"
+    tried(what, 2, "one line, within 2 s", mended=6)
+
+
+def test_where_it_is_ignored_it_stays_so(tried: Tried) -> None:
+    """Scripts start what is to run in the background that way."""
+    code = f"{BEFORE}\nsia_gen.recipe_file.recipe_names = lambda: wait(1)\n"
+    code += "sys.argv = ['sia-gen', 'recipes']\nmain()"
+    command = 'trap \'\' INT; exec "$0" "$@"'
+    process = subprocess.Popen(
+        ["sh", "-c", command, sys.executable, "-c", code],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=30)[0], process.returncode) == ("", 0)
+    tried("Ctrl-C in front of a run in the background", 1, "the run goes on")
+
+
+def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) -> None:
+    moments, tries = random.Random(0), times(2, 40)
+    for _ in range(tries):
+        running = Running(["compose", "--help"], tmp_path, tmp_path / "told.txt", fresh=True)
+        running.wait_until_it_watches()
+        if not running.ends_within(moments.uniform(0, 0.2)):
+            running.send(signal.SIGINT)
+        told = running.end()
+        if told.code:
+            check_line(told)
+    tried("Ctrl-C in the first half second", tries, "one line", mended=1)
+
+
+@pytest.fixture
+def line(tmp_path: Path, photographs: Path) -> CommandLine:
+    """A folder with a recipe, models and a corpus."""
+    settings = {"synthesis.images": 24, "synthesis.steps": 8, "realnet.max_steps": 1000}
+    recipe = Recipe.parse(recipe_content(), where="conftest").override(settings)
+    line = CommandLine(tmp_path, photographs, recipe)
+    for seed, category in enumerate(recipe.categories):
+        save_model(line.folder / "models" / category, seed, size=32)
+    Running([*SYNTHESIZE, "--out", "whole"], tmp_path, tmp_path / "told.txt").done()
+    return line
+
+
+def corpus(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_two_processes_end_with_one_line_and_go_on(line: CommandLine, tried: Tried) -> None:
+    moments, tries = random.Random(0), times(1, 20)
+    arguments = [*SYNTHESIZE, "--out", "two"]
+    for _ in range(tries):
+        both = ranks(2, arguments, line.folder, "two")
+        for running in both:
+            running.wait_until_it_watches()
+        both[0].ends_within(moments.uniform(0, 3))
+        for running in both:
+            running.send(signal.SIGINT)
+        first, second = (running.end() for running in both)
+        if first.code or second.code:
+            check_line(first)
+            assert (second.code, second.text) == (1, "")
+    for running in ranks(2, arguments, line.folder, "two"):
+        running.done()
+    assert corpus(line.folder / "two") == corpus(line.folder / "whole")
+    tried("Ctrl-C of two processes of one run", tries, "one line; a rerun completes, same bytes")
+
+
+def wait_for(folder: Path, pattern: str, running: Running) -> None:
+    while not any(folder.glob(pattern)):
+        assert not running.ends_within(0.01), running.told.read_text()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_process_that_waits_for_another_ends(
+    line: CommandLine, there: bool, tried: Tried
+) -> None:
+    first, second = ranks(2, [*SYNTHESIZE, "--out", "two"], line.folder, "two")
+    if there:
+        # Both have met; the other stops before they meet again.
+        wait_for(line.folder, "two/data/*/*/*.tar", first)
+        second.send(signal.SIGSTOP)
+    else:
+        second.process.kill()
+    assert not first.ends_within(3)
+    first.send(signal.SIGINT)
+    check_line(first.end())
+    second.process.kill()
+    tried("Ctrl-C while one process waits for another", 1, "one line, within 2 s", mended=1)
+
+
+def two_workers() -> None:
+    """As on a GPU."""
+    from sia_gen.realnet import fitting
+
+    vars(fitting)["loader_workers"] = lambda _: 2
+
+
+def test_processes_that_load_images_end_too(line: CommandLine, tried: Tried) -> None:
+    moments, tries = random.Random(0), times(1, 20)
+    options = ["--data", str(line.data), "--category", "disc", "--corpus", "whole", "--out", "fit"]
+    arguments = ["fit-realnet", "--recipe", "parts.yaml", *CPU, *options]
+    for _ in range(tries):
+        told = line.folder / "fit.txt"
+        running = Running(arguments, line.folder, told, condition=two_workers)
+        process = psutil.Process(running.process.pid)
+        while not (workers := process.children(recursive=True)):
+            assert not running.ends_within(0.01), told.read_text()
+        running.ends_within(moments.uniform(0, 3))
+        for one in {*workers, *process.children(recursive=True), process}:
+            if one.is_running():
+                one.send_signal(signal.SIGINT)
+        check_line(running.end())
+        psutil.wait_procs(workers, timeout=IN_TIME)
+        assert not any(worker.is_running() for worker in workers)
+    tried("Ctrl-C of processes that load images", tries, "one line, all end")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_under_a_launcher_all_end(line: CommandLine, launcher: str, tried: Tried) -> None:
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "sia_gen", *SYNTHESIZE]
+    moments, tries = random.Random(0), times(1, 5)
+    for number in range(tries):
+        out = line.folder / f"launched-{number}"
+        with (line.folder / "told.txt").open("w") as told:
+            process = subprocess.Popen(
+                [*command, "--out", out.name],
+                cwd=line.folder,
+                stdout=told,
+                stderr=told,
+                start_new_session=True,
+            )
+        while not any(out.glob("data/*/*/*.tar")):
+            assert process.poll() is None, (line.folder / "told.txt").read_text()
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 1))
+        began = time.monotonic()
+        # As a terminal does, to all of them.
+        os.killpg(process.pid, signal.SIGINT)
+        code = process.wait(30)
+        seconds = time.monotonic() - began
+        print(code, seconds, (line.folder / "told.txt").read_text())
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)

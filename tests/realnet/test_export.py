@@ -12,6 +12,7 @@ import torch
 
 from sia_gen import RealNet
 from sia_gen.errors import ModelError, OutputError
+from sia_gen.locks import LOCKS
 from sia_gen.realnet import export
 from sia_gen.realnet.export import export_realnet
 
@@ -25,6 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
     )
     return path
+
+
+def shown(folder: Path) -> list[str]:
+    """The files of a folder, besides that of its locks."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCKS)
 
 
 def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_path: Path) -> None:
@@ -41,7 +47,7 @@ def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_pat
         assert np.abs(found["map"] - output.anomaly_map.numpy()).max() <= 1e-4
         assert np.abs(found["score"] - output.score.numpy()).max() <= 1e-4
     assert [one.name for one in session.get_outputs()] == ["anomaly_map", "score"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
+    assert shown(tmp_path) == ["model.onnx"]
 
 
 def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: Path) -> None:
@@ -61,7 +67,7 @@ def test_model_that_differs_after_the_export_is_refused(
     monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
     with pytest.raises(ModelError, match="differs by 2"):
         export_realnet(folder, tmp_path / "model.pt2", "torch", 1)
-    assert list(tmp_path.iterdir()) == []
+    assert shown(tmp_path) == []
 
 
 def test_wrong_name_or_missing_package_is_one_line(

@@ -19,6 +19,8 @@ def invert(
     images: torch.Tensor,
     steps: int,
     labels: torch.Tensor | None = None,
+    *,
+    until: int | None = None,
 ) -> torch.Tensor:
     """The noise that leads to `images` (B, C, H, W) in [-1, 1]; of a good model, standard normal.
 
@@ -28,8 +30,10 @@ def invert(
         images: Where to end.
         steps: Steps from image to noise; more are more exact.
         labels: Class of each image, (B,), for a class-conditional model.
+        until: The timestep to stop at, on the way to noise; the last if None.
     """
-    return follow(unet, DDIMInverseScheduler(**schedule_of(scheduler)), images, steps, labels)
+    backwards = DDIMInverseScheduler(**schedule_of(scheduler))
+    return follow(unet, backwards, images, steps, labels, until)
 
 
 @torch.no_grad()
@@ -56,11 +60,14 @@ def follow(
     sample: torch.Tensor,
     steps: int,
     labels: torch.Tensor | None,
+    until: int | None = None,
 ) -> torch.Tensor:
-    """Takes all steps of a deterministic scheduler."""
+    """Takes the steps of a deterministic scheduler, all or those to a timestep."""
     scheduler.set_timesteps(steps)
     for timestep in scheduler.timesteps:
-        output = unet(sample, timestep, class_labels=labels).sample.float()
+        if until is not None and timestep > until:
+            break
+        output = unet(sample.to(unet.dtype), timestep, class_labels=labels).sample.float()
         noise = output[:, : sample.shape[1]]
         sample = scheduler.step(noise, timestep, sample).prev_sample
     return sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,20 +13,42 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
+from PIL import Image
 
 from sia_gen.diffusion.adm_unet import ADMUNet2DModel
 from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.sdas.conditioning import ClassLabels, class_gradient, resolve_labels
+from sia_gen.diffusion.inversion import invert as ddim_invert
+from sia_gen.sdas.arguments import (
+    Numbers,
+    Photographs,
+    one_per_image,
+    photographs,
+    steps_from,
+    strength_of,
+)
+from sia_gen.sdas.conditioning import ClassLabels, resolve_labels
 from sia_gen.sdas.contents import require_pipeline
+from sia_gen.sdas.denoising import Generators, ReverseProcess, same_noise, with_twin
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 # Diffusers loads the parts of a saved pipeline only from modules that have been imported.
 __all__ = ["ADMUNet2DModel", "NoisyClassifier", "PerturbedDDPMScheduler", "SDASPipeline"]
 
-Generators = torch.Generator | list[torch.Generator] | None
 # What a pipeline consists of, in a repository on the Hub: no code, and nothing pickled.
 FILES = ("model_index.json", "*/*.json", "*/*.safetensors")
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+
+
+@dataclass
+class SDASPipelineOutput(ImagePipelineOutput):
+    """What a pipeline makes.
+
+    Attributes:
+        images: The samples, pictures or a tensor (B, C, H, W) in [0, 1].
+        twins: Their normal twins, likewise; None unless asked for.
+    """
+
+    twins: list[Image.Image] | torch.Tensor | None = None
 
 
 class SDASPipeline(DiffusionPipeline):
@@ -95,23 +118,30 @@ class SDASPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        num_images: int = 1,
-        strength: float | Sequence[float] = 0.0,
-        generator: Generators = None,
+        num_images: int | None = None,
+        strength: Numbers = 0.0,
+        generator: Generators | None = None,
         num_inference_steps: int = 20,
         class_labels: ClassLabels = None,
         guidance_scale: float | Sequence[float] = 0.0,
         output_type: str = "pil",
-    ) -> ImagePipelineOutput:
+        *,
+        image: Photographs | None = None,
+        start: float = 1.0,
+        invert: bool = False,
+        return_twin: bool = False,
+    ) -> SDASPipelineOutput:
         """Synthesises images.
 
         Args:
-            num_images: How many images to make, B.
-            strength: 0 makes normal images, more makes them more abnormal; one number for all or
-                one per image. Useful values depend on the model, the paper takes 0.1 to 0.2.
+            num_images: How many images to make, B; 1, or as many as there are in `image`.
+            strength: 0 makes normal images, more makes them more abnormal; one number for all,
+                one per image, or a map (B, 1, H, W) that disturbs a region alone: where it is 0,
+                every step takes what the undisturbed twin has. Useful values depend on the
+                model, the paper takes 0.1 to 0.2.
             generator: One for all or one per image; with one per image an image depends on its
                 own generator alone, whatever else is in the batch.
-            num_inference_steps: Reverse steps.
+            num_inference_steps: Reverse steps from noise alone.
             class_labels: Index or name of the class, one for all or one per image; for a
                 class-conditional network, and for guidance.
             guidance_scale: How strongly the classifier pulls each step towards the class (ADM,
@@ -120,27 +150,60 @@ class SDASPipeline(DiffusionPipeline):
                 whatever the strength. The paper takes 1; 0 is none.
             output_type: `"pil"` for a list of PIL images (modes L or RGB), `"pt"` for a float
                 tensor (B, C, H, W) in [0, 1].
+            image: Photographs to start from instead of noise: PIL images of the model's mode and
+                size, or a tensor (B, C, H, W) in [0, 1].
+            start: How far to go back towards noise, as the share of the steps that are taken,
+                above 0 and at most 1; the less, the more of `image` stays.
+            invert: Whether to go back by DDIM inversion instead of by adding noise.
+            return_twin: Whether to make the twins too, of the same noise without strength, at
+                the cost of a doubled batch. Samples of strength 0 are equal to their twins.
 
         Raises:
             ValueError: If a strength or scale is negative or not finite, if strengths, scales,
-                generators, classes or `output_type` do not fit, or if there is no classifier.
+                generators, classes, `image`, `start` or `output_type` do not fit, or if there is
+                no classifier.
         """
         if output_type not in ("pil", "pt"):
             msg = f"output_type is 'pil' or 'pt', not '{output_type}'"
             raise ValueError(msg)
-        if isinstance(generator, list) and len(generator) != num_images:
-            msg = f"{len(generator)} generators do not fit {num_images} images"
+        config, device = self.unet.config, self._execution_device
+        photos = None
+        if image is not None:
+            photos = photographs(image, config.in_channels, config.sample_size).to(device)
+        elif start != 1 or invert:
+            msg = "start and invert need an image to start from"
             raise ValueError(msg)
-        device = self._execution_device
-        strengths = one_per_image("strength", strength, num_images).to(device)
-        scales = one_per_image("guidance_scale", guidance_scale, num_images).to(device)
+        shape = sample_shape(num_images, photos, config)
+        if isinstance(generator, list) and len(generator) != shape[0]:
+            msg = f"{len(generator)} generators do not fit {shape[0]} images"
+            raise ValueError(msg)
+        strengths = strength_of(strength, shape).to(device)
+        scales = one_per_image("guidance_scale", guidance_scale, shape[0]).to(device)
         labels = self.check_classes(class_labels, scales)
-        images = self.denoise(strengths, generator, num_inference_steps, labels, scales)
-        images = (images / 2 + 0.5).clamp(0, 1)
+        self.scheduler.set_timesteps(num_inference_steps)
+        timesteps = self.scheduler.timesteps[-steps_from(start, num_inference_steps) :]
+        # Samples stay float32 whatever the UNet computes in: in bfloat16 the schedule's smallest
+        # deviations vanish.
+        if photos is not None and invert:
+            conditional = config.num_class_embeds is not None
+            sample = ddim_invert(
+                self.unet,
+                self.scheduler,
+                photos,
+                num_inference_steps,
+                labels if conditional else None,
+                until=int(timesteps[0]),
+            )
+        else:
+            sample = randn_tensor(shape, generator, device, torch.float32)
+            if photos is not None:
+                sample = self.scheduler.add_noise(photos, sample, timesteps[:1])
+        process = ReverseProcess(self.unet, self.scheduler, self.classifier, labels, scales)
+        found = self.denoise(process, sample, timesteps, strengths, generator, twins=return_twin)
+        parts = found.chunk(2) if return_twin else [found[: shape[0]]]
+        images = [self.to_output(part, output_type) for part in parts]
         self.maybe_free_model_hooks()
-        if output_type == "pil":
-            return ImagePipelineOutput(images=self.numpy_to_pil(to_numpy(images)))
-        return ImagePipelineOutput(images=images)
+        return SDASPipelineOutput(*images)
 
     def check_classes(self, class_labels: ClassLabels, scales: torch.Tensor) -> torch.Tensor | None:
         """The class of each image, (B,), int64; None if neither network nor guidance needs one."""
@@ -163,51 +226,48 @@ class SDASPipeline(DiffusionPipeline):
 
     def denoise(
         self,
-        strengths: torch.Tensor,
-        generator: Generators,
-        num_inference_steps: int,
-        labels: torch.Tensor | None,
-        scales: torch.Tensor,
+        process: ReverseProcess,
+        sample: torch.Tensor,
+        timesteps: torch.Tensor,
+        strength: torch.Tensor,
+        generator: Generators | None,
+        *,
+        twins: bool,
     ) -> torch.Tensor:
-        """Runs the reverse process for strengths, labels and scales (B,).
+        """Takes the steps of x_t (B, C, H, W).
 
         Returns:
-            (B, C, H, W), about [-1, 1].
+            The samples, and behind them their twins if they were made, about [-1, 1].
         """
-        config = self.unet.config
-        shape = (len(strengths), config.in_channels, config.sample_size, config.sample_size)
-        # Noise and samples stay float32 whatever the UNet computes in: in bfloat16 the schedule's
-        # smallest deviations vanish.
-        sample: torch.Tensor = randn_tensor(shape, generator, strengths.device, torch.float32)
-        self.scheduler.set_timesteps(num_inference_steps)
-        guided = bool(scales.any())
-        conditional = config.num_class_embeds is not None
-        for timestep in self.progress_bar(self.scheduler.timesteps):
-            output = self.unet(
-                sample.to(self.unet.dtype), timestep, class_labels=labels if conditional else None
-            ).sample.float()
-            before = sample
-            sample, _ = self.scheduler.step(
-                output, timestep, sample, generator, return_dict=False, strength=strengths
-            )
-            if guided and labels is not None:
-                # The noise of a step is added to its mean, so what moves the mean moves the sample.
-                gradient = class_gradient(self.classifier, before, timestep, labels)
-                variance = self.scheduler.variance(output, timestep, config.in_channels)
-                sample = sample + scales.view(-1, 1, 1, 1) * variance * gradient
-        return sample
+        if not twins and strength.ndim == 1:
+            for timestep in self.progress_bar(timesteps):
+                sample = process.step(sample, timestep, [strength], [generator])
+            return sample
+        if generator is None:
+            generator = torch.Generator().manual_seed(int(torch.randint(2**53, ())))
+        generators = generator, same_noise(generator)
+        both = torch.cat([sample, sample])
+        for timestep in self.progress_bar(timesteps):
+            both = with_twin(process, both, timestep, strength, generators)
+        return both
+
+    def to_output(self, sample: torch.Tensor, output_type: str) -> Any:
+        """Samples in about [-1, 1] as pictures, or as a tensor in [0, 1]."""
+        images = (sample / 2 + 0.5).clamp(0, 1)
+        return images if output_type == "pt" else self.numpy_to_pil(to_numpy(images))
 
 
-def one_per_image(name: str, value: float | Sequence[float], num_images: int) -> torch.Tensor:
-    """A number for each image, (B,), float32."""
-    if not isinstance(value, (int, float)) and len(value) != num_images:
-        msg = f"{len(value)} values of {name} do not fit {num_images} images"
-        raise ValueError(msg)
-    values = torch.as_tensor(value, dtype=torch.float32)
-    if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
-        msg = f"{name} must be finite and >= 0, not {value}"
-        raise ValueError(msg)
-    return values.expand(num_images)
+def sample_shape(
+    num_images: int | None, photos: torch.Tensor | None, config: Any
+) -> tuple[int, int, int, int]:
+    """The shape of the samples, (B, C, H, W)."""
+    number = 1 if photos is None else len(photos)
+    if num_images is not None:
+        if photos is not None and num_images != number:
+            msg = f"{number} images to start from do not fit num_images={num_images}"
+            raise ValueError(msg)
+        number = num_images
+    return number, config.in_channels, config.sample_size, config.sample_size
 
 
 def to_numpy(images: torch.Tensor) -> NDArray[np.float32]:

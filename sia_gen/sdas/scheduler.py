@@ -29,7 +29,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
     def step(
         self,
         model_output: torch.Tensor,
-        timestep: int,
+        timestep: int | torch.Tensor,
         sample: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
@@ -45,12 +45,13 @@ class PerturbedDDPMScheduler(DDPMScheduler):
             sample: x_t, (B, C, H, W).
             generator: One for the batch, or one per image.
             return_dict: Whether to return a `DDPMSchedulerOutput` or a tuple.
-            strength: One number for the batch or a tensor (B,), one per image; >= 0. At 0 the
-                step equals that of `DDPMScheduler` bit for bit. That of the scheduler if None.
+            strength: One number for the batch, a tensor (B,), one per image, or a map
+                (B, 1, H, W), one per pixel; >= 0. At 0 the step equals that of `DDPMScheduler`
+                bit for bit. That of the scheduler if None.
 
         Raises:
-            ValueError: If a strength is negative or not finite, if there is not one per image,
-                or if the config's variance type has no perturbed form.
+            ValueError: If a strength is negative or not finite, if there is not one per image or
+                pixel, or if the config's variance type has no perturbed form.
         """
         if self.config.variance_type not in VARIANCE_TYPES:
             msg = (
@@ -66,7 +67,9 @@ class PerturbedDDPMScheduler(DDPMScheduler):
         finally:
             self._strength = 0.0
 
-    def variance(self, model_output: torch.Tensor, timestep: int, channels: int) -> torch.Tensor:
+    def variance(
+        self, model_output: torch.Tensor, timestep: int | torch.Tensor, channels: int
+    ) -> torch.Tensor:
         """The unperturbed variance sigma_t**2 of a step, a number or (B, C, H, W).
 
         Args:
@@ -95,14 +98,21 @@ class PerturbedDDPMScheduler(DDPMScheduler):
 
 
 def per_image(strength: float | torch.Tensor, sample: torch.Tensor) -> float | torch.Tensor:
-    """Checks a strength and shapes it to scale `sample` (B, C, H, W): a float or (B, 1, 1, 1)."""
+    """Checks a strength and shapes it to scale `sample` (B, C, H, W): a float or (B, 1, ...)."""
     values = torch.as_tensor(strength, dtype=torch.float32, device=sample.device)
     if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
-        msg = f"strength must be finite and >= 0, not {strength}"
+        wrong = values[~(torch.isfinite(values) & (values >= 0))].flatten()[0].item()
+        msg = f"strength must be finite and >= 0, not {wrong}"
         raise ValueError(msg)
     if values.ndim == 0:
         return float(strength)
-    if values.shape != sample.shape[:1]:
-        msg = f"{tuple(values.shape)} strengths do not fit {sample.shape[0]} images"
+    number, _, *size = sample.shape
+    if list(values.shape) == [number, 1, *size]:
+        return values
+    if list(values.shape) != [number]:
+        msg = (
+            f"strength of shape {tuple(values.shape)} does not fit {number} images: it is one "
+            f"number, ({number},), or a map {(number, 1, *size)}"
+        )
         raise ValueError(msg)
     return values.view(-1, *[1] * (sample.ndim - 1))

@@ -18,6 +18,8 @@ CUMULATED = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 class GaussianModel(nn.Module):
     """Predicts the noise exactly, for images of independent pixels N(MEAN, STD**2)."""
 
+    dtype = torch.float32
+
     def __init__(self, channels_out: int = 1) -> None:
         super().__init__()
         self.channels_out = channels_out

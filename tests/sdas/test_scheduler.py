@@ -176,3 +176,21 @@ def test_saved_config_is_that_of_ddpm(tmp_path: Path) -> None:
     assert loaded.config.variance_type == "learned_range"
     assert loaded.config.timestep_spacing == "leading"
     assert DDPMScheduler.from_pretrained(tmp_path).config.variance_type == "learned_range"
+
+
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large", "learned_range"])
+def test_map_scales_the_noise_of_every_pixel(variance_type: str) -> None:
+    ours = PerturbedDDPMScheduler(variance_type=variance_type)
+    channels = 2 if variance_type == "learned_range" else 1
+    sample = torch.randn(2, 1, 8, 8, generator=generators(1, 1)[0])
+    output = torch.randn(2, channels, 8, 8, generator=generators(2, 1)[0])
+    strength = torch.rand(2, 1, 8, 8, generator=generators(3, 1)[0])
+
+    def noise(value: torch.Tensor | float) -> torch.Tensor:
+        means = ours.step(output, 500, sample, generators(4, 1)[0], strength=value).prev_sample
+        return means - ours.step(output, 0, sample).prev_sample
+
+    plain, disturbed, more = noise(0.0), noise(strength), noise(torch.full_like(strength, 3.0))
+    # What strength 3 adds to strength 0 is the noise once more: (sqrt(1 + 3) - 1) times it.
+    expected = plain + ((1 + strength).sqrt() - 1) * (more - plain)
+    torch.testing.assert_close(disturbed, expected, rtol=0, atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
@@ -111,11 +113,13 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
         raise ValueError(msg)
     flags = np.asarray(masks)
     is_anomalous, scores = checked(flags, maps)
-    weights = region_weights(flags).ravel()
-    order = np.argsort(-scores)
+    weights, normal = region_weights(flags).ravel(), int((~is_anomalous).sum())
+    # Only what the curve passes up to its limit has to be sorted.
+    counted = np.flatnonzero(scores >= score_at_rate(scores[~is_anomalous], fpr_limit))
+    order = counted[np.argsort(-scores[counted])]
     scores = scores[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    false_positive_rate = np.cumsum(~is_anomalous[order])[last_of_ties] / (~is_anomalous).sum()
+    false_positive_rate = np.cumsum(~is_anomalous[order])[last_of_ties] / normal
     overlap = np.cumsum(weights[order])[last_of_ties]
     x = np.concatenate([[0.0], false_positive_rate])
     y = np.concatenate([[0.0], overlap])
@@ -124,6 +128,12 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
     return float(
         np.trapezoid(np.append(y[inside], end), np.append(x[inside], fpr_limit)) / fpr_limit
     )
+
+
+def score_at_rate(normal: FloatArray, rate: float) -> float:
+    """The highest threshold that at least this share, in (0, 1], of the normal scores reaches."""
+    place = len(normal) - math.ceil(rate * len(normal))
+    return float(np.partition(normal, place)[place])
 
 
 def region_weights(masks: NDArray[np.generic]) -> FloatArray:

@@ -40,8 +40,10 @@ def push_to_hub(
 
     A model: sia-gen push-to-hub runs/elpv/realnet/mono you/elpv-realnet
     """
+    from sia_gen.hub.client import give_up_in_time
     from sia_gen.hub.push import push_to_hub as push
 
+    give_up_in_time()
     told = push(
         folder,
         repository,

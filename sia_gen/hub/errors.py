@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from huggingface_hub import get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -14,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from sia_gen.errors import HubError, first_line
+from sia_gen.errors import HubError, UserError, first_line
 
 # The base of all errors of the HTTP client, which one it is depends on the version of the Hub's.
 HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
@@ -43,15 +44,24 @@ def hub_errors(repository: str) -> Iterator[None]:
     """Turns what the client of the Hub raises into a `HubError` that names the repository."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         told = explain(error, repository)
-        if told is None:
+        cause = cause_of(error)
+        # What this machine refuses is told elsewhere.
+        if told is None and isinstance(cause, OSError | MemoryError):
             raise
-        raise told from error
+        # A server that repeats the token must not have it printed, not even to find bugs.
+        repeated = without_token(str(cause)) != str(cause)
+        raise told or senseless(cause) from (None if repeated else error)
 
 
 def explain(error: BaseException, repository: str = "the repository") -> HubError | None:
     """The `HubError` of an error; None if it does not come from the Hub or the way to it."""
+    error = cause_of(error)
+    if isinstance(error, HubError):
+        return error
     for kind, (problem, fix) in SAID.items():
         if isinstance(error, kind):
             return HubError(problem=problem, fix=fix)
@@ -66,13 +76,41 @@ def explain(error: BaseException, repository: str = "the repository") -> HubErro
         return explain_status(error, repository)
     if isinstance(error, HTTPError | ConnectionError):
         return HubError(
-            problem=f"cannot reach the Hub ({first_line(error)}).",
+            problem=f"cannot reach the Hub ({presentable(first_line(error))}).",
             fix=f"Check the network, then {AGAIN}",
         )
-    # The client wraps what breaks off an upload.
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        return explain(error.__cause__, repository)
+    # Headers are ASCII; a copied token may have picked up something else.
+    if isinstance(error, UnicodeEncodeError) and error.object.startswith("Bearer "):
+        problem, fix = STATUS[401]
+        return HubError(problem=problem, fix=fix)
     return None
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What broke off an upload, which the client wraps."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def senseless(error: BaseException) -> HubError:
+    """The error of an answer that the client cannot make sense of, in whatever way it says so."""
+    return HubError(
+        problem="what answers is not the Hub, or its client is too old for it "
+        f"({presentable(first_line(error))}).",
+        fix="Check HF_ENDPOINT, whether the network wants a login, and huggingface_hub's version.",
+    )
+
+
+def presentable(text: str) -> str:
+    """A text from elsewhere as a part of a sentence, in which the token is not."""
+    return " ".join(without_token(text).split()).rstrip(".")
+
+
+def without_token(text: str) -> str:
+    """A text in which the token is not."""
+    token = get_token()
+    return text.replace(token, "***") if token else text
 
 
 def explain_status(error: HfHubHTTPError, repository: str) -> HubError:
@@ -91,5 +129,8 @@ def explain_status(error: HfHubHTTPError, repository: str) -> HubError:
         return HubError(
             problem=f"the Hub fails (status {status}).", fix=f"Wait some minutes, then {AGAIN}"
         )
-    said = " ".join((error.server_message or str(error)).split()).rstrip(".")
-    return HubError(problem=f"the Hub refuses ({status}: {said}).", fix="Do as it says.")
+    said = presentable(error.server_message or error.response.reason_phrase)
+    return HubError(
+        problem=f"the Hub refuses ({status}: {said}).",
+        fix=f"Mend what it says, or look at {repository} there, then {AGAIN}",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,14 @@ def test_wrong_token(
     assert "hf_of_nobody" not in line
 
 
+def test_token_that_cannot_be_one(
+    refuse: Refuse, hub: Hub, corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_adä")
+    line = refuse("push-to-hub", "corpus", "ada/x")
+    assert line.startswith("error: the Hub does not take the token. ")
+
+
 @pytest.mark.parametrize("there", [False, True], ids=["to be made", "there"])
 def test_no_right(run: Run, hub: Hub, corpus: HandmadeCorpus, there: bool) -> None:
     bobs = new_name().replace("ada", "bob")
@@ -96,6 +106,41 @@ def test_no_network(
     assert refuse("push-to-hub", "corpus", "ada/x").startswith("error: cannot reach the Hub (")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE" in refuse("push-to-hub", "corpus", "ada/x")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [(("Retry-After", "99999999"),), (("RateLimit", '"api";r=0;t=99999999'),)],
+    ids=["Retry-After", "RateLimit"],
+)
+@pytest.mark.parametrize("request_", ["POST .*/preupload/", "PUT"])
+def test_wait_that_nobody_sits_through(
+    run: Run, hub: Hub, corpus: HandmadeCorpus, name: str, request_: str, headers: tuple
+) -> None:
+    hub.faults.append(Fault(request_, status=429, times=99, headers=headers))
+    result = run("push-to-hub", "corpus", name)
+    assert result.code == 2
+    assert "error: the Hub asks to wait for 27777.8 hours. Then run" in result.err
+
+
+def test_server_that_says_nothing(
+    refuse: Refuse, corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_ada")
+    monkeypatch.setattr("sia_gen.hub.client.SILENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        assert "cannot reach the Hub (timed out)" in refuse("push-to-hub", "corpus", "ada/x")
+
+
+def test_secret_is_in_no_log(
+    run: Run, hub: Hub, corpus: HandmadeCorpus, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hub.faults.append(Fault("PUT", status=503))
+    assert run("push-to-hub", "corpus", name).code == 0
+    assert "hf_of_ada" not in caplog.text
 
 
 def test_repository_of_another_kind(

@@ -34,6 +34,7 @@ class Fault:
         after: So many bytes of the body are let through before.
         times: How often it happens.
         headers: Of the answer.
+        content: Of the answer; by itself an error as the Hub tells it.
     """
 
     request: str
@@ -41,6 +42,7 @@ class Fault:
     after: int = 0
     times: int = 1
     headers: tuple[tuple[str, str], ...] = ()
+    content: bytes | None = None
 
 
 class Hub(Store):
@@ -111,28 +113,33 @@ class Handler(BaseHTTPRequestHandler):
     hub: Hub
 
     def handle_one(self) -> None:
-        """Finds who asks for what, and answers."""
+        """Answers a request; what goes wrong is an answer too, or the end of the connection."""
         url = urlsplit(self.path)
         self.url_path, self.query = unquote(url.path), parse_qs(url.query)
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         self.fault = self.hub.fault(f"{self.command} {self.url_path}")
         try:
-            self.hub.receive(0)
-            self.body = self.read_body()
-            if token and token not in TOKENS:
-                raise HubError(401, message="Invalid credentials in Authorization header")
-            self.user = TOKENS.get(token)
-            for method, pattern, answer in ROUTES:
-                match = re.fullmatch(pattern, self.url_path)
-                if match and self.command in method:
-                    with self.hub.lock:
-                        reply = answer(self, *match.groups())
-                    return self.send(*reply)
-            raise HubError(404)
-        except HubError as error:
-            self.send(error.status, json.dumps(error.content).encode(), error.headers)
+            try:
+                reply = self.reply()
+            except HubError as error:
+                reply = error.status, error.content, error.headers
+            self.send(*reply)
         except (Dropped, ConnectionError):
             self.close_connection = True
+
+    def reply(self) -> Reply:
+        """Finds who asks for what, and what to answer."""
+        self.hub.receive(0)
+        self.body = self.read_body()
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token and token not in TOKENS:
+            raise HubError(401, message="Invalid credentials in Authorization header")
+        self.user = TOKENS.get(token)
+        for methods, pattern, answer in ROUTES:
+            match = re.fullmatch(pattern, self.url_path)
+            if match and self.command in methods:
+                with self.hub.lock:
+                    return answer(self, *match.groups())
+        raise HubError(404)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_one
 
@@ -156,6 +163,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = left > 0
             error = HubError(self.fault.status, message="told to fail")
             error.headers |= dict(self.fault.headers)
+            if self.fault.content is not None:
+                error.content = self.fault.content
             raise error
         return b"".join(blocks)
 

@@ -19,7 +19,7 @@ class HubError(Exception):
     def __init__(self, status: int, code: str = "", message: str = "", url: str = "") -> None:
         super().__init__(message)
         self.status = status
-        self.content = {"error": message} | ({"url": url} if url else {})
+        self.content = json.dumps({"error": message} | ({"url": url} if url else {})).encode()
         self.headers = {"X-Error-Code": code, "X-Error-Message": message}
 
 

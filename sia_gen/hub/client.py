@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from huggingface_hub import set_client_factory
-from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
 
 from sia_gen.errors import HubError
 from sia_gen.hub.errors import AGAIN

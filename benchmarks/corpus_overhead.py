@@ -1,86 +1,125 @@
 """What shards, PNG and the manifest cost: `synthesize` against the bare loop of its pipeline.
 
     python benchmarks/corpus_overhead.py --rounds 5
+    python benchmarks/corpus_overhead.py --preset base --image-size 256 --steps 20 --images 128
 
-Both make the same samples with an untrained `small` model, in turns, in one process. The last
-column is the median over the rounds of one time divided by the other.
+Both make the same samples with an untrained model, in turns, in one process; images per second and
+hours are those of 20 steps. Samples of an untrained model are noise, which compresses worst.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import CORPUS, PAPER_STEPS, median, ratio, save, seconds, show
 
 from sia_gen.collection import all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.sources import Sources
+from sia_gen.diffusion.setup import scheduler_for
 from sia_gen.diffusion.unet import build_unet
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+LIMIT = "the bare loop of the pipeline"
+# Seconds by the clock, and of the cores.
+Cost = tuple[float, float]
 
 
-def bare(recipe: Recipe, models: Path, runtime: Runtime) -> float:
-    """Seconds of the loop alone, with the model loaded."""
+def bare(recipe: Recipe, models: Path, runtime: Runtime) -> Cost:
+    """What the loop alone takes, with the model loaded."""
     sources = Sources(recipe, models, None)
     pipeline = sources.load(all_categories(recipe)[0])
     prepare_pipeline(pipeline, runtime.accelerator())
-    started = time.monotonic()
-    for shard in plan_corpus(all_categories(recipe), recipe.synthesis):
-        for indices in shard.batches(recipe.synthesis.batch_size):
-            sample_batch(pipeline, recipe, shard, indices, model="")
-    return time.monotonic() - started
+
+    def run() -> None:
+        for shard in plan_corpus(all_categories(recipe), recipe.synthesis):
+            for indices in shard.batches(recipe.synthesis.batch_size):
+                sample_batch(pipeline, recipe, shard, indices, model="")
+
+    return cost(run)
 
 
-def whole(recipe: Recipe, models: Path, runtime: Runtime) -> float:
-    """Seconds of everything, less those of a run that finds nothing to do."""
+def whole(recipe: Recipe, models: Path, runtime: Runtime) -> Cost:
+    """What everything takes, less a run that finds nothing to do."""
     with tempfile.TemporaryDirectory() as out:
-        times = []
-        for _ in range(2):
-            started = time.monotonic()
+
+        def run() -> None:
             synthesize(recipe, all_categories(recipe), models, Path(out), runtime)
-            times.append(time.monotonic() - started)
-    return times[0] - times[1]
+
+        first, again = cost(run), cost(run)
+    return first[0] - again[0], first[1] - again[1]
+
+
+def cost(run: Callable[[], None]) -> Cost:
+    """Seconds by the clock, and those that the cores were busy with it."""
+    busy = time.process_time()
+    taken = seconds(run)
+    return taken, time.process_time() - busy
+
+
+def make_recipe(options: argparse.Namespace) -> Recipe:
+    """A small corpus of colour images."""
+    changes = {
+        "categories": ["mono"],
+        "mode": "RGB",
+        "diffusion.preset": options.preset,
+        "diffusion.image_size": options.image_size,
+        "diffusion.variance": "learned_range" if options.preset == "adm-256" else "fixed",
+        "synthesis.images": options.images,
+        "synthesis.steps": options.steps,
+        "synthesis.batch_size": options.batch_size,
+        "synthesis.shard_size": max(1, options.images // 2),
+    }
+    return Recipe.load("elpv").override(changes)
 
 
 def main() -> None:
     """Prints a table, and writes `corpus_overhead.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--images", type=int, default=32)
-    arguments = parser.parse_args()
-    changes = {"categories": ["mono"], "diffusion.preset": "small", "diffusion.image_size": 64}
-    settings = {"images": arguments.images, "steps": 5, "batch_size": 8, "shard_size": 16}
-    recipe = Recipe.load("elpv").override(
-        changes | {f"synthesis.{name}": value for name, value in settings.items()}
-    )
-    runtime = Runtime(None, "cpu")
-    rounds = []
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    recipe, runtime = make_recipe(options), Runtime()
+    clock: list[dict[str, float]] = []
+    cores: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         models = Path(name)
         torch.manual_seed(0)
-        unet = build_unet(recipe.diffusion, channels=1)
-        scheduler = PerturbedDDPMScheduler(timestep_spacing="leading")
-        SDASPipeline(unet, scheduler).save_pretrained(models / "mono")
+        unet = build_unet(recipe.diffusion, channels=3)
+        SDASPipeline(unet, scheduler_for(unet)).save_pretrained(models / "mono")
         bare(recipe, models, runtime)
-        for number in range(arguments.rounds):
+        for number in range(options.rounds):
             # In turns, so that a slow minute of the machine falls on both.
             order = (bare, whole) if number % 2 else (whole, bare)
-            times = {run.__name__: run(recipe, models, runtime) for run in order}
-            rounds.append(times | {"ratio": times["whole"] / times["bare"]})
-            print(f"| {times['bare']:.2f} s | {times['whole']:.2f} s | {rounds[-1]['ratio']:.3f} |")
-    ratio = statistics.median(one["ratio"] for one in rounds)
-    print(f"median ratio {ratio:.3f}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    Path("corpus_overhead.json").write_text(json.dumps({"rounds": rounds, "ratio": ratio}) + "\n")
+            one = {run.__name__: run(recipe, models, runtime) for run in order}
+            clock.append({name: taken for name, (taken, _) in one.items()})
+            cores.append({name: busy for name, (_, busy) in one.items()})
+    # In samples of the paper's steps.
+    samples = options.images * options.steps / PAPER_STEPS
+    rows = []
+    for kind in ("bare", "whole"):
+        taken = median(clock, kind)
+        rate = samples / taken
+        row = [kind, taken, rate, CORPUS / rate / 3600, ratio(clock, kind, "bare")]
+        rows.append([*row, ratio(cores, kind, "bare")])
+    title = f"{options.preset}, {options.image_size} pixels, {options.images} samples"
+    columns = ["", "seconds", "images/s", "hours for 360,000", "of the loop", "of its CPU time"]
+    show(title, columns, rows)
+    device = runtime.accelerator().device
+    save("corpus_overhead", device, LIMIT, vars(options) | {"rows": rows, "clock": clock})
 
 
 if __name__ == "__main__":

@@ -16,10 +16,13 @@ from pathlib import Path
 import torch
 from commands import run
 from diffusers import UNet2DModel
+from measuring import save, show
 
 from sia_gen.collection import all_categories, load_corpus_recipe
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+LIMIT = "ten times the samples take ten times the time, and no more memory"
 
 
 def save_models(runs: Path) -> None:
@@ -48,26 +51,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", default="10000", help="per category")
     images = parser.parse_args().images
-    rows = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_models(folder / "runs")
         synthesize = ["synthesize", "--recipe", "sia-360k", "--images", images, "--steps", "1"]
         corpus = "runs/sia-360k/corpus"
-        for title, command in {
+        commands = {
             "synthesize": [*synthesize, "--device", "cpu"],
             "synthesize again, all there": [*synthesize, "--device", "cpu"],
             "verify": ["verify", corpus],
             "plan": [*synthesize, "--device", "cpu", "--plan"],
-        }.items():
-            seconds, mebibytes = run(*command, cwd=folder)
-            rows[title] = {"seconds": round(seconds, 1), "MiB": round(mebibytes)}
-            print(f"| {title} | {seconds:.1f} s | {mebibytes:.0f} MiB |", flush=True)
+        }
+        rows = [[title, *run(*command, cwd=folder)] for title, command in commands.items()]
         shards = json.loads((folder / corpus / "manifest.json").read_text())["shards"]
-        rows["samples"] = sum(shard["samples"] for shard in shards)
-        rows["bytes"] = sum(shard["bytes"] for shard in shards)
-    print(f"{rows['samples']} samples, {rows['bytes'] / 1e9:.2f} GB, {len(shards)} shards")
-    Path("corpus_scale.json").write_text(json.dumps(rows, indent=2) + "\n")
+    samples, size = (sum(shard[field] for shard in shards) for field in ("samples", "bytes"))
+    title = f"{samples} samples, {size / 1e6:.0f} MB, {len(shards)} shards"
+    show(title, ["", "seconds", "peak MiB"], rows)
+    save("corpus_scale", "cpu", LIMIT, {"samples": samples, "bytes": size, "rows": rows})
 
 
 if __name__ == "__main__":

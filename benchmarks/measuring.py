@@ -17,6 +17,8 @@ from sia_gen.runtime import environment
 CPU_INFO = Path("/proc/cpuinfo")
 # Side of the square matrices whose product is the limit that networks are held against.
 SIDES = {"cuda": 8192, "cpu": 2048}
+# Samples of the paper's corpus, and reverse steps of each.
+CORPUS, PAPER_STEPS = 360_000, 20
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -1,79 +1,64 @@
-"""A training step of RealNet in the paper's configuration, against the same step done naively.
+"""A training step of RealNet in the paper's configuration: float32 and eager, against ours.
 
-    python benchmarks/realnet_step.py --batch-size 16 --rounds 3
+    python benchmarks/realnet_step.py --batch-size 16
 
-The naive step computes in float32, and the features of the backbone again for every block, as the
-authors' does. Weights are random. On a GPU the peak memory is printed too.
+Both take the features of the backbone once for each image; what differs is the precision and the
+layout of memory. Weights are random, and the steps run in turns. On a GPU the peak memory of each,
+alone there, stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
+import gc
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.nn import functional
+from measuring import in_turns, median, ratio, save, show
 
-from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
-from sia_gen.realnet.sources import Piece
 from sia_gen.runtime import make_accelerator
 
-
-def naive_losses(model: RealNet, batch: list[torch.Tensor]) -> torch.Tensor:
-    """Both losses, with one pass of the backbone per block and image."""
-    anomalous, normal, mask = batch
-    features = [model.selected_features(anomalous)[block] for block in range(len(model.blocks))]
-    targets = [model.selected_features(normal)[block] for block in range(len(model.blocks))]
-    found = model.reconstruct(features)
-    pairs = zip(found, targets, strict=True)
-    reconstruction = torch.stack([functional.mse_loss(a, b) for a, b in pairs]).sum()
-    logits = model.decode(features, found, mask.shape[-2:])
-    return reconstruction + functional.cross_entropy(logits, mask[:, 0].long())
+EAGER, HALF, OURS = "float32, eager", "mixed precision", "+ channels last: ours"
+LIMIT = "the same step in float32, eager"
 
 
-def step(losses: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> float:
-    """Seconds of one step."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    losses().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def make_step(
+    way: str, batch: list[torch.Tensor], size: int, accelerator: Accelerator
+) -> Callable[[], None]:
+    """A step of training in one of three ways."""
+    torch.manual_seed(0)
+    layout = torch.channels_last if way == OURS else torch.contiguous_format
+    model = RealNet(image_size=size).to(accelerator.device, memory_format=layout).train()
+    objective = RealNetObjective(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-4)
+
+    def step() -> None:
+        with nullcontext() if way == EAGER else accelerator.autocast():
+            losses = objective(*batch)
+        sum(losses).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
 
 
-def ours(
-    objective: RealNetObjective, batch: list[torch.Tensor], accelerator: Accelerator
-) -> torch.Tensor:
-    """Both losses as in training."""
-    with accelerator.autocast():
-        return sum(objective(*batch))
-
-
-def loader_rate(size: int) -> float:
-    """Samples per second of the anomaly synthesis on one core."""
-    import numpy as np
-
-    class Same:
-        def draw(self, number: int, rng: np.random.Generator) -> Piece:
-            return Piece(images[0], (0.5, 1.0))
-
-    images = np.random.default_rng(0).integers(0, 256, (4, 3, size, size), np.uint8)
-    anomalies = LocalAnomalies(images, [Same()], 0.5)
-    started = time.perf_counter()
-    for number in range(200):
-        anomalies.sample(number % 4, np.random.default_rng(number), number)
-    return 200 / (time.perf_counter() - started)
+def peak_memory(make: Callable[[], Callable[[], Any]], device: torch.device) -> float | str:
+    """The most memory in GiB that two steps hold on a GPU."""
+    if device.type != "cuda":
+        return "not measured"
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    step = make()
+    for _ in range(2):
+        step()
+    return torch.cuda.max_memory_allocated() / 2**30
 
 
 def main() -> None:
@@ -82,38 +67,26 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     accelerator = make_accelerator(None, "auto")
-    device, size = accelerator.device, arguments.image_size
-    torch.manual_seed(0)
-    model = RealNet(image_size=size).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    shape = (arguments.batch_size, 3, size, size)
-    images = [torch.rand(shape, device=device) for _ in range(2)]
+    device, size = accelerator.device, options.image_size
+    images = torch.rand(2, options.batch_size, 3, size, size, device=device)
     batch = [*images, (images[0][:, :1] > 0.9).float()]
-    runs = {
-        "naive": partial(naive_losses, model, batch),
-        "ours": partial(ours, RealNetObjective(model), batch, accelerator),
-    }
+
+    def make(way: str) -> Callable[[], None]:
+        return make_step(way, batch, size, accelerator)
+
+    ways = (EAGER, HALF, OURS)
+    memory = {way: peak_memory(lambda way=way: make(way), device) for way in ways}
+    rounds = in_turns({way: make(way) for way in ways}, options.rounds)
     rows = []
-    for number in range(arguments.rounds + 1):
-        row = {name: step(losses, optimizer) for name, losses in runs.items()}
-        # The first round prepares kernels.
-        if number:
-            rows.append(row | {"ratio": row["naive"] / row["ours"]})
-            print(" | ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()), flush=True)
-    result = {"rounds": rows, "ratio": statistics.median(row["ratio"] for row in rows)}
-    result["anomalies per second and core"] = loader_rate(size)
-    if device.type == "cuda":
-        for name, losses in runs.items():
-            torch.cuda.reset_peak_memory_stats()
-            step(losses, optimizer)
-            result[f"peak GiB {name}"] = torch.cuda.max_memory_allocated() / 2**30
-    print(
-        {name: value for name, value in result.items() if name != "rounds"},
-        accelerator.mixed_precision,
-    )
-    Path("realnet_step.json").write_text(json.dumps(result, indent=2) + "\n")
+    for way in ways:
+        taken = median(rounds, way)
+        gain = ratio(rounds, EAGER, way)
+        rows.append([way, taken, options.batch_size / taken, gain, memory[way]])
+    columns = ["", "seconds per step", "images/s", "times eager", "peak GiB"]
+    show(f"RealNet, {size} pixels, batch {options.batch_size}", columns, rows)
+    save("realnet_step", device, LIMIT, vars(options) | {"columns": columns, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@
 
 The first row is the loop as the paper's code runs it: float32, one kernel after another, attention
 as two products and a softmax. Each further row adds one measure to those above it, and all run in
-turns. Weights are random. The limit is the device's largest product of matrices in the precision of
-the row; compilation and CUDA graphs are tried on a GPU, or with --compile.
+turns. Weights are random; images per second and hours are those of 20 steps. The limit is the
+device's product of large matrices in the precision of the row. CUDA graphs need a GPU, and so does
+compilation, but for --compile.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -20,106 +22,127 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from measuring import in_turns, matrix_peak, median, ratio, save, show
+from measuring import CORPUS, PAPER_STEPS, in_turns, matrix_peak, median, ratio, save, show
+from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.corpus.estimate import forward_flops
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import PRESETS
+from sia_gen.diffusion.setup import scheduler_for
 from sia_gen.diffusion.unet import build_unet
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.settings import Diffusion
 
 EAGER, HALF, LAST, FUSED = "float32, eager", "bfloat16", "channels last", "fused attention"
 COMPILED, GRAPHS = "torch.compile", "CUDA graphs"
 RUNGS = (EAGER, HALF, LAST, FUSED, COMPILED, GRAPHS)
-PAPER_STEPS, CORPUS = 20, 360_000
+PRECISIONS = {EAGER: torch.float32}
+CLASSES = 15
 LIMIT = "the largest product of square matrices in the same precision"
 
 
-def make_pipeline(unet: UNet2DModel, classifier: NoisyClassifier | None, rung: str) -> SDASPipeline:
+def make_pipeline(
+    unet: UNet2DModel, classifier: NoisyClassifier | None, rung: str, device: torch.device
+) -> SDASPipeline:
     """A pipeline with all measures up to and including `rung`, but for the precision."""
     taken = RUNGS[: RUNGS.index(rung) + 1]
-    network, guide = copy.deepcopy(unet), copy.deepcopy(classifier)
-    for module in network.modules():
-        if isinstance(module, Attention):
-            module.set_processor(AttnProcessor2_0() if FUSED in taken else AttnProcessor())
-    if LAST in taken:
-        network.to(memory_format=torch.channels_last)
-    if COMPILED in taken:
-        network.compile(mode="reduce-overhead" if GRAPHS in taken else "default")
-    scheduler = PerturbedDDPMScheduler(
-        timestep_spacing="leading",
-        variance_type="learned_range" if unet.config.out_channels > 3 else "fixed_small",
-    )
-    pipeline = SDASPipeline(network, scheduler, guide)
+    pipeline = SDASPipeline(copy.deepcopy(unet), scheduler_for(unet), copy.deepcopy(classifier))
+    for network in (pipeline.unet, pipeline.classifier):
+        if network is None:
+            continue
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.set_processor(AttnProcessor2_0() if FUSED in taken else AttnProcessor())
+        if LAST in taken:
+            network.to(memory_format=torch.channels_last)
+        if COMPILED in taken:
+            network.compile(mode="reduce-overhead" if GRAPHS in taken else "default")
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline.to(device)
 
 
 def sampler(
-    pipeline: SDASPipeline, rung: str, images: int, steps: int, guidance: float
+    pipeline: SDASPipeline, rung: str, images: int, options: argparse.Namespace
 ) -> Callable[[], Any]:
     """Makes a batch of images with a pipeline, in the precision of the rung."""
-    kind = pipeline.device.type
+    kind, guidance = pipeline.device.type, float(options.guided)
 
     def run() -> None:
-        half = nullcontext() if rung == EAGER else torch.autocast(kind, torch.bfloat16)
+        # As in `synthesize`, where every pass of the network makes its own copies of the weights.
+        half = torch.autocast(kind, torch.bfloat16, cache_enabled=False)
         generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
-        labels = 0 if guidance else None
-        with half:
-            pipeline(images, 0.15, generators, steps, labels, guidance, output_type="pt")
+        labels = 0 if options.guided else None
+        with nullcontext() if rung == EAGER else half:
+            pipeline(images, 0.15, generators, options.steps, labels, guidance, output_type="pt")
 
     return run
 
 
-def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """The most memory in GiB that a run holds on a GPU."""
+def peak_memory(make: Callable[[], Callable[[], Any]], device: torch.device) -> float | None:
+    """The most memory in GiB that a way to sample holds on a GPU when it is alone there."""
     if device.type != "cuda":
         return None
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    run()
+    make()()
     return torch.cuda.max_memory_allocated() / 2**30
+
+
+def guidance_flops(classifier: NoisyClassifier) -> int:
+    """Operations of the gradient that guides one image for one step; nothing is computed.
+
+    The way back to the image, which leaves the weights alone, has the products of the way there.
+    """
+    config = classifier.config
+    shape = (1, config.in_channels, config.sample_size, config.sample_size)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        NoisyClassifier.from_config(config)(torch.zeros(shape), torch.zeros(()))
+    return 2 * int(counter.get_total_flops())
 
 
 def measure(
     unet: UNet2DModel,
     classifier: NoisyClassifier | None,
-    rungs: list[str],
     images: int,
     options: argparse.Namespace,
+    device: torch.device,
 ) -> list[dict[str, Any]]:
     """The rows of one batch size."""
-    device, guidance = unet.device, 1.0 if classifier else 0.0
-    peaks = {name: matrix_peak(device, kind) for name, kind in precisions().items()}
-    runs = {
-        rung: sampler(make_pipeline(unet, classifier, rung), rung, images, options.steps, guidance)
-        for rung in rungs
-    }
+
+    def make(rung: str) -> Callable[[], Any]:
+        return sampler(make_pipeline(unet, classifier, rung, device), rung, images, options)
+
+    rungs = [rung for rung in RUNGS if runs_here(rung, device, options)]
+    memory = {rung: peak_memory(lambda rung=rung: make(rung), device) for rung in rungs}
+    runs = {rung: make(rung) for rung in rungs}
+    flops = forward_flops(unet) + (guidance_flops(classifier) if classifier else 0)
+    peaks = {rung: PRECISIONS.get(rung, torch.bfloat16) for rung in rungs}
+    products = {kind: matrix_peak(device, kind) for kind in set(peaks.values())}
     rounds = in_turns(runs, options.rounds)
-    flops = forward_flops(unet) * options.steps * images
     rows = []
     for rung in rungs:
         taken = median(rounds, rung)
         rate = images * options.steps / PAPER_STEPS / taken
-        peak = peaks["float32" if rung == EAGER else "bfloat16"]
         rows.append(
             {
                 "batch": images,
                 "measure": rung,
                 "images/s": rate,
                 "times eager": ratio(rounds, EAGER, rung),
-                "of the peak": None if guidance else flops / taken / peak,
-                "peak GiB": peak_memory(runs[rung], device),
+                "of the peak": flops * options.steps * images / taken / products[peaks[rung]],
+                "peak GiB": memory[rung] or "not measured",
                 "hours for 360,000": CORPUS / rate / 3600,
             }
         )
     return rows
 
 
-def precisions() -> dict[str, torch.dtype]:
-    """What networks compute in."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}
+def runs_here(rung: str, device: torch.device, options: argparse.Namespace) -> bool:
+    """Whether a measure is tried on this device."""
+    on_gpu = device.type == "cuda"
+    return {COMPILED: on_gpu or options.compile, GRAPHS: on_gpu}.get(rung, True)
 
 
 def main() -> None:
@@ -137,24 +160,19 @@ def main() -> None:
     torch.manual_seed(0)
     variance = "learned_range" if options.preset == "adm-256" else "fixed"
     settings = Diffusion(preset=options.preset, image_size=options.image_size, variance=variance)
-    unet = build_unet(settings, channels=3).to(device).eval()
-    classifier = None
+    unet, classifier = build_unet(settings, channels=3).eval(), None
     if options.guided:
-        kind = options.preset if options.preset in PRESETS else "small"
-        classifier = NoisyClassifier(options.image_size, 3, 15, **PRESETS[kind]).to(device).eval()
-    rungs = [EAGER, HALF, LAST, FUSED]
-    if device.type == "cuda" or options.compile:
-        rungs.append(COMPILED)
-    if device.type == "cuda":
-        rungs.append(GRAPHS)
+        kind = PRESETS.get(options.preset, PRESETS["small"])
+        size = {"sample_size": options.image_size, "in_channels": 3, "num_classes": CLASSES}
+        classifier = NoisyClassifier(**size, **kind).eval()
     rows = [
         row
         for images in options.batch_size
-        for row in measure(unet, classifier, rungs, images, options)
+        for row in measure(unet, classifier, images, options, device)
     ]
     guided = ", guided" if options.guided else ""
     title = f"{options.preset}, {options.image_size} pixels, {options.steps} steps{guided}"
-    show(title, list(rows[0]), [["" if x is None else x for x in row.values()] for row in rows])
+    show(title, list(rows[0]), [list(row.values()) for row in rows])
     save("synthesis", device, LIMIT, vars(options) | {"rows": rows})
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +16,19 @@ class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, and nothing changes after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, content: Any) -> Any:
+        # Pydantic takes true for 1.
+        for key, value in content.items() if isinstance(content, dict) else ():
+            values = value if isinstance(value, list | tuple) else [value]
+            field = cls.model_fields.get(key)
+            misplaced = field is not None and field.annotation is not bool
+            if misplaced and any(isinstance(one, bool) for one in values):
+                msg = f"'{key}' should not be true or false"
+                raise ValueError(msg)
+        return content
 
 
 class FolderLayout(Section):
@@ -48,12 +62,21 @@ class FolderLayout(Section):
 def require_glob(pattern: str, **names: str) -> None:
     """Raises ValueError unless the pattern, with these names filled in, is a relative glob."""
     try:
+        require_plain(pattern)
         # Below a file there is nothing, so that only the pattern itself can go wrong.
         any(Path(__file__).glob(pattern.format(**names)))
     except (LookupError, AttributeError, ValueError, NotImplementedError) as error:
         known = ", ".join(f"{{{name}}}" for name in names)
         msg = f"'{pattern}' is no pattern below the data root with {known} in it ({error})"
         raise ValueError(msg) from error
+
+
+def require_plain(pattern: str) -> None:
+    """Raises ValueError if names in a pattern are to be formatted: to a billion letters, say."""
+    for _, _, how, conversion in Formatter().parse(pattern):
+        if how or conversion:
+            msg = "names stand alone in their braces"
+            raise ValueError(msg)
 
 
 class TableLayout(Section):

@@ -49,6 +49,11 @@ class OptionError(UserError):
     """A value on the command line, or an argument in Python, that makes no sense."""
 
 
+def one_line(text: str) -> str:
+    """A text without line breaks, and without what would steer a terminal."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; its type if it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]

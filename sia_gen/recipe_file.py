@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from sia_gen.data_settings import Section
-from sia_gen.errors import RecipeError
+from sia_gen.errors import RecipeError, one_line
 from sia_gen.locations import Location
 from sia_gen.shipped import shipped
+from sia_gen.strict_yaml import MOST_BYTES, parse_yaml
 from sia_gen.suggestions import did_you_mean
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+# Folders and files are named by it, with something before and behind.
+LONGEST_NAME = 64
+# What is told of a file that may be of anything.
+MOST_TOLD = 300
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)]
 # NumPy takes no seed of 32 bits or more, and every process adds its rank.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-# Fields of several types: pydantic adds the type it tried to the location of an error.
-UNIONS = (["data", "images"], ["synthesis", "strength"], ["realnet", "weights"])
 
 
 class RecipeFile(Section):
@@ -75,9 +79,10 @@ def read_recipe_file(path: Location) -> object:
         RecipeError: If it cannot be read.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        problem = " ".join(str(error).split())
+        with path.open("rb") as file:
+            return parse_yaml(file.read(MOST_BYTES + 1))
+    except (ValueError, OSError) as error:
+        problem = shortened(error.strerror if isinstance(error, OSError) else error)
         raise RecipeError(
             problem=f"{path} cannot be read as YAML: {problem}.", fix="Mend the file."
         ) from error
@@ -95,39 +100,84 @@ def find_recipe(name_or_path: str | Location) -> Location:
         RecipeError: If there is none.
     """
     path = Path(name_or_path) if isinstance(name_or_path, str) else name_or_path
-    if path.is_file():
-        return path
-    names = recipe_names()
-    if str(name_or_path) in names:
-        return shipped("recipes") / f"{name_or_path}.yaml"
+    name, names = shortened(name_or_path), recipe_names()
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise RecipeError(
+            problem=f"cannot read the recipe '{name}': {error.strerror}.", fix="Check its path."
+        ) from error
+    if name in names:
+        return shipped("recipes") / f"{name}.yaml"
     raise RecipeError(
-        problem=f"there is no recipe '{name_or_path}'{did_you_mean(str(name_or_path), names)}.",
+        problem=f"there is no recipe '{name}'{did_you_mean(name, names)}.",
         fix=f"Give the path of a YAML file or one of: {', '.join(names)}.",
     )
 
 
 def describe(error: ValidationError, kind: type[BaseModel]) -> str:
-    """The first problem of a failed validation as one phrase, with the field that has it."""
-    problem = error.errors()[0]
-    steps = [str(step) for step in problem["loc"]]
-    if steps[:2] in UNIONS:
-        del steps[2:3]
-    if steps[:2] == ["data", "alternatives"]:
-        del steps[3:4]
-    field = ".".join(steps) or "the recipe"
+    """A problem of a failed validation as one phrase, with the field that has it."""
+    # A misspelt key says more than that the right one is missing.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    steps, keys = locate(problem["loc"], kind)
+    field = shortened(".".join(steps) or "the recipe")
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{field}'{did_you_mean(steps[-1], sibling_keys(steps, kind))}"
-    if problem["type"] == "missing":
+        return f"unknown key '{field}'{did_you_mean(steps[-1], keys)}"
+    if problem["type"].startswith("union_tag"):
+        # In quotation marks.
+        field = f"{field}.{problem['ctx']['discriminator'][1:-1]}"
+    if problem["type"] == "union_tag_invalid":
+        return f"'{field}': input should be one of {problem['ctx']['expected_tags']}"
+    if problem["type"] in ("missing", "union_tag_not_found"):
         return f"'{field}' is missing"
-    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    message = shortened(problem["msg"].removeprefix("Value error, ").rstrip("."))
     return f"'{field}': {message[:1].lower()}{message[1:]}"
 
 
-def sibling_keys(steps: list[str], kind: type[BaseModel]) -> list[str]:
-    """The keys a recipe may have where `steps` leads to one it may not have."""
-    for step in steps[:-1]:
-        annotation = kind.model_fields[step].annotation if step in kind.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        kind = annotation
-    return list(kind.model_fields)
+def shortened(text: object) -> str:
+    """What is told of something, on one line that has an end."""
+    told = one_line(str(text))
+    return told if len(told) <= MOST_TOLD else f"{told[:MOST_TOLD]} ..."
+
+
+def locate(location: Sequence[str | int], kind: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Where an error is.
+
+    Args:
+        location: As pydantic gives it.
+        kind: Of what was validated.
+
+    Returns:
+        The keys that lead there in the file, and those that may stand where the last of them does.
+    """
+    path: list[str] = []
+    keys: list[str] = []
+    here: list[Any] = [kind]
+    for step in location:
+        if len(here) > 1:
+            # Of a field of several types pydantic adds the one it tried: its name or its tag.
+            here = [one for one in here if one.__name__.lower().startswith(str(step).lower())]
+            continue
+        path.append(str(step))
+        keys = list(getattr(here[0], "model_fields", {})) if here else []
+        here = kinds_inside(here[0], step) if here else []
+    return path, keys
+
+
+def kinds_inside(kind: Any, step: str | int) -> list[Any]:
+    """The types that a value in something of a type may have."""
+    fields = getattr(kind, "model_fields", {})
+    if fields:
+        return kinds_of(fields[step].annotation) if step in fields else []
+    return [one for argument in get_args(kind)[-1:] for one in kinds_of(argument)]
+
+
+def kinds_of(annotation: Any) -> list[Any]:
+    """The types that it stands for."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kinds_of(arguments[0])
+    if origin in (Union, UnionType):
+        return [kind for one in arguments for kind in kinds_of(one) if kind is not type(None)]
+    return [annotation]

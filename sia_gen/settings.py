@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sia_gen.data_settings import Fraction, Section
 from sia_gen.errors import OptionError
@@ -12,8 +12,19 @@ from sia_gen.strength import AUTO, Strength
 
 # Keys of samples have 8 digits, names of shards 5.
 MOST_IMAGES, MOST_SHARDS = 10**8, 10**5 - 1
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def require_ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    """The bounds themselves; ValueError if they are reversed."""
+    if bounds[0] > bounds[1]:
+        msg = f"the range is reversed: {bounds[0]} > {bounds[1]}"
+        raise ValueError(msg)
+    return bounds
+
+
 # Of what is pasted in, from its lowest to its highest.
-Opacity = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+Opacity = Annotated[tuple[Share, Share], AfterValidator(require_ascending)]
 
 
 class PackageFile(Section):

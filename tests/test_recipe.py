@@ -65,7 +65,34 @@ def test_every_field_changes_the_hash(recipe: Recipe) -> None:
         ),
         (lambda c: c["synthesis"].update(zzz=1), "unknown key 'synthesis.zzz'."),
         (lambda c: c["data"]["images"].pop("normal"), "'data.images.normal' is missing"),
+        (
+            lambda c: c["data"]["images"].update(tset_normal="x"),
+            "unknown key 'data.images.tset_normal' (did you mean 'test_normal'?)",
+        ),
+        (
+            lambda c: c["realnet"]["weights"].update(fil="x"),
+            "unknown key 'realnet.weights.fil' (did you mean 'file'?)",
+        ),
+        (
+            lambda c: c["foreground"].update(disc={"methd": "otsu"}),
+            "unknown key 'foreground.disc.methd' (did you mean 'method'?)",
+        ),
+        (lambda c: c["data"]["images"].pop("layout"), "'data.images.layout' is missing"),
+        (
+            lambda c: c["data"]["images"].update(layout="tree"),
+            "'data.images.layout': input should be one of 'folder', 'table'",
+        ),
+        (lambda c: c.update({"a\n\x1b[2J": 1}), "unknown key 'a [2J'"),
+        (lambda c: c.update({"k" * 9999: 1}), f"unknown key '{'k' * 300} ...'"),
         (lambda c: c.update(name="My parts"), "'name': string should match"),
+        (lambda c: c.update(name="x" * 65), "'name': string should have at most 64"),
+        (lambda c: c.update(seed=True), "'the recipe': 'seed' should not be true or false"),
+        (lambda c: c["realnet"].update(strides=[8, True]), "'realnet': 'strides' should not"),
+        (lambda c: c["realnet"].update(opacity=[0.9, 0.1]), "'realnet.opacity': the range is rev"),
+        (
+            lambda c: c["data"]["images"].update(normal="{category:>99}/*"),
+            "'data.images': '{category:>99}/*' is no pattern",
+        ),
         (lambda c: c.update(categories=["a.b"]), "'categories.0': string should match"),
         (lambda c: c.update(categories=[]), "'categories': list should have at least 1"),
         (lambda c: c.update(mode="RGBA"), "'mode': input should be 'L' or 'RGB'"),
@@ -134,7 +161,13 @@ def test_unknown_name_is_refused_with_the_names_there_are() -> None:
         Recipe.load("elvp")
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"a: b: c"])
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/y.yaml"])
+def test_name_that_is_too_long_for_a_file_is_told(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe 'xxx.*name too long"):
+        Recipe.load(name)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"a: b: c", b"a: 1\na: 2"])
 def test_file_that_is_no_yaml_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)

@@ -16,7 +16,7 @@ from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.publishing import push_to_hub
 from sia_gen.cli.start import demo, recipes
-from sia_gen.errors import UserError
+from sia_gen.errors import UserError, one_line
 from sia_gen.storage import FIXES
 from sia_gen.version import __version__
 
@@ -113,5 +113,5 @@ def explain(error: Exception) -> str | None:
 
 def fail(message: str, code: int) -> None:
     """Prints one line and exits."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

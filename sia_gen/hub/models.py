@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub.hf_api import RepoFile
 
 from sia_gen.corpus.manifest import MANIFEST
@@ -22,6 +21,7 @@ from sia_gen.recipe import Recipe
 from sia_gen.sdas.contents import INDEX
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
 from sia_gen.sdas.loading import check_pipeline
+from sia_gen.strict_yaml import parse_yaml
 
 WEIGHTS = ".safetensors"
 # The file that every repository of a kind has.
@@ -100,9 +100,9 @@ class ModelPublication:
     def difference(self, recipe: bytes, report: bytes) -> str | None:
         """What makes the model on the Hub one of something else."""
         try:
-            name = yaml.safe_load(recipe)["name"]
+            name = parse_yaml(recipe)["name"]
             categories = json.loads(report)["categories"]
-        except (ValueError, LookupError, TypeError, yaml.YAMLError):
+        except (ValueError, LookupError, TypeError):
             return f"a {RECIPE} or {self.report} that cannot be read"
         if (name, categories) == (self.recipe.name, self.categories):
             return None

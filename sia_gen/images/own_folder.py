@@ -22,6 +22,7 @@ from sia_gen.images.recognition import (
     shipped_recipes,
 )
 from sia_gen.recipe import Recipe
+from sia_gen.recipe_file import LONGEST_NAME
 
 # Where normal images may be, in the order they are looked for.
 NORMAL = ("*", "good/*", "train/good/*")
@@ -49,7 +50,7 @@ def recipe_for_folder(root: Path) -> Recipe:
         raise not_own_images(root)
     paths = images_at(root, normal)
     sampled = [read_image(path) for path in paths[:: -(-len(paths) // SAMPLED)]]
-    name = re.sub(r"[^a-z0-9_]+", "-", root.name.lower()).strip("-_") or "images"
+    name = re.sub(r"[^a-z0-9_]+", "-", root.name.lower())[:LONGEST_NAME].strip("-_") or "images"
     content = {
         "name": name,
         "title": f"Images of {root.name or name}",

@@ -46,7 +46,8 @@ def test_wrong_strength_is_one_line(refuse: Refuse, parts: Path, strength: str) 
 
 def test_wrong_field_of_a_recipe_is_one_line(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("name: parts\ntitel: Parts\n")
-    assert "wrong.yaml: '" in refuse("evaluate", "--recipe", "wrong.yaml")
+    line = refuse("evaluate", "--recipe", "wrong.yaml")
+    assert "wrong.yaml: unknown key 'titel' (did you mean 'title'?)." in line
 
 
 def test_synthesis_without_a_model_is_one_line(refuse: Refuse, parts: Path) -> None:

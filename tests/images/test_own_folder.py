@@ -64,6 +64,7 @@ def test_without_good_test_images_some_normal_ones_are_kept_for_it(tmp_path: Pat
         ("2024-05_photos", "2024-05_photos"),
         ("!!!", "images"),
         ("Zähler", "z-hler"),
+        ("x" * 63 + " y" * 50, "x" * 63),
     ],
 )
 def test_name_is_that_of_the_folder_as_far_as_allowed(

@@ -12,15 +12,25 @@ The one before it is removed only then.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import load
 
+from sia_gen.errors import TrainingError
 from sia_gen.files import publish_folder, sync
 from sia_gen.storage import writing
+from sia_gen.tensors import reason_of, what_it_calls
 
 KEPT = 2
+NAMES = "step-" + 8 * "[0-9]"
+# What makes PyTorch load tensors and numbers alone, whatever its callers ask for.
+TENSORS_ALONE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # What file systems without links say.
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
@@ -53,6 +63,44 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: 
     accelerator.wait_for_everyone()
 
 
+def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
+    """Restores the state of all processes; each has to call it.
+
+    Raises:
+        TrainingError: If the checkpoint is damaged, of another network, or would run code.
+    """
+    try:
+        with tensors_alone():
+            accelerator.load_state(str(path))
+            # Accelerate goes on without these if they are damaged, and the run is another then.
+            states = path / f"random_states_{accelerator.process_index}.pkl"
+            if states.exists():
+                load(states)
+    except torch.OutOfMemoryError:
+        raise
+    # What a damaged checkpoint makes Accelerate raise has no common base.
+    except Exception as error:
+        called = what_it_calls(error)
+        why = f"it would run '{called}'" if called else reason_of(error)
+        raise TrainingError(
+            problem=f"cannot go on from the checkpoint {path} ({why}).",
+            fix="Delete it to go on from the one before, or start again with --no-resume.",
+        ) from error
+
+
+@contextmanager
+def tensors_alone() -> Iterator[None]:
+    """Has nothing unpickled that is more than tensors and numbers; Accelerate would run it."""
+    before = os.environ.get(TENSORS_ALONE)
+    os.environ[TENSORS_ALONE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[TENSORS_ALONE]
+        if before is not None:
+            os.environ[TENSORS_ALONE] = before
+
+
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
     """The newest complete checkpoint and its step, if there is one."""
     checkpoints = list_checkpoints(folder)
@@ -63,7 +111,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """All complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(path for path in folder.glob(NAMES) if path.is_dir())
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -43,17 +43,27 @@ def read_tensor_file(path: Path, fix: str, stand_ins: StandIns = ()) -> Any:
 
 def refusal(path: Path, error: Exception, fix: str) -> ModelError:
     """What to say of a file that cannot be read."""
-    # PyTorch's own message advises to load the file unsafely.
-    if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
+    if called := what_it_calls(error):
         return ModelError(
-            problem=f"{path} is refused: to load it would run '{called[1]}'.",
+            problem=f"{path} is refused: to load it would run '{called}'.",
             fix="It is damaged or no mere checkpoint; ask its source for a .safetensors file.",
         )
-    unsafe = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)
-    reason = type(error).__name__ if unsafe else first_line(error).rstrip(".")
     return ModelError(
-        problem=f"cannot read {path}, it is damaged or no checkpoint ({reason}).", fix=fix
+        problem=f"cannot read {path}, it is damaged or no checkpoint ({reason_of(error)}).", fix=fix
     )
+
+
+def what_it_calls(error: Exception) -> str | None:
+    """What a pickle that PyTorch refused would have called, if that is why."""
+    called = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return called[1] if called else None
+
+
+def reason_of(error: Exception) -> str:
+    """Why tensors cannot be read, in a few words."""
+    # PyTorch's own message advises to load the file unsafely.
+    unsafe = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)
+    return type(error).__name__ if unsafe else first_line(error).rstrip(".:")
 
 
 def is_state_dict(content: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,15 @@ from accelerate import Accelerator
 
 from sia_gen.checkpoints import (
     KEPT,
+    TENSORS_ALONE,
     last_checkpoint,
     list_checkpoints,
+    load_checkpoint,
     remove_checkpoints,
     save_checkpoint,
 )
+from sia_gen.errors import TrainingError
+from tests.hostile import CALLED, Evil
 
 
 @pytest.fixture
@@ -107,3 +112,65 @@ def test_forgotten_checkpoints_are_gone(accelerator: Accelerator, tmp_path: Path
     save_checkpoint(accelerator, folder, 1)
     remove_checkpoints(folder)
     assert not folder.exists()
+
+
+class Kept:
+    """Something that checkpoints keep beside the networks."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, float] = {"best": 0.5}
+
+    def state_dict(self) -> dict[str, float]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.state = state
+
+
+@pytest.fixture
+def checkpoint(accelerator: Accelerator, tmp_path: Path) -> Path:
+    """A checkpoint of all kinds of files there are."""
+    model = torch.nn.Linear(2, 1)
+    accelerator.prepare(model, torch.optim.Adam(model.parameters()))
+    accelerator.register_for_checkpointing(Kept())
+    save_checkpoint(accelerator, tmp_path / "checkpoints", 1)
+    return tmp_path / "checkpoints/step-00000001"
+
+
+def test_checkpoint_is_loaded(accelerator: Accelerator, checkpoint: Path) -> None:
+    (kept,) = accelerator._custom_objects
+    kept.state = {"best": 1.0}
+    following = torch.rand(3)
+    load_checkpoint(accelerator, checkpoint)
+    assert kept.state == {"best": 0.5}
+    assert torch.equal(torch.rand(3), following)
+    assert TENSORS_ALONE not in os.environ
+
+
+PICKLES = ["optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl"]
+
+
+@pytest.mark.parametrize("name", [*PICKLES, "model.safetensors"])
+@pytest.mark.parametrize("keep", [0, 20, 80])
+def test_damaged_checkpoint_is_refused(
+    accelerator: Accelerator, checkpoint: Path, name: str, keep: int
+) -> None:
+    file = checkpoint / name
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(TrainingError, match=r"cannot go on from the checkpoint .*step-00000001 \("):
+        load_checkpoint(accelerator, checkpoint)
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_checkpoint_that_would_run_code_is_refused(
+    accelerator: Accelerator, checkpoint: Path, name: str
+) -> None:
+    torch.save({"best": Evil(checkpoint.parent / "canary")}, checkpoint / name)
+    with pytest.raises(TrainingError, match=f"it would run '{CALLED}'"):
+        load_checkpoint(accelerator, checkpoint)
+    assert not (checkpoint.parent / "canary").exists()
+
+
+def test_other_folders_beside_checkpoints_are_none(tmp_path: Path) -> None:
+    (tmp_path / "step-of-mine").mkdir()
+    assert list_checkpoints(tmp_path) == []

@@ -18,7 +18,12 @@ from accelerate.utils import set_seed
 from torch.nn import functional
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
+from sia_gen.checkpoints import (
+    last_checkpoint,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import build_classifier
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
@@ -90,7 +95,7 @@ def train_model(
     start = 0
     if checkpoint is not None:
         path, start = checkpoint
-        accelerator.load_state(str(path))
+        load_checkpoint(accelerator, path)
 
     batches = noise_batches(recipe, images, accelerator)
     loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))

@@ -21,7 +21,12 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
+from sia_gen.checkpoints import (
+    last_checkpoint,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.divergence import DivergenceGuard
 from sia_gen.diffusion.logs import TrainingLog
@@ -114,7 +119,7 @@ def train_model(
     start = 0
     if checkpoint is not None:
         path, start = checkpoint
-        accelerator.load_state(str(path))
+        load_checkpoint(accelerator, path)
     if start == settings.max_steps and is_finished(out / name, start):
         return
 

@@ -23,7 +23,12 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.checkpoints import last_checkpoint, remove_checkpoints, save_checkpoint
+from sia_gen.checkpoints import (
+    last_checkpoint,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.test_set import list_test_images
@@ -167,7 +172,7 @@ def fit_model(
     start = 0
     if checkpoint is not None:
         path, start = checkpoint
-        accelerator.load_state(str(path))
+        load_checkpoint(accelerator, path)
 
     batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
     loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))

@@ -28,6 +28,10 @@ ALL = [*CC, *PERMISSIVE, "unknown", "other", "Camera Inc. only"]
         (["mit", "unknown"], "unknown"),
         (["cc-by-sa-4.0", "other"], "other"),
         (["cc-by-nc-sa-4.0", "cc-by-4.0", "unknown", "unknown"], "cc-by-nc-sa-4.0"),
+        (["mit", "cc-by-nc-3.0-de"], "cc-by-nc-3.0"),
+        (["cc-by-4.0", "CC BY-NC-SA 4.0"], "cc-by-nc-sa-4.0"),
+        (["Camera Inc. only", "CC-BY-NC-4.0"], "cc-by-nc-4.0"),
+        (["cc-by-nc-sa-3.0-igo"], "cc-by-nc-sa-3.0-igo"),
     ],
 )
 def test_strictest(licenses: list[str], result: str) -> None:
@@ -50,5 +54,8 @@ def test_nothing_that_is_asked_for_is_lost(licenses: list[str]) -> None:
 def test_licences_the_hub_does_not_know_are_named() -> None:
     assert hub_license("mit") == {"license": "mit"}
     assert hub_license("cc-by-nc-4.0") == {"license": "cc-by-nc-4.0"}
+    assert hub_license("CC BY-NC 4.0") == {"license": "cc-by-nc-4.0"}
+    unnamed = {"license": "other", "license_name": "cc-by-nd-2.5"}
+    assert hub_license("cc-by-nd-2.5") == unnamed
     named = {"license": "other", "license_name": "camera-inc.-only"}
     assert hub_license("Camera Inc. only") == named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from sia_gen.corpus.schema import image_members, json_schema
 from sia_gen.files import write_text
 from sia_gen.licenses import strictest
 from sia_gen.locations import Location
+from sia_gen.recipe import Recipe
 from sia_gen.recipe_file import recipe_names
 from sia_gen.shipped import shipped
 
@@ -24,6 +26,7 @@ CARD = "README.md"
 # wherever it stands.
 HERE = "CORPUS"
 PICTURE = "samples.png"
+ADDRESS = re.compile(r"https?://[^\s()<>]+")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def write_card(
     text = template.render(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
         recipe=recipe,
+        linked=linked,
         header=header,
         facts=facts,
         picture=PICTURE,
@@ -93,6 +97,12 @@ def write_card(
         license=strictest(one.license for one in recipe.members),
     )
     write_text(corpus / CARD, text)
+
+
+def linked(recipe: Recipe) -> str:
+    """The title of a data set in Markdown, with where it comes from."""
+    link = f"[{recipe.title}]({recipe.source})"
+    return link if ADDRESS.fullmatch(recipe.source) else f"{recipe.title} ({recipe.source})"
 
 
 def braces(shards: Sequence[ShardPlan]) -> str:

@@ -11,12 +11,14 @@ from diffusers.utils.logging import disable_progress_bar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import load_file
 
+from sia_gen.corpus.card import linked
 from sia_gen.files import atomic_path, write_text
 from sia_gen.hub.measure import contact_sheet
 from sia_gen.licenses import hub_license
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
-from sia_gen.sdas.loading import load_pipeline
+from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import WEIGHTS, load_pipeline
 
 CARD = "README.md"
 PICTURE = "samples.png"
@@ -28,8 +30,8 @@ def write_pipeline_card(
     folder: Path, recipe: Recipe, report: dict[str, Any], repository: str
 ) -> None:
     """Writes the card of an SDAS pipeline, and a picture of what strength does to its samples."""
-    labels = sample_sheet(folder, recipe)
-    parameters = count_parameters(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    guided = (folder / "classifier").is_dir()
+    labels = sample_sheet(folder, recipe, guidance_scale=float(guided))
     render(
         folder,
         "pipeline_card.md.jinja",
@@ -40,7 +42,9 @@ def write_pipeline_card(
         picture=PICTURE,
         strengths=STRENGTHS,
         labels=labels,
-        parameters=parameters,
+        guided=guided,
+        parameters=count_parameters(folder / WEIGHTS),
+        hash=HashCache().model_hash(folder),
     )
 
 
@@ -66,7 +70,10 @@ def render(folder: Path, template: str, head: dict[str, Any], **values: Any) -> 
         keep_trailing_newline=True,
     )
     front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip()
-    write_text(folder / CARD, environment.get_template(template).render(metadata=front, **values))
+    write_text(
+        folder / CARD,
+        environment.get_template(template).render(metadata=front, linked=linked, **values),
+    )
 
 
 def metadata(recipe: Recipe, task: str, tags: list[str]) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def metadata(recipe: Recipe, task: str, tags: list[str]) -> dict[str, Any]:
     }
 
 
-def sample_sheet(folder: Path, recipe: Recipe) -> list[str]:
+def sample_sheet(folder: Path, recipe: Recipe, guidance_scale: float) -> list[str]:
     """Saves samples of growing strength, a seed in each row.
 
     Returns:
@@ -100,6 +107,7 @@ def sample_sheet(folder: Path, recipe: Recipe) -> list[str]:
                 generator=generators,
                 num_inference_steps=recipe.synthesis.steps,
                 class_labels=labels[row] if labels else None,
+                guidance_scale=guidance_scale,
             ).images
         )
     with atomic_path(folder / PICTURE) as temporary:

@@ -90,6 +90,22 @@ def test_text_states_the_facts_of_the_corpus(corpus: HandmadeCorpus) -> None:
     assert "{%" not in text
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("https://example.org/parts", "[Generated parts](https://example.org/parts)"),
+        ("our camera", "Generated parts (our camera)"),
+    ],
+)
+def test_source_is_a_link_if_it_is_an_address(
+    corpus: HandmadeCorpus, recipe: Recipe, source: str, shown: str
+) -> None:
+    write_card(corpus.folder, recipe.override({"source": source}), corpus.header, corpus.plan)
+    text = (corpus.folder / "README.md").read_text()
+    assert f"normal images of\n{shown}," in text
+    assert f"- {shown}: cc0-1.0" in text
+
+
 def test_title_of_any_characters_stays_valid_yaml(corpus: HandmadeCorpus, recipe: Recipe) -> None:
     title = "Größe: {{ 'a' }} - \"b\" # c"
     write_card(corpus.folder, recipe.override({"title": title}), corpus.header, corpus.plan)

@@ -12,6 +12,7 @@ from huggingface_hub import DatasetCard, HfApi, ModelCard
 
 from sia_gen.errors import CorpusError, HubError, ModelError, OptionError
 from sia_gen.hub.push import push_to_hub
+from sia_gen.sdas.hashing import HashCache
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.hub.server import Fault, Hub
 
@@ -185,6 +186,8 @@ def test_pipeline_arrives_with_its_card(hub: Hub, pipeline_folder: Path, name: s
     assert card.data.license == "cc0-1.0"
     assert f'from_pretrained("{name}")' in card.text
     assert "no: train it longer" in card.text
+    assert "those of\nGenerated parts (the tests)." in card.text
+    assert f"| weights and configs | `{HashCache().model_hash(pipeline_folder)}`" in card.text
     assert "complete" in push_to_hub(pipeline_folder, name)
 
 

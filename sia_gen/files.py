@@ -36,6 +36,8 @@ def atomic_path(path: Location) -> Iterator[Path]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
+    # In a folder of someone else's it may be a link to anywhere.
+    temporary.unlink(missing_ok=True)
     try:
         with writing(path):
             yield temporary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -9,9 +10,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from sia_gen.data_settings import Fraction, Section
 from sia_gen.errors import OptionError
 from sia_gen.strength import AUTO, Strength
+from sia_gen.suggestions import did_you_mean
 
 # Keys of samples have 8 digits, names of shards 5.
 MOST_IMAGES, MOST_SHARDS = 10**8, 10**5 - 1
+# Pixels; images that are much larger Pillow takes for bombs.
+LARGEST_SIDE = 1 << 13
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -23,6 +27,11 @@ def require_ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+# Optimisers compute in float32, which ends at 3e38.
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+# Where samples with twins are disturbed; besides these, the file of a mask says so.
+EVERYWHERE = "everywhere"
+REGIONS = (EVERYWHERE, "perlin", "box", "foreground")
 # Of what is pasted in, from its lowest to its highest.
 Opacity = Annotated[tuple[Share, Share], AfterValidator(require_ascending)]
 
@@ -61,7 +70,7 @@ class Diffusion(Section):
     variance: Literal["fixed", "learned_range"] = "fixed"
     joint: bool = False
     init: str | None = None
-    image_size: Annotated[int, Field(ge=8)] = 256
+    image_size: Annotated[int, Field(ge=8, le=LARGEST_SIDE)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 16
     gradient_accumulation: Annotated[int, Field(ge=1)] = 1
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
@@ -69,7 +78,7 @@ class Diffusion(Section):
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     optimizer: Literal["adam", "adafactor"] = "adam"
     gradient_checkpointing: bool = False
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: LearningRate = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
@@ -89,9 +98,42 @@ class Classifier(Section):
     preset: str = "small"
     batch_size: Annotated[int, Field(ge=1)] = 32
     max_steps: Annotated[int, Field(ge=1)] = 5000
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    learning_rate: LearningRate = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
+
+
+class Twins(Section):
+    """Samples with their normal twins, and masks of what differs. See `sia_gen.twins`.
+
+    Attributes:
+        source: What samples start from: noise, or the photographs of normal parts.
+        start: How far to go back from a photograph towards noise, as the share of the steps.
+        invert: Whether to go back by DDIM inversion instead of by adding noise.
+        region: What is disturbed: all of the image, a Perlin mask or a box, drawn for each sample,
+            the foreground by the recipe's rule, or what the file of a mask marks.
+    """
+
+    source: Literal["noise", "image"] = "noise"
+    start: Annotated[float, Field(gt=0, le=1)] = 0.5
+    invert: bool = False
+    region: str = EVERYWHERE
+
+    @field_validator("region")
+    @classmethod
+    def _region_is_known(cls, value: str) -> str:
+        if value not in REGIONS and not Path(value).suffix:
+            msg = f"unknown region '{value}'{did_you_mean(value, REGIONS)}"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _foreground_is_of_photographs(self) -> Self:
+        if self.source != "image" and (self.region == "foreground" or self.invert):
+            what = "invert" if self.invert else "the region 'foreground'"
+            msg = f"{what} needs photographs to start from, source: image"
+            raise ValueError(msg)
+        return self
 
 
 class Synthesis(Section):
@@ -106,6 +148,7 @@ class Synthesis(Section):
         batch_size: Samples made together.
         shard_size: Samples per shard.
         format: Of the images; png and webp are lossless.
+        twins: Makes a normal twin and a mask of every sample.
     """
 
     images: Annotated[int, Field(ge=1)] = 10_000
@@ -116,6 +159,7 @@ class Synthesis(Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     shard_size: Annotated[int, Field(ge=1)] = 2000
     format: Literal["png", "webp", "jpg"] = "png"
+    twins: Twins | None = None
 
     @field_validator("strength")
     @classmethod
@@ -175,6 +219,9 @@ class RealNetFit(Section):
         textures: The folder of these.
         opacity: Range of delta for SDAS samples.
         texture_opacity: Likewise for textures.
+        anomalies: Pieces pasted through Perlin masks as in the paper, twins with the masks of what
+            differs in them, or either at random.
+        mask_area: Shares of the pixels that the mask of a twin may cover; others are left out.
         anomalous_fraction: Share of a batch that gets an anomaly.
         max_minutes: Minutes a run may take for one model; it then saves and stops.
         joint: One model of all categories instead of one each (the paper's multi-class setting).
@@ -186,7 +233,7 @@ class RealNetFit(Section):
     backbone: str = "wide_resnet50_2"
     weights: PackageFile | str | None = None
     standardise: bool = False
-    image_size: Annotated[int, Field(ge=32)] = 256
+    image_size: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 256
     strides: list[int] = Field(default=[4, 8, 16, 32])
     channels_kept: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 512, 512, 256])
     num_max: Annotated[int, Field(ge=1)] = 256
@@ -199,13 +246,15 @@ class RealNetFit(Section):
     textures: str | None = None
     opacity: Opacity = (0.5, 1.0)
     texture_opacity: Opacity = (0.2, 1.0)
+    anomalies: Literal["perlin", "twins", "mixed"] = "perlin"
+    mask_area: tuple[Fraction, Fraction] = (0.001, 0.5)
     anomalous_fraction: Fraction = 0.5
     batch_size: Annotated[int, Field(ge=1)] = 16
     max_steps: Annotated[int, Field(ge=1)] = 10_000
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     joint: bool = False
     select_on: Literal["validation", "test"] = "validation"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: LearningRate = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
     horizontal_flip: bool = False

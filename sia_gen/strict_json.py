@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+from pathlib import Path
 from typing import Any
+
+from sia_gen.locations import Location
+
+# Bytes; the manifest of a thousand million samples has less.
+LARGEST = 1 << 28
+
+
+def read_json(path: Location) -> Any:
+    """Reads a file of JSON; see `parse_json`.
+
+    Raises:
+        ValueError: If it is anything else, or too large to be one of ours.
+        OSError: If it cannot be read, or is no plain file, as pipes are, which never end.
+    """
+    if isinstance(path, Path) and path.exists() and not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        msg = f"it has more than {LARGEST} bytes"
+        raise ValueError(msg)
+    return parse_json(content)
 
 
 def parse_json(content: str | bytes) -> Any:

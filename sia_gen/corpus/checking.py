@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from sia_gen.corpus.entries import COMPLETE, record_of
 from sia_gen.corpus.members import decode_member, read_samples
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.reading import reporting_damage
+from sia_gen.corpus.reading import OTHER_CHECKSUM, HashingReader, reporting_damage
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import first_line
 from sia_gen.locations import Location
@@ -35,35 +34,15 @@ def check_shard(corpus: Location, manifest: dict[str, Any], shard: dict[str, Any
         yield f"{size} bytes, {record.bytes} in the manifest"
     with reporting_damage(corpus, record), path.open("rb") as file:
         hashing = HashingReader(file)
-        problems = list(check_samples(hashing, record, SampleForm.of(manifest)))
+        stream = cast("IO[bytes]", hashing)
+        problems = list(check_samples(stream, record, SampleForm.of(manifest)))
         if hashing.finish() != record.sha256 and size == record.bytes:
-            yield "checksum differs from the manifest"
+            yield OTHER_CHECKSUM
     yield from problems
 
 
-class HashingReader:
-    """A file that is hashed while it is read."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.sha256 = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """Reads some bytes."""
-        content = self.file.read(size)
-        self.sha256.update(content)
-        return content
-
-    def finish(self) -> str:
-        """SHA-256 of the whole file, hexadecimal."""
-        while self.read(1 << 20):
-            pass
-        return self.sha256.hexdigest()
-
-
-def check_samples(source: HashingReader, shard: ShardRecord, form: SampleForm) -> Iterator[str]:
+def check_samples(stream: IO[bytes], shard: ShardRecord, form: SampleForm) -> Iterator[str]:
     """The problems of the samples in a shard: order, count, members, images, metadata."""
-    stream: Any = source
     try:
         for raw in read_samples(stream, shard, form):
             for extension in form.members:

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from sia_gen.corpus.plan import ShardPlan, ShardRecord
 from sia_gen.corpus.schema import STRICT
+from sia_gen.settings import LARGEST_SIDE
 
 VERSION = 1
 COMPLETE, MISSING = "complete", "missing"
@@ -40,9 +41,9 @@ class CorpusHeader:
     shard_size: Count
     format: Literal["png", "webp", "jpg"]
     mode: Literal["L", "RGB"]
-    image_size: Count
+    image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     versions: dict[str, str] = Field(default_factory=dict)
-    kind: Literal["samples", "triplets"]
+    kind: Literal["samples", "triplets", "twins"]
     manifest_version: int = VERSION
 
 

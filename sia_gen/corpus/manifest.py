@@ -32,7 +32,7 @@ from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError, first_line
 from sia_gen.files import write_json
 from sia_gen.locations import Location, files_below
-from sia_gen.strict_json import parse_json
+from sia_gen.strict_json import read_json
 
 MANIFEST = "manifest.json"
 RECORDS = ".records"
@@ -60,8 +60,8 @@ def read_records(corpus: Location) -> dict[str, dict[str, Any]]:
     records = [entry for entry in entries if entry["state"] == COMPLETE]
     for name in files_below(corpus / RECORDS, "data--*.json"):
         # A damaged record is none: its shard is made again.
-        with contextlib.suppress(ValueError):
-            record = parse_json((corpus / RECORDS / name).read_bytes())
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            record = read_json(corpus / RECORDS / name)
             record_of(record)
             records.append(record)
     return {record["path"]: record for record in records}
@@ -134,7 +134,10 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
     path = corpus / MANIFEST
     try:
         # Not asked for first: some stores say no when they mean that they cannot tell.
-        content = path.read_bytes()
+        manifest = read_json(path)
+        version = version_of(manifest)
+        if version == VERSION:
+            check_manifest(manifest)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise CorpusError(
             problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
@@ -142,11 +145,6 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
             if isinstance(corpus, Path)
             else "Check the address, and whether you have to log in: 'hf auth login' for hf://.",
         ) from error
-    try:
-        manifest = parse_json(content)
-        version = version_of(manifest)
-        if version == VERSION:
-            check_manifest(manifest)
     except ValueError as error:
         raise CorpusError(
             problem=f"{path} cannot be read ({first_line(error)}).",

@@ -16,9 +16,10 @@ from typing import IO, Any, cast
 from PIL import Image
 
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.schema import SampleForm, json_schema
+from sia_gen.corpus.schema import SAMPLES, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
+from sia_gen.strength import Strength
 from sia_gen.strict_json import parse_json
 
 # Bytes per pixel that no format exceeds.
@@ -153,6 +154,11 @@ def decode_metadata(
         if metadata[name] != value:
             msg = f"'{name}' is {shown(repr(metadata[name]))}, not {value!r}"
             raise ValueError(msg)
+    strength = Strength.parse(shard.strength)
+    # A triplet has the strength of a sample of another corpus.
+    if form.kind == SAMPLES and not strength.low <= metadata["strength"] <= strength.high:
+        msg = f"'strength' is {metadata['strength']}, not {strength}"
+        raise ValueError(msg)
     return metadata
 
 
@@ -172,7 +178,8 @@ def decode_image(content: bytes, extension: str, form: SampleForm) -> Image.Imag
         msg = f"{image.width} x {image.height} pixels, not {wanted[0]} x {wanted[1]}"
         raise ValueError(msg)
     # WebP has no grey mode: grey samples come back as colour.
-    if image.mode != mode and form.format != "webp":
-        msg = f"mode {image.mode}, not {mode}"
+    expected = "RGB" if form.format == "webp" else mode
+    if image.mode != expected:
+        msg = f"mode {image.mode}, not {expected}"
         raise ValueError(msg)
     return image

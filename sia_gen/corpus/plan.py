@@ -15,6 +15,7 @@ from sia_gen.corpus.schema import STRICT, sample_key
 from sia_gen.errors import OptionError
 from sia_gen.recipe_file import Name
 from sia_gen.settings import MOST_IMAGES, Synthesis
+from sia_gen.strength import Strength
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FILE_NAME = re.compile(r"train-[0-9]{5}-of-[0-9]{5}\.tar")
@@ -39,11 +40,16 @@ class ShardPlan:
     def _shard_is_of_its_category(self) -> Self:
         folder, _, file = self.path.rpartition("/")
         if folder != f"data/{self.dataset}/{self.category}" or not FILE_NAME.fullmatch(file):
-            msg = f"{self.path!a} is no path of a shard of {self.name}"
+            msg = f"{self.path!a:.100} is no path of a shard of {self.name}"
             raise ValueError(msg)
         if self.first + self.samples > MOST_IMAGES:
             msg = f"{self.path} has more samples than there are keys"
             raise ValueError(msg)
+        try:
+            Strength.parse(self.strength)
+        except OptionError as error:
+            msg = f"{self.path}: {error.problem}"
+            raise ValueError(msg) from error
         return self
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import IO, Any, cast
 
 from PIL import Image
 
@@ -17,6 +18,7 @@ from sia_gen.corpus.schema import SAMPLES, SampleForm
 from sia_gen.errors import CorpusError, first_line
 from sia_gen.locations import Location
 
+OTHER_CHECKSUM = "checksum differs from the manifest"
 # The metadata of a sample and its pictures by their extension, such as `mask.png`.
 Sample = tuple[dict[str, Any], dict[str, Image.Image]]
 
@@ -61,9 +63,19 @@ def require_category(corpus: Location, dataset: str, category: str) -> list[dict
 
 
 def read_raw(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[RawSample]:
-    """Streams the samples of a shard as they are in it; `CorpusError` if it is damaged."""
+    """Streams the samples of a shard as they are in it; `CorpusError` if it is damaged.
+
+    The last of them comes once the checksum of the shard is found to be right.
+    """
     with reporting_damage(corpus, shard), (corpus / shard.path).open("rb") as file:
-        yield from read_samples(file, shard, form)
+        hashing = HashingReader(file)
+        held_back: list[RawSample] = []
+        for sample in read_samples(cast("IO[bytes]", hashing), shard, form):
+            yield from held_back
+            held_back = [sample]
+        if hashing.finish() != shard.sha256:
+            raise ValueError(OTHER_CHECKSUM)
+        yield from held_back
 
 
 def read_whole(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[Sample]:
@@ -71,6 +83,26 @@ def read_whole(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterat
     with reporting_damage(corpus, shard):
         for raw in read_raw(corpus, shard, form):
             yield decode_sample(raw, shard, form)
+
+
+class HashingReader:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads some bytes."""
+        content = self.file.read(size)
+        self.sha256.update(content)
+        return content
+
+    def finish(self) -> str:
+        """SHA-256 of the whole file, hexadecimal."""
+        while self.read(1 << 20):
+            pass
+        return self.sha256.hexdigest()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sia_gen.corpus.identity import identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
-from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
 
@@ -26,17 +26,24 @@ class Batch:
     Attributes:
         metadata: Of each sample.
         pixels: (B, C, H, W), uint8, on the host once `arrived`.
+        finite: Whether they show numbers alone, a bool, likewise.
         arrived: Tells when; None if they are there.
     """
 
     metadata: list[SampleMetadata]
     pixels: torch.Tensor
+    finite: torch.Tensor
     arrived: torch.cuda.Event | None
 
     def images(self) -> list[Image.Image]:
-        """The samples as pictures, mode L or RGB; waits for them."""
+        """The samples as pictures, mode L or RGB; waits for them.
+
+        Raises:
+            ModelError: If they are NaN.
+        """
         if self.arrived is not None:
             self.arrived.synchronize()
+        require_numbers(self.finite)
         arrays = self.pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
         return [Image.fromarray(array) for array in arrays]
 
@@ -92,14 +99,18 @@ def sample_batch(
     return Batch(metadata, *to_host(images))
 
 
-def to_host(images: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-    """Images in [0, 1] as uint8 on the host, and when they are there: a GPU does not wait."""
+def to_host(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.cuda.Event | None]:
+    """Images in [0, 1] as uint8 on the host, whether they are numbers, and when they are there.
+
+    A GPU does not wait.
+    """
     pixels = (images * 255).round().to(torch.uint8).to("cpu", non_blocking=True)
+    finite = images.isfinite().all().to("cpu", non_blocking=True)
     if images.device.type == "mps":
         torch.mps.synchronize()
     if images.device.type != "cuda":
-        return pixels, None
-    return pixels, torch.cuda.current_stream().record_event()
+        return pixels, finite, None
+    return pixels, finite, torch.cuda.current_stream().record_event()
 
 
 def prepare_pipeline(pipeline: SDASPipeline, accelerator: Accelerator) -> None:

@@ -12,6 +12,7 @@ JSON_TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
 # What a corpus holds.
 SAMPLES: Literal["samples"] = "samples"
 TRIPLETS: Literal["triplets"] = "triplets"
+TWINS: Literal["twins"] = "twins"
 # What a manifest says may come from anyone: nothing is converted, and `true` is not 1.
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -33,6 +34,19 @@ class SampleMetadata:
     width: int
     height: int
     sia_gen: str
+
+
+@dataclass(frozen=True)
+class TwinMetadata(SampleMetadata):
+    """The `json` member of a twin: a sample with its normal image and the mask of what differs.
+
+    Attributes:
+        start: Share of the steps that were taken; 1 from noise alone.
+        mask_area: Share of the pixels that are anomalous.
+    """
+
+    start: float
+    mask_area: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,13 @@ class TripletMetadata:
     sia_gen: str
 
 
-METADATA: dict[str, Any] = {SAMPLES: SampleMetadata, TRIPLETS: TripletMetadata}
+METADATA: dict[str, Any] = {
+    SAMPLES: SampleMetadata,
+    TRIPLETS: TripletMetadata,
+    TWINS: TwinMetadata,
+}
+# Of those that have one, whatever the format of the images: a mask is 0 or 255.
+MASK = "mask.png"
 
 
 def json_schema(kind: str) -> dict[str, type]:
@@ -79,7 +99,7 @@ def image_members(kind: str, image_format: str, mode: str) -> dict[str, str]:
         return {image_format: mode}
     return {
         f"image.{image_format}": mode,
-        f"mask.{image_format}": "L",
+        MASK: "L",
         f"normal.{image_format}": mode,
     }
 
@@ -89,7 +109,7 @@ class SampleForm:
     """What every sample of a corpus is made of.
 
     Attributes:
-        kind: `samples` or `triplets`.
+        kind: `samples`, `triplets` or `twins`.
         format: Of the images.
         mode: Of the images, `L` or `RGB`.
         image_size: Their side, pixels.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def find_problems(corpus: Location) -> list[Problem]:
     def check(shard: dict[str, Any]) -> list[Problem]:
         return [Problem(shard["path"], line) for line in check_shard(corpus, manifest, shard)]
 
-    problems = foreign_files(corpus, manifest)
+    problems = [*foreign_files(corpus, manifest), *overlaps(shards)]
     with (
         Progress(f"verifying {corpus}", len(shards)) as progress,
         ThreadPoolExecutor(THREADS) as threads,
@@ -121,6 +122,16 @@ def find_problems(corpus: Location) -> list[Problem]:
             problems += found
             progress.advance()
     return problems
+
+
+def overlaps(shards: Sequence[dict[str, Any]]) -> Iterator[Problem]:
+    """The shards that hold samples of another: every key stands in one shard alone."""
+    ends: dict[str, tuple[int, str]] = {}
+    for shard in sorted(map(plan_of, shards), key=lambda shard: (shard.name, shard.first)):
+        end, path = ends.get(shard.name, (0, ""))
+        if shard.first < end:
+            yield Problem(shard.path, f"holds {shard.key(shard.first)}, which is in {path} too")
+        ends[shard.name] = max((end, path), (shard.indices.stop, shard.path))
 
 
 def foreign_files(corpus: Location, manifest: dict[str, Any]) -> list[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 from sia_gen.files import sha256, write_json
 from sia_gen.locations import Location
@@ -16,6 +16,7 @@ from sia_gen.sdas.loading import (
     WEIGHTS,
     check_parts,
 )
+from sia_gen.strict_json import read_json
 
 
 class HashCache:
@@ -30,7 +31,7 @@ class HashCache:
         if path is not None:
             # A damaged cache is no loss.
             with contextlib.suppress(OSError, ValueError):
-                self.known = dict(json.loads(path.read_text(encoding="utf-8")))
+                self.known = hashes_in(read_json(path))
 
     def model_hash(self, folder: Path, classifier: Path | None = None) -> str:
         """A hash of what decides samples: weights and configs of a pipeline and a classifier.
@@ -59,3 +60,11 @@ class HashCache:
     def save(self, path: Location) -> None:
         """Keeps the hashes for the next run."""
         write_json(path, dict(sorted(self.known.items())))
+
+
+def hashes_in(content: Any) -> dict[str, str]:
+    """What a cache kept; `ValueError` if it is no cache."""
+    if not isinstance(content, dict) or not all(isinstance(one, str) for one in content.values()):
+        msg = "it is no cache of hashes"
+        raise ValueError(msg)
+    return content

@@ -65,7 +65,7 @@ def test_ascending_numbers_open_each_shard_once_and_decode_nothing_else(
     read, decode = reading.read_samples, reading.decode_sample
 
     def reads(file: Any, *arguments: Any) -> Any:
-        opened.append(Path(file.name))
+        opened.append(Path(file.file.name))
         return read(file, *arguments)
 
     monkeypatch.setattr(reading, "read_samples", reads)

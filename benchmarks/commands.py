@@ -1,4 +1,4 @@
-"""Runs sia-gen as a user does, with its time and the most memory that its processes hold."""
+"""Runs sia-gen as a user does: its time, and the most memory that its processes hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,16 +14,27 @@ import psutil
 MODULE = ["-m", "sia_gen"]
 
 
-def run(*command: str, cwd: Path, processes: int = 1) -> tuple[float, float]:
-    """Runs a command of sia-gen, in several processes if need be.
+@dataclass(frozen=True)
+class Cost:
+    """What a command took.
 
-    Returns:
-        Seconds, and the peak of the memory of all processes together, in MiB.
+    Attributes:
+        seconds: By the clock.
+        busy: Seconds that cores were busy with it, which other work on the machine hardly moves.
+        mebibytes: The peak of the memory of all its processes together.
     """
+
+    seconds: float
+    busy: float
+    mebibytes: float
+
+
+def run(*command: str, cwd: Path, processes: int = 1) -> Cost:
+    """Runs a command of sia-gen, in several processes if need be."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     start = [sys.executable, *(launcher if processes > 1 else []), *MODULE, *command]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    began, peak = time.monotonic(), 0
+    began, busy, peak = time.monotonic(), cpu_seconds(), 0
     with subprocess.Popen(start, cwd=cwd, env=environment, stderr=subprocess.PIPE) as process:
         while process.poll() is None:
             peak = max(peak, resident(process.pid))
@@ -30,7 +42,13 @@ def run(*command: str, cwd: Path, processes: int = 1) -> tuple[float, float]:
         told = process.stderr.read().decode() if process.stderr else ""
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{told}")
-    return time.monotonic() - began, peak / 2**20
+    return Cost(time.monotonic() - began, cpu_seconds() - busy, peak / 2**20)
+
+
+def cpu_seconds() -> float:
+    """Of all processes that have been started here and have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def resident(pid: int) -> int:

@@ -62,11 +62,12 @@ def main() -> None:
             "verify": ["verify", corpus],
             "plan": [*synthesize, "--device", "cpu", "--plan"],
         }
-        rows = [[title, *run(*command, cwd=folder)] for title, command in commands.items()]
+        costs = {title: run(*command, cwd=folder) for title, command in commands.items()}
         shards = json.loads((folder / corpus / "manifest.json").read_text())["shards"]
     samples, size = (sum(shard[field] for shard in shards) for field in ("samples", "bytes"))
     title = f"{samples} samples, {size / 1e6:.0f} MB, {len(shards)} shards"
-    show(title, ["", "seconds", "peak MiB"], rows)
+    rows = [[name, cost.seconds, cost.busy, cost.mebibytes] for name, cost in costs.items()]
+    show(title, ["", "seconds", "of CPU time", "peak MiB"], rows)
     save("corpus_scale", "cpu", LIMIT, {"samples": samples, "bytes": size, "rows": rows})
 
 

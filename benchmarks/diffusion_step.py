@@ -4,9 +4,10 @@
     python benchmarks/diffusion_step.py --preset adm-256 --image-size 256 --batch-size 4
 
 Two steps of the same network in turns: float32 and eager, as the paper's code trains, and what
-`train-diffusion` does. Then the peak memory of each way to save some, beside the estimate that
-`train-diffusion` prints, which also says how large a batch cards of 24, 48 and 80 GB take (the
-authors' code: 1, 5 and 10).
+`train-diffusion` does. Then the peak memory of each way to save some, in processes of their own,
+beside the estimate that `train-diffusion` prints; and how large a batch cards of 24, 48 and 80 GB
+take (the authors' code: 1, 5 and 10): by the estimate, and on a GPU by trying, in as much of its
+memory.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import argparse
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from diffusers import UNet2DModel
+from diffusers.training_utils import EMAModel
 from measuring import in_turns, median, ratio, save, show
 
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
@@ -37,21 +38,28 @@ WAYS: dict[str, dict[str, Any]] = {
     "+ gradient checkpointing": {"gradient_checkpointing": True},
     "+ Adafactor": {"gradient_checkpointing": True, "optimizer": "adafactor"},
 }
+EAGER, OURS = "float32, eager", "ours"
+NOT_MEASURED = "not measured"
 LIMIT = "the same step in float32, eager"
+Result = TypeVar("Result")
 
 
 def make_step(
-    unet: UNet2DModel, settings: Diffusion, accelerator: Accelerator | None
+    settings: Diffusion, accelerator: Accelerator | None, device: torch.device
 ) -> Callable[[], None]:
     """A step of training on noise: as `train-diffusion` takes it, or in float32 without one."""
+    unet = build_unet(settings, channels=3).to(device)
+    scheduler = scheduler_for(unet)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    scheduler, schedule = scheduler_for(unet), DiffusionSchedule(scheduler_for(unet).betas)
     optimizer = make_optimizer(unet, settings)
-    device, shape = unet.device, (3, settings.image_size, settings.image_size)
     if accelerator is not None:
         unet, optimizer = accelerator.prepare(unet, optimizer)
-    images, noise = torch.randn(2, settings.batch_size, *shape, device=device)
+    decay = settings.ema_decay
+    average = EMAModel(unet.parameters(), decay=decay, min_decay=decay)
+    schedule = DiffusionSchedule(scheduler.betas)
+    shape = (settings.batch_size, 3, settings.image_size, settings.image_size)
+    images, noise = torch.randn(2, *shape, device=device)
     timesteps = torch.arange(settings.batch_size, device=device) * 37 % 1000
 
     def step() -> None:
@@ -61,40 +69,60 @@ def make_step(
         torch.nn.utils.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()
+        average.step(unet.parameters())
 
     return step
 
 
-def compare(settings: Diffusion, rounds: int) -> dict[str, float]:
-    """Seconds of a step in float32 and in what the device computes best, and their ratio."""
+def compare(settings: Diffusion, rounds: int) -> list[list[Any]]:
+    """Seconds of a step in float32 and of ours, and how many times faster that is."""
     accelerator = make_accelerator(None, "auto")
-    plain, ours = (build_unet(settings, channels=3).to(accelerator.device) for _ in range(2))
     runs = {
-        "float32": make_step(plain, settings, None),
-        "ours": make_step(ours, settings, accelerator),
+        EAGER: make_step(settings, None, accelerator.device),
+        OURS: make_step(settings, accelerator, accelerator.device),
     }
     measured = in_turns(runs, rounds)
-    times = {name: median(measured, name) for name in runs}
-    return times | {"ratio": ratio(measured, "float32", "ours")}
+    return [
+        [
+            name,
+            median(measured, name),
+            settings.batch_size / median(measured, name),
+            ratio(measured, EAGER, name),
+        ]
+        for name in runs
+    ]
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function gives in a process of its own."""
+    with get_context("spawn").Pool(1) as process:
+        return process.apply(function, arguments)
 
 
 def peak(settings: Diffusion) -> float:
-    """The most memory in GiB that two steps of training add to a process of their own."""
-    with get_context("spawn").Pool(1) as process:
-        return process.apply(peak_here, (settings,))
-
-
-def peak_here(settings: Diffusion) -> float:
-    """The same of this process, which has done nothing yet."""
+    """The most memory in GiB that two steps of training add to a process, which did nothing yet."""
     accelerator = make_accelerator(None, "auto")
     before = resident()
-    unet = build_unet(settings, channels=3).to(accelerator.device)
-    step = make_step(unet, settings, accelerator)
+    step = make_step(settings, accelerator, accelerator.device)
     for _ in range(2):
         step()
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / GIB
     return (resident() - before) / GIB
+
+
+def fits(settings: Diffusion, gigabytes: int) -> bool:
+    """Whether two steps of training fit into so much of a GPU's memory."""
+    accelerator = make_accelerator(None, "auto")
+    share = usable(gigabytes) / torch.cuda.get_device_properties(accelerator.device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share), accelerator.device)
+    try:
+        step = make_step(settings, accelerator, accelerator.device)
+        for _ in range(2):
+            step()
+    except torch.OutOfMemoryError:
+        return False
+    return True
 
 
 def resident() -> int:
@@ -103,13 +131,35 @@ def resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def largest_batch(estimate: MemoryEstimate, gigabytes: int) -> int:
-    """How many images at once fit into a card."""
-    left = gigabytes * 1e9 * USABLE - (estimate.total - estimate.batch_size * estimate.per_image)
-    return max(0, int(left / estimate.per_image))
+def usable(gigabytes: int) -> float:
+    """Bytes of a card that a process may use."""
+    return gigabytes * 1e9 * USABLE
 
 
-def memory_rows(settings: Diffusion, *, measure_peak: bool) -> list[list[Any]]:
+def estimated_batch(estimate: MemoryEstimate, gigabytes: int) -> int:
+    """How many images at once should fit into a card."""
+    fixed = estimate.total - estimate.batch_size * estimate.per_image
+    return max(0, int((usable(gigabytes) - fixed) / estimate.per_image))
+
+
+def tried_batch(settings: Diffusion, gigabytes: int, first: int) -> int:
+    """The largest batch that fits, going up from `first` or down, by a tenth at a time."""
+
+    def fitting(batch: int) -> bool:
+        changed = settings.model_copy(update={"batch_size": batch})
+        return alone(fits, changed, gigabytes)
+
+    batch = max(1, first)
+    if fitting(batch):
+        while fitting(larger := batch + max(1, batch // 10)):
+            batch = larger
+        return batch
+    while batch > 0 and not fitting(batch):
+        batch -= max(1, batch // 10)
+    return batch
+
+
+def memory_rows(settings: Diffusion, device: torch.device, *, train: bool) -> list[list[Any]]:
     """What each way of training takes, and the batches that fit into cards."""
     rows = []
     for way, changes in WAYS.items():
@@ -117,9 +167,13 @@ def memory_rows(settings: Diffusion, *, measure_peak: bool) -> list[list[Any]]:
         with torch.device("meta"):
             unet = build_unet(changed, channels=3)
         estimate = estimate_memory(unet, changed, "bf16")
-        measured = peak(changed) if measure_peak else "not measured"
-        batches = [largest_batch(estimate, card) for card in CARDS]
-        rows.append([way, estimate.total / GIB, measured, *batches])
+        batches = [estimated_batch(estimate, card) for card in CARDS]
+        tried: list[int | str] = [NOT_MEASURED] * len(CARDS)
+        if train and device.type == "cuda":
+            pairs = zip(CARDS, batches, strict=True)
+            tried = [tried_batch(changed, card, batch) for card, batch in pairs]
+        measured = alone(peak, changed) if train else NOT_MEASURED
+        rows.append([way, estimate.total / GIB, measured, *batches, *tried])
     return rows
 
 
@@ -130,9 +184,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--estimate-only", action="store_true", help="of the memory; nothing is trained"
-    )
+    parser.add_argument("--estimate", action="store_true", help="the memory; nothing is trained")
     options = parser.parse_args()
     settings = Diffusion(
         preset=options.preset,
@@ -140,14 +192,16 @@ def main() -> None:
         batch_size=options.batch_size,
         variance="learned_range" if options.preset == "adm-256" else "fixed",
     )
-    device = make_accelerator(None, "auto").device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     title = f"{options.preset}, {options.image_size} pixels, batch {options.batch_size}"
-    times = {} if options.estimate_only else compare(settings, options.rounds)
+    # Before anything else is on the GPU.
+    memory = memory_rows(settings, device, train=not options.estimate)
+    cards = [f"{card} GB{kind}" for kind in ("", ", tried") for card in CARDS]
+    columns = ["bfloat16", "estimate, GiB", "peak, GiB", *cards]
+    times = [] if options.estimate else compare(settings, options.rounds)
     if times:
-        show(f"{title}, seconds per step", list(times), [list(times.values())])
-    memory = memory_rows(settings, measure_peak=not options.estimate_only)
-    columns = ["bfloat16", "estimate, GiB", "peak, GiB", *(f"batch in {card} GB" for card in CARDS)]
-    show(f"{title}, memory", columns, memory)
+        show(title, ["", "seconds per step", "images/s", "times eager"], times)
+    show(f"{title}, memory, and the largest batch on a card", columns, memory)
     save("diffusion_step", device, LIMIT, vars(options) | {"times": times, "memory": memory})
 
 

@@ -4,20 +4,22 @@
 
 Every row is a run of `synthesize` of its own with an untrained network of one level in one step, so
 that what sia-gen adds is what is seen; only the rows on image size are mostly network. One setting
-differs from the first row each time. Seconds of starting up are measured with a single sample, and
-taken off.
+differs from the first row each time. What starting up takes is measured with a single sample, and
+taken off. Seconds of CPU time are those of all cores together.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from commands import run
+from commands import Cost, run
 from diffusers import UNet2DModel
 from measuring import save, show
 
@@ -25,11 +27,11 @@ from sia_gen.collection import load_corpus_recipe
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
-BASE = {"images": 2000, "categories": 2, "shard_size": 500, "processes": 1, "image_size": 16}
+BASE = {"images": 2000, "categories": 2, "shards": 4, "processes": 1, "image_size": 16}
 GROWN: dict[str, list[int]] = {
     "images": [4000, 8000],
     "categories": [4, 8],
-    "shard_size": [100, 20],
+    "shards": [20, 100],
     "processes": [2, 4],
     "image_size": [32, 64, 128],
 }
@@ -53,8 +55,8 @@ def save_model(folder: Path, size: int) -> None:
     SDASPipeline(unet, PerturbedDDPMScheduler(timestep_spacing="leading")).save_pretrained(folder)
 
 
-def measure(images: int, categories: int, shard_size: int, processes: int, image_size: int) -> Any:
-    """Seconds and MiB of one corpus."""
+def measure(images: int, categories: int, shards: int, processes: int, image_size: int) -> Cost:
+    """What a corpus takes; `images` and `shards` are those of a category."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = load_corpus_recipe("elpv").model_dump(mode="json")
@@ -62,27 +64,34 @@ def measure(images: int, categories: int, shard_size: int, processes: int, image
         recipe |= {"name": "parts", "categories": names, "foreground": {}}
         for category in names:
             save_model(folder / "models" / category, image_size)
-        settings = {"batch_size": 16, "steps": 1, "shard_size": shard_size, "images": images}
-        recipe["synthesis"] |= settings
+        settings = {"batch_size": 16, "steps": 1, "images": images}
+        recipe["synthesis"] |= settings | {"shard_size": math.ceil(images / shards)}
         (folder / "parts.yaml").write_text(yaml.safe_dump(recipe))
         command = ["synthesize", "--recipe", "parts.yaml", "--model", "models", "--device", "cpu"]
         return run(*command, "--precision", "fp32", cwd=folder, processes=processes)
+
+
+@cache
+def start(processes: int, image_size: int) -> Cost:
+    """What a single sample takes."""
+    return measure(1, 1, 1, processes, image_size)
 
 
 def main() -> None:
     """Prints a table, and writes `growth.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
-    columns = [*BASE, "seconds", "peak MiB", "samples/s"]
+    columns = [*BASE, "seconds", "of CPU time", "CPU ms per sample", "peak MiB"]
     rows: list[list[Any]] = []
-    for field, values in {"": [0], **GROWN}.items():
+    for field, values in {"images": [BASE["images"]], **GROWN}.items():
         for value in values:
-            settings = BASE | ({field: value} if field else {})
-            start, _ = measure(**settings | {"images": 1, "categories": 1})
-            seconds, mebibytes = measure(**settings)
-            samples = settings["images"] * settings["categories"]
-            taken = seconds - start
-            rows.append([*settings.values(), taken, mebibytes, samples / taken])
+            settings = BASE | {field: value}
+            before = start(settings["processes"], settings["image_size"])
+            cost = measure(**settings)
+            busy = cost.busy - before.busy
+            each = 1000 * busy / (settings["images"] * settings["categories"])
+            taken = cost.seconds - before.seconds
+            rows.append([*settings.values(), taken, busy, each, cost.mebibytes])
             print(rows[-1], flush=True)
     show("synthesize, without starting up", columns, rows)
     save("growth", "cpu", LIMIT, {"columns": columns, "rows": rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import statistics
@@ -50,14 +51,22 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def in_turns(runs: Mapping[str, Callable[[], Any]], rounds: int) -> list[dict[str, float]]:
+def in_turns(
+    runs: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    prepare: Callable[[str], None] = lambda name: None,
+) -> list[dict[str, float]]:
     """Seconds of each run, round by round: a slow minute of the machine falls on all of them.
 
-    A first round, which prepares kernels, does not count.
+    A first round, which prepares kernels, does not count; nor does what prepares a run.
     """
-    for run in runs.values():
-        run()
-    return [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
+    measured: list[dict[str, float]] = []
+    for _ in range(rounds + 1):
+        measured.append({})
+        for name, run in runs.items():
+            prepare(name)
+            measured[-1][name] = seconds(run)
+    return measured[1:]
 
 
 def median(rounds: Sequence[Mapping[str, float]], name: str) -> float:
@@ -76,6 +85,17 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     rounds = in_turns({"product": lambda: a @ b}, 5)
     return float(2 * side**3 / min(one["product"] for one in rounds))
+
+
+def peak_memory(run: Callable[[], Any], device: torch.device) -> float | str:
+    """The most memory in GiB that a GPU holds during a run."""
+    if device.type != "cuda":
+        return "not measured"
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return float(torch.cuda.max_memory_allocated() / 2**30)
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

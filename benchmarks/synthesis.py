@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -22,7 +21,17 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from measuring import CORPUS, PAPER_STEPS, in_turns, matrix_peak, median, ratio, save, show
+from measuring import (
+    CORPUS,
+    PAPER_STEPS,
+    in_turns,
+    matrix_peak,
+    median,
+    peak_memory,
+    ratio,
+    save,
+    show,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.corpus.estimate import forward_flops
@@ -78,18 +87,6 @@ def sampler(
     return run
 
 
-def peak_memory(make: Callable[[], Callable[[], Any]], device: torch.device) -> float | None:
-    """The most memory in GiB that a way to sample holds on a GPU when it is alone there."""
-    if device.type != "cuda":
-        return None
-    torch.compiler.reset()
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    make()()
-    return torch.cuda.max_memory_allocated() / 2**30
-
-
 def guidance_flops(classifier: NoisyClassifier) -> int:
     """Operations of the gradient that guides one image for one step; nothing is computed.
 
@@ -115,7 +112,9 @@ def measure(
         return sampler(make_pipeline(unet, classifier, rung, device), rung, images, options)
 
     rungs = [rung for rung in RUNGS if runs_here(rung, device, options)]
-    memory = {rung: peak_memory(lambda rung=rung: make(rung), device) for rung in rungs}
+    # Each way is alone on the GPU when its memory is measured.
+    memory = {rung: peak_memory(lambda rung=rung: make(rung)(), device) for rung in rungs}
+    torch.compiler.reset()
     runs = {rung: make(rung) for rung in rungs}
     flops = forward_flops(unet) + (guidance_flops(classifier) if classifier else 0)
     peaks = {rung: PRECISIONS.get(rung, torch.bfloat16) for rung in rungs}
@@ -132,7 +131,7 @@ def measure(
                 "images/s": rate,
                 "times eager": ratio(rounds, EAGER, rung),
                 "of the peak": flops * options.steps * images / taken / products[peaks[rung]],
-                "peak GiB": memory[rung] or "not measured",
+                "peak GiB": memory[rung],
                 "hours for 360,000": CORPUS / rate / 3600,
             }
         )

@@ -24,7 +24,7 @@ from sia_gen.corpus.plan import (
     shards_of_process,
 )
 from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
-from sia_gen.corpus.sampling import prepare_pipeline, sample_batches
+from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.sources import Sources
 from sia_gen.corpus.writing import ShardWriter
@@ -41,6 +41,7 @@ def synthesize(
     out: Location,
     runtime: Runtime,
     *,
+    maker: Maker | None = None,
     classifier: Path | None = None,
     shards: str | None = None,
     resume: bool = True,
@@ -53,6 +54,7 @@ def synthesize(
         models: Folder of the pipelines; see `sia_gen.corpus.sources`.
         out: Folder or URL of the corpus.
         runtime: Device and precision.
+        maker: Makes what the corpus holds; single samples if None.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
         shards: `A:B` makes the shards A to B - 1 of these categories alone.
         resume: Whether to keep the shards that are there; otherwise all are made again.
@@ -61,12 +63,13 @@ def synthesize(
         UserError: If a model is missing or the folder holds another corpus; nothing has been
             written then.
     """
+    maker = maker or SampleMaker(recipe)
     all_shards = plan_corpus(categories, recipe.synthesis)
     wanted = choose_shards(all_shards, shards)
     needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
     accelerator = runtime.accelerator()
     sources = Sources(recipe, models, classifier)
-    prepared = prepare(recipe, needed, sources, out, accelerator)
+    prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind)
     if resume:
         check_same_origin(out, wanted, prepared.hashes)
     main, parts = accelerator.is_main_process, samples_by_name(wanted)
@@ -82,7 +85,7 @@ def synthesize(
         accelerator.wait_for_everyone()
         mine = shards_of_process(missing, accelerator.process_index, accelerator.num_processes)
         try:
-            make_shards(recipe, needed, mine, sources, prepared, out, accelerator)
+            make_shards(recipe, needed, mine, sources, prepared, out, accelerator, maker)
             accelerator.wait_for_everyone()
         finally:
             if main:
@@ -98,6 +101,7 @@ def make_shards(
     prepared: Preparation,
     out: Location,
     accelerator: Accelerator,
+    maker: Maker,
 ) -> None:
     """Makes the shards of this process, one after another."""
     if not shards:
@@ -117,7 +121,7 @@ def make_shards(
             prepare_pipeline(pipeline, accelerator)
             for shard in of_category:
                 writer.begin(shard)
-                for batch in sample_batches(pipeline, recipe, shard, prepared.hashes[name]):
-                    encode = partial(batch.encode, recipe.synthesis.format)
-                    writer.put(encode, len(batch.metadata))
-                    progress.advance(len(batch.metadata))
+                for indices in shard.batches(recipe.synthesis.batch_size):
+                    made = maker.make(pipeline, shard, indices, prepared.hashes[name])
+                    writer.put(partial(made.encode, recipe.synthesis.format), len(indices))
+                    progress.advance(len(indices))

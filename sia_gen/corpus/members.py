@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 from PIL import Image
 
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.schema import SAMPLES, SampleForm, json_schema
+from sia_gen.corpus.schema import MASK, SAMPLES, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
 from sia_gen.strength import Strength
@@ -43,37 +43,49 @@ def read_samples(stream: IO[bytes], shard: ShardRecord, form: SampleForm) -> Ite
     """Streams the samples of a shard.
 
     Raises:
-        ValueError: If a member is missing, out of its order, or one too many.
+        ValueError: If a member is missing, out of its order, one too many, or no plain file of a
+            size that it may have.
     """
-    members = read_members(stream, LARGEST_PIXEL * form.image_size**2 + LARGEST_REST)
+    largest = LARGEST_PIXEL * form.image_size**2 + LARGEST_REST
+    members = read_members(stream, largest)
     for index in shard.indices:
         contents = {}
         for extension in form.members:
             wanted = f"{shard.key(index)}.{extension}"
-            name, contents[extension] = next(members, (None, b""))
-            if name != wanted:
-                msg = f"ends before {wanted}" if name is None else not_expected(name)
+            content = read_member(members, wanted)
+            if content is None:
+                msg = f"{wanted}: no plain file of at most {largest} bytes"
                 raise ValueError(msg)
+            contents[extension] = content
         yield RawSample(index, contents)
     for name, _ in members:
         raise ValueError(not_expected(name))
 
 
-def read_members(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes]]:
-    """Streams the names and contents of the members of a tar file, none of more bytes than that.
+def read_member(members: Iterator[tuple[str, bytes | None]], wanted: str) -> bytes | None:
+    """The content of the next member; `ValueError` unless it has that name."""
+    try:
+        name, content = next(members)
+    except StopIteration:
+        msg = f"ends before {wanted}"
+        raise ValueError(msg) from None
+    except ValueError as error:
+        msg = f"{wanted}: {error}"
+        raise ValueError(msg) from error
+    if name != wanted:
+        msg = f"{not_expected(name)}, but {wanted}"
+        raise ValueError(msg)
+    return content
+
+
+def read_members(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes | None]]:
+    """Streams the names and contents of the members of a tar file.
+
+    Of a member that is no plain file, or of more bytes than `largest`, the content is None.
 
     Raises:
-        ValueError: If it is no tar file, or a member is no plain file, or too large.
+        ValueError: If it is no tar file.
     """
-    for name, content in read_tar(stream, largest):
-        if content is None:
-            msg = f"{shown(name)}: no plain file of at most {largest} bytes"
-            raise ValueError(msg)
-        yield name, content
-
-
-def read_tar(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes | None]]:
-    """The same, but for a member that is none of these with None in place of its content."""
     try:
         # Not compressed: a megabyte of gzip may hold gigabytes.
         with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -164,7 +176,8 @@ def decode_metadata(
 
 def decode_image(content: bytes, extension: str, form: SampleForm) -> Image.Image:
     """The picture in an image member, of the format, size and mode it should be."""
-    file_format, mode = ENCODINGS[form.format]["format"], form.images[extension]
+    suffix, mode = extension.rpartition(".")[2], form.images[extension]
+    file_format = ENCODINGS[suffix]["format"]
     wanted = (form.image_size, form.image_size)
     try:
         image = Image.open(BytesIO(content), formats=[file_format])
@@ -178,8 +191,11 @@ def decode_image(content: bytes, extension: str, form: SampleForm) -> Image.Imag
         msg = f"{image.width} x {image.height} pixels, not {wanted[0]} x {wanted[1]}"
         raise ValueError(msg)
     # WebP has no grey mode: grey samples come back as colour.
-    expected = "RGB" if form.format == "webp" else mode
+    expected = "RGB" if suffix == "webp" else mode
     if image.mode != expected:
         msg = f"mode {image.mode}, not {expected}"
+        raise ValueError(msg)
+    if extension == MASK and not {value for _, value in image.getcolors() or ()} <= {0, 255}:
+        msg = "not a mask: it has other values than 0 and 255"
         raise ValueError(msg)
     return image

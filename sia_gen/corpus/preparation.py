@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -21,7 +21,6 @@ from sia_gen.corpus.manifest import (
     write_manifest,
 )
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import SAMPLES
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
@@ -52,6 +51,7 @@ def prepare(
     sources: Sources,
     out: Location,
     accelerator: Accelerator,
+    kind: Literal["samples", "twins"],
 ) -> Preparation:
     """Opens the models and holds what is wanted against what is there; writes nothing.
 
@@ -61,6 +61,7 @@ def prepare(
         sources: The models.
         out: Where the corpus is.
         accelerator: Of the run.
+        kind: What the corpus holds.
 
     Raises:
         ModelError: If a model is missing, damaged, or makes images of another size.
@@ -68,7 +69,7 @@ def prepare(
     """
     image_size = sources.image_size(categories)
     sampler = type(sources.load(categories[0]).scheduler).__name__
-    header = corpus_header(recipe, image_size, sampler, accelerator)
+    header = corpus_header(recipe, image_size, sampler, accelerator, kind)
     check_same_corpus(out, header)
     cache = HashCache(out / HASHES)
     hashes: list[dict[str, str]] = [{}]
@@ -80,7 +81,11 @@ def prepare(
 
 
 def corpus_header(
-    recipe: CorpusRecipe, image_size: int, sampler: str, accelerator: Accelerator
+    recipe: CorpusRecipe,
+    image_size: int,
+    sampler: str,
+    accelerator: Accelerator,
+    kind: Literal["samples", "twins"],
 ) -> dict[str, Any]:
     """What all shards have in common."""
     settings = recipe.synthesis
@@ -102,7 +107,7 @@ def corpus_header(
             mode=recipe.mode,
             image_size=image_size,
             versions=environment(),
-            kind=SAMPLES,
+            kind=kind,
         )
     )
 

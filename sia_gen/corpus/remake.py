@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
-from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
+from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_path, prepare_output
@@ -23,6 +23,7 @@ def remake(
     out: Location,
     runtime: Runtime,
     *,
+    maker: Maker | None = None,
     classifier: Path | None = None,
 ) -> list[Location]:
     """Makes one sample, in the batch it had, so that it is equal pixel for pixel.
@@ -33,10 +34,11 @@ def remake(
         models: Folder of the pipelines; see `sia_gen.corpus.sources`.
         out: Folder for its members.
         runtime: Device and precision.
+        maker: Makes what the corpus holds; single samples if None.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
 
     Returns:
-        The files of its members, `KEY.png` and `KEY.json`.
+        The files of its members, such as `KEY.png` and `KEY.json`.
 
     Raises:
         UserError: If there is no such sample, or no model.
@@ -49,8 +51,8 @@ def remake(
     prepare_pipeline(pipeline, accelerator)
     indices = next(some for some in shard.batches(recipe.synthesis.batch_size) if index in some)
     model = sources.hash(category, HashCache())
-    batch = sample_batch(pipeline, recipe, shard, indices, model)
-    members = batch.encode(recipe.synthesis.format)[indices.index(index)]
+    made = (maker or SampleMaker(recipe)).make(pipeline, shard, indices, model)
+    members = made.encode(recipe.synthesis.format)[indices.index(index)]
     prepare_output(out)
     paths: list[Location] = []
     for name, content in members.items():

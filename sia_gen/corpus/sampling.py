@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
 from PIL import Image
 
 from sia_gen.collection import CorpusRecipe
-from sia_gen.corpus.identity import identify
+from sia_gen.corpus.identity import SampleIdentity, identify
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import SampleMetadata
+from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
+
+
+class Made(Protocol):
+    """Samples that were made together."""
+
+    def encode(self, image_format: str) -> list[Sample]:
+        """Their members; called in a thread."""
+
+
+class Maker(Protocol):
+    """Makes what a corpus of some kind holds."""
+
+    @property
+    def kind(self) -> Literal["samples", "twins"]:
+        """What it makes; see `sia_gen.corpus.schema`."""
+
+    def make(
+        self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
+    ) -> Made:
+        """Makes some samples of a shard together; `model` is the hash of the weights."""
+
+
+@dataclass(frozen=True)
+class SampleMaker:
+    """Makes single samples."""
+
+    recipe: CorpusRecipe
+    kind: Literal["samples"] = SAMPLES
+
+    def make(
+        self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
+    ) -> Batch:
+        """See `Maker`."""
+        return sample_batch(pipeline, self.recipe, shard, indices, model)
 
 
 @dataclass(frozen=True)
@@ -44,21 +79,12 @@ class Batch:
         if self.arrived is not None:
             self.arrived.synchronize()
         require_numbers(self.finite)
-        arrays = self.pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
-        return [Image.fromarray(array) for array in arrays]
+        return to_pictures(self.pixels)
 
     def encode(self, image_format: str) -> list[Sample]:
         """The members of the samples; `image_format` is a key of `ENCODINGS`."""
         pairs = zip(self.metadata, self.images(), strict=True)
         return [encode_sample(metadata, image, image_format) for metadata, image in pairs]
-
-
-def sample_batches(
-    pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan, model: str
-) -> Iterator[Batch]:
-    """Makes the samples of a shard; `model` is the hash of the weights."""
-    for indices in shard.batches(recipe.synthesis.batch_size):
-        yield sample_batch(pipeline, recipe, shard, indices, model)
 
 
 def sample_batch(
@@ -69,48 +95,83 @@ def sample_batch(
     model: str,
 ) -> Batch:
     """Makes some samples of a shard together."""
-    strength = Strength.parse(shard.strength)
-    identities = [
-        identify(recipe.seed, shard.dataset, shard.category, index, strength) for index in indices
-    ]
+    identities = identify_samples(recipe, shard, indices)
     images = pipeline(
         num_images=len(identities),
         strength=[identity.strength for identity in identities],
-        # On the CPU, whatever the pipeline runs on: the same noise on every device.
-        generator=[torch.Generator().manual_seed(identity.seed) for identity in identities],
-        num_inference_steps=recipe.synthesis.steps,
-        class_labels=shard.category if pipeline.labels else None,
-        guidance_scale=recipe.synthesis.guidance_scale,
+        generator=generators(identity.seed for identity in identities),
         output_type="pt",
+        **sampling_options(pipeline, recipe, shard.category),
     ).images
     metadata = [
-        SampleMetadata(
-            **asdict(identity),
-            steps=recipe.synthesis.steps,
-            sampler=type(pipeline.scheduler).__name__,
-            guidance_scale=recipe.synthesis.guidance_scale,
-            model=model,
-            width=images.shape[-1],
-            height=images.shape[-2],
-            sia_gen=__version__,
-        )
+        SampleMetadata(**sample_fields(pipeline, recipe, identity, model))
         for identity in identities
     ]
-    return Batch(metadata, *to_host(images))
+    (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
+    return Batch(metadata, pixels, finite, arrived)
 
 
-def to_host(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.cuda.Event | None]:
-    """Images in [0, 1] as uint8 on the host, whether they are numbers, and when they are there.
+def identify_samples(
+    recipe: CorpusRecipe, shard: ShardPlan, indices: Sequence[int]
+) -> list[SampleIdentity]:
+    """The identities of some samples of a shard."""
+    strength = Strength.parse(shard.strength)
+    return [
+        identify(recipe.seed, shard.dataset, shard.category, index, strength) for index in indices
+    ]
 
-    A GPU does not wait.
+
+def generators(seeds: Iterable[int]) -> list[torch.Generator]:
+    """Where the noise of each image comes from.
+
+    They are on the CPU, whatever the pipeline runs on: the same noise on every device.
     """
-    pixels = (images * 255).round().to(torch.uint8).to("cpu", non_blocking=True)
-    finite = images.isfinite().all().to("cpu", non_blocking=True)
-    if images.device.type == "mps":
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def sampling_options(pipeline: SDASPipeline, recipe: CorpusRecipe, category: str) -> dict[str, Any]:
+    """What a pipeline is called with for every sample of a category."""
+    return {
+        "num_inference_steps": recipe.synthesis.steps,
+        "class_labels": category if pipeline.labels else None,
+        "guidance_scale": recipe.synthesis.guidance_scale,
+    }
+
+
+def sample_fields(
+    pipeline: SDASPipeline, recipe: CorpusRecipe, identity: SampleIdentity, model: str
+) -> dict[str, Any]:
+    """The fields of `SampleMetadata` for a sample."""
+    size = pipeline.unet.config.sample_size
+    return asdict(identity) | {
+        "steps": recipe.synthesis.steps,
+        "sampler": type(pipeline.scheduler).__name__,
+        "guidance_scale": recipe.synthesis.guidance_scale,
+        "model": model,
+        "width": size,
+        "height": size,
+        "sia_gen": __version__,
+    }
+
+
+def to_pictures(pixels: torch.Tensor) -> list[Image.Image]:
+    """Pixels (B, C, H, W), uint8, as pictures of the mode L or RGB."""
+    arrays = pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
+    return [Image.fromarray(array) for array in arrays]
+
+
+def to_bytes(images: torch.Tensor) -> torch.Tensor:
+    """Images in [0, 1] as uint8."""
+    return (images * 255).round().to(torch.uint8)
+
+
+def to_host(*values: torch.Tensor) -> tuple[list[torch.Tensor], torch.cuda.Event | None]:
+    """Tensors on the host, and when they are there: a GPU does not wait."""
+    moved = [value.to("cpu", non_blocking=True) for value in values]
+    device = values[0].device.type
+    if device == "mps":
         torch.mps.synchronize()
-    if images.device.type != "cuda":
-        return pixels, finite, None
-    return pixels, finite, torch.cuda.current_stream().record_event()
+    return moved, torch.cuda.current_stream().record_event() if device == "cuda" else None
 
 
 def prepare_pipeline(pipeline: SDASPipeline, accelerator: Accelerator) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sia_gen.collection import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.data_settings import Layout, TableLayout
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
@@ -54,6 +55,18 @@ def data_root(recipe: Recipe, given: Path | None) -> Path:
             fix=f"Give their folder with --data; they come from {recipe.source}.",
         )
     return package_folder(recipe.data.package)
+
+
+def category_root(recipe: CorpusRecipe, category: DatasetCategory, given: Path | None) -> Path:
+    """The folder of the images of a category; of a collection, that of its data set in `given`.
+
+    Raises:
+        ImageError: If nobody says where it is, or it is not there.
+    """
+    member = category.recipe
+    if given is not None and isinstance(recipe, Collection):
+        given = given / member.name
+    return data_root(member, given)
 
 
 def existing_folder(folder: Path) -> Path:

@@ -107,25 +107,42 @@ def load_mask(image: TestImage, size: int, non_square: NonSquare) -> NDArray[np.
     """
     if image.mask is None:
         return np.zeros((size, size), bool)
-    with opened(image.mask, "mask") as file:
+    return read_mask(image.mask, size, non_square, of=image.path)
+
+
+def read_mask(
+    path: Path, size: int, non_square: NonSquare = None, *, of: Path | None = None
+) -> NDArray[np.bool_]:
+    """Which pixels a mask marks, (size, size).
+
+    Args:
+        path: The file of the mask.
+        size: Side to resize it to, pixels.
+        non_square: What to do with one that is not square.
+        of: The image whose size it must have, if there is one.
+
+    Raises:
+        ImageError: If it cannot be read, is not of the image's size, or is a photograph.
+    """
+    with opened(path, "mask") as file:
         mask = upright(file)
         levels = len(np.unique(np.asarray(mask)))
         anomalous = marked(mask)
-    size_of_image = upright_size(image.path)
+    size_of_image = mask.size if of is None else upright_size(of)
     if mask.size != size_of_image:
         raise ImageError(
-            problem=f"the mask {image.mask} is {mask.width} x {mask.height} pixels, its image "
+            problem=f"the mask {path} is {mask.width} x {mask.height} pixels, its image "
             f"{size_of_image[0]} x {size_of_image[1]}.",
             fix="Save the mask in the size of the image.",
         )
     if levels > MOST_LEVELS:
         raise ImageError(
-            problem=f"the mask {image.mask} is not binary: it has {levels} levels.",
+            problem=f"the mask {path} is not binary: it has {levels} levels.",
             fix="Save it as PNG, 0 where the image is normal and 255 where it is not.",
         )
     # Resized like the image, and then whatever more than half of a pixel shows.
     picture = Image.fromarray(anomalous.astype(np.uint8) * 255)
-    square = to_square(picture, image.mask, size, non_square, Image.Resampling.BOX)
+    square = to_square(picture, path, size, non_square, Image.Resampling.BOX)
     return np.asarray(square) > 127
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from sia_gen.collection import (
-    Collection,
     CorpusRecipe,
     DatasetCategory,
     choose_categories,
@@ -21,7 +20,7 @@ from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.report import Page, Section, write_page
 from sia_gen.files import prepare_output
-from sia_gen.images.listing import data_root
+from sia_gen.images.listing import category_root
 from sia_gen.inspection.distance import NormalBank
 from sia_gen.inspection.normal import NormalImages, load_normal
 from sia_gen.inspection.sections import category_sections, without_normal
@@ -106,9 +105,8 @@ def normal_of(
     member = category.recipe
     if data is None and member.data.package is None:
         return None
-    given = data / member.name if data is not None and isinstance(recipe, Collection) else data
     try:
-        root = data_root(member, given)
+        root = category_root(recipe, category, data)
     except ImageError:
         if data is not None:
             raise

@@ -13,11 +13,11 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
-from PIL import Image
 
 from sia_gen.diffusion.adm_unet import ADMUNet2DModel
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.inversion import invert as ddim_invert
+from sia_gen.errors import ModelError
 from sia_gen.sdas.arguments import (
     Numbers,
     Photographs,
@@ -48,7 +48,7 @@ class SDASPipelineOutput(ImagePipelineOutput):
         twins: Their normal twins, likewise; None unless asked for.
     """
 
-    twins: list[Image.Image] | torch.Tensor | None = None
+    twins: Any = None
 
 
 class SDASPipeline(DiffusionPipeline):
@@ -149,7 +149,7 @@ class SDASPipeline(DiffusionPipeline):
                 scale times the unperturbed variance times the gradient of log p(class | image),
                 whatever the strength. The paper takes 1; 0 is none.
             output_type: `"pil"` for a list of PIL images (modes L or RGB), `"pt"` for a float
-                tensor (B, C, H, W) in [0, 1].
+                tensor (B, C, H, W) in [0, 1], or NaN where the network cannot compute.
             image: Photographs to start from instead of noise: PIL images of the model's mode and
                 size, or a tensor (B, C, H, W) in [0, 1].
             start: How far to go back towards noise, as the share of the steps that are taken,
@@ -162,6 +162,7 @@ class SDASPipeline(DiffusionPipeline):
             ValueError: If a strength or scale is negative or not finite, if strengths, scales,
                 generators, classes, `image`, `start` or `output_type` do not fit, or if there is
                 no classifier.
+            ModelError: If pictures would have to show NaN.
         """
         if output_type not in ("pil", "pt"):
             msg = f"output_type is 'pil' or 'pt', not '{output_type}'"
@@ -254,7 +255,20 @@ class SDASPipeline(DiffusionPipeline):
     def to_output(self, sample: torch.Tensor, output_type: str) -> Any:
         """Samples in about [-1, 1] as pictures, or as a tensor in [0, 1]."""
         images = (sample / 2 + 0.5).clamp(0, 1)
-        return images if output_type == "pt" else self.numpy_to_pil(to_numpy(images))
+        if output_type == "pt":
+            return images
+        require_numbers(images.isfinite().all())
+        return self.numpy_to_pil(to_numpy(images))
+
+
+def require_numbers(finite: torch.Tensor) -> None:
+    """Raises `ModelError` unless samples are finite: as a picture, NaN would pass for black."""
+    if not finite.item():
+        raise ModelError(
+            problem="the samples of the model are NaN: its weights are too large to compute with.",
+            fix="Use --precision fp32; if that does not help, train it again with a lower "
+            "'diffusion.learning_rate' and --no-resume.",
+        )
 
 
 def sample_shape(

@@ -11,9 +11,10 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from sia_gen.corpus import generate, sampling
+from sia_gen.corpus import sampling
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import read_manifest
+from sia_gen.corpus.sampling import SampleMaker
 from sia_gen.corpus.verify import find_problems
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -113,7 +114,7 @@ def test_interrupted_run_is_resumed_to_the_same_bytes(
 
 def test_finished_shards_are_not_made_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(make())
-    monkeypatch.setattr(generate, "sample_batches", None)
+    monkeypatch.setattr(SampleMaker, "make", None)
     assert contents(make()) == before
 
 

@@ -1,0 +1,72 @@
+"""From how far two images are apart at every pixel to a mask of where they differ for real.
+
+What differs by chance is learnt from images that nothing disturbed; see `sia_gen.twins.chance`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter, label
+
+# Standard deviation of the smoothing, as a share of the side.
+SMOOTHING = 1 / 64
+# Regions of a smaller share of the pixels are specks.
+SMALLEST_REGION = 0.002
+# What part of undisturbed images stays below the threshold.
+QUANTILE = 0.998
+
+Distances = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def smoothed(distances: Distances) -> Distances:
+    """Distances (H, W), each a mean over its neighbourhood."""
+    found: Distances = gaussian_filter(distances, SMOOTHING * len(distances), mode="nearest")
+    return found
+
+
+def chance_threshold(peaks: NDArray[np.float64]) -> float:
+    """The distance that all but one in five hundred undisturbed images stay below everywhere.
+
+    The largest of many values follows a Gumbel distribution, whose quantile reaches further than
+    the peaks at hand.
+
+    Args:
+        peaks: (N,), the largest distance in each undisturbed image; N >= 2.
+    """
+    scale = float(peaks.std(ddof=1)) * math.sqrt(6) / math.pi
+    location = float(peaks.mean()) - np.euler_gamma * scale
+    quantile = location - scale * math.log(-math.log(QUANTILE))
+    return max(quantile, float(peaks.max()))
+
+
+def change_mask(distances: Distances, threshold: float, region: Mask | None = None) -> Mask:
+    """Where an image differs from its twin beyond chance.
+
+    Args:
+        distances: (H, W), smoothed.
+        threshold: See `chance_threshold`.
+        region: Where the image was disturbed, (H, W); everywhere if None.
+
+    Returns:
+        (H, W): whole regions, without specks and holes.
+    """
+    mask = distances > threshold
+    if region is not None:
+        mask &= region
+    mask = binary_fill_holes(binary_opening(mask, np.ones((3, 3), bool)))
+    if region is not None:
+        mask &= region
+    return without_specks(mask)
+
+
+def without_specks(mask: Mask) -> Mask:
+    """The mask without its regions, 8-connected, of less than `SMALLEST_REGION` of the pixels."""
+    regions, _ = label(mask, np.ones((3, 3), bool))
+    areas = np.bincount(regions.ravel())
+    areas[0] = 0
+    found: Mask = (areas >= SMALLEST_REGION * mask.size)[regions]
+    return found

@@ -1,0 +1,67 @@
+"""Where a sample is disturbed: everywhere, or in a region that its seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sia_gen.corpus.identity import SampleIdentity
+from sia_gen.images.test_set import read_mask
+from sia_gen.realnet.anomalies import local_mask
+from sia_gen.settings import EVERYWHERE, Twins
+
+# Sides of a box, as shares of the image's.
+BOX_SIDES = (1 / 8, 1 / 2)
+
+Pixels = NDArray[np.uint8]
+
+
+def strength_of(
+    settings: Twins, identities: Sequence[SampleIdentity], size: int, foregrounds: Sequence[Pixels]
+) -> torch.Tensor:
+    """The strength of some samples, (B,), or in a region alone, (B, 1, H, W).
+
+    Args:
+        settings: Say where.
+        identities: Of the samples.
+        size: H and W.
+        foregrounds: Where the object is in the photograph of each, (1, H, W); empty if anywhere.
+    """
+    strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
+    if settings.region == EVERYWHERE:
+        return strengths
+    around = foregrounds or [np.ones((1, size, size), np.uint8)] * len(identities)
+    masks = [
+        region(settings.region, identity, size, foreground)
+        for identity, foreground in zip(identities, around, strict=True)
+    ]
+    return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks))
+
+
+def region(
+    name: str, identity: SampleIdentity, size: int, foreground: Pixels
+) -> NDArray[np.float32]:
+    """One region, (1, size, size), values 0 and 1."""
+    # Other numbers than those of the sample's noise, from the same seed.
+    rng = np.random.default_rng((identity.seed, 1))
+    if name == "perlin":
+        return local_mask(rng, size, foreground)
+    if name == "box":
+        return box(rng, size)
+    if name == "foreground":
+        return foreground.astype(np.float32)
+    return read_mask(Path(name), size)[None].astype(np.float32)
+
+
+def box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """A rectangle somewhere, (1, size, size), values 0 and 1."""
+    low, high = (max(1, round(share * size)) for share in BOX_SIDES)
+    height, width = (int(rng.integers(low, high + 1)) for _ in range(2))
+    top, left = (int(rng.integers(0, size - side + 1)) for side in (height, width))
+    mask = np.zeros((1, size, size), np.float32)
+    mask[:, top : top + height, left : left + width] = 1
+    return mask

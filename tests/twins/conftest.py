@@ -1,0 +1,74 @@
+"""Corpora of twins, made in seconds."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sia_gen.collection import choose_categories
+from sia_gen.corpus.generate import synthesize
+from sia_gen.recipe import Recipe
+from sia_gen.twins import chance
+from sia_gen.twins.maker import TwinMaker
+from tests.corpus.conftest import RUNTIME, save_model
+
+MakeTwins = Callable[..., tuple[Path, TwinMaker]]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of each category, of 16 pixels."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, category in enumerate(("disc", "plate")):
+        save_model(folder / category, seed, size=16)
+    return folder
+
+
+@pytest.fixture
+def make_twins(
+    recipe: Recipe,
+    models: Path,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeTwins:
+    """Makes a corpus of twins: `make_twins(name, twins, changes, categories=..., shards=...)`."""
+    monkeypatch.setattr(chance, "IMAGES", 6)
+
+    def run(
+        name: str = "twins",
+        twins: dict[str, Any] | None = None,
+        changes: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[Path, TwinMaker]:
+        changed = recipe.override({"synthesis.twins": twins or {}, **(changes or {})})
+        wanted = choose_categories(changed, options.pop("categories", None))
+        maker = TwinMaker(changed, wanted, photographs)
+        synthesize(changed, wanted, models, tmp_path / name, RUNTIME, maker=maker, **options)
+        return tmp_path / name, maker
+
+    return run
+
+
+def read(corpus: Path) -> dict[str, dict[str, Any]]:
+    """All samples of a corpus by key: pixels and metadata by extension."""
+    found: dict[str, dict[str, Any]] = {}
+    for shard in sorted(corpus.glob("data/**/*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                content = tar.extractfile(member).read()
+                found.setdefault(key, {})[extension] = (
+                    json.loads(content)
+                    if extension == "json"
+                    else np.asarray(Image.open(BytesIO(content)))
+                )
+    return found

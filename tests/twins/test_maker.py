@@ -1,0 +1,170 @@
+"""Corpora of twins, from the commands' point of view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from sia_gen.collection import all_categories
+from sia_gen.corpus.identity import SampleIdentity
+from sia_gen.corpus.remake import remake
+from sia_gen.corpus.verify import verify
+from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
+from sia_gen.recipe import Recipe
+from sia_gen.sdas.loading import load_pipeline
+from sia_gen.twins.maker import TwinMaker
+from sia_gen.twins.regions import region
+from tests.corpus.conftest import RUNTIME
+from tests.twins.conftest import read
+
+if TYPE_CHECKING:
+    from tests.twins.conftest import MakeTwins
+
+KINDS: dict[str, dict[str, Any]] = {
+    "noise": {},
+    "photographs": {"source": "image", "start": 0.5},
+    "inverted photographs": {"source": "image", "start": 1.0, "invert": True},
+    "perlin": {"region": "perlin"},
+    "box": {"region": "box"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corpus_is_intact_and_each_sample_can_be_made_again(
+    make_twins: MakeTwins, models: Path, photographs: Path, tmp_path: Path, kind: str
+) -> None:
+    corpus, maker = make_twins("corpus", KINDS[kind])
+    assert verify(corpus).startswith(f"{corpus} is intact: 10 samples")
+    samples = read(corpus)
+    assert list(samples) == [f"parts_{c}_{n:08d}" for c in ("disc", "plate") for n in range(5)]
+    for key, sample in samples.items():
+        assert sorted(sample) == ["image.png", "json", "mask.png", "normal.png"]
+        assert all(sample[name].shape == (16, 16) for name in sample if name != "json")
+        assert set(np.unique(sample["mask.png"])) <= {0, 255}
+        metadata = sample["json"]
+        assert metadata["mask_area"] == (sample["mask.png"] > 0).mean()
+        assert metadata["start"] == KINDS[kind].get("start", 1.0)
+        assert metadata["key"] == key
+    assert maker.tally.made == 10
+    again = TwinMaker(maker.recipe, all_categories(maker.recipe), photographs)
+    key = "parts_disc_00000004"
+    paths = remake(maker.recipe, key, models, tmp_path / "again", RUNTIME, maker=again)
+    found = read_files(paths)
+    assert all(np.array_equal(found[name], samples[key][name]) for name in found)
+
+
+def read_files(paths: list[Any]) -> dict[str, Any]:
+    from PIL import Image
+
+    pictures = [path for path in paths if path.suffix == ".png"]
+    assert len(paths) == 4
+    return {path.name.partition(".")[2]: np.asarray(Image.open(path)) for path in pictures}
+
+
+def test_twins_are_the_samples_of_strength_zero(make_twins: MakeTwins, models: Path) -> None:
+    corpus, maker = make_twins(categories=["disc"])
+    pipeline = load_pipeline(models / "disc", maker.recipe)
+    pipeline.set_progress_bar_config(disable=True)
+    for sample in read(corpus).values():
+        seed, strength = sample["json"]["seed"], sample["json"]["strength"]
+        made = pipeline(
+            2,
+            [strength, 0.0],
+            [torch.Generator().manual_seed(seed) for _ in range(2)],
+            num_inference_steps=2,
+            output_type="pt",
+        ).images
+        for one, name in zip(made, ("image.png", "normal.png"), strict=True):
+            np.testing.assert_allclose(one[0].numpy() * 255, sample[name], atol=0.51)
+
+
+def test_without_strength_both_are_equal_and_masks_empty(make_twins: MakeTwins) -> None:
+    corpus, maker = make_twins(changes={"synthesis.strength": 0})
+    for sample in read(corpus).values():
+        assert np.array_equal(sample["image.png"], sample["normal.png"])
+        assert not sample["mask.png"].any()
+    assert (maker.tally.made, maker.tally.small, maker.tally.large) == (10, 10, 0)
+    assert "10 masks: 10 are empty or nearly so, 0 cover nearly everything" in str(maker.tally)
+
+
+@pytest.mark.parametrize("name", ["perlin", "box"])
+def test_outside_of_its_region_nothing_differs(make_twins: MakeTwins, name: str) -> None:
+    corpus, _ = make_twins(twins={"region": name}, changes={"synthesis.strength": 5})
+    everywhere = np.ones((1, 16, 16), np.uint8)
+    changed = 0
+    for sample in read(corpus).values():
+        fields = ("key", "dataset", "category", "index", "seed", "strength")
+        identity = SampleIdentity(*(sample["json"][field] for field in fields))
+        outside = region(name, identity, 16, everywhere)[0] == 0
+        differs = sample["image.png"] != sample["normal.png"]
+        assert outside.any()
+        assert not differs[outside].any()
+        assert not sample["mask.png"][outside].any()
+        changed += bool(differs.any())
+    # The smallest regions may show white on white.
+    assert changed >= 7
+
+
+def test_parts_made_apart_are_the_corpus(make_twins: MakeTwins) -> None:
+    whole = read(make_twins("whole")[0])
+    for part in ("0:1", "1:4"):
+        corpus, _ = make_twins("parts", shards=part)
+    assert verify(corpus).startswith(f"{corpus} is intact")
+    found = read(corpus)
+    for key, sample in whole.items():
+        assert all(np.array_equal(sample[name], found[key][name]) for name in sample)
+
+
+def test_photographs_stay_the_more_the_less_is_taken_from_them(
+    make_twins: MakeTwins, photographs: Path, recipe: Recipe
+) -> None:
+    apart = []
+    for start in (0.1, 1.0):
+        twins = {"source": "image", "start": start}
+        changes = {"synthesis.steps": 10, "synthesis.images": 9}
+        corpus, maker = make_twins(f"of-{start}", twins, changes, categories=["disc"])
+        starts = maker.open_starts("parts.disc", 16)
+        assert starts is not None
+        given = (starts.of(range(9)) * 255).numpy()[:, 0]
+        normal = np.stack([sample["normal.png"] for sample in read(corpus).values()])
+        apart.append(np.abs(normal - given).mean())
+    assert apart[0] < apart[1] / 2
+
+
+def test_another_kind_of_corpus_is_not_mixed_in(make_twins: MakeTwins) -> None:
+    make_twins()
+    with pytest.raises(OutputError, match=r"synthesis\.twins"):
+        make_twins(twins={"region": "box"})
+
+
+@pytest.mark.parametrize(
+    ("twins", "problem"),
+    [
+        ({"start": 0}, "start"),
+        ({"start": 1.5}, "start"),
+        ({"start": float("nan")}, "start"),
+        ({"source": "photo"}, "source"),
+        ({"region": "perlni"}, r"unknown region 'perlni' \(did you mean 'perlin'"),
+        ({"region": "foreground"}, "needs photographs"),
+        ({"invert": True}, "needs photographs"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    recipe: Recipe, twins: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        recipe.override({"synthesis.twins": twins})
+
+
+def test_what_is_missing_is_said_before_anything_is_made(recipe: Recipe, tmp_path: Path) -> None:
+    changed = recipe.override({"synthesis.twins": {"source": "image"}})
+    with pytest.raises(ImageError, match="does not say where its images are"):
+        TwinMaker(changed, all_categories(changed))
+    changed = recipe.override({"synthesis.twins": {}})
+    with pytest.raises(ModelError, match="nowhere"):
+        TwinMaker(changed, all_categories(changed), weights=tmp_path / "nowhere.safetensors")
+    assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,7 @@ RECORDS = ".records"
 HASHES = ".records/weights.json"
 # What changes no sample: the recipe's other sections, and the versions that wrote the manifest.
 MAY_DIFFER = {"recipe", "sia_gen", "versions"}
+ADDRESS = "Check the address, and whether you have to log in: 'hf auth login' for hf://."
 
 
 def record_path(corpus: Location, shard: ShardPlan) -> Location:
@@ -143,12 +144,14 @@ def read_manifest(corpus: Location) -> dict[str, Any]:
             problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
             fix="Make one with 'sia-gen synthesize', or give its folder."
             if isinstance(corpus, Path)
-            else "Check the address, and whether you have to log in: 'hf auth login' for hf://.",
+            else ADDRESS,
         ) from error
     except ValueError as error:
         raise CorpusError(
             problem=f"{path} cannot be read ({first_line(error)}).",
-            fix="Delete it and run 'sia-gen synthesize' again: finished shards are kept.",
+            fix="Delete it and run 'sia-gen synthesize' again: finished shards are kept."
+            if isinstance(corpus, Path)
+            else ADDRESS,
         ) from error
     if version != VERSION:
         raise CorpusError(

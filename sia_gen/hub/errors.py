@@ -71,7 +71,7 @@ def explain(error: BaseException, repository: str = "the repository") -> HubErro
             fix="Give OWNER/NAME, of letters, digits, '-', '_' and '.', at most 96.",
         )
     if isinstance(error, RevisionNotFoundError):
-        return HubError(problem=f"{repository} has no such revision.", fix="Check --revision.")
+        return no_revision(repository)
     if isinstance(error, HfHubHTTPError):
         return explain_status(error, repository)
     if isinstance(error, HTTPError | ConnectionError):
@@ -84,6 +84,11 @@ def explain(error: BaseException, repository: str = "the repository") -> HubErro
         problem, fix = STATUS[401]
         return HubError(problem=problem, fix=fix)
     return None
+
+
+def no_revision(repository: str) -> HubError:
+    """The error of a branch or pull request that is not there."""
+    return HubError(problem=f"{repository} has no such revision.", fix="Check --revision.")
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -95,9 +95,9 @@ def push_to_hub(
     large, small = missing(publication, files)
     if dry_run:
         return listing(publication, repository, [*large, *small])
+    repository.create(private=private)
     if not (large or small):
         return f"{repository.url} is complete: there is nothing to send."
-    repository.create(private=private)
     opened = begin(publication, repository, files, create_pr=create_pr)
     if large:
         repository.upload(publication.folder, large, publication.title)

@@ -21,7 +21,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from sia_gen.errors import HubError
 from sia_gen.files import sha256
-from sia_gen.hub.errors import hub_errors
+from sia_gen.hub.errors import hub_errors, no_revision
 
 RepositoryKind = Literal["dataset", "model"]
 WORDS: dict[RepositoryKind, str] = {"dataset": "data set", "model": "model"}
@@ -45,8 +45,10 @@ class Repository:
 
     def __post_init__(self) -> None:
         self.api = HfApi()
-        # Whether it exists; known once its files were asked for.
+        # Known once its files were asked for: whether it exists, and the revision that is read,
+        # which is the main one as long as there is no such branch.
         self.there = False
+        self.source = "main"
 
     def __str__(self) -> str:
         return f"{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
@@ -83,6 +85,8 @@ class Repository:
                 )
             except RepositoryNotFoundError:
                 self.refuse_other_kind()
+                if self.revision.startswith("refs/"):
+                    raise no_revision(self.name) from None
                 return {}
             except RevisionNotFoundError:
                 if self.revision.startswith("refs/"):
@@ -90,7 +94,7 @@ class Repository:
                 # A new branch begins as a copy of the main one.
                 self.there = True
                 return Repository(self.name, self.kind).files()
-        self.there = True
+        self.there, self.source = True, self.revision
         return {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
 
     def refuse_other_kind(self) -> None:
@@ -107,9 +111,7 @@ class Repository:
         """A small file of it."""
         with hub_errors(self.name):
             return Path(
-                self.api.hf_hub_download(
-                    self.name, path, revision=self.revision, repo_type=self.kind
-                )
+                self.api.hf_hub_download(self.name, path, revision=self.source, repo_type=self.kind)
             ).read_bytes()
 
     def check_private(self, *, private: bool) -> None:
@@ -129,7 +131,7 @@ class Repository:
                 self.api.create_repo(
                     self.name, private=private or None, repo_type=self.kind, exist_ok=True
                 )
-            if self.revision != "main" and not self.revision.startswith("refs/"):
+            if self.source != self.revision:
                 self.api.create_branch(
                     self.name, branch=self.revision, repo_type=self.kind, exist_ok=True
                 )

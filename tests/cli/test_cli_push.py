@@ -181,6 +181,13 @@ def test_corpus_that_is_not_on_the_hub(refuse: Refuse, hub: Hub, parts: Path, im
     assert "hf auth login" in line
 
 
+def test_corpus_behind_a_page_to_log_in(refuse: Refuse, hub: Hub) -> None:
+    page = b"<html>Please log in.</html>"
+    hub.faults.append(Fault("GET /api/datasets", status=200, times=99, content=page))
+    line = refuse("verify", f"hf://datasets/{new_name()}")
+    assert "Check the address" in line
+
+
 def test_hub_that_fails_while_a_corpus_is_read(
     refuse: Refuse, hub: Hub, parts: Path, images: Path
 ) -> None:

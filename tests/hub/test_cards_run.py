@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
+from sia_gen import SDASPipeline
 from sia_gen.collection import choose_categories
 from sia_gen.composition.compose import compose
 from sia_gen.corpus.generate import synthesize
+from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.hub.push import push_to_hub
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from tests.conftest import photograph
 from tests.corpus.conftest import save_model
 from tests.documents import Reader, code_blocks
-from tests.hub.test_push import visible_files
+from tests.hub.test_push import visible_files, without_attributes
 
 if TYPE_CHECKING:
     from tests.hub.server import Hub
@@ -96,6 +98,31 @@ def test_blocks_of_a_pipeline_run(
     for block in code_blocks(ModelCard.load(name).text):
         reader.run(block)
     assert Path("runs/parts/corpus/data/parts/disc/train-00000-of-00002.tar").is_file()
+
+
+def test_blocks_of_a_guided_pipeline_run(
+    hub: Hub, pipeline_folder: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = SDASPipeline.from_pretrained(pipeline_folder)
+    classifier = NoisyClassifier(
+        sample_size=32,
+        in_channels=1,
+        num_classes=1,
+        block_out_channels=(8, 8),
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=4,
+    )
+    guided = SDASPipeline(pipeline.unet, pipeline.scheduler, classifier, {"0": "disc"})
+    guided.save_pretrained(pipeline_folder)
+    push_to_hub(pipeline_folder, name)
+    reader = Reader(tmp_path / "reader", monkeypatch)
+    text = ModelCard.load(name).text
+    assert 'class_labels="disc", guidance_scale=1.0' in text
+    assert "and a classifier that guides" in text
+    assert without_attributes(hub.read("model", name)) == visible_files(pipeline_folder)
+    for block in code_blocks(text):
+        reader.run(block)
 
 
 def test_blocks_of_a_detector_run(

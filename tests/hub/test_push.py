@@ -117,6 +117,22 @@ def test_branch_is_made_and_the_main_one_left_alone(
     assert without_attributes(hub.read("dataset", name, "v2")) == visible_files(corpus.folder)
 
 
+def test_branch_of_a_corpus_that_is_there_needs_no_second_upload(
+    hub: Hub, corpus: HandmadeCorpus, name: str
+) -> None:
+    push_to_hub(corpus.folder, name)
+    before = hub.received
+    assert "complete" in push_to_hub(corpus.folder, name, revision="v2")
+    assert hub.received == before
+    assert without_attributes(hub.read("dataset", name, "v2")) == visible_files(corpus.folder)
+
+
+def test_pull_request_to_nothing_makes_nothing(hub: Hub, corpus: HandmadeCorpus, name: str) -> None:
+    with pytest.raises(HubError, match="no such revision"):
+        push_to_hub(corpus.folder, name, revision="refs/pr/1")
+    assert ("dataset", name) not in hub.repositories
+
+
 def test_pull_request_holds_everything_and_is_gone_on_with(
     hub: Hub, corpus: HandmadeCorpus, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,11 @@ WEIGHTS = ".safetensors"
 MARKS = {MANIFEST: "a corpus", INDEX: "an SDAS pipeline", FIT_REPORT: "a RealNet"}
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a file, or a folder it is in, is one that programs keep for themselves."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 class ModelPublication:
     """A model on its way to the Hub.
 
@@ -56,7 +61,7 @@ class ModelPublication:
         else:
             load_realnet(folder)
         paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-        names = [path.as_posix() for path in paths if not path.parts[0].startswith(".")]
+        names = [path.as_posix() for path in paths if not is_hidden(path)]
         self.large = {name: sha256(folder / name) for name in names if name.endswith(WEIGHTS)}
         written = [CARD, PICTURE] if self.is_pipeline else [CARD]
         # The mark comes last, after all that it stands for.

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -174,7 +175,7 @@ class Repository:
             self.api.upload_folder(
                 repo_id=self.name,
                 folder_path=folder,
-                allow_patterns=list(paths),
+                allow_patterns=[escape(path) for path in paths],
                 commit_message=title,
                 repo_type=self.kind,
                 revision=self.revision,

@@ -216,6 +216,17 @@ def test_realnet_arrives_with_its_card(hub: Hub, realnet_folder: Path, name: str
     assert f"| threshold of the score | {threshold} |" in card.text
 
 
+def test_names_are_no_patterns_and_hidden_files_stay_here(
+    hub: Hub, pipeline_folder: Path, name: str
+) -> None:
+    weights = pipeline_folder / "unet/diffusion_pytorch_model.safetensors"
+    shutil.copy(weights, pipeline_folder / "unet/older [1].safetensors")
+    (pipeline_folder / "unet/.DS_Store").write_bytes(b"0")
+    push_to_hub(pipeline_folder, name)
+    there = without_attributes(hub.read("model", name))
+    assert there.keys() == visible_files(pipeline_folder).keys() - {"unet/.DS_Store"}
+
+
 def test_better_model_takes_the_place_of_an_older_one(
     hub: Hub, pipeline_folder: Path, name: str
 ) -> None:

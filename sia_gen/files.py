@@ -20,6 +20,8 @@ from sia_gen.errors import OutputError
 from sia_gen.locations import Location
 from sia_gen.storage import writing
 
+# Names have at most 255 bytes.
+LONGEST_STEM = 200
 # What some file systems say of a folder that is to be synced: they do so by themselves.
 UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
@@ -93,12 +95,20 @@ def sync(path: Path) -> None:
 def write_text(path: Location, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may be of bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Location, content: Any) -> None:
     """Writes a JSON file, whole or not at all; NaN is an error."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def shortened_stem(stem: str) -> str:
+    """As much of the name of a file as leaves room for what is put before and behind it."""
+    while len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = stem[:-1]
+    return stem
 
 
 def sha256(path: Path) -> str:

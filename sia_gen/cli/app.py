@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -73,6 +74,9 @@ def main() -> None:
         KeyboardInterrupt: If it was interrupted.
     """
     debug = os.environ.get("SIA_GEN_DEBUG") == "1"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may have letters that a terminal does not know.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not debug:
         warnings.filterwarnings("ignore")
         # What goes wrong in a thread is raised again where it is waited for.

@@ -28,7 +28,7 @@ from sia_gen.evaluation.results import (
 )
 from sia_gen.evaluation.scoring import ScoredImage, Scores, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
-from sia_gen.files import atomic_folder, write_json, write_text
+from sia_gen.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, list_test_images
 from sia_gen.locks import EVERYTHING
@@ -134,9 +134,7 @@ def write_category(
     """Writes the scores and the heat maps worth looking at; returns these for the page."""
     shown: Shown = {}
     with atomic_folder(folder) as temporary:
-        (temporary / "scores.csv").write_text(
-            scores_csv(scores.images, threshold), encoding="utf-8"
-        )
+        write_text(temporary / "scores.csv", scores_csv(scores.images, threshold))
         (temporary / "heatmaps").mkdir()
         number = 0
         for title, chosen in worth_looking_at(scores.images, threshold, PICTURES).items():
@@ -163,4 +161,5 @@ def look_at(
 def file_name(number: int, scored: ScoredImage) -> str:
     """What the picture of a heat map is called."""
     kind = "anomalous" if scored.image.label else "normal"
-    return f"{number:02d}_{kind}_{scored.score:.3f}_{scored.image.path.stem}.png"
+    name = shortened_stem(scored.image.path.stem)
+    return f"{number:02d}_{kind}_{scored.score:.3f}_{name}.png"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.files import atomic_path, prepare_output, write_text
+from sia_gen.files import atomic_path, prepare_output, shortened_stem, write_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
 from sia_gen.locks import working_on
@@ -127,7 +127,7 @@ def image_files(sources: Sequence[Path]) -> dict[str, Path]:
     alike: Counter[PurePath] = Counter()
     for source, path in dict.fromkeys(images_of(sources)):
         name = path.relative_to(source) if source != path else Path(path.name)
-        picture = free = name.with_suffix(".png")
+        picture = free = name.with_name(f"{shortened_stem(name.stem)}.png")
         while free.as_posix() in files:
             alike[picture] += 1
             free = picture.with_stem(f"{picture.stem}-{alike[picture] + 1}")

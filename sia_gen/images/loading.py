@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sia_gen.errors import ImageError
+from sia_gen.errors import ImageError, one_line
 from sia_gen.images.misread import require_palette, require_rightly_read
 
 NonSquare = Literal["crop", "stretch"] | None
@@ -189,7 +189,7 @@ def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:
     if problems and os.environ.get("RANK", "0") == "0":
         first = next(iter(problems.values()))
         text = f"{category}: left out {len(problems)} of {len(paths)} images; the first: {first}"
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
     return frozenset(problems)
 
 

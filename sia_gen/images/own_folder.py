@@ -51,11 +51,13 @@ def recipe_for_folder(root: Path) -> Recipe:
     paths = images_at(root, normal)
     sampled = [read_image(path) for path in paths[:: -(-len(paths) // SAMPLED)]]
     name = re.sub(r"[^a-z0-9_]+", "-", root.name.lower())[:LONGEST_NAME].strip("-_") or "images"
+    # The name of a folder may be of bytes that are no text.
+    source = root.name.encode(errors="replace").decode() or name
     content = {
         "name": name,
-        "title": f"Images of {root.name or name}",
+        "title": f"Images of {source}",
         "license": "other",
-        "source": root.name or name,
+        "source": source,
         "categories": [name],
         "mode": "L" if all(is_grey(image) for image in sampled) else "RGB",
         "data": {"images": arrangement(root, normal), "non_square": "crop"},

@@ -22,6 +22,7 @@ SECTIONS = {
     "test_interrupted": "Ctrl-C",
     "test_storage": "Storage",
     "test_images": "Images",
+    "test_image_folders": "Images",
     "test_shards": "Shards",
     "test_recipes": "Recipes",
     "test_weights": "Weights",

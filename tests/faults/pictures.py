@@ -94,12 +94,16 @@ def tiff(pixels: ANY, order: str = "<", tags: Mapping[Base, int] | None = None) 
     return head + content + bits + directory + bytes(4)
 
 
-def bombs() -> dict[str, bytes]:
-    """Small files of 50,000 x 50,000 pixels; the first is whole, the others hardly begin."""
+def whole_bomb() -> bytes:
+    """A PNG file of 50,000 x 50,000 pixels."""
     row = bytes(BOMB // 8)
+    return png_of(BOMB, BOMB, 1, 0, (row for _ in range(BOMB)))
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files of 50,000 x 50,000 pixels that hardly begin."""
     bitmap = struct.pack("<IiiHHIIiiII", 40, BOMB, BOMB, 1, 24, 0, 0, 0, 0, 0, 0)
     return {
-        "bomb.png": png_of(BOMB, BOMB, 1, 0, (row for _ in range(BOMB))),
         "head.png": png_of(BOMB, BOMB, 8, 2, []),
         "bomb.tif": tiff(
             np.zeros((1, 1, 3), np.uint8), tags={Base.ImageWidth: BOMB, Base.ImageLength: BOMB}

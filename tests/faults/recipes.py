@@ -106,7 +106,7 @@ def beyond(limit: Any) -> Iterator[Any]:
     values: dict[str, Callable[[Any], Any]] = {
         "ge": lambda bound: bound - 1,
         "gt": lambda bound: bound,
-        "le": lambda bound: bound + 1,
+        "le": lambda bound: 2 * bound + 1,
         "lt": lambda bound: bound,
         "min_length": lambda _: [],
         "max_length": lambda bound: "x" * (bound + 1),

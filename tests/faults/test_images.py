@@ -23,6 +23,7 @@ from tests.faults.pictures import (
     png,
     png_of,
     tiff,
+    whole_bomb,
     write,
 )
 from tests.faults.processes import apart
@@ -138,7 +139,8 @@ def memory_of(paths: list[Path]) -> tuple[int, list[str]]:
 
 
 def test_bombs(tmp_path: Path, tried: Tried) -> None:
-    paths = [write(tmp_path / name, content) for name, content in bombs().items()]
+    files = {"whole.png": whole_bomb(), **bombs()}
+    paths = [write(tmp_path / name, content) for name, content in files.items()]
     grown, lines = apart(memory_of, paths)
     assert grown < MOST_MEMORY
     assert all("bomb" in line or "too large" in line for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import load_image, load_images, to_eight_bits
+from sia_gen.images.loading import (
+    load_image,
+    load_images,
+    read_image,
+    to_eight_bits,
+    upright_size,
+)
 
 ORIENTATION = 0x0112
 # How each EXIF orientation turns an upright array into the stored one, by the EXIF standard.
@@ -134,3 +141,35 @@ def test_images_of_mixed_kinds_and_sizes_are_stacked(tmp_path: Path) -> None:
     for mode, channels in (("L", 1), ("RGB", 3)):
         images = load_images(paths, mode, 8, "crop")
         assert (images.shape, images.dtype) == ((7, channels, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"P6 1 1 255\nabc"])
+def test_formats_that_are_not_listed_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageError, match="of another kind than PNG, JPEG, TIFF, BMP, WEBP, GIF"):
+        grey(tmp_path / "x.png")
+
+
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ImageError, match=r"x\.png: it is no file"):
+        grey(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+def test_size_is_that_of_the_upright_image(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](RAMP[:4]))
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+    assert upright_size(tmp_path / "x.png") == (8, 4)
+    assert read_image(tmp_path / "x.png").size == (8, 4)
+
+
+def test_image_just_over_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 63)
+    with pytest.raises(ImageError, match="decompression bomb"):
+        grey(tmp_path / "x.png")

@@ -1,0 +1,234 @@
+"""Folders of images with damaged ones among them, odd names, loops, and very many files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL.ExifTags import Base
+
+from sia_gen import RealNet
+from sia_gen.errors import ImageError
+from sia_gen.evaluation.predict import image_files
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import load_image
+from sia_gen.images.own_folder import recipe_for_folder
+from sia_gen.images.test_set import list_test_images
+from sia_gen.recipe import Recipe
+from tests.cli import conftest as cli
+from tests.conftest import photograph
+from tests.end_to_end.conftest import ROOT
+from tests.faults.conftest import Tried, times
+from tests.faults.pictures import GREY, bombs, png, tiff, write
+
+run, refuse, images = cli.run, cli.refuse, cli.images
+CPU = ["--device", "cpu", "--precision", "fp32"]
+ONE = ["--category", "disc", "--recipe", "parts.yaml", "--data", "images"]
+GOOD, SCRATCH = "disc/train/good/003.png", "disc/test/scratch/001.png"
+
+
+def damaged() -> dict[str, Callable[[Path], object]]:
+    """Ways to make a file one that cannot be read."""
+    return {
+        "cut": lambda path: write(path, path.read_bytes()[:-100]),
+        "empty": lambda path: write(path, b""),
+        "zeros": lambda path: write(path, bytes(1000)),
+        "text": lambda path: write(path, b"no image"),
+        "a bomb": lambda path: write(path, bombs()["head.png"]),
+        "signed": lambda path: write(path, tiff(GREY, tags={Base.SampleFormat: 2})),
+        "a folder": lambda path: (path.unlink(), path.mkdir()),
+        "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+        "a link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
+        "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nowhere.png")),
+    }
+
+
+@pytest.fixture
+def place(tmp_path: Path, recipe: Recipe, images: Path) -> Path:
+    """A folder with images, recipes that refuse and that skip, and a detector fitted to nothing."""
+    (tmp_path / "parts.yaml").write_text(recipe.to_yaml())
+    skip = recipe.override({"data.unreadable": "skip"})
+    (tmp_path / "skip.yaml").write_text(skip.to_yaml())
+    torch.manual_seed(0)
+    folder = tmp_path / "models/disc"
+    realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
+    realnet.save_pretrained(folder)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    report = {"threshold": 0.5, "selected_on": "x", "model_version": 1}
+    (folder / "fit.json").write_text(json.dumps(report))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", damaged())
+def test_a_damaged_image_ends_the_command(
+    kind: str, place: Path, refuse: cli.Refuse, run: cli.Run, tried: Tried
+) -> None:
+    commands = {
+        GOOD: ["train-diffusion", *ONE, "--out", "out", *CPU],
+        SCRATCH: ["evaluate", *ONE, "--model", "models", "--out", "out", *CPU],
+    }
+    for name, command in commands.items():
+        damaged()[kind](place / "images" / name)
+        code, _, err = run(*command)
+        last = err.splitlines()[-1]
+        assert (code, "Traceback" in err) == (2, False), err
+        assert last.startswith(f"error: cannot read the image images/{name}: "), err
+        assert "set the recipe's 'data.unreadable' to 'skip'" in last
+    tried("damaged images (10 kinds) given to `train-diffusion` and `evaluate`", 2, "one line")
+
+
+@pytest.mark.parametrize("kind", damaged())
+def test_predict_scores_the_others(kind: str, place: Path, run: cli.Run, tried: Tried) -> None:
+    folder = place / "images/disc/test/scratch"
+    damaged()[kind](folder / "001.png")
+    code, _, err = run("predict", "models/disc", folder, "--out", "out", *CPU)
+    assert code == 2
+    assert f"1 of 4 images were not scored; the first: cannot read the image {folder}" in err
+    rows = (place / "out/predictions.csv").read_text().splitlines()[1:]
+    assert ["unreadable" in row for row in rows] == [False, True, False, False]
+    tried("damaged images (10 kinds) given to `predict`", 1, "the others are scored, then one line")
+
+
+@pytest.mark.parametrize("kind", damaged())
+def test_a_recipe_may_skip_them(kind: str, place: Path, recipe: Recipe, tried: Tried) -> None:
+    root = place / "images"
+    skip = Recipe.load(place / "skip.yaml")
+    whole, tests = list_images(recipe, root, "disc"), list_test_images(recipe, root, "disc")
+    for name in (GOOD, SCRATCH):
+        damaged()[kind](root / name)
+    rest = list_images(skip, root, "disc")
+    assert rest.unreadable == {root / GOOD}
+    assert rest.fit == [path for path in whole.fit if path != root / GOOD]
+    assert rest.validation == [path for path in whole.validation if path != root / GOOD]
+    left = list_test_images(skip, root, "disc")
+    assert left == [test for test in tests if test.path != root / SCRATCH]
+    what = "damaged images (10 kinds) that a recipe allows to skip"
+    tried(what, 2, "counted and reported; the others are split as before", mended=1)
+
+
+def test_skipped_images_are_counted_and_reported(place: Path, run: cli.Run, tried: Tried) -> None:
+    for name in (GOOD, SCRATCH):
+        write(place / "images" / name, b"no image")
+    skip = [*ONE, "--recipe", "skip.yaml", "--out", "out"]
+    code, _, err = run("train-diffusion", *skip, *CPU)
+    line = "disc: left out 1 of 12 images; the first: cannot read the image images/"
+    assert code == 0
+    assert f"{line}{GOOD}: it is empty, damaged, or of another kind" in err
+    assert json.loads((place / "out/disc/training.json").read_text())["unreadable"] == 1
+    code, _, err = run("evaluate", *skip[:-1], "evaluation", "--model", "models", *CPU)
+    assert code == 0
+    assert "disc, test: left out 1 of 8 images; the first: cannot read the image" in err
+    metrics = json.loads((place / "evaluation/metrics.json").read_text())["categories"]["disc"]
+    assert (metrics["normal_images"], metrics["anomalous_images"]) == (4, 3)
+    tried("runs of which a recipe skips damaged images", 2, "done; counted in what they write")
+
+
+# Names that file systems allow.
+NAMES = [
+    *["Zähler.png".encode(), "猫.png".encode(), "e\u0301.png".encode(), "\u202e.png".encode()],
+    *[b"x" * 251 + b".png", b"x" * 250 + b".tiff", "猫".encode() * 83 + b".png"],
+    *[b"\xff\xfe.png", b"a\nb.png", b"\x1b[2J.png", b" .png", b"a\\b.png", b"a.b.png.png"],
+    *[b"x.PNG", b"[a].png", b"{stem}.png", b"%s.png", b"*.png", b"-x.png", b"<b>&.png"],
+]
+
+
+def test_names(place: Path, run: cli.Run, tried: Tried) -> None:
+    folders = [place / "images/disc" / group for group in ("train/good", "test/scratch")]
+    for number, name in enumerate(NAMES):
+        for folder in folders:
+            path = folder / os.fsdecode(name)
+            photograph(number).save(path, "PNG")
+            assert np.array_equal(load_image(path, "L", 32)[0], np.asarray(photograph(number)))
+    sources = [*folders, folders[1] / os.fsdecode(NAMES[4])]
+    for command in (
+        ["train-diffusion", *ONE, "--out", "out", *CPU],
+        ["evaluate", *ONE, "--model", "models", "--out", "evaluation", *CPU],
+        ["predict", "models/disc", *sources, "--out", "predictions", *CPU],
+    ):
+        code, _, err = run(*command)
+        assert code == 0, err
+    count = 2 * len(NAMES) + 12 + 4 + 1
+    table = (place / "predictions/predictions.csv").read_text(encoding="utf-8")
+    assert table.count("normal,0.5") + table.count("anomalous,0.5") == count
+    assert len(list((place / "predictions/heatmaps").iterdir())) == count
+    what = "names: not ASCII, no text at all, of 255 bytes, with signs"
+    tried(what, len(NAMES), "as any other", mended=3)
+
+
+def test_names_that_a_terminal_does_not_know(place: Path, tried: Tried) -> None:
+    photographs = place / "images/disc/test/good"
+    arguments = ["predict", "models/disc", photographs, "--out", "猫", *CPU]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "sia_gen", *map(str, arguments)],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, rb"see \u732b/predictions.csv" in done.stdout) == (0, True), done
+    tried("a name that the terminal's encoding lacks", 1, "as any other", mended=1)
+
+
+def test_loops(place: Path, run: cli.Run, recipe: Recipe, tried: Tried) -> None:
+    root = place / "images"
+    before = list_images(recipe, root, "disc"), list_test_images(recipe, root, "disc")
+    for folder in (root, root / "disc", root / "disc/test/scratch"):
+        (folder / "up").symlink_to(folder.parent)
+        (folder / "here").symlink_to(".")
+        (folder / "itself").symlink_to("itself")
+    assert (list_images(recipe, root, "disc"), list_test_images(recipe, root, "disc")) == before
+    assert len(image_files([root / "disc/test"])) == 8
+    code, _, err = run("predict", "models/disc", "images/disc/test", "--out", "out", *CPU)
+    assert code == 0, err
+    (place / "loop").symlink_to("loop")
+    with pytest.raises(ImageError, match="there is no image folder"):
+        recipe_for_folder(place / "loop")
+    for command in (
+        ["train-diffusion", "--data", "loop"],
+        ["predict", "models/disc", "loop"],
+        ["recipes", "loop/x.yaml"],
+        ["train-diffusion", *ONE, "--out", "loop", *CPU],
+    ):
+        code, _, err = run(*command)
+        assert (code, err.count("error: "), "Traceback" in err) == (2, 1, False), err
+    tried("links that form loops, in and instead of folders", 14, "each image once, or one line")
+
+
+@pytest.mark.timeout(900)
+def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
+    count = times(4000, 100_000)
+    content = recipe.model_dump(mode="json")
+    content["data"]["images"]["mask"] = "{category}/ground_truth/{defect}/{stem}_mask.*"
+    masked = Recipe.parse(content, where="test")
+    groups = {
+        "train/good": "",
+        "test/good": "",
+        "test/scratch": "",
+        "ground_truth/scratch": "_mask",
+    }
+    image = write(tmp_path / "image.png", png(GREY))
+    for group, suffix in groups.items():
+        folder = tmp_path / "images/disc" / group
+        folder.mkdir(parents=True)
+        for number in range(count):
+            (folder / f"{number:06d}{suffix}.png").symlink_to(image)
+    root = tmp_path / "images"
+    listed = list_images(masked, root, "disc")
+    assert len(listed.fit) + len(listed.validation) == len(listed.masks) == count
+    assert all(
+        mask is not None and mask.name == f"{path.stem}_mask.png"
+        for path, mask in zip(listed.test_anomalous, listed.masks, strict=True)
+    )
+    assert len(list_test_images(masked, root, "disc")) == 2 * count
+    assert len(image_files([root / "disc/train"])) == count
+    own = recipe_for_folder(root / "disc")
+    assert own.data.images.normal == "train/good/*"
+    tried(f"{count:,} images in a folder, and as many masks", 1, "all are listed", mended=1)

@@ -31,6 +31,13 @@ def fit_realnet(
         str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
     ] = None,
     joint: Annotated[bool, typer.Option("--joint", help="One model of all categories.")] = False,
+    anomalies: Annotated[
+        Literal["perlin", "twins", "mixed"] | None,
+        typer.Option(
+            "--anomalies",
+            help="Pieces pasted through Perlin masks, twins with their own masks, or both.",
+        ),
+    ] = None,
     source: Annotated[
         Literal["sdas", "dtd", "mixed"] | None,
         typer.Option(
@@ -66,6 +73,7 @@ def fit_realnet(
         "realnet.max_minutes": max_minutes,
         "realnet.joint": joint or None,
         "realnet.select_on": select_on,
+        "realnet.anomalies": anomalies,
         "realnet.source": source,
         "realnet.textures": None if textures is None else str(textures),
         "realnet.weights": None if weights is None else str(weights),

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 from PIL import Image
 
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.schema import MASK, SAMPLES, SampleForm, json_schema
+from sia_gen.corpus.schema import MASK, TRIPLETS, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
 from sia_gen.strength import Strength
@@ -27,6 +27,8 @@ LARGEST_PIXEL = 4
 # Bytes around the pixels, or of the metadata, of which there are some hundreds.
 LARGEST_REST = 1 << 16
 LONGEST_NAME = 100
+# The lesser of them is but a warning, unless warnings are errors.
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # What Python's tarfile raises for bytes that are no tar file, beside its own errors.
 TAR_ERRORS = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError, RecursionError)
 
@@ -168,7 +170,7 @@ def decode_metadata(
             raise ValueError(msg)
     strength = Strength.parse(shard.strength)
     # A triplet has the strength of a sample of another corpus.
-    if form.kind == SAMPLES and not strength.low <= metadata["strength"] <= strength.high:
+    if form.kind != TRIPLETS and not strength.low <= metadata["strength"] <= strength.high:
         msg = f"'strength' is {metadata['strength']}, not {strength}"
         raise ValueError(msg)
     return metadata
@@ -184,7 +186,7 @@ def decode_image(content: bytes, extension: str, form: SampleForm) -> Image.Imag
         # A small file may hold more pixels than there is memory for.
         if image.size == wanted:
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, *BOMBS) as error:
         msg = f"not a whole {file_format} image ({first_line(error)})"
         raise ValueError(msg) from error
     if image.size != wanted:

@@ -14,7 +14,7 @@ from sia_gen.corpus.entries import COMPLETE, record_of
 from sia_gen.corpus.manifest import read_corpus
 from sia_gen.corpus.members import RawSample, decode_sample, read_samples
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.schema import SAMPLES, SampleForm
+from sia_gen.corpus.schema import TRIPLETS, SampleForm
 from sia_gen.errors import CorpusError, first_line
 from sia_gen.locations import Location
 
@@ -30,7 +30,7 @@ def read_synthetic(corpus: Location) -> dict[str, Any]:
         CorpusError: If the corpus holds anything else.
     """
     manifest = read_corpus(corpus)
-    if manifest["kind"] != SAMPLES:
+    if manifest["kind"] == TRIPLETS:
         raise CorpusError(
             problem=f"{corpus} holds {manifest['kind']}, not synthetic images.",
             fix="Give a corpus that 'sia-gen synthesize' made.",
@@ -152,14 +152,18 @@ class SampleReader:
 
     def __getitem__(self, number: int) -> tuple[dict[str, Any], Image.Image]:
         """The metadata and the picture of a sample; `CorpusError` if its shard is damaged."""
+        metadata, images = self.read(number)
+        return metadata, images[self.form.picture]
+
+    def read(self, number: int) -> Sample:
+        """The metadata and all pictures of a sample; `CorpusError` if its shard is damaged."""
         place = number % self.total
         if self.stream is None or place < self.next_number:
             self.stream, self.next_number = self.read_from(place)
         shard, raw = next(islice(self.stream, place - self.next_number, None))
         self.next_number = place + 1
         with reporting_damage(self.corpus, shard):
-            metadata, images = decode_sample(raw, shard, self.form)
-        return metadata, images[self.form.format]
+            return decode_sample(raw, shard, self.form)
 
     def read_from(self, place: int) -> tuple[Iterator[tuple[ShardRecord, RawSample]], int]:
         """A stream from the shard that holds a place, and the number of its first sample."""

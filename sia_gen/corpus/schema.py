@@ -131,6 +131,11 @@ class SampleForm:
         return image_members(self.kind, self.format, self.mode)
 
     @property
+    def picture(self) -> str:
+        """The extension of the image that is abnormal."""
+        return self.format if self.kind == SAMPLES else f"image.{self.format}"
+
+    @property
     def members(self) -> list[str]:
         """The extensions of all members, in the order in which they are written."""
         return sorted([*self.images, "json"])

@@ -77,4 +77,4 @@ def samples(
     """The samples of shards, one after another."""
     for shard in shards:
         for metadata, images in read_whole(corpus, shard, form):
-            yield metadata, images[form.format]
+            yield metadata, images[form.picture]

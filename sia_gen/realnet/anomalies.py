@@ -1,9 +1,12 @@
-"""Local anomalies for training: pieces of SDAS images pasted into normal ones (paper section 3.1).
+"""Anomalies for training: pieces of SDAS images pasted into normal ones (paper section 3.1).
 
     A = M * (delta * P + (1 - delta) * N) + (1 - M) * N
 
 N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask within the
 foreground of N and delta the opacity. Part of each batch stays normal, with an empty mask.
+
+In place of A and N there may be twins: an SDAS image, the image of the same noise without strength,
+and the mask of what differs in them.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from torch.utils.data import Dataset
 from sia_gen.batches import BatchOrder, random_flips
 from sia_gen.images.store import Images
 from sia_gen.realnet.perlin import nonempty_perlin_mask, perlin_mask
-from sia_gen.realnet.sources import Piece, Source
+from sia_gen.realnet.sources import Piece, Source, Twin, TwinSource
 
 # A foreground that this many Perlin masks miss is so small that all of it may be anomalous.
 MAX_DRAWS = 32
@@ -55,6 +58,8 @@ class LocalAnomalies:
         normal: Normal images N.
         sources: Give the images P to paste from, and the range of delta; one per category.
         groups: Which source is that of each N, (n,); the first one of all if None.
+        twins: Give twins, one per category.
+        twin_fraction: Share of the anomalies that are twins.
         anomalous_fraction: Share of the samples that get an anomaly.
         horizontal_flip: Whether N and P are mirrored at random.
         vertical_flip: Whether they are turned upside down at random.
@@ -68,6 +73,8 @@ class LocalAnomalies:
     vertical_flip: bool = False
     foreground: Images | None = None
     groups: NDArray[np.int64] | None = None
+    twins: Sequence[TwinSource] = ()
+    twin_fraction: float = 0.0
 
     def sample(
         self, index: int, rng: np.random.Generator, number: int
@@ -82,9 +89,20 @@ class LocalAnomalies:
         normal, foreground = self.flipped(index, rng)
         if rng.random() >= self.anomalous_fraction:
             return normal, normal, np.zeros_like(normal[:1])
-        source = self.sources[0 if self.groups is None else self.groups[index]]
-        piece = source.draw(number, rng)
+        group = 0 if self.groups is None else int(self.groups[index])
+        if self.twins and rng.random() < self.twin_fraction:
+            return self.twin(self.twins[group].draw(number), rng)
+        piece = self.sources[group].draw(number, rng)
         anomalous, mask, _ = self.paste(piece, normal, foreground, rng)
+        return anomalous, normal, mask
+
+    def twin(
+        self, twin: Twin, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """A and N of a twin, (C, H, W) in [0, 1], and its mask (1, H, W), flipped together."""
+        stacked = random_flips(np.concatenate(twin), rng, self.horizontal_flip, self.vertical_flip)
+        channels = len(twin.normal)
+        anomalous, normal, mask = np.split(to_unit_range(stacked), [channels, 2 * channels])
         return anomalous, normal, mask
 
     def paste(

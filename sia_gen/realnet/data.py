@@ -12,8 +12,11 @@ from sia_gen.images.listing import list_images
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies
-from sia_gen.realnet.sources import Source, make_source
+from sia_gen.realnet.sources import Source, TwinSource, make_source, make_twin_source
 from sia_gen.recipe import Recipe
+
+# Share of the anomalies that are twins.
+TWIN_FRACTIONS = {"perlin": 0.0, "mixed": 0.5, "twins": 1.0}
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,38 @@ def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
 def fit_data(recipe: Recipe, normal: Sequence[NormalImages], corpus: Location) -> FitData:
     """Joins the normal images of a model's categories with what is pasted into them."""
     settings = recipe.realnet
-    sources = [make_source(recipe, images.category, corpus) for images in normal]
     categories = [images.category for images in normal]
+    sources, twins = open_sources(recipe, categories, corpus)
     training = anomalies_in(
         recipe,
         categories,
         [images.fit for images in normal],
         sources,
+        twins,
         settings.anomalous_fraction,
         flips=(settings.horizontal_flip, settings.vertical_flip),
     )
     validation = anomalies_in(
-        recipe, categories, [images.validation for images in normal], sources, 1.0
+        recipe, categories, [images.validation for images in normal], sources, twins, 1.0
     )
     return FitData(training, validation)
+
+
+def open_sources(
+    recipe: Recipe, categories: Sequence[str], corpus: Location
+) -> tuple[list[Source], list[TwinSource]]:
+    """Where the anomalies of each category come from, as far as the recipe asks for them.
+
+    Raises:
+        UserError: If the corpus or the textures are not there.
+    """
+    kind = recipe.realnet.anomalies
+    pieces = [] if kind == "twins" else categories
+    twins = [] if kind == "perlin" else categories
+    return (
+        [make_source(recipe, category, corpus) for category in pieces],
+        [make_twin_source(recipe, category, corpus) for category in twins],
+    )
 
 
 def anomalies_in(
@@ -77,6 +98,7 @@ def anomalies_in(
     categories: Sequence[str],
     images: Sequence[Images],
     sources: Sequence[Source],
+    twins: Sequence[TwinSource],
     anomalous_fraction: float,
     *,
     flips: tuple[bool, bool] = (False, False),
@@ -100,5 +122,7 @@ def anomalies_in(
         horizontal_flip=flips[0],
         vertical_flip=flips[1],
         foreground=None if all(mask is None for mask in masks) else JoinedImages(everywhere),
+        twins=twins,
+        twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
     )

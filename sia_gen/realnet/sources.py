@@ -1,4 +1,4 @@
-"""Where the pieces that become anomalies come from: SDAS samples, textures, or both."""
+"""Where anomalies come from: pieces of SDAS samples or textures, and twins with their masks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sia_gen.corpus.reading import SampleReader
-from sia_gen.errors import ImageError, OptionError
+from sia_gen.corpus.schema import MASK, TWINS
+from sia_gen.errors import CorpusError, ImageError, OptionError
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image, to_pixels, to_square
 from sia_gen.locations import Location
@@ -28,6 +30,14 @@ class Piece(NamedTuple):
 
     pixels: Pixels
     opacity: Opacity
+
+
+class Twin(NamedTuple):
+    """An anomalous image, its normal twin, both (C, H, W), and the mask (1, H, W); 0 to 255."""
+
+    anomalous: Pixels
+    normal: Pixels
+    mask: Pixels
 
 
 class Source(Protocol):
@@ -55,6 +65,45 @@ class SDASSource:
         metadata, image = self.reader[number]
         square = to_square(image.convert(self.mode), Path(metadata["key"]), self.size, None)
         return metadata, Piece(to_pixels(square), self.opacity)
+
+
+@dataclass(frozen=True)
+class TwinSource:
+    """The twins of a corpus, one after another, but for those whose masks are of no use."""
+
+    reader: SampleReader
+    mode: Mode
+    size: int
+    area: tuple[float, float]
+
+    def draw(self, number: int) -> Twin:
+        """Twin `number` of the corpus, or the next one with a mask of the right area.
+
+        Raises:
+            CorpusError: If there is none.
+        """
+        for place in range(number, number + self.reader.total):
+            metadata, images = self.reader.read(place)
+            if self.area[0] <= metadata["mask_area"] <= self.area[1]:
+                return self.resized(images)
+        low, high = self.area
+        raise CorpusError(
+            problem=f"no mask of {self.reader.corpus} covers {low:.2%} to {high:.0%} of its image.",
+            fix="Make twins of another strength or region, or change the recipe's "
+            "'realnet.mask_area'.",
+        )
+
+    def resized(self, images: dict[str, Image.Image]) -> Twin:
+        """The images of a twin in the size to train on."""
+        side, form = (self.size, self.size), self.reader.form.format
+        anomalous, normal = (
+            to_pixels(
+                images[f"{name}.{form}"].convert(self.mode).resize(side, Image.Resampling.BICUBIC)
+            )
+            for name in ("image", "normal")
+        )
+        mask = to_pixels(images[MASK].resize(side, Image.Resampling.BILINEAR))
+        return Twin(anomalous, normal, np.where(mask > 127, 255, 0).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -100,6 +149,23 @@ def make_source(recipe: Recipe, category: str, corpus: Location) -> Source:
         paths = texture_files(settings.textures)
         sources.append(TextureSource(paths, recipe.mode, size, settings.texture_opacity))
     return sources[0] if len(sources) == 1 else MixedSource(sources)
+
+
+def make_twin_source(recipe: Recipe, category: str, corpus: Location) -> TwinSource:
+    """The twins of a corpus.
+
+    Raises:
+        CorpusError: If the corpus is not there, or has none with a mask of the right area.
+    """
+    reader, settings = SampleReader(corpus, recipe.dataset, category), recipe.realnet
+    if reader.form.kind != TWINS:
+        raise CorpusError(
+            problem=f"{corpus} holds {reader.form.kind}, not twins with masks.",
+            fix="Make them with 'sia-gen synthesize --twins', or leave --anomalies out.",
+        )
+    source = TwinSource(reader, recipe.mode, settings.image_size, settings.mask_area)
+    source.draw(0)
+    return source
 
 
 def texture_files(folder: str | None) -> list[Path]:

@@ -18,7 +18,7 @@ from sia_gen.corpus.generate import synthesize
 from sia_gen.recipe import Recipe
 from sia_gen.twins import chance
 from sia_gen.twins.maker import TwinMaker
-from tests.corpus.conftest import RUNTIME, save_model
+from tests.corpus.conftest import RUNTIME, HandmadeCorpus, save_model
 
 MakeTwins = Callable[..., tuple[Path, TwinMaker]]
 
@@ -72,3 +72,9 @@ def read(corpus: Path) -> dict[str, dict[str, Any]]:
                     else np.asarray(Image.open(BytesIO(content)))
                 )
     return found
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> HandmadeCorpus:
+    """A corpus of samples that have no twins."""
+    return HandmadeCorpus(tmp_path / "corpus")

@@ -1,0 +1,139 @@
+"""RealNet learns from twins and their masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sia_gen import RealNet
+from sia_gen.corpus.reading import SampleReader
+from sia_gen.corpus.schema import TWINS, SampleForm
+from sia_gen.errors import CorpusError
+from sia_gen.realnet.anomalies import LocalAnomalies
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.sources import TwinSource
+from sia_gen.recipe import Recipe
+from tests.corpus.conftest import RUNTIME
+from tests.realnet.conftest import ArraySource
+from tests.twins.conftest import read
+
+if TYPE_CHECKING:
+    from tests.corpus.conftest import HandmadeCorpus
+    from tests.twins.conftest import MakeTwins
+
+SIDE = 32
+
+
+class Handmade:
+    """Twins by number: grey 100, and 100 + number where the mask, 10 * number rows, is."""
+
+    corpus = "handmade"
+    form = SampleForm(TWINS, "png", "L", SIDE)
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+        self.total = len(rows)
+
+    def read(self, number: int) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+        rows = self.rows[number % self.total]
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[:rows] = 255
+        normal = np.full((SIDE, SIDE), 100, np.uint8)
+        pictures = {"image.png": normal + mask // 5, "normal.png": normal, "mask.png": mask}
+        images = {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
+        return {"mask_area": rows / SIDE}, images
+
+
+def source(rows: list[int], size: int = SIDE) -> TwinSource:
+    return TwinSource(Handmade(rows), "L", size, (0.1, 0.5))
+
+
+def anomalies(rows: list[int], fraction: float, **options: Any) -> LocalAnomalies:
+    white = np.full((1, 1, SIDE, SIDE), 255, np.uint8)
+    return LocalAnomalies(
+        normal=white,
+        sources=[ArraySource(np.zeros_like(white))],
+        anomalous_fraction=1.0,
+        twins=[source(rows)],
+        twin_fraction=fraction,
+        **options,
+    )
+
+
+def test_images_and_mask_belong_together() -> None:
+    anomalous, normal, mask = anomalies([8], 1.0).sample(0, np.random.default_rng(0), 0)
+    expected = np.zeros((1, SIDE, SIDE), np.float32)
+    expected[:, :8] = 1
+    assert (anomalous.dtype, normal.dtype, mask.dtype) == (np.float32,) * 3
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_allclose(normal, 100 / 255, rtol=1e-6)
+    np.testing.assert_allclose(anomalous, (100 + 51 * expected) / 255, rtol=1e-6)
+
+
+def test_they_are_flipped_together() -> None:
+    turned = 0
+    for seed in range(20):
+        made = anomalies([8], 1.0, vertical_flip=True).sample(0, np.random.default_rng(seed), 0)
+        anomalous, normal, mask = made
+        np.testing.assert_allclose(anomalous - normal, mask * np.float32(51 / 255), atol=1e-6)
+        turned += bool(mask[0, -1, 0])
+    assert 0 < turned < 20
+
+
+@pytest.mark.parametrize(("fraction", "low", "high"), [(0.0, 0, 0), (0.5, 35, 65), (1.0, 100, 100)])
+def test_share_of_twins_is_that_of_the_recipe(fraction: float, low: int, high: int) -> None:
+    rng = np.random.default_rng(0)
+    made = [anomalies([8], fraction).sample(0, rng, number) for number in range(100)]
+    # Pieces are pasted into white images.
+    assert low <= sum(bool((normal < 0.5).all()) for _, normal, _ in made) <= high
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_masks_of_no_use_are_passed_over(number: int) -> None:
+    # Empty, too large, good, empty: from anywhere it is the third.
+    assert (source([0, 30, 8, 1]).draw(number).mask == 255).mean() == 8 / SIDE
+
+
+def test_corpus_without_a_useful_mask_is_refused() -> None:
+    with pytest.raises(CorpusError, match=r"no mask of handmade covers 10.00% to 50% of its image"):
+        source([0, 1, 32]).draw(0)
+
+
+def test_images_are_enlarged_and_masks_stay_masks() -> None:
+    twin = source([8], size=50).draw(0)
+    assert [part.shape for part in twin] == [(1, 50, 50)] * 3
+    assert set(np.unique(twin.mask)) == {0, 255}
+    assert (twin.mask > 0).mean() == pytest.approx(8 / SIDE, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["twins", "mixed", "perlin"])
+def test_realnet_is_fitted_to_a_corpus_of_twins(
+    make_twins: MakeTwins, photographs: Path, tmp_path: Path, kind: str
+) -> None:
+    changes = {"synthesis.strength": 3, "synthesis.steps": 6}
+    corpus, maker = make_twins(twins={"region": "box"}, changes=changes, categories=["disc"])
+    recipe = maker.recipe.override({"realnet.anomalies": kind, "realnet.max_steps": 2})
+    assert isinstance(recipe, Recipe)
+    fit_realnet(recipe, ["disc"], photographs, corpus, tmp_path / f"fitted-{kind}", RUNTIME)
+    assert RealNet.from_pretrained(tmp_path / f"fitted-{kind}" / "disc").image_size == 64
+
+
+def test_reader_gives_the_abnormal_image_of_a_twin(make_twins: MakeTwins) -> None:
+    corpus, _ = make_twins(categories=["disc"])
+    reader = SampleReader(corpus, "parts", "disc")
+    for number, sample in enumerate(read(corpus).values()):
+        np.testing.assert_array_equal(np.asarray(reader[number][1]), sample["image.png"])
+
+
+@pytest.mark.parametrize("kind", ["twins", "mixed"])
+def test_corpus_without_twins_is_refused(
+    corpus: HandmadeCorpus, recipe: Recipe, photographs: Path, tmp_path: Path, kind: str
+) -> None:
+    asked = recipe.override({"realnet.anomalies": kind})
+    with pytest.raises(CorpusError, match="holds samples, not twins"):
+        fit_realnet(asked, ["disc"], photographs, corpus.folder, tmp_path / "out", RUNTIME)
+    assert not (tmp_path / "out").exists()

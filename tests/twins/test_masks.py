@@ -1,0 +1,87 @@
+"""Masks of what differs beyond chance, against counting and the closed form of the quantile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sia_gen.twins.masks import (
+    QUANTILE,
+    SMALLEST_REGION,
+    chance_threshold,
+    change_mask,
+    smoothed,
+    without_specks,
+)
+
+
+def test_threshold_is_the_quantile_of_a_gumbel_distribution() -> None:
+    peaks = stats.gumbel_r.rvs(3, 0.5, size=100_000, random_state=0)
+    # The largest peak counts too; below it is the quantile that was asked for.
+    kept = peaks[peaks < stats.gumbel_r.ppf(QUANTILE, 3, 0.5)]
+    scale = kept.std(ddof=1) * np.sqrt(6) / np.pi
+    expected = kept.mean() - np.euler_gamma * scale - scale * np.log(-np.log(QUANTILE))
+    assert chance_threshold(kept) == pytest.approx(max(expected, kept.max()))
+    few = stats.gumbel_r.rvs(3, 0.5, size=64, random_state=1)
+    assert chance_threshold(few) == pytest.approx(stats.gumbel_r.ppf(QUANTILE, 3, 0.5), rel=0.15)
+
+
+def test_hardly_any_undisturbed_image_gets_a_mask() -> None:
+    rng = np.random.default_rng(0)
+
+    def image() -> np.ndarray:
+        return smoothed(rng.gamma(2, 1, (64, 64)).astype(np.float32))
+
+    threshold = chance_threshold(np.array([image().max() for _ in range(64)], np.float64))
+    empty = [not change_mask(image(), threshold).any() for _ in range(500)]
+    assert np.mean(empty) >= 0.99
+
+
+def test_region_that_differs_is_found_where_it_is() -> None:
+    distances = np.zeros((64, 64), np.float32)
+    distances[10:30, 20:50] = 5
+    mask = change_mask(smoothed(distances), 2.5)
+    np.testing.assert_allclose(mask[12:28, 22:48], True)
+    outside = mask.copy()
+    outside[9:31, 19:51] = False
+    assert not outside.any()
+
+
+def test_holes_are_filled_and_nothing_leaves_the_region() -> None:
+    distances = np.zeros((64, 64), np.float32)
+    distances[10:40, 10:40] = 5
+    distances[24:27, 24:27] = 0
+    assert change_mask(distances, 1)[10:40, 10:40].all()
+    region = np.zeros((64, 64), bool)
+    region[:25] = True
+    region[20, 20] = False
+    mask = change_mask(distances, 1, region)
+    assert not mask[~region].any()
+    assert mask[12:19, 12:38].all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.05, 0.6))
+def test_specks_are_what_flood_filling_finds(seed: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((40, 40)) < share
+    expected = np.zeros_like(mask)
+    seen = np.zeros_like(mask)
+    for start in zip(*np.nonzero(mask), strict=True):
+        if seen[start]:
+            continue
+        seen[start] = True
+        region, left = [start], [start]
+        while left:
+            row, column = left.pop()
+            for r in range(max(0, row - 1), min(40, row + 2)):
+                for c in range(max(0, column - 1), min(40, column + 2)):
+                    if mask[r, c] and not seen[r, c]:
+                        seen[r, c] = True
+                        region.append((r, c))
+                        left.append((r, c))
+        if len(region) >= SMALLEST_REGION * mask.size:
+            expected[tuple(np.transpose(region))] = True
+    np.testing.assert_array_equal(without_specks(mask), expected)

@@ -27,10 +27,10 @@ from sia_gen.checkpoints import (
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import build_classifier
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
-from sia_gen.diffusion.divergence import DivergenceGuard
 from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.memory import explained_out_of_memory
-from sia_gen.errors import OptionError
+from sia_gen.divergence import DivergenceGuard
+from sia_gen.errors import OptionError, TrainingError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import RECIPE, claim_output
@@ -99,7 +99,7 @@ def train_model(
 
     batches = noise_batches(recipe, images, accelerator)
     loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
-    guard = DivergenceGuard(NAME, checkpoints)
+    guard = DivergenceGuard(NAME, checkpoints, "classifier.learning_rate")
     visible = accelerator.is_main_process
     with (
         TrainingLog(out / "logs" if visible else None, start) as log,
@@ -159,7 +159,11 @@ def noise_batches(
 def measure_accuracy(
     model: Any, scheduler: PerturbedDDPMScheduler, images: DiffusionImages, accelerator: Accelerator
 ) -> dict[str, float]:
-    """The share of images kept back that are recognised, by timestep."""
+    """The share of images kept back that are recognised, by timestep.
+
+    Raises:
+        TrainingError: If the last steps have spoilt the classifier.
+    """
     model = accelerator.unwrap_model(model).eval()
     accuracies = {}
     for timestep in TESTED_TIMESTEPS:
@@ -170,6 +174,11 @@ def measure_accuracy(
             timesteps = torch.tensor([timestep])
             noisy = scheduler.add_noise(image, noise, timesteps).to(accelerator.device)
             logits = model(noisy, timesteps.to(accelerator.device))
+            if bool(logits.isnan().any()):
+                raise TrainingError(
+                    problem=f"{NAME}: what it says of images is NaN.",
+                    fix="Lower 'classifier.learning_rate' and train it again with --no-resume.",
+                )
             correct += int(logits.argmax().item() == label)
         accuracies[str(timestep)] = correct / len(images.held_out_labels)
     return accuracies

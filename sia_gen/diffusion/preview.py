@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from sia_gen.diffusion.inversion import invert, reconstruct
 from sia_gen.diffusion.readiness import Readiness, measure_readiness
-from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 
 STRENGTHS = (0.0, 0.1, 0.2)
 COLUMNS = 8
@@ -89,6 +89,7 @@ def sample_strengths(
         class_labels=None if labels is None else labels.tolist() * len(STRENGTHS),
         output_type="pt",
     ).images
+    require_numbers(images.isfinite().all())
     return dict(zip(STRENGTHS, torch.split(images, columns), strict=True))
 
 

@@ -112,7 +112,8 @@ def measure_readiness(
         reconstructions: What the model makes of these, likewise.
         training_images: (N, C, H, W), 0 to 255.
     """
-    difference = (images - reconstructions.clamp(0, 1)).square()
+    # An inversion that leaves the numbers finds nothing back.
+    difference = (images - reconstructions.clamp(0, 1)).square().nan_to_num(1.0)
     return Readiness(
         noise_of_samples=noise_level(samples.cpu().numpy()),
         noise_of_images=noise_level(images.cpu().numpy()),

@@ -28,12 +28,12 @@ from sia_gen.checkpoints import (
     save_checkpoint,
 )
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
-from sia_gen.diffusion.divergence import DivergenceGuard
 from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import explained_out_of_memory
 from sia_gen.diffusion.publishing import TrainedModel, is_finished
 from sia_gen.diffusion.setup import Training, initial_model, report_memory, start_training
+from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
@@ -133,7 +133,7 @@ def train_model(
     )
     visible = accelerator.is_main_process
     log = TrainingLog(out / "logs" / name if visible else None, start)
-    guard = DivergenceGuard(name, checkpoints)
+    guard = DivergenceGuard(name, checkpoints, "diffusion.learning_rate")
     started = time.monotonic()
     recent: list[torch.Tensor] = []
     done = start

@@ -33,9 +33,9 @@ class Result:
     """What is known of a category after its evaluation.
 
     Attributes:
-        metrics: All figures; those of pixels only if there are masks.
+        metrics: All figures; those of pixels only if masks mark any.
         defects: Some of them for every type of defect, against all good images.
-        pixels: The metrics of pixels with their curves, if there are masks.
+        pixels: The metrics of pixels with their curves, if masks mark any.
     """
 
     metrics: dict[str, float]
@@ -45,10 +45,10 @@ class Result:
 
 def category_result(scores: Scores, threshold: float) -> Result:
     """The metrics of a category."""
-    pixels = None
-    if scores.pixels:
+    pixels, regions = None, sum(scores.regions.values())
+    if regions:
         files = [path for paths in scores.pixels.values() for path in paths]
-        pixels = pixel_metrics(files, sum(scores.regions.values()))
+        pixels = pixel_metrics(files, regions)
     figures = image_metrics(scores.images, threshold) | (pixels.figures() if pixels else {})
     names = sorted({scored.image.defect for scored in scores.images} - {GOOD})
     return Result(figures, {name: defect_metrics(scores, name) for name in names}, pixels)
@@ -79,9 +79,9 @@ def defect_metrics(scores: Scores, defect: str) -> dict[str, float]:
         "image_auroc": auroc(labels, [scored.score for scored in images]),
         "anomalous_images": sum(labels),
     }
-    if scores.pixels:
+    if regions := scores.regions.get(defect):
         files = scores.pixels[GOOD] + scores.pixels[defect]
-        pixels = pixel_metrics(files, scores.regions[defect])
+        pixels = pixel_metrics(files, regions)
         values |= {"pixel_auroc": pixels.auroc, "pixel_pro": pixels.pro}
     return values
 

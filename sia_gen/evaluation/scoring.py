@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Scores:
 
     Attributes:
         images: The test images with their scores.
-        regions: Anomalous regions by defect.
+        regions: Anomalous regions by defect; none of those whose masks mark nothing.
         pixels: By defect, and `good`, the files with the scores of the pixels; none without masks.
     """
 
@@ -66,6 +67,7 @@ def score_images(
     with_masks = any(test.mask for test in tests)
     scores: list[tuple[int, float]] = []
     regions: Counter[str] = Counter()
+    unmarked: list[str] = []
     title, visible = f"{category}: evaluating", accelerator.is_main_process
     with Progress(title, len(mine), visible=visible) as progress:
         for start in range(0, len(mine), BATCH_SIZE):
@@ -81,7 +83,11 @@ def score_images(
                 path = pixel_file(folder, test.defect, accelerator.process_index)
                 mask = load_mask(test, size, non_square)
                 regions[test.defect] += append_pixels(path, anomaly_map, mask)
+                if test.label and not mask.any():
+                    unmarked.append(test.name)
             progress.advance(len(indices))
+    if (unmarked := sorted(gather_object(unmarked))) and visible:
+        warn_of_unmarked(category, unmarked, model.image_size)
     by_index = dict(gather_object(scores))
     counted = sum((Counter(part) for part in gather_object([dict(regions)])), Counter[str]())
     ranks = range(accelerator.num_processes)
@@ -91,6 +97,15 @@ def score_images(
         images=[ScoredImage(test, by_index[index]) for index, test in enumerate(tests)],
         regions=dict(counted),
         pixels={name: [path for path in paths if path.exists()] for name, paths in files.items()},
+    )
+
+
+def warn_of_unmarked(category: str, names: Sequence[str], size: int) -> None:
+    """Says which anomalous images have no anomalous pixel; all of theirs count as normal."""
+    print(
+        f"warning: {category}: the masks of {len(names)} anomalous images mark nothing at "
+        f"{size} x {size} pixels, the first that of {names[0]}; their pixels count as normal.",
+        file=sys.stderr,
     )
 
 

@@ -88,7 +88,7 @@ def defect_section(category: str, result: Result) -> Section:
     """The metrics by type of defect."""
     names = list(dict.fromkeys(name for values in result.defects.values() for name in values))
     rows = [
-        (defect, *(f"{values[name]:.3f}".removesuffix(".000") for name in names))
+        (defect, *(cell(values.get(name)) for name in names))
         for defect, values in result.defects.items()
     ]
     heads = [COLUMNS.get(name, "images") for name in names]
@@ -97,6 +97,11 @@ def defect_section(category: str, result: Result) -> Section:
         text="Each type against all good images.",
         table=[("defect", *heads), *rows],
     )
+
+
+def cell(value: float | None) -> str:
+    """A figure in a table; counts without decimals."""
+    return "-" if value is None else f"{value:.3f}".removesuffix(".000")
 
 
 def feature_section(category: str, model: RealNet) -> Section:

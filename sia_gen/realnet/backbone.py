@@ -83,6 +83,15 @@ def layers_of(name: str) -> list[int]:
     return list(timm.create_model(name, features_only=True).feature_info.reduction())
 
 
+def require_features(measured: Sequence[torch.Tensor]) -> None:
+    """Raises `ModelError` unless what was measured of the features is finite."""
+    if not all(bool(values.isfinite().all()) for values in measured):
+        raise ModelError(
+            problem="the features of the backbone are NaN, or too large to compute with.",
+            fix="Use --precision fp32; if that does not help, give other weights with --weights.",
+        )
+
+
 class FeatureStatistics:
     """Mean and standard deviation of every channel of every layer, gathered batch by batch."""
 
@@ -100,8 +109,13 @@ class FeatureStatistics:
             sums[2] += values.square().sum(dim=1)
 
     def mean_and_std(self, minimum_std: float = 1e-3) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per layer the mean and deviation, each (C_i,); a constant channel gets `minimum_std`."""
+        """Per layer the mean and deviation, each (C_i,); a constant channel gets `minimum_std`.
+
+        Raises:
+            ModelError: If there are none, because features are NaN or too large.
+        """
         result = []
+        require_features(self.sums)
         for count, total, squares in self.sums:
             mean = total / count
             std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=minimum_std)

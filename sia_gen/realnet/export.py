@@ -18,6 +18,7 @@ from sia_gen.files import atomic_path, prepare_output
 from sia_gen.locks import working_on
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.prediction import require_numbers
 
 # Between the maps of the two runtimes, probabilities.
 TOLERANCE = 1e-4
@@ -51,7 +52,8 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
         The largest difference between a map of the exported model and of the original.
 
     Raises:
-        ModelError: If there is no model in the folder, or the exported one does not agree.
+        ModelError: If there is no model in the folder, its scores are NaN, or those of the
+            exported one do not agree.
         OutputError: If the file has the wrong name, or a package for ONNX is missing.
     """
     if out.suffix != SUFFIXES[form]:
@@ -70,6 +72,8 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
     size = model.image_size
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(3, channels, size, size, generator=generator)
+    with torch.no_grad():
+        require_numbers(plain(images)[1].numpy())
     prepare_output(out.parent)
     with working_on(out.parent, out.name), atomic_path(out) as temporary, torch.no_grad():
         write = write_onnx if form == "onnx" else write_program

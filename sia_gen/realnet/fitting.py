@@ -11,6 +11,7 @@ no test image is read unless the recipe selects on them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from sia_gen.checkpoints import (
     remove_checkpoints,
     save_checkpoint,
 )
+from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.test_set import list_test_images
@@ -38,8 +40,8 @@ from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
-from sia_gen.realnet.backbone import FeatureStatistics
-from sia_gen.realnet.data import fit_data, load_normal
+from sia_gen.realnet.backbone import FeatureStatistics, require_features
+from sia_gen.realnet.data import fit_data, load_normal, open_sources
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.selection import (
@@ -50,7 +52,6 @@ from sia_gen.realnet.selection import (
     validate,
     validate_on_test,
 )
-from sia_gen.realnet.sources import make_source
 from sia_gen.realnet.weights import load_backbone_weights
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
@@ -96,8 +97,7 @@ def fit_realnet(
         )
     accelerator = runtime.accelerator()
     model_with_weights(settings)
-    for category in categories:
-        make_source(recipe, category, corpus)
+    open_sources(recipe, categories, corpus)
     tests = {}
     if settings.select_on == "test":
         tests = {category: list_test_images(recipe, root, category) for category in categories}
@@ -176,6 +176,7 @@ def fit_model(
 
     batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
     loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
+    guard = DivergenceGuard(name, checkpoints, "realnet.learning_rate")
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
     started, done = time.monotonic(), start
     with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
@@ -186,6 +187,9 @@ def fit_model(
             moved = batch.to(accelerator.device)
             losses = objective(moved.anomalous, moved.normal, moved.mask)
             accelerator.backward(sum(losses))
+            # Only the norm is wanted: nothing is clipped.
+            norm = accelerator.clip_grad_norm_(trained, math.inf)
+            guard.check(step, norm, precision=accelerator.mixed_precision)
             optimizer.step()
             optimizer.zero_grad()
             done = step + 1
@@ -246,6 +250,7 @@ def initialise(
             losses.update(model.features(moved.anomalous), model.features(moved.normal), moved.mask)
             progress.advance()
     losses.reduce(accelerator)
+    require_features(losses.totals)
     model.afs.select(losses.mean())
 
 

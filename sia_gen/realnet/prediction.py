@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from sia_gen.errors import ModelError
 from sia_gen.realnet.model import RealNet
 
 
@@ -39,6 +40,9 @@ def predict_images(
         images: (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
         accelerator: Device and precision.
         batch_size: Images at a time; it does not change the result beyond rounding.
+
+    Raises:
+        ModelError: If a score is NaN.
     """
     was_training = model.training
     model.eval()
@@ -51,4 +55,15 @@ def predict_images(
         scores.append(output.score.float().cpu().numpy())
         maps.append(output.anomaly_map[:, 0].float().cpu().numpy())
     model.train(was_training)
+    require_numbers(np.concatenate(scores))
     return Predictions(np.concatenate(scores), np.concatenate(maps))
+
+
+def require_numbers(scores: NDArray[np.float32]) -> None:
+    """Raises `ModelError` if scores are NaN: no threshold is below it, all would be normal."""
+    if np.isnan(scores).any():
+        raise ModelError(
+            problem="the scores of the model are NaN: its weights are too large to compute with.",
+            fix="Use --precision fp32; if that does not help, fit it again with a lower "
+            "'realnet.learning_rate' and --no-resume.",
+        )

@@ -85,7 +85,8 @@ def validate_on_test(
     metrics = image_metrics(np.array([test.label for test in tests]), predictions.scores)
     if any(test.mask for test in tests):
         masks = np.stack([load_mask(test, size, recipe.data.non_square) for test in tests])
-        metrics["pixel_average_precision"] = average_precision(masks, predictions.maps)
+        if masks.any():
+            metrics["pixel_average_precision"] = average_precision(masks, predictions.maps)
     return metrics
 
 

@@ -20,11 +20,13 @@ class DivergenceGuard:
     Args:
         name: Of the model, for the error.
         checkpoints: Folder of its checkpoints.
+        rate: The field of the recipe with the learning rate, for the error.
     """
 
-    def __init__(self, name: str, checkpoints: Path) -> None:
+    def __init__(self, name: str, checkpoints: Path, rate: str) -> None:
         self.name = name
         self.checkpoints = checkpoints
+        self.rate = rate
         self.skipped = 0
 
     def check(self, step: int, gradient_norm: torch.Tensor | float, *, precision: str) -> None:
@@ -44,5 +46,6 @@ class DivergenceGuard:
         kept = f"the checkpoint of step {checkpoint[1]} is kept" if checkpoint else "none was saved"
         raise TrainingError(
             problem=f"{self.name}: the loss became NaN or infinite at step {step + 1}; {kept}.",
-            fix="Lower 'diffusion.learning_rate' and run again, or use --precision fp32.",
+            fix=f"Lower '{self.rate}' and run again, or use --precision fp32; if that does not "
+            "help, start anew with --no-resume.",
         )

@@ -30,7 +30,7 @@ from sia_gen.evaluation.scoring import ScoredImage, Scores, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
 from sia_gen.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.images.loading import load_images
-from sia_gen.images.test_set import TestImage, list_test_images
+from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
 from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
 from sia_gen.realnet.loading import Fitted, find_realnet, load_realnet
@@ -71,15 +71,20 @@ def evaluate(
     accelerator = runtime.accelerator()
     loaded = {category: load_realnet(find_realnet(models, category)) for category in categories}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
+    unreadable = {
+        category: count_test_images(recipe, root, category) - len(images)
+        for category, images in tests.items()
+    }
     main = accelerator.is_main_process
     with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
-        return write_evaluation(recipe, loaded, tests, out, accelerator)
+        return write_evaluation(recipe, loaded, tests, unreadable, out, accelerator)
 
 
 def write_evaluation(
     recipe: Recipe,
     loaded: Mapping[str, Fitted],
     tests: Mapping[str, Sequence[TestImage]],
+    unreadable: Mapping[str, int],
     out: Path,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def write_evaluation(
             sections += category_sections(category, results[category], scores.images, shown, model)
     accelerator.wait_for_everyone()
     selected_on = " / ".join(dict.fromkeys(one.selected_on for one in loaded.values()))
-    summary = summary_of(recipe, selected_on, results)
+    summary = summary_of(recipe, selected_on, results, unreadable)
     if accelerator.is_main_process:
         shutil.rmtree(out / PIXELS)
         write_json(out / METRICS, summary)
@@ -112,11 +117,14 @@ def write_evaluation(
     return summary
 
 
-def summary_of(recipe: Recipe, selected_on: str, results: dict[str, Result]) -> dict[str, Any]:
+def summary_of(
+    recipe: Recipe, selected_on: str, results: dict[str, Result], unreadable: Mapping[str, int]
+) -> dict[str, Any]:
     """What `metrics.json` holds."""
     return {
         "recipe": recipe.name,
         "selected_on": selected_on,
+        "unreadable": dict(unreadable),
         "categories": {name: result.metrics for name, result in results.items()},
         "defects": {name: result.defects for name, result in results.items()},
         "mean": mean_metrics(list(results.values())),

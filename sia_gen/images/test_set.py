@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,24 +69,31 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
             listed.test_anomalous, listed.defects, listed.masks, strict=True
         )
     ]
-    tests = [*normal, *anomalous]
     if recipe.data.unreadable == "skip":
-        unreadable = find_unreadable([test.path for test in tests], f"{category}, test")
-        tests = [test for test in tests if test.path not in unreadable]
-    require_both_kinds(tests, category, root)
-    without = [test.path for test in tests if test.label and test.mask is None]
-    if without and any(test.mask for test in tests):
+        paths = [test.path for test in (*normal, *anomalous)]
+        unreadable = find_unreadable(paths, f"{category}, test")
+        normal = [test for test in normal if test.path not in unreadable]
+        anomalous = [test for test in anomalous if test.path not in unreadable]
+    require_both_kinds({"normal": normal, "anomalous": anomalous}, category, root)
+    without = [test.path for test in anomalous if test.mask is None]
+    if without and any(test.mask for test in anomalous):
         raise ImageError(
             problem=f"{without[0]} has no mask, but others of '{category}' have.",
             fix="Add its mask, or take 'mask' out of the recipe's 'data.images'.",
         )
-    return tests
+    return [*normal, *anomalous]
 
 
-def require_both_kinds(tests: Sequence[TestImage], category: str, root: Path) -> None:
-    """Raises `ImageError` if normal or anomalous images are missing."""
-    for label, kind in enumerate(("normal", "anomalous")):
-        if all(test.label != label for test in tests):
+def count_test_images(recipe: Recipe, root: Path, category: str) -> int:
+    """How many test images of a category there are, with those that cannot be read."""
+    listed = split_images(recipe, root, category)
+    return len(listed.test_normal) + len(listed.test_anomalous)
+
+
+def require_both_kinds(tests: Mapping[str, list[TestImage]], category: str, root: Path) -> None:
+    """Raises `ImageError` if there are none of a kind."""
+    for kind, images in tests.items():
+        if not images:
             raise ImageError(
                 problem=f"category '{category}' has no {kind} test images in {root}.",
                 fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "

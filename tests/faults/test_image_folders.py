@@ -125,7 +125,9 @@ def test_skipped_images_are_counted_and_reported(place: Path, run: cli.Run, trie
     code, _, err = run("evaluate", *skip[:-1], "evaluation", "--model", "models", *CPU)
     assert code == 0
     assert "disc, test: left out 1 of 8 images; the first: cannot read the image" in err
-    metrics = json.loads((place / "evaluation/metrics.json").read_text())["categories"]["disc"]
+    summary = json.loads((place / "evaluation/metrics.json").read_text())
+    assert summary["unreadable"] == {"disc": 1}
+    metrics = summary["categories"]["disc"]
     assert (metrics["normal_images"], metrics["anomalous_images"]) == (4, 3)
     tried("runs of which a recipe skips damaged images", 2, "done; counted in what they write")
 

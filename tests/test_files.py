@@ -15,6 +15,7 @@ from sia_gen.files import (
     prepare_output,
     publish_folder,
     sha256,
+    shortened_stem,
     write_json,
     write_text,
 )
@@ -101,6 +102,19 @@ def test_published_folder_moves(tmp_path: Path) -> None:
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "text", "Größe")
     assert (tmp_path / "text").read_bytes() == "Größe".encode()
+
+
+def test_name_that_is_no_text_is_escaped(tmp_path: Path) -> None:
+    write_text(tmp_path / "names.txt", "a\udcff.png")
+    assert (tmp_path / "names.txt").read_bytes() == rb"a\udcff.png"
+
+
+@pytest.mark.parametrize(
+    ("stem", "short"),
+    [("part", "part"), ("x" * 200, "x" * 200), ("x" * 251, "x" * 200), ("猫" * 80, "猫" * 66)],
+)
+def test_long_names_leave_room(stem: str, short: str) -> None:
+    assert shortened_stem(stem) == short
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

@@ -183,3 +183,16 @@ def test_other_columns_than_the_recipe_s_are_named(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("object,split", "split,object"))
     with pytest.raises(ImageError, match=r"columns of .*1cls\.csv are split, object, label"):
         list_images(Recipe.load("visa"), tmp_path, "candle")
+
+
+def test_masks_of_odd_names_are_found_and_no_others(tmp_path: Path, recipe: Recipe) -> None:
+    stems = ["a", "a_mask", "ab", "[a]", "{stem}", "*", "ä", "a.b"]
+    for stem in stems:
+        write_images(tmp_path, f"disc/test/bad/{stem}.png", f"disc/masks/bad/{stem}_mask.png")
+    write_images(tmp_path, "disc/train/good/0.png", "disc/train/good/1.png")
+    images = recipe.data.images.model_dump() | {"mask": "{category}/masks/{defect}/{stem}_mask.*"}
+    found = list_images(changed(recipe, images=images), tmp_path, "disc")
+    assert [mask and mask.name for mask in found.masks] == [
+        f"{path.stem}_mask.png" for path in found.test_anomalous
+    ]
+    assert len(found.masks) == len(stems)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
 from sia_gen.corpus.plan import ShardPlan
@@ -20,46 +19,17 @@ from sia_gen.corpus.sampling import (
     sampling_options,
     to_bytes,
     to_host,
-    to_pictures,
 )
-from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
-from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.corpus.schema import TWINS
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
+from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.settings import Twins
+from sia_gen.twins.batch import Tally, TwinBatch
 from sia_gen.twins.chance import START, Chance, measure_chance
 from sia_gen.twins.change import open_backbone
-from sia_gen.twins.masks import change_mask, smoothed
-from sia_gen.twins.regions import strength_of
-
-
-@dataclass
-class Tally:
-    """How many masks were made, and how many of them are of no use.
-
-    Attributes:
-        made: All of them.
-        small: Those that cover less than the recipe's 'realnet.mask_area'.
-        large: Those that cover more.
-    """
-
-    made: int = 0
-    small: int = 0
-    large: int = 0
-
-    def count(self, area: float, limits: tuple[float, float]) -> None:
-        """Counts a mask that covers a share of the pixels."""
-        self.made += 1
-        self.small += area < limits[0]
-        self.large += area > limits[1]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.made} masks: {self.small} are empty or nearly so, {self.large} cover nearly "
-            "everything; 'fit-realnet' and 'compose' leave them out"
-        )
+from sia_gen.twins.regions import require_region, strength_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +66,8 @@ class TwinMaker:
         weights: File of the weights of the backbone; the recipe's if None.
 
     Raises:
-        UserError: If the backbone or the photographs are missing.
+        UserError: If the backbone or the photographs are missing, or the mask of the region is
+            of no use.
     """
 
     kind: Literal["twins"] = TWINS
@@ -115,6 +86,8 @@ class TwinMaker:
         self.backbones: dict[str, Backbone] = {}
         self.paths: dict[str, list[Path]] = {}
         for place in categories:
+            size, non_square = place.recipe.diffusion.image_size, place.recipe.data.non_square
+            require_region(self.settings.region, size, non_square)
             if place.recipe.name not in self.backbones:
                 self.backbones[place.recipe.name] = open_backbone(place.recipe, weights)
             if self.settings.source == "image":
@@ -130,7 +103,8 @@ class TwinMaker:
         identities = identify_samples(self.recipe, shard, indices)
         size = pipeline.unet.config.sample_size
         foregrounds = [] if starts is None else starts.foregrounds(indices)
-        strength = strength_of(self.settings, identities, size, foregrounds)
+        non_square = self.categories[shard.name].recipe.data.non_square
+        strength = strength_of(self.settings, identities, size, foregrounds, non_square)
         made = pipeline(
             num_images=len(identities),
             strength=strength,
@@ -198,59 +172,3 @@ class TwinMaker:
 
         size, batch_size = recipe.realnet.image_size, self.recipe.synthesis.batch_size
         return measure_chance(sample, self.backbones[recipe.name], size, name, batch_size)
-
-
-@dataclass(frozen=True)
-class TwinBatch:
-    """Twins that were made together, on their way to the host.
-
-    Attributes:
-        fields: Those of `SampleMetadata`, of each.
-        start: See `TwinMetadata`.
-        pixels: The samples and their twins, (2, B, C, H, W), uint8, on the host once `arrived`.
-        distances: How far they are apart, (B, H, W), likewise.
-        threshold: The smoothed distance from which on they differ.
-        regions: Where each was disturbed, (B, H, W); None if everywhere.
-        limits: Shares of the pixels that masks should cover.
-        tally: Counts the masks.
-        finite: Whether the pixels show numbers alone.
-        arrived: Tells when all is there; None if it is.
-    """
-
-    fields: list[dict[str, Any]]
-    start: float
-    pixels: torch.Tensor
-    distances: torch.Tensor
-    threshold: float
-    regions: Any
-    limits: tuple[float, float]
-    tally: Tally
-    finite: torch.Tensor
-    arrived: torch.cuda.Event | None
-
-    def encode(self, image_format: str) -> list[Sample]:
-        """Their members: image, normal twin, mask, metadata."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        require_numbers(self.finite)
-        pictures = [to_pictures(part) for part in self.pixels]
-        return [
-            self.encode_one(number, image, normal, image_format)
-            for number, (image, normal) in enumerate(zip(*pictures, strict=True))
-        ]
-
-    def encode_one(
-        self, number: int, image: Image.Image, normal: Image.Image, image_format: str
-    ) -> Sample:
-        """The members of one of them."""
-        region = None if self.regions is None else self.regions[number]
-        mask = change_mask(smoothed(self.distances[number].numpy()), self.threshold, region)
-        area = float(mask.mean())
-        self.tally.count(area, self.limits)
-        metadata = TwinMetadata(**self.fields[number], start=self.start, mask_area=area)
-        images = {
-            f"image.{image_format}": image,
-            f"normal.{image_format}": normal,
-            MASK: Image.fromarray(mask.astype(np.uint8) * 255),
-        }
-        return encode_members(metadata.key, asdict(metadata), images)

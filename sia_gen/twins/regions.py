@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from sia_gen.corpus.identity import SampleIdentity
+from sia_gen.errors import ImageError
+from sia_gen.images.loading import NonSquare
 from sia_gen.images.test_set import read_mask
 from sia_gen.realnet.anomalies import local_mask
-from sia_gen.settings import EVERYWHERE, Twins
+from sia_gen.settings import EVERYWHERE, REGIONS, Twins
 
 # Sides of a box, as shares of the image's.
 BOX_SIDES = (1 / 8, 1 / 2)
@@ -20,8 +22,25 @@ BOX_SIDES = (1 / 8, 1 / 2)
 Pixels = NDArray[np.uint8]
 
 
+def require_region(name: str, size: int, non_square: NonSquare) -> None:
+    """Refuses the file of a mask that cannot be used; arguments as for `region`.
+
+    Raises:
+        ImageError: If it cannot be read, is no mask, or marks nothing.
+    """
+    if name not in REGIONS and not read_mask(Path(name), size, non_square).any():
+        raise ImageError(
+            problem=f"the mask {name} marks nothing in images of {size} x {size} pixels.",
+            fix="Save it as PNG, 0 where images stay as they are and 255 where they change.",
+        )
+
+
 def strength_of(
-    settings: Twins, identities: Sequence[SampleIdentity], size: int, foregrounds: Sequence[Pixels]
+    settings: Twins,
+    identities: Sequence[SampleIdentity],
+    size: int,
+    foregrounds: Sequence[Pixels],
+    non_square: NonSquare = None,
 ) -> torch.Tensor:
     """The strength of some samples, (B,), or in a region alone, (B, 1, H, W).
 
@@ -30,20 +49,25 @@ def strength_of(
         identities: Of the samples.
         size: H and W.
         foregrounds: Where the object is in the photograph of each, (1, H, W); empty if anywhere.
+        non_square: What to do with the file of a mask that is not square.
     """
     strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
     if settings.region == EVERYWHERE:
         return strengths
     around = foregrounds or [np.ones((1, size, size), np.uint8)] * len(identities)
     masks = [
-        region(settings.region, identity, size, foreground)
+        region(settings.region, identity, size, foreground, non_square)
         for identity, foreground in zip(identities, around, strict=True)
     ]
     return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks))
 
 
 def region(
-    name: str, identity: SampleIdentity, size: int, foreground: Pixels
+    name: str,
+    identity: SampleIdentity,
+    size: int,
+    foreground: Pixels,
+    non_square: NonSquare = None,
 ) -> NDArray[np.float32]:
     """One region, (1, size, size), values 0 and 1."""
     # Other numbers than those of the sample's noise, from the same seed.
@@ -54,7 +78,7 @@ def region(
         return box(rng, size)
     if name == "foreground":
         return foreground.astype(np.float32)
-    return read_mask(Path(name), size)[None].astype(np.float32)
+    return read_mask(Path(name), size, non_square)[None].astype(np.float32)
 
 
 def box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

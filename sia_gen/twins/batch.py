@@ -1,0 +1,99 @@
+"""Twins that were made together, on their way into a shard."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sia_gen.corpus.sampling import to_pictures
+from sia_gen.corpus.schema import MASK, TwinMetadata
+from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.sdas.pipeline import require_numbers
+from sia_gen.twins.masks import change_mask, smoothed
+
+
+@dataclass
+class Tally:
+    """How many masks were made, and how many of them are of no use.
+
+    Attributes:
+        made: All of them.
+        small: Those that cover less than the recipe's 'realnet.mask_area'.
+        large: Those that cover more.
+    """
+
+    made: int = 0
+    small: int = 0
+    large: int = 0
+
+    def count(self, area: float, limits: tuple[float, float]) -> None:
+        """Counts a mask that covers a share of the pixels."""
+        self.made += 1
+        self.small += area < limits[0]
+        self.large += area > limits[1]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.made} masks: {self.small} are empty or nearly so, {self.large} cover nearly "
+            "everything; 'fit-realnet' and 'compose' leave them out"
+        )
+
+
+@dataclass(frozen=True)
+class TwinBatch:
+    """Twins that were made together, on their way to the host.
+
+    Attributes:
+        fields: Those of `SampleMetadata`, of each.
+        start: See `TwinMetadata`.
+        pixels: The samples and their twins, (2, B, C, H, W), uint8, on the host once `arrived`.
+        distances: How far they are apart, (B, H, W), likewise.
+        threshold: The smoothed distance from which on they differ.
+        regions: Where each was disturbed, (B, H, W); None if everywhere.
+        limits: Shares of the pixels that masks should cover.
+        tally: Counts the masks.
+        finite: Whether the pixels show numbers alone.
+        arrived: Tells when all is there; None if it is.
+    """
+
+    fields: list[dict[str, Any]]
+    start: float
+    pixels: torch.Tensor
+    distances: torch.Tensor
+    threshold: float
+    regions: Any
+    limits: tuple[float, float]
+    tally: Tally
+    finite: torch.Tensor
+    arrived: torch.cuda.Event | None
+
+    def encode(self, image_format: str) -> list[Sample]:
+        """Their members: image, normal twin, mask, metadata."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        require_numbers(self.finite)
+        pictures = [to_pictures(part) for part in self.pixels]
+        return [
+            self.encode_one(number, image, normal, image_format)
+            for number, (image, normal) in enumerate(zip(*pictures, strict=True))
+        ]
+
+    def encode_one(
+        self, number: int, image: Image.Image, normal: Image.Image, image_format: str
+    ) -> Sample:
+        """The members of one of them."""
+        region = None if self.regions is None else self.regions[number]
+        mask = change_mask(smoothed(self.distances[number].numpy()), self.threshold, region)
+        area = float(mask.mean())
+        self.tally.count(area, self.limits)
+        metadata = TwinMetadata(**self.fields[number], start=self.start, mask_area=area)
+        images = {
+            f"image.{image_format}": image,
+            f"normal.{image_format}": normal,
+            MASK: Image.fromarray(mask.astype(np.uint8) * 255),
+        }
+        return encode_members(metadata.key, asdict(metadata), images)

@@ -1,7 +1,7 @@
 """What shards, PNG and the manifest cost: `synthesize` against the bare loop of its pipeline.
 
     python benchmarks/corpus_overhead.py --rounds 5
-    python benchmarks/corpus_overhead.py --preset base --image-size 256 --steps 20 --images 128
+    python benchmarks/corpus_overhead.py --preset base --image-size 256 --images 128
 
 Both make the same samples with an untrained model, in turns, in one process; images per second and
 hours are those of 20 steps. Samples of an untrained model are noise, which compresses worst.
@@ -88,8 +88,8 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=PAPER_STEPS)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     recipe, runtime = make_recipe(options), Runtime()

@@ -27,13 +27,13 @@ from sia_gen.collection import load_corpus_recipe
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
-BASE = {"images": 2000, "categories": 2, "shards": 4, "processes": 1, "image_size": 16}
+BASE = {"images": 1000, "categories": 2, "shards": 4, "processes": 1, "image_size": 16}
 GROWN: dict[str, list[int]] = {
-    "images": [4000, 8000],
+    "images": [2000, 4000],
     "categories": [4, 8],
     "shards": [20, 100],
     "processes": [2, 4],
-    "image_size": [32, 64, 128],
+    "image_size": [32, 64],
 }
 LIMIT = "twice the work takes twice the time, and no more memory"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sia_gen.errors import ModelError
-from sia_gen.tensors import StandIns, is_state_dict, read_tensor_file
+from sia_gen.tensors import StandIns, is_state_dict, not_finite, read_tensor_file
 
 # Where trainers keep the weights; averaged ones come first.
 KEYS = ("ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
@@ -56,7 +56,7 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint, wherever in it they are, named as in a single process.
 
     Raises:
-        ModelError: If they are not tensors alone.
+        ModelError: If they are not tensors alone, or have values that are not finite.
     """
     nested = [content[key] for key in KEYS if is_state_dict(content.get(key))]
     state = nested[0] if nested else content
@@ -66,6 +66,11 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         raise ModelError(
             problem=f"the checkpoint holds no named tensors{found}.",
             fix=f"Have them at the top level, or under one of: {', '.join(KEYS)}.",
+        )
+    if name := not_finite(state):
+        raise ModelError(
+            problem=f"its tensor '{name}' has values that are not finite.",
+            fix="Give an earlier checkpoint of that training, or another copy of the file.",
         )
     while all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}

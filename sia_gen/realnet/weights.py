@@ -33,8 +33,9 @@ def load_backbone_weights(backbone: Backbone, name: str, source: PackageFile | s
     state = hub_weights(name) if source is None else file_weights(name, source)
     missing = backbone.features.load_state_dict(state, strict=False).missing_keys
     if missing:
+        where = "timm" if source is None else weights_path(source)
         raise ModelError(
-            problem=f"the weights for '{name}' lack the tensor '{missing[0]}'.",
+            problem=f"the weights for '{name}' from {where} lack the tensor '{missing[0]}'.",
             fix="Give weights of that network with --weights.",
         )
 
@@ -95,8 +96,14 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def check_shapes(path: Path, name: str, state: Weights, expected: Weights) -> Weights:
-    """Returns `state` if every tensor in it has the shape `expected` has."""
+    """Returns `state` if every tensor in it has the shape and kind that `expected` has."""
     for key in expected.keys() & state.keys():
+        if state[key].is_floating_point() != expected[key].is_floating_point():
+            raise ModelError(
+                problem=f"{path}: '{key}' holds {state[key].dtype}, "
+                f"'{name}' needs {expected[key].dtype}.",
+                fix="Give weights of that network with --weights.",
+            )
         if state[key].shape != expected[key].shape:
             raise ModelError(
                 problem=f"{path}: '{key}' has shape {tuple(state[key].shape)}, "

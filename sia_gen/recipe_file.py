@@ -13,14 +13,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from sia_gen.data_settings import Section
 from sia_gen.errors import RecipeError, one_line
 from sia_gen.locations import Location
 from sia_gen.shipped import shipped
-from sia_gen.strict_yaml import MOST_BYTES, parse_yaml
+from sia_gen.strict_yaml import MOST_BYTES, dump_yaml, parse_yaml
 from sia_gen.suggestions import did_you_mean
 
 # Folders and files are named by it, with something before and behind.
@@ -64,7 +63,7 @@ class RecipeFile(Section):
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     def hash(self) -> str:
         """SHA-256 over the canonical content: equal if and only if the recipes are equal."""

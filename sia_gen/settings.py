@@ -151,7 +151,7 @@ class Synthesis(Section):
         twins: Makes a normal twin and a mask of every sample.
     """
 
-    images: Annotated[int, Field(ge=1)] = 10_000
+    images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 10_000
     strength: str | float = "0.1:0.2"
     calibrated: dict[str, str] = Field(default={})
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
@@ -174,6 +174,14 @@ class Synthesis(Section):
         for strength in ranges.values():
             require_strength(strength)
         return ranges
+
+    @model_validator(mode="after")
+    def _shards_can_be_numbered(self) -> Self:
+        if self.images > MOST_SHARDS * self.shard_size:
+            most = f"{MOST_SHARDS:,} shards are the most"
+            msg = f"'shard_size' is too small for {self.images:,} images: {most}"
+            raise ValueError(msg)
+        return self
 
     def strength_of(self, category: str) -> Strength:
         """The strength of a category's samples, calibrated if it is `auto`.

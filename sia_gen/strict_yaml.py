@@ -1,4 +1,4 @@
-"""Reads YAML that anyone may have written."""
+"""Reads YAML that anyone may have written, and writes what is read the same."""
 
 from __future__ import annotations
 
@@ -76,6 +76,24 @@ def parse_yaml(content: bytes) -> Any:
         # A lookup fails where something is tagged as what it is not.
         msg = f"a value in it cannot be read ({error})"
         raise ValueError(msg) from error
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Writes what is read as it was."""
+
+
+def represent_text(dumper: PlainDumper, text: str) -> yaml.ScalarNode:
+    """A text, in the one style in which every sign of it survives, if it needs that."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar(f"{TAG}str", text, style)
+
+
+PlainDumper.add_representer(str, represent_text)
+
+
+def dump_yaml(content: Any) -> str:
+    """The text of a YAML document, its keys in their order."""
+    return yaml.dump(content, Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
 
 
 def require_modest(node: yaml.Node, sizes: dict[int, int]) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen.strict_yaml import MOST_BYTES, MOST_NODES, parse_yaml
+from sia_gen.strict_yaml import MOST_BYTES, MOST_NODES, dump_yaml, parse_yaml
 
 
 @pytest.mark.parametrize(
@@ -72,5 +71,8 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 
 @given(st.recursive(SCALARS, lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside)))
 def test_what_is_saved_is_read_as_it_was(value: Any) -> None:
-    saved = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    assert parse_yaml(saved.encode()) == value
+    assert parse_yaml(dump_yaml(value).encode()) == value
+
+
+def test_what_can_be_read_is_not_escaped() -> None:
+    assert dump_yaml({"b": "Zähler", "a": "\x85"}) == 'b: Zähler\na: "\\N"\n'

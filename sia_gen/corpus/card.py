@@ -19,6 +19,7 @@ from sia_gen.licenses import strictest
 from sia_gen.locations import Location
 from sia_gen.recipe import Recipe
 from sia_gen.recipe_file import recipe_names
+from sia_gen.settings import Twins
 from sia_gen.shipped import shipped
 
 CARD = "README.md"
@@ -26,6 +27,13 @@ CARD = "README.md"
 # wherever it stands.
 HERE = "CORPUS"
 PICTURE = "samples.png"
+# What of a twin is disturbed, by the name of the region.
+DISTURBED = {
+    "everywhere": "everywhere",
+    "perlin": "within a Perlin mask of its own",
+    "box": "within a box of its own",
+    "foreground": "within the foreground",
+}
 ADDRESS = re.compile(r"https?://[^\s()<>]+")
 
 
@@ -69,7 +77,8 @@ def write_card(
         facts: What was measured of each category, in which case there is a picture too.
         repository: Where it is on the Hub, `owner/name`, if it is there.
     """
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    # Markdown, in which entities of HTML would stand as they are.
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     template = environment.from_string(shipped("DATASET_CARD.md").read_text(encoding="utf-8"))
     metadata = card_metadata(recipe, header, shards)
     first = shards[0]
@@ -95,8 +104,21 @@ def write_card(
         first_member=member,
         first_recipe=member.name if member.name in recipe_names() else own_recipe,
         license=strictest(one.license for one in recipe.members),
+        **twin_words(recipe.synthesis.twins),
     )
     write_text(corpus / CARD, text)
+
+
+def twin_words(twins: Twins | None) -> dict[str, Any]:
+    """What a card says of how twins are made."""
+    region = "everywhere" if twins is None else twins.region
+    own = region not in DISTURBED
+    return {
+        "twins": twins,
+        "from_photographs": twins is not None and twins.source == "image",
+        "disturbed": "where one mask for all marks it" if own else DISTURBED[region],
+        "own_mask": f" and the mask of the\nregion at `{region}`" if own else "",
+    }
 
 
 def linked(recipe: Recipe) -> str:

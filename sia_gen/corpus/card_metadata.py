@@ -7,7 +7,7 @@ from typing import Any
 
 from sia_gen.collection import CorpusRecipe
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import TRIPLETS, image_members, json_schema
+from sia_gen.corpus.schema import SAMPLES, image_members, json_schema
 from sia_gen.licenses import hub_license, strictest
 
 FEATURE_TYPES = {str: "string", int: "int64", float: "float64"}
@@ -33,7 +33,7 @@ def card_metadata(
         {"config_name": name, "data_files": f"data/{name.replace('.', '/')}/train-*.tar"}
         for name in names_of(shards)
     ]
-    segmented = header["kind"] == TRIPLETS
+    segmented = header["kind"] != SAMPLES
     return {
         "pretty_name": f"{recipe.title}, synthetic anomalies",
         **hub_license(strictest(member.license for member in recipe.members)),

@@ -13,7 +13,7 @@ from sia_gen.corpus.card import CategoryFacts
 from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import Sample, read_whole
-from sia_gen.corpus.schema import SampleForm
+from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.sections import sample_statistics
 from sia_gen.locations import Location
@@ -43,14 +43,17 @@ def measure(corpus: Location, manifest: dict[str, Any]) -> tuple[list[CategoryFa
             .astype(int)
             .tolist()
         ]
-        first = [to_pixels(images[members[0]].convert(form.mode)) for _, images in samples]
+        pixels = [to_pixels(images[form.picture].convert(form.mode)) for _, images in samples]
+        measured = sample_statistics(np.stack(pixels))
+        if form.kind == TWINS:
+            measured |= mask_statistics([metadata["mask_area"] for metadata, _ in samples])
         facts.append(
             CategoryFacts(
                 name=name,
                 samples=sum(shard.samples for shard in shards),
                 bytes=sum(shard.bytes for shard in shards),
                 model=shards[0].model,
-                measured=sample_statistics(np.stack(first)),
+                measured=measured,
                 shown=[metadata["strength"] for metadata, _ in shown],
             )
         )
@@ -62,6 +65,16 @@ def examine(corpus: Location, shards: Sequence[ShardRecord], form: SampleForm) -
     """The first samples of a category, metadata and images, in the order of their strength."""
     samples = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
     return sorted(islice(samples, EXAMINED), key=lambda sample: float(sample[0]["strength"]))
+
+
+def mask_statistics(areas: Sequence[float]) -> dict[str, str]:
+    """Figures of masks from the shares of the pixels that they cover, in words."""
+    quartiles = np.quantile(areas, (0.25, 0.5, 0.75))
+    return {
+        "area of masks: mean": f"{np.mean(areas):.3f}",
+        "its quartiles": ", ".join(f"{value:.3f}" for value in quartiles),
+        "empty masks": str(sum(area == 0 for area in areas)),
+    }
 
 
 def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:

@@ -13,7 +13,7 @@ from tests.conftest import photograph
 from tests.corpus.conftest import save_model
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Refuse, Run
+    from tests.cli.conftest import Refuse
 
 WRONG = {
     "--twins --source image --start 0": "start",

@@ -157,3 +157,12 @@ def test_read_only_output_folder_is_refused(
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(OutputError, match="is read-only"):
         prepare_output(tmp_path)
+
+
+def test_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "canary").write_text("I live")
+    (tmp_path / ".new.json.tmp").symlink_to(tmp_path / "canary")
+    write_text(tmp_path / "new.json", "new")
+    assert (tmp_path / "canary").read_text() == "I live"
+    assert (tmp_path / "new.json").read_text() == "new"
+    assert not (tmp_path / "new.json").is_symlink()

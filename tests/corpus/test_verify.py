@@ -17,6 +17,7 @@ from sia_gen.corpus.members import decode_metadata
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
+from sia_gen.sdas.hashing import HashCache
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus, Sample
@@ -223,3 +224,18 @@ def test_repair_leaves_what_synthesize_has_to_make(corpus: HandmadeCorpus, damag
 def test_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="is not a corpus"):
         verify(tmp_path)
+
+
+def test_shards_that_share_samples_are_found(corpus: HandmadeCorpus) -> None:
+    twin = replace(corpus.plan[1], path=corpus.plan[1].path.replace("00001-of", "00002-of"))
+    corpus.plan.append(twin)
+    corpus.write(twin, corpus.samples(twin))
+    problem = f"holds parts_disc_00000003, which is in {corpus.plan[1].path} too"
+    assert lines(corpus) == [f"{twin.path}: {problem}"]
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"a": 1}', "[" * 100_000, "NaN"])
+def test_damaged_hashes_of_models_are_no_loss(corpus: HandmadeCorpus, content: str) -> None:
+    (corpus.folder / ".records/weights.json").write_text(content)
+    assert HashCache(corpus.folder / ".records/weights.json").known == {}
+    assert find_problems(corpus.folder) == []

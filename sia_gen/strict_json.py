@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sia_gen.locations import Location
 
 # Bytes; the manifest of a thousand million samples has less.
 LARGEST = 1 << 28
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Location) -> Any:
@@ -38,13 +40,15 @@ def parse_json(content: str | bytes) -> Any:
     Raises:
         ValueError: If it is anything else, or nested too deeply to be read.
     """
+    text = content if isinstance(content, str) else content.decode()
     try:
-        return json.loads(
-            content if isinstance(content, str) else content.decode(),
-            parse_constant=finite,
-            parse_float=finite,
-            object_pairs_hook=each_once,
+        found = json.loads(
+            text, parse_constant=finite, parse_float=finite, object_pairs_hook=each_once
         )
+        if SURROGATE.search(text):
+            # Half a character cannot be printed or written.
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except RecursionError as error:
         msg = "it is nested too deeply"
         raise ValueError(msg) from error

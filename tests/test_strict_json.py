@@ -38,6 +38,7 @@ def test_what_json_writes_is_read(value: object) -> None:
         ("9" * 5000, "Exceeds the limit"),
         (b"\xff", "can't decode"),
         ("{}".encode("utf-16"), "can't decode"),
+        (r'["\ud800"]', "surrogates not allowed"),
         ("", "Expecting value"),
         ("{} {}", "Extra data"),
     ],

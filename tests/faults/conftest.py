@@ -24,6 +24,7 @@ SECTIONS = {
     "test_images": "Images",
     "test_image_folders": "Images",
     "test_shards": "Shards",
+    "test_manifests": "Shards",
     "test_recipes": "Recipes",
     "test_weights": "Weights",
     "test_numbers": "Numbers",

@@ -233,7 +233,7 @@ METADATA: dict[str, Hostile] = {
     "another sample's key": field("key", '"parts_disc_00000000"', "'key' is "),
     "a path for a key": field("key", '"../../x"', "'key' is '../../x'"),
     "a key that steers terminals": field("key", r'"\u001b[2J"', "'key' is "),
-    "half a character": field("model", r'"\ud800"', "'model' is "),
+    "half a character": field("model", r'"\ud800"', f"{NOT_JSON}'utf-8' codec"),
     "a strength out of range": field("strength", "9.5", "'strength' is 9.5, not 0.0:0.5"),
 }
 PICTURES: dict[str, Hostile] = {

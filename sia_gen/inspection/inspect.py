@@ -25,6 +25,7 @@ from sia_gen.inspection.distance import NormalBank
 from sia_gen.inspection.normal import NormalImages, load_normal
 from sia_gen.inspection.sections import category_sections, without_normal
 from sia_gen.inspection.survey import survey_category
+from sia_gen.inspection.twins import twins_section
 from sia_gen.locations import Location
 from sia_gen.locks import working_on
 from sia_gen.outputs import RECIPE
@@ -84,6 +85,9 @@ def inspect_corpus(
             else:
                 bank = bank_of(one.recipe, normal, weights, device)
                 sections += category_sections(one.name, survey, normal, bank)
+            if survey.twins:
+                limits = one.recipe.realnet.mask_area
+                sections.append(twins_section(one.name, survey, limits))
         many = "categories" if len(chosen) > 1 else "category"
         size = manifest["image_size"]
         summary = (

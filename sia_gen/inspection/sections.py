@@ -11,11 +11,10 @@ from sia_gen.images.loading import to_picture
 from sia_gen.inspection.calibrate import distance_chart
 from sia_gen.inspection.distance import NormalBank, Pixels, nearest
 from sia_gen.inspection.normal import NormalImages, enlarge
-from sia_gen.inspection.survey import Survey
+from sia_gen.inspection.survey import THUMBNAIL, Survey
 
 ROWS, COLUMNS = 4, 8
 BINS = 16
-THUMBNAIL = 128
 # Fewer than this share of the samples are as near as copies by chance.
 COPIES_BY_CHANCE = 0.05
 SHOWN_PAIRS = 6

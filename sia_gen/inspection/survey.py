@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.reading import read_whole
-from sia_gen.corpus.schema import SampleForm
+from sia_gen.corpus.reading import Sample, read_whole
+from sia_gen.corpus.schema import MASK, TWINS, SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.distance import Pixels
 from sia_gen.locations import Location
@@ -21,6 +20,35 @@ from sia_gen.progress import Progress
 
 # Samples of a category that are looked at closely, at most.
 EXAMINED = 256
+# Side of the pictures that are shown, pixels.
+THUMBNAIL = 128
+
+
+@dataclass(frozen=True)
+class SmallTwins:
+    """A pair of twins and their mask, made small.
+
+    Attributes:
+        strength: Of the abnormal one.
+        area: Share of the pixels that the mask covers.
+        pictures: The normal twin, the abnormal one and the mask.
+    """
+
+    strength: float
+    area: float
+    pictures: tuple[Image.Image, Image.Image, Image.Image]
+
+    @classmethod
+    def of(cls, sample: Sample, form: SampleForm) -> SmallTwins:
+        """Makes a sample small."""
+        metadata, images = sample
+        normal, abnormal, mask = (
+            images[name] for name in (f"normal.{form.format}", form.picture, MASK)
+        )
+        for picture in (normal, abnormal):
+            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        mask = mask.resize(normal.size, Image.Resampling.NEAREST)
+        return cls(metadata["strength"], metadata["mask_area"], (normal, abnormal, mask))
 
 
 @dataclass(frozen=True)
@@ -33,6 +61,8 @@ class Survey:
         keys: Of the samples looked at closely, E of them, in the order of their strength.
         examined: These, (E, C, H, W), 0 to 255.
         examined_strengths: Their strengths, (E,), ascending.
+        areas: Shares of the pixels that the masks of all samples cover, (N,); none without twins.
+        twins: The samples looked at closely and their twins, E of them; likewise.
     """
 
     strengths: NDArray[np.float64]
@@ -40,6 +70,8 @@ class Survey:
     keys: list[str]
     examined: Pixels
     examined_strengths: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    twins: list[SmallTwins]
 
 
 def survey_category(
@@ -53,13 +85,18 @@ def survey_category(
     total = sum(shard.samples for shard in shards)
     close = set(np.linspace(0, total - 1, min(EXAMINED, total)).round().astype(int).tolist())
     strengths, kept, by_pixels = [], [], dict[bytes, list[str]]()
-    for number, (metadata, image) in enumerate(samples(corpus, shards, form)):
-        pixels = to_pixels(image.convert(form.mode))
+    areas, twins = list[float](), list[SmallTwins]()
+    for number, (metadata, images) in enumerate(samples(corpus, shards, form)):
+        pixels = to_pixels(images[form.picture].convert(form.mode))
         strengths.append(metadata["strength"])
         digest = hashlib.sha256(pixels.tobytes()).digest()
         by_pixels.setdefault(digest, []).append(metadata["key"])
         if number in close:
             kept.append((strengths[-1], metadata["key"], pixels))
+        if form.kind == TWINS:
+            areas.append(metadata["mask_area"])
+            if number in close:
+                twins.append(SmallTwins.of((metadata, images), form))
         progress.advance()
     kept.sort(key=lambda sample: sample[:2])
     return Survey(
@@ -68,13 +105,12 @@ def survey_category(
         keys=[key for _, key, _ in kept],
         examined=np.stack([pixels for _, _, pixels in kept]),
         examined_strengths=np.array([strength for strength, _, _ in kept]),
+        areas=np.array(areas),
+        twins=sorted(twins, key=lambda one: one.strength),
     )
 
 
-def samples(
-    corpus: Location, shards: Sequence[ShardRecord], form: SampleForm
-) -> Iterator[tuple[dict[str, Any], Image.Image]]:
+def samples(corpus: Location, shards: Sequence[ShardRecord], form: SampleForm) -> Iterator[Sample]:
     """The samples of shards, one after another."""
     for shard in shards:
-        for metadata, images in read_whole(corpus, shard, form):
-            yield metadata, images[form.picture]
+        yield from read_whole(corpus, shard, form)

@@ -242,7 +242,7 @@ class RealNetFit(Section):
     weights: PackageFile | str | None = None
     standardise: bool = False
     image_size: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 256
-    strides: list[int] = Field(default=[4, 8, 16, 32])
+    strides: list[int] = Field(default=[4, 8, 16, 32], min_length=1)
     channels_kept: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 512, 512, 256])
     num_max: Annotated[int, Field(ge=1)] = 256
     num_mean: Annotated[int, Field(ge=1)] = 256
@@ -271,6 +271,9 @@ class RealNetFit(Section):
 
     @model_validator(mode="after")
     def _one_count_per_layer(self) -> Self:
+        if self.strides != sorted(set(self.strides)):
+            msg = "'strides' do not ascend"
+            raise ValueError(msg)
         if len(self.channels_kept) != len(self.strides):
             msg = "'channels_kept' needs one number per entry of 'strides'"
             raise ValueError(msg)

@@ -108,6 +108,12 @@ def test_every_field_changes_the_hash(recipe: Recipe) -> None:
             lambda c: c["synthesis"].update(images=10**5, shard_size=1),
             "'synthesis': 'shard_size' is too small for 100,000 images: 99,999 shards are the most",
         ),
+        (
+            lambda c: c["realnet"].update(strides=[], channels_kept=[]),
+            "'realnet.strides': list sho",
+        ),
+        (lambda c: c["realnet"].update(strides=[8, 8]), "'realnet': 'strides' do not ascend"),
+        (lambda c: c["realnet"].update(strides=[16, 8]), "'realnet': 'strides' do not ascend"),
         (lambda c: c["synthesis"].update(images=10**9), "'synthesis.images': input should be less"),
         (lambda c: c["synthesis"].update(strength=None), "'synthesis.strength': input should be"),
         (lambda c: c["synthesis"].update(format="gif"), "'synthesis.format': input should be"),

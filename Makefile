@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Every test runs on one thread; more processes than this only load the libraries more often.
 PARALLEL := --numprocesses auto --maxprocesses 8
 
-.PHONY: demo test check test-end-to-end faults clean
+.PHONY: demo test check test-end-to-end faults audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/sia-gen demo --out demo
@@ -21,6 +21,13 @@ test-end-to-end: $(INSTALLED)
 # Every fault as often as it takes to believe in it; writes the table in CONTRIBUTING.md.
 faults: $(INSTALLED)
 	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) tests/faults
+
+# Known vulnerabilities of all that is installed; it asks PyPI, and fails for what PyPI does not know.
+audit: $(INSTALLED)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/audit/installed.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r $(VENV)/audit/installed.txt
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -37,6 +38,8 @@ def watch_for_interrupts() -> None:
         if os.getpid() != watched:
             os._exit(EXIT_STOPPED)
         INTERRUPTED.set()
+        # Where libraries tidy up, they may miss the processes that have ended already.
+        sys.unraisablehook = lambda _: None
         raise KeyboardInterrupt
 
     reader, writer = os.pipe()

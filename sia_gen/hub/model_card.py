@@ -64,7 +64,8 @@ def write_realnet_card(
 
 def render(folder: Path, template: str, head: dict[str, Any], **values: Any) -> None:
     """Fills a template."""
-    environment = Environment(
+    # Markdown, in which entities of HTML would stand as they are.
+    environment = Environment(  # noqa: S701
         loader=PackageLoader("sia_gen.hub", "."),
         undefined=StrictUndefined,
         keep_trailing_newline=True,

@@ -6,7 +6,7 @@ import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -117,8 +117,8 @@ def write_onnx(plain: Plain, images: torch.Tensor, path: Path) -> None:
             dynamo=True,
             verbose=False,
         )
-        assert program is not None
-        program.save(str(path), external_data=False)
+        # None, says its type; not when it is to be saved here.
+        cast(torch.onnx.ONNXProgram, program).save(str(path), external_data=False)
 
 
 def run_onnx(path: Path, images: torch.Tensor) -> NDArray[np.float32]:

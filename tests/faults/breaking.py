@@ -5,6 +5,8 @@ In a fresh process most moments are those of imports; in one that is forked, of 
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -19,7 +21,7 @@ import psutil
 
 from tests.end_to_end.conftest import ROOT
 from tests.faults.conftest import ALL
-from tests.faults.processes import SERVER
+from tests.faults.processes import SERVER, run_here, tell_to
 
 TIMEOUT = 240.0
 STOPPED = "error: stopped. Run the same command again to go on."
@@ -77,7 +79,9 @@ class Running:
 
     def send(self, kind: signal.Signals) -> None:
         assert self.process.pid is not None
-        os.kill(self.process.pid, kind)
+        # It may have come to its end just now.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, kind)
 
     def end(self, timeout: float = TIMEOUT) -> Told:
         """Waits for its end."""
@@ -105,23 +109,32 @@ def become(
     condition: Callable[[], None] | None,
 ) -> None:
     """Makes this process the command."""
-    with told.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.chdir(folder)
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What loads images starts its processes as it does elsewhere.
+    multiprocessing.set_start_method(None, force=True)
     if fresh:
+        tell_to(told)
+        os.chdir(folder)
         os.execv(sys.executable, [sys.executable, "-m", "sia_gen", *arguments])
-    import torch
+    sys.exit(run_here(arguments, folder, told, condition))
 
-    from sia_gen.cli import main
 
-    torch.set_num_threads(1)
-    sys.argv = ["sia-gen", *arguments]
-    if condition is not None:
-        condition()
-    main()
+def two_workers() -> None:
+    """Images are loaded as on a GPU, in processes of their own."""
+    from sia_gen.realnet import fitting
+
+    vars(fitting)["loader_workers"] = lambda _: 2
+
+
+def no_network() -> None:
+    """Ends a process that connects to anything."""
+
+    def look(event: str, _: object) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            os._exit(99)
+
+    sys.addaudithook(look)
 
 
 def ranks(count: int, arguments: Sequence[str], folder: Path, told: str) -> list[Running]:
@@ -144,5 +157,5 @@ def ranks(count: int, arguments: Sequence[str], folder: Path, told: str) -> list
 def check_line(told: Told) -> None:
     """Whether Ctrl-C ended a command as it should."""
     assert (told.code, told.text.splitlines()[-1:]) == (1, [STOPPED]), told.text
-    assert "Traceback" not in told.text
+    assert "Traceback" not in told.text, told.text
     assert told.seconds < IN_TIME

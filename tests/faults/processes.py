@@ -87,12 +87,12 @@ def run_here(
     arguments: Sequence[str], folder: Path, told: Path, condition: Condition | None
 ) -> int:
     """Runs sia-gen in this process, which is for nothing else."""
+    import torch
+
     from sia_gen.cli import main
 
-    file = told.open("w", buffering=1)
-    sys.stdout, sys.stderr = file, file
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    tell_to(told)
     os.chdir(folder)
     sys.argv = ["sia-gen", *arguments]
     if condition is not None:
@@ -102,6 +102,14 @@ def run_here(
     except SystemExit as stopped:
         return int(stopped.code or 0)
     return 0
+
+
+def tell_to(told: Path) -> None:
+    """From now on this process prints to a file."""
+    file = told.open("w", buffering=1)
+    sys.stdout, sys.stderr = file, file
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
 
 
 def end(number: int, told: Path) -> Told:

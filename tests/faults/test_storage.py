@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 from collections.abc import Callable
 from functools import partial
@@ -41,7 +42,7 @@ SETTINGS = {
 GOES_ON = "one line, exit code 2; the same command completes it, same bytes"
 # Those that take least, for a quick look; exports take a minute.
 QUICK = ["train-diffusion", "synthesize", "predict", "compose --format folder", "import-adm"]
-NAMES = list(COMMANDS) if ALL else QUICK
+TURNS = itertools.cycle(QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,14 @@ class Case:
         assert story.files == self.files, story
 
 
-@pytest.fixture(params=NAMES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every fault under every command; for a quick look under one, each under another."""
+    if "case" in metafunc.fixturenames:
+        names = list(COMMANDS) if ALL else [next(TURNS)]
+        metafunc.parametrize("case", names, indirect=True)
+
+
+@pytest.fixture
 def case(request: pytest.FixtureRequest, place: Path, tmp_path: Path, hub: Hub) -> Case:
     return Case(request.param, place, tmp_path)
 

@@ -8,7 +8,6 @@ OUT/                a classifier: a NoisyClassifier
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from sia_gen.locks import working_on
 from sia_gen.runtime import environment
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.strict_json import read_json
 
 REPORT = "import.json"
 # What makes two imports the same.
@@ -137,7 +137,7 @@ def check_output(out: Path, report: dict[str, Any]) -> None:
     if not out.is_dir() or not any(out.iterdir()):
         return
     try:
-        previous = json.loads((out / REPORT).read_text())
+        previous = read_json(out / REPORT)
         same = all(previous[key] == report[key] for key in IDENTITY)
     except (OSError, ValueError, LookupError, TypeError):
         same = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from sia_gen.recipe import Recipe
 from sia_gen.runtime import environment
 from sia_gen.sdas.loading import REPORT, named
 from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.strict_json import read_json
 
 
 @dataclass(frozen=True)
@@ -120,5 +120,8 @@ class TrainedModel:
 
 def is_finished(folder: Path, step: int) -> bool:
     """Whether the model of a step has been saved."""
-    report = folder / REPORT
-    return report.is_file() and json.loads(report.read_text())["steps"] == step
+    try:
+        report = read_json(folder / REPORT)
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(report, dict) and report.get("steps") == step

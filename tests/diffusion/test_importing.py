@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.diffusion.importing import REPORT, import_adm
+from sia_gen.diffusion.importing import REPORT, check_output, import_adm
+from sia_gen.diffusion.publishing import is_finished
 from sia_gen.errors import ModelError, OptionError, OutputError, UserError
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.version import __version__
@@ -214,3 +215,18 @@ def test_error_says_which_file_and_which_tensor(tmp_path: Path) -> None:
 def test_new_classes_of_a_classifier_are_refused(tmp_path: Path) -> None:
     path = save(small_classifier(), tmp_path / "x.pt")
     refused(path, OptionError, "--new-classes is for UNets", new_classes=3)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "NaN", ""])
+def test_folder_with_a_damaged_report_is_something_else(tmp_path: Path, content: str) -> None:
+    (tmp_path / "import.json").write_text(content)
+    with pytest.raises(OutputError, match="already holds something else"):
+        check_output(tmp_path, {"sha256": "0"})
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{}", ""])
+def test_model_with_a_damaged_report_is_not_finished(tmp_path: Path, content: str) -> None:
+    (tmp_path / "training.json").write_text(content)
+    assert not is_finished(tmp_path, 4)
+    (tmp_path / "training.json").write_text('{"steps": 4}')
+    assert is_finished(tmp_path, 4)

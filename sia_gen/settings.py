@@ -34,6 +34,8 @@ EVERYWHERE = "everywhere"
 REGIONS = (EVERYWHERE, "perlin", "box", "foreground")
 # Of what is pasted in, from its lowest to its highest.
 Opacity = Annotated[tuple[Share, Share], AfterValidator(require_ascending)]
+# Of masks, shares of the pixels.
+Area = Annotated[tuple[Fraction, Fraction], AfterValidator(require_ascending)]
 
 
 class PackageFile(Section):
@@ -255,7 +257,7 @@ class RealNetFit(Section):
     opacity: Opacity = (0.5, 1.0)
     texture_opacity: Opacity = (0.2, 1.0)
     anomalies: Literal["perlin", "twins", "mixed"] = "perlin"
-    mask_area: tuple[Fraction, Fraction] = (0.001, 0.5)
+    mask_area: Area = (0.001, 0.5)
     anomalous_fraction: Fraction = 0.5
     batch_size: Annotated[int, Field(ge=1)] = 16
     max_steps: Annotated[int, Field(ge=1)] = 10_000

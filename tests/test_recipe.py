@@ -89,6 +89,7 @@ def test_every_field_changes_the_hash(recipe: Recipe) -> None:
         (lambda c: c.update(seed=True), "'the recipe': 'seed' should not be true or false"),
         (lambda c: c["realnet"].update(strides=[8, True]), "'realnet': 'strides' should not"),
         (lambda c: c["realnet"].update(opacity=[0.9, 0.1]), "'realnet.opacity': the range is rev"),
+        (lambda c: c["realnet"].update(mask_area=[0.9, 0.1]), "'realnet.mask_area': the range is"),
         (
             lambda c: c["data"]["images"].update(normal="{category:>99}/*"),
             "'data.images': '{category:>99}/*' is no pattern",

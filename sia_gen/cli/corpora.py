@@ -275,6 +275,7 @@ def compose(
     """Paste pieces of synthetic images into normal ones: image, mask and normal image.
 
     Any detector can train on them; anomalib reads '--format folder' with its Folder data module.
+    Nothing is pasted if the corpus has twins: they are written as folders.
 
     Example: sia-gen compose --recipe elpv --category mono --format folder --out composed
     """
@@ -286,7 +287,13 @@ def compose(
     categories, root = chosen.choose_categories(category), data_root(chosen, data)
     source = location(corpus or run_folder(chosen, "corpus"))
     target = location(out or run_folder(chosen, "triplets"))
-    make(chosen, categories, root, source, target, form, images)
+    left_out = make(chosen, categories, root, source, target, form, images)
+    if left_out:
+        low, high = chosen.realnet.mask_area
+        say(
+            f"{left_out} twins are left out: their masks cover less than {low:.2%} or more than "
+            f"{high:.0%} of the image."
+        )
     say(f"The triplets are in {target}.")
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sia_gen.collection import DatasetCategory
-from sia_gen.composition.folders import write_folders
+from sia_gen.composition.folders import require_folder, write_folders
 from sia_gen.composition.triplets import Composer
+from sia_gen.composition.twins import TwinComposer
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import check_same_corpus, present_records, write_record
 from sia_gen.corpus.plan import ShardPlan, plan_corpus, samples_by_name
 from sia_gen.corpus.preparation import announce, check_same_origin
 from sia_gen.corpus.reading import read_synthetic, require_category
-from sia_gen.corpus.schema import TRIPLETS
+from sia_gen.corpus.schema import TRIPLETS, TWINS
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.writing import ShardWriter
+from sia_gen.errors import CorpusError
 from sia_gen.locations import Location
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
@@ -34,32 +36,51 @@ def compose(
     out: Location,
     form: Literal["shards", "folder"],
     images: int | None,
-) -> None:
+) -> int:
     """Makes the triplets of some categories, or those that are still missing.
+
+    Twins are triplets already: they are written as they are.
 
     Args:
         recipe: Says where anomalies may be, how opaque they are, and of which size.
         categories: Those to make.
         root: Folder of the normal images.
-        corpus: The synthetic images.
+        corpus: The synthetic images, or twins.
         out: Where the triplets go.
         form: As WebDataset shards, or as folders in the layout of MVTec AD.
-        images: Triplets per category; as many as the corpus has samples when None.
+        images: Triplets per category; as many as the corpus has samples when None, and of twins
+            at most so many.
+
+    Returns:
+        How many twins were left out, since their masks cover less or more than
+        `realnet.mask_area` says.
 
     Raises:
         UserError: If images or shards are missing, or another corpus is in the way.
     """
     header = read_synthetic(corpus)
+    are_twins = header["kind"] == TWINS
+    if are_twins and form == "shards":
+        raise CorpusError(
+            problem=f"{corpus} holds twins: it has images, masks and normal images already.",
+            fix="Use its shards as they are, or give '--format folder'.",
+        )
     plan, models = [], {}
     for category in categories:
         shards = require_category(corpus, recipe.dataset, category)
-        count = images or sum(shard["samples"] for shard in shards)
+        total = sum(shard["samples"] for shard in shards)
+        count = min(images or total, total) if are_twins else images or total
         plan += plan_triplets(recipe, category, count, header["strength"])
         models[f"{recipe.dataset}.{category}"] = shards[0]["model"]
     if form == "folder":
-        with claim_output(out, recipe, ["foreground", "realnet"], samples_by_name(plan)):
-            write_folders(recipe, plan, root, corpus, out)
-        return
+        folder = require_folder(out, categories, twins=are_twins)
+        twins = {
+            category: TwinComposer.of(recipe, category, corpus)
+            for category in (categories if are_twins else ())
+        }
+        with claim_output(folder, recipe, ["foreground", "realnet"], samples_by_name(plan)):
+            write_folders(recipe, plan, root, corpus, folder, twins)
+        return sum(composer.left_out for composer in twins.values())
     triplet_header = header_of(recipe, header, images)
     check_same_corpus(out, triplet_header)
     check_same_origin(out, plan, models)
@@ -69,6 +90,7 @@ def compose(
             write_shards(recipe, plan, models, root, corpus, out)
         finally:
             announce(recipe, triplet_header, plan, out)
+    return 0
 
 
 def plan_triplets(recipe: Recipe, category: str, images: int, strength: str) -> list[ShardPlan]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.reading import SampleReader
-from sia_gen.corpus.schema import TripletMetadata
+from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import Sample, encode_members
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import to_picture
@@ -40,7 +40,7 @@ class Triplet:
         normal: The normal image, (C, H, W), 0 to 255.
     """
 
-    metadata: TripletMetadata
+    metadata: TripletMetadata | TwinMetadata
     image: Pixels
     mask: Pixels
     normal: Pixels

@@ -83,15 +83,21 @@ class TwinSource:
             CorpusError: If there is none.
         """
         for place in range(number, number + self.reader.total):
-            metadata, images = self.reader.read(place)
-            if self.area[0] <= metadata["mask_area"] <= self.area[1]:
-                return self.resized(images)
+            _, twin = self.read(place)
+            if twin is not None:
+                return twin
         low, high = self.area
         raise CorpusError(
             problem=f"no mask of {self.reader.corpus} covers {low:.2%} to {high:.0%} of its image.",
             fix="Make twins of another strength or region, or change the recipe's "
             "'realnet.mask_area'.",
         )
+
+    def read(self, number: int) -> tuple[dict[str, Any], Twin | None]:
+        """The metadata of twin `number`, and the twin unless its mask is of no use."""
+        metadata, images = self.reader.read(number)
+        useful = self.area[0] <= metadata["mask_area"] <= self.area[1]
+        return metadata, self.resized(images) if useful else None
 
     def resized(self, images: dict[str, Image.Image]) -> Twin:
         """The images of a twin in the size to train on."""

@@ -1,0 +1,40 @@
+"""Twins as triplets: a corpus of them has image, mask and normal image already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sia_gen.composition.triplets import Triplet
+from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.schema import TwinMetadata
+from sia_gen.locations import Location
+from sia_gen.realnet.sources import TwinSource, make_twin_source
+from sia_gen.recipe import Recipe
+
+
+@dataclass
+class TwinComposer:
+    """Gives the twins of a category; see `sia_gen.composition.triplets.Composer`.
+
+    Attributes:
+        source: Reads them.
+        left_out: How many it did not give, since their masks are of no use.
+    """
+
+    source: TwinSource
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, recipe: Recipe, category: str, corpus: Location) -> TwinComposer:
+        """Opens a corpus; `CorpusError` if no mask in it is of use."""
+        return cls(make_twin_source(recipe, category, corpus))
+
+    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
+        """The twins of a shard whose masks are of use, in the order of their indices."""
+        for index in shard.indices:
+            metadata, twin = self.source.read(index)
+            if twin is None:
+                self.left_out += 1
+            else:
+                yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)

@@ -8,7 +8,6 @@ OUT/
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from sia_gen.images.listing import data_root
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from sia_gen.strict_json import read_json
 
 TIMES = "times.json"
 
@@ -86,5 +86,8 @@ def timed(name: str, path: Path) -> Iterator[None]:
 
 
 def read_times(path: Path) -> dict[str, float]:
-    """Seconds per step, as far as known."""
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    """Seconds per step, as far as known; a damaged file is no loss."""
+    try:
+        return {str(name): float(seconds) for name, seconds in read_json(path).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}

@@ -8,6 +8,7 @@ OUT/logs/<category>/
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -57,6 +58,16 @@ class TrainingLog:
 
 
 def kept_lines(path: Path, start: int) -> list[str]:
-    """The lines of a log up to a step; a last line that was cut off is dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= start]
+    """The lines of a log up to a step; what was cut off or damaged is dropped."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n") and step_of(line) <= start]
+
+
+def step_of(line: str) -> float:
+    """The step of a line of a log; infinity if it is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return math.inf

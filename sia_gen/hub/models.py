@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sia_gen.recipe import Recipe
 from sia_gen.sdas.contents import INDEX
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
 from sia_gen.sdas.loading import check_pipeline
+from sia_gen.strict_json import parse_json, read_json
 from sia_gen.strict_yaml import parse_yaml
 
 WEIGHTS = ".safetensors"
@@ -56,6 +56,7 @@ class ModelPublication:
                 fix="Publish models that 'sia-gen train-diffusion' or 'fit-realnet' made.",
             )
         self.recipe = Recipe.load(folder / RECIPE)
+        self.facts, self.categories = read_report(folder / self.report)
         if self.is_pipeline:
             check_pipeline(folder, self.recipe)
         else:
@@ -67,11 +68,6 @@ class ModelPublication:
         # The mark comes last, after all that it stands for.
         others = {name for name in names if name not in self.large} | set(written)
         self.small = [*sorted(others - {self.mark}), self.mark]
-
-    @property
-    def categories(self) -> list[str]:
-        """What it was trained on."""
-        return list(json.loads((self.folder / self.report).read_text())["categories"])
 
     @property
     def title(self) -> str:
@@ -106,7 +102,7 @@ class ModelPublication:
         """What makes the model on the Hub one of something else."""
         try:
             name = parse_yaml(recipe)["name"]
-            categories = json.loads(report)["categories"]
+            categories = parse_json(report)["categories"]
         except (ValueError, LookupError, TypeError):
             return f"a {RECIPE} or {self.report} that cannot be read"
         if (name, categories) == (self.recipe.name, self.categories):
@@ -115,8 +111,26 @@ class ModelPublication:
 
     def prepare(self, repository: Repository) -> None:
         """Writes the card, for a pipeline with samples of it."""
-        report: dict[str, Any] = json.loads((self.folder / self.report).read_text())
         if self.is_pipeline:
-            write_pipeline_card(self.folder, self.recipe, report, repository.name)
+            write_pipeline_card(self.folder, self.recipe, self.facts, repository.name)
         else:
-            write_realnet_card(self.folder, self.recipe, report, repository.name)
+            write_realnet_card(self.folder, self.recipe, self.facts, repository.name)
+
+
+def read_report(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What a training says of its model, and the categories it was trained on.
+
+    Raises:
+        ModelError: If it is missing or damaged.
+    """
+    try:
+        report = dict(read_json(path))
+        categories = report["categories"]
+    except (OSError, ValueError, LookupError, TypeError):
+        categories = None
+    if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
+        raise ModelError(
+            problem=f"the report of the model, {path}, is missing or damaged.",
+            fix="Publish models that 'sia-gen train-diffusion' or 'fit-realnet' made.",
+        )
+    return report, categories

@@ -8,7 +8,6 @@ OUT/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from PIL import Image
 from sia_gen.collection import DatasetCategory
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.corpus.sources import Sources
+from sia_gen.errors import OutputError
 from sia_gen.evaluation.report import Chart, Figure, Level, Page, Section, write_page
 from sia_gen.files import write_json
 from sia_gen.inspection.calibration import STRENGTHS, StrengthCurve, measure_curve, useful_range
@@ -29,6 +29,7 @@ from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.strength import Strength
+from sia_gen.strict_json import read_json
 
 MEASURED = "calibration.json"
 SPREAD = (0.1, 0.9)
@@ -67,6 +68,8 @@ def calibrate(
     measured: dict[str, Any] = {}
     sections = []
     parts = dict.fromkeys(categories, EVERYTHING)
+    # What is in the way has to be known before hours of measuring.
+    earlier(out)
     with (
         hold_output(out, recipe, DECISIVE, parts),
         Progress("calibrating", len(categories)) as progress,
@@ -98,9 +101,19 @@ def save(recipe: Recipe, measured: dict[str, Any], sections: Sequence[Section], 
 
 
 def earlier(out: Path) -> dict[str, Any]:
-    """What was measured before."""
+    """What was measured before.
+
+    Raises:
+        OutputError: If it cannot be read.
+    """
     path = out / MEASURED
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    try:
+        known = dict(read_json(path)) if path.exists() else {}
+        if all(isinstance(entry["strength"], str) for entry in known.values()):
+            return known
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise OutputError(problem=f"{path} is damaged.", fix="Delete it, then calibrate again.")
 
 
 def section(

@@ -48,3 +48,13 @@ def test_other_processes_log_nothing(tmp_path: Path) -> None:
     with TrainingLog(None, 0) as log:
         log.write(10, {"loss": 1.0})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_line_of_a_log_is_dropped(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        log.write(10, {"loss": 1.0})
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(b'{"loss": 1}\n{"step": "x"}\n[1]\n\x00\xff}\n' + b"[" * 100_000 + b"\n")
+    with TrainingLog(tmp_path, 10) as log:
+        log.write(20, {"loss": 2.0})
+    assert steps(tmp_path) == [10, 20]

@@ -364,3 +364,13 @@ def test_shard_that_went_missing_is_refused(hub: Hub, corpus: HandmadeCorpus, na
     with pytest.raises(CorpusError, match="not finished: 2 of 4 shards are missing, such as data"):
         push_to_hub(corpus.folder, name)
     assert ("dataset", name) not in hub.repositories
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"categories": [1]}', "[" * 100_000])
+def test_model_with_a_damaged_report_is_one_line(
+    hub: Hub, name: str, pipeline_folder: Path, content: str
+) -> None:
+    (pipeline_folder / "training.json").write_text(content)
+    with pytest.raises(ModelError, match=r"training\.json, is missing or damaged"):
+        push_to_hub(pipeline_folder, name)
+    assert not hub.repositories

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_gen.collection import load_corpus_recipe
-from sia_gen.errors import ModelError
+from sia_gen.errors import ModelError, OutputError
 from sia_gen.inspection import calibrate as calibrating
 from sia_gen.inspection import calibration
 from sia_gen.inspection.calibrate import calibrate
@@ -115,3 +115,13 @@ def test_untrained_model_has_no_useful_strength(
             Runtime("fp32", "cpu"),
         )
     assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCKS]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"disc": 1}', '{"disc": {}}', "[" * 100_000])
+def test_damaged_file_of_earlier_measurements_is_one_line_before_any_is_made(
+    recipe: Recipe, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "calibration.json").write_text(content)
+    save_model(tmp_path / "models/disc", 0)
+    with pytest.raises(OutputError, match=r"calibration\.json is damaged\. Delete it"):
+        calibrate(recipe, ["disc"], tmp_path, tmp_path / "models", tmp_path, Runtime("fp32", "cpu"))

@@ -205,7 +205,7 @@ def test_processes_that_load_images_end_too(line: CommandLine, tried: Tried) -> 
     tried("Ctrl-C of processes that load images", tries, "one line, all end", mended=1)
 
 
-@pytest.mark.parametrize("launcher", list(LAUNCHERS) if ALL else ["torchrun"])
+@pytest.mark.parametrize("launcher", list(LAUNCHERS) if ALL else [])
 def test_under_a_launcher_all_end(line: CommandLine, launcher: str, tried: Tried) -> None:
     command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "sia_gen", *SYNTHESIZE]
     moments, tries = random.Random(0), times(1, 5)

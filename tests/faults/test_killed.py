@@ -45,13 +45,14 @@ COMMANDS = {
 }
 KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TIMES = times(1, 20)
+# Those that no other test kills.
+QUICK = [
+    ("fit-realnet", [signal.SIGKILL]),
+    ("train-classifier", [signal.SIGTERM]),
+    ("compose", [signal.SIGINT]),
+]
 # Most of a fresh process's life are imports.
 FRESH = 4 if ALL else 0
-
-
-def kinds(name: str) -> Sequence[signal.Signals]:
-    """The signals to try on a command: for a quick look one, another for each command."""
-    return KINDS if ALL else [KINDS[list(COMMANDS).index(name) % len(KINDS)]]
 
 
 class Work:
@@ -111,9 +112,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Comman
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("name", "kinds"), [(name, KINDS) for name in COMMANDS] if ALL else QUICK)
 def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
-    place: CommandLine, hub: Hub, name: str, tried: Tried
+    place: CommandLine, hub: Hub, name: str, kinds: Sequence[signal.Signals], tried: Tried
 ) -> None:
     work, moments = Work(name, place, hub), random.Random(name)
     durations: dict[bool, float] = {}
@@ -123,7 +124,7 @@ def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
         whole = work.finish(fresh=fresh)
         durations[fresh] = time.monotonic() - began
     work.anew()
-    breaks = [(kind, number < FRESH) for number in range(TIMES) for kind in kinds(name)]
+    breaks = [(kind, number < FRESH) for number in range(TIMES) for kind in kinds]
     moments.shuffle(breaks)
     slowest = 0.0
     while breaks:
@@ -143,10 +144,10 @@ def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
         else:
             assert told.code == -kind, told.text
     assert work.finish() == whole
-    killed = [kind for kind in kinds(name) if kind != signal.SIGINT]
+    killed = [kind for kind in kinds if kind != signal.SIGINT]
     if killed:
         what = f"SIGKILL and SIGTERM of `{name}`"
         tried(what, TIMES * len(killed), "a rerun completes, same bytes")
-    if signal.SIGINT in kinds(name):
+    if signal.SIGINT in kinds:
         told_of = f"one line, within {slowest:.1f} s; a rerun completes, same bytes"
         tried(f"Ctrl-C of `{name}`", TIMES, told_of)

@@ -18,7 +18,7 @@ from sia_gen.recipe import Recipe
 from tests.conftest import SIZE, photograph, recipe_content
 from tests.corpus.conftest import save_model
 from tests.faults.breaking import Running, Told, ranks
-from tests.faults.conftest import ALL, Tried
+from tests.faults.conftest import ALL, Tried, times
 from tests.faults.storage import as_always, contents
 
 SETTINGS = {
@@ -149,8 +149,9 @@ def test_loss_that_is_no_number_ends_a_training_and_spoils_nothing(
     check_refused(place.run(command, *READING[command]), "NaN")
     after = contents(place.folder / "out")
     assert {name: after[name] for name in before if name != "recipe.yaml"}.items() <= before.items()
-    place.change(rates(1e-4, 4))
-    place.done(command, *READING[command])
+    if ALL:
+        place.change(rates(1e-4, 4))
+        place.done(command, *READING[command])
     tried("a loss of NaN", 1, "one line, exit code 2; at a lower rate it goes on", 4)
 
 
@@ -162,12 +163,13 @@ def test_last_step_that_spoils_a_model_does_not_publish_it(
     check_refused(place.run(command, *READING[command]), "NaN")
     assert not any((place.folder / "out").glob("*/config.json"))
     assert not any((place.folder / "out").glob("*/model_index.json"))
-    place.change(rates(1e-4, 1))
-    place.done(command, *READING[command], "--no-resume")
+    if ALL:
+        place.change(rates(1e-4, 1))
+        place.done(command, *READING[command], "--no-resume")
     tried("weights spoilt by the last step", 1, "one line, exit code 2; nothing is published", 3)
 
 
-@pytest.mark.parametrize("standardise", [True, False])
+@pytest.mark.parametrize("standardise", [True, False] if ALL else [False])
 @pytest.mark.parametrize("command", ["fit-realnet", "calibrate", "inspect"])
 def test_features_that_are_no_numbers(
     place: Place, command: str, standardise: bool, tried: Tried
@@ -224,7 +226,7 @@ def test_samples_that_are_no_numbers(place: Place, command: str, tried: Tried) -
     tried("samples of NaN", 1, REFUSED, 3)
 
 
-@pytest.mark.parametrize("command", READING)
+@pytest.mark.parametrize("command", READING if ALL else ["fit-realnet", "evaluate"])
 def test_categories_of_few_images(place: Place, command: str, tried: Tried) -> None:
     """Whatever is a batch is larger than all of them."""
     images = place.own("images")
@@ -235,12 +237,10 @@ def test_categories_of_few_images(place: Place, command: str, tried: Tried) -> N
         tried("a category of a single normal image", 1, REFUSED)
     shutil.rmtree(images / "disc")
     save_category(images / "disc", 2, 1, photograph)
-    place.done(command, *READING[command])
-    tried("two normal images, batches of 2; one good and one bad to test", 1, "completes")
     sizes = {f"{name}.batch_size": 50 for name in ("diffusion", "classifier", "realnet")}
     place.change(sizes)
     place.done(command, *READING[command], out="large")
-    tried("batches larger than the data set", 1, "completes")
+    tried("two normal images, one good and one bad to test, larger batches", 1, "completes")
 
 
 def test_batches_larger_than_a_shard(place: Place, tried: Tried) -> None:
@@ -248,10 +248,10 @@ def test_batches_larger_than_a_shard(place: Place, tried: Tried) -> None:
     place.change({"synthesis.batch_size": 50})
     large = place.done("synthesize", "--model", "models", *CPU, out="large")
     assert {name for name in small if name.endswith(".tar")} <= large.keys()
-    tried("batches larger than the data set", 1, "completes")
+    tried("batches larger than a shard", 1, "completes, the same shards")
 
 
-@pytest.mark.parametrize("rule", [None, "otsu", "triangle"] if ALL else [None, "otsu"])
+@pytest.mark.parametrize("rule", [None, "otsu", "triangle"] if ALL else ["otsu"])
 @pytest.mark.parametrize("level", [0, 100, 255] if ALL else [0])
 def test_images_of_one_colour(place: Place, level: int, rule: str | None, tried: Tried) -> None:
     images = place.own("images")
@@ -285,7 +285,7 @@ def test_samples_and_images_that_are_all_black(place: Place, tried: Tried) -> No
     tried("a corpus all black, of images all black", 3, "completes")
 
 
-@pytest.mark.parametrize("empty", [["scratch"], ["dent"], ["dent", "scratch"]])
+@pytest.mark.parametrize("empty", [["dent"], ["dent", "scratch"], ["scratch"]][: times(2, 3)])
 def test_masks_that_mark_nothing(place: Place, empty: list[str], tried: Tried) -> None:
     root = place.own("images") / "disc"
     save_images(root / "test/dent", [photograph(300, defect=True)])
@@ -306,7 +306,7 @@ def test_masks_that_mark_nothing(place: Place, empty: list[str], tried: Tried) -
     tried("masks that mark nothing", 2, "a warning; no metrics of pixels that there are not", 3)
 
 
-@pytest.mark.parametrize("command", ["synthesize", "evaluate", "fit-realnet"][: 3 if ALL else 2])
+@pytest.mark.parametrize("command", ["synthesize", "evaluate", "fit-realnet"][: times(1, 3)])
 def test_one_process_more_than_there_is_work_for(place: Place, command: str, tried: Tried) -> None:
     """Two shards, two test images, one batch of AFS."""
     root = place.own("images") / "disc"

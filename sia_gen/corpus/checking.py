@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from sia_gen.corpus.entries import COMPLETE, record_of
-from sia_gen.corpus.members import decode_member, read_samples
+from sia_gen.corpus.members import RawSample, check_area, decode_member, read_samples
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import OTHER_CHECKSUM, HashingReader, reporting_damage
 from sia_gen.corpus.schema import SampleForm
@@ -45,10 +45,21 @@ def check_samples(stream: IO[bytes], shard: ShardRecord, form: SampleForm) -> It
     """The problems of the samples in a shard: order, count, members, images, metadata."""
     try:
         for raw in read_samples(stream, shard, form):
-            for extension in form.members:
-                try:
-                    decode_member(raw, extension, shard, form)
-                except ValueError as error:
-                    yield first_line(error)
+            yield from check_sample(raw, shard, form)
     except ValueError as error:
         yield first_line(error)
+
+
+def check_sample(raw: RawSample, shard: ShardRecord, form: SampleForm) -> Iterator[str]:
+    """The problems of one sample, member by member."""
+    decoded = {}
+    for extension in form.members:
+        try:
+            decoded[extension] = decode_member(raw, extension, shard, form)
+        except ValueError as error:
+            yield first_line(error)
+    if len(decoded) == len(form.members):
+        try:
+            check_area(decoded, shard.key(raw.index))
+        except ValueError as error:
+            yield first_line(error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any, cast
 
+import numpy as np
 from PIL import Image
 
 from sia_gen.corpus.plan import ShardRecord
@@ -27,6 +28,8 @@ LARGEST_PIXEL = 4
 # Bytes around the pixels, or of the metadata, of which there are some hundreds.
 LARGEST_REST = 1 << 16
 LONGEST_NAME = 100
+# Areas may have been summed in float32.
+AREA_TOLERANCE = 1e-4
 # The lesser of them is but a warning, unless warnings are errors.
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # What Python's tarfile raises for bytes that are no tar file, beside its own errors.
@@ -123,7 +126,18 @@ def decode_sample(
     decoded: dict[str, Any] = {
         extension: decode_member(raw, extension, shard, form) for extension in form.members
     }
+    check_area(decoded, shard.key(raw.index))
     return decoded.pop("json"), decoded
+
+
+def check_area(decoded: dict[str, Any], key: str) -> None:
+    """Raises `ValueError` unless the mask, if a sample has one, covers what its metadata say."""
+    if MASK not in decoded:
+        return
+    told, covered = decoded["json"]["mask_area"], np.asarray(decoded[MASK]).mean() / 255
+    if abs(told - covered) > AREA_TOLERANCE:
+        msg = f"{key}.json: 'mask_area' is {told}, but the mask covers {covered:.4f}"
+        raise ValueError(msg)
 
 
 def decode_member(raw: RawSample, extension: str, shard: ShardRecord, form: SampleForm) -> Any:
@@ -168,6 +182,10 @@ def decode_metadata(
         if metadata[name] != value:
             msg = f"'{name}' is {shown(repr(metadata[name]))}, not {value!r}"
             raise ValueError(msg)
+    start = metadata.get("start", 1.0)
+    if not 0 < start <= 1:
+        msg = f"'start' is {start}, not above 0 and at most 1"
+        raise ValueError(msg)
     strength = Strength.parse(shard.strength)
     # A triplet has the strength of a sample of another corpus.
     if form.kind != TRIPLETS and not strength.low <= metadata["strength"] <= strength.high:

@@ -17,12 +17,17 @@ from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.sources import Sources
 from sia_gen.runtime import Runtime
+from sia_gen.sdas.arguments import steps_from
 from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.settings import Synthesis
 
 # Enough to measure by, on any device.
 SECONDS = 5.0
 # Few steps make images of about the right size in bytes.
 MEASURED_STEPS = 4
+# Of a mask, some regions; and in a tar file of each member, a header, and on average half of the
+# block that it ends in.
+MASK_BYTES, HEADER_BYTES = 200, 512 + 256
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -100,14 +105,30 @@ def forward_flops(unet: UNet2DModel) -> int:
     return int(counter.get_total_flops())
 
 
+def steps_of(synthesis: Synthesis) -> int:
+    """Steps per sample: of twins those of both, and of a photograph the inversion."""
+    twins = synthesis.twins
+    if twins is None:
+        return synthesis.steps
+    share = twins.start if twins.source == "image" else 1.0
+    return (2 + twins.invert) * steps_from(share, synthesis.steps)
+
+
+def bytes_of(synthesis: Synthesis, bytes_per_image: float) -> float:
+    """Bytes per sample in a shard; of twins those of both images and the mask."""
+    if synthesis.twins is None:
+        return bytes_per_image + 2 * HEADER_BYTES
+    return 2 * bytes_per_image + MASK_BYTES + 4 * HEADER_BYTES
+
+
 def table(
     recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughput, flops: int
 ) -> str:
     """What it will take, line by line."""
-    samples, steps = sum(shard.samples for shard in shards), recipe.synthesis.steps
-    # The members of a sample stand in blocks of 512 bytes, each behind a header.
-    size = samples * (measured.bytes_per_image + 2 * (512 + 256))
-    per_image = measured.seconds_per_step * steps
+    samples, steps = sum(shard.samples for shard in shards), steps_of(recipe.synthesis)
+    size = samples * bytes_of(recipe.synthesis, measured.bytes_per_image)
+    per_sample = measured.seconds_per_step * steps
+    what, twins = ("images", "") if recipe.synthesis.twins is None else ("twins", " and masks")
     largest = max(shard.samples for shard in shards)
     rows = [
         ("categories", str(len({shard.name for shard in shards}))),
@@ -115,14 +136,15 @@ def table(
         ("samples", f"{samples}"),
         ("size", f"{amount(size)}B ({recipe.synthesis.format})"),
         ("steps", f"{samples * steps} ({steps} per sample)"),
-        ("operations", f"{amount(flops * samples * steps)}FLOP, without guidance"),
+        ("operations", f"{amount(flops * samples * steps)}FLOP, without guidance{twins}"),
         (
             "measured here",
-            f"{1 / per_image:.3g} images/s with {measured.batch_size} at a time, {measured.device}",
+            f"{1 / per_sample:.3g} {what}/s with {measured.batch_size} at a time, "
+            f"{measured.device}",
         ),
     ]
     rows += [
-        (f"{count} device{'s' if count > 1 else ''}", duration(shards, count, per_image))
+        (f"{count} device{'s' if count > 1 else ''}", duration(shards, count, per_sample))
         for count in DEVICES
         if count == 1 or count <= len(shards)
     ]
@@ -135,10 +157,10 @@ def amount(value: float) -> str:
     return f"{value / 1000**exponent:.3g} {PREFIXES[exponent]}"
 
 
-def duration(shards: Sequence[ShardPlan], devices: int, per_image: float) -> str:
+def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> str:
     """How long so many devices take; a shard is made by one of them."""
     mine = math.ceil(len(shards) / devices)
-    seconds = sum(shard.samples for shard in shards[:mine]) * per_image
+    seconds = sum(shard.samples for shard in shards[:mine]) * per_sample
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"

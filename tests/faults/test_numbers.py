@@ -166,7 +166,7 @@ def test_last_step_that_spoils_a_model_does_not_publish_it(
     if ALL:
         place.change(rates(1e-4, 1))
         place.done(command, *READING[command], "--no-resume")
-    tried("weights spoilt by the last step", 1, "one line, exit code 2; nothing is published", 3)
+    tried("weights spoilt by the last step", 1, "one line, exit code 2; nothing is published", 2)
 
 
 @pytest.mark.parametrize("standardise", [True, False] if ALL else [False])
@@ -187,7 +187,7 @@ def test_features_that_are_no_numbers(
         told = place.run(command, *READING[command])
     check_refused(told, "the features of the backbone are NaN")
     assert not any((place.folder / "out").rglob("*.safetensors"))
-    tried("features of NaN", 1, REFUSED, 3)
+    tried("features of NaN", 1, REFUSED, 1)
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
@@ -223,7 +223,7 @@ def test_samples_that_are_no_numbers(place: Place, command: str, tried: Tried) -
     check_refused(place.run(*options[command]), "the samples of the model are NaN")
     written = [one.suffix for one in (place.folder / "out").rglob("*") if one.is_file()]
     assert not {".tar", ".png", ".html"} & {*written}
-    tried("samples of NaN", 1, REFUSED, 3)
+    tried("samples of NaN", 1, REFUSED, 2)
 
 
 @pytest.mark.parametrize("command", READING if ALL else ["fit-realnet", "evaluate"])
@@ -319,7 +319,9 @@ def test_one_process_more_than_there_is_work_for(place: Place, command: str, tri
     for running in ranks(count, arguments, place.folder, "rank"):
         running.done()
     together = contents(place.folder / OUTS[1])
-    assert together.keys() == alone.keys()
+    # A checkpoint has the random states of every process.
+    extra = {name for name in together.keys() ^ alone.keys() if "random_states" not in name}
+    assert extra == set()
     if command == "synthesize":
         assert together == alone
     if command == "evaluate":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from tests.conftest import photograph
 from tests.corpus.conftest import save_model
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Refuse
+    from tests.cli.conftest import Refuse, Run
 
 WRONG = {
     "--twins --source image --start 0": "start",
@@ -57,3 +58,53 @@ def test_what_makes_no_sense_is_one_line(
     Image.new("L", (16, 8), 255).save(tmp_path / "oblong.png")
     Image.new("L", (16, 16), 0).save(tmp_path / "black.png")
     assert WRONG[wrong] in refuse("synthesize", *options, *wrong.split(), "--out", "out")
+
+
+def test_twins_are_made_checked_looked_at_and_used(
+    run: Run, refuse: Refuse, options: list[str], images: Path, tmp_path: Path
+) -> None:
+    asked = ["--twins", "--source", "image", "--start", "0.5", "--region", "box"]
+    strong = ["--strength", "3", "--steps", "6"]
+    made = run("synthesize", *options, *asked, *strong, "--data", images)
+    assert made.code == 0
+    assert "10 masks: " in made.out
+    corpus = tmp_path / "runs/parts/corpus"
+    shard = corpus / "data/parts/plate/train-00001-of-00002.tar"
+    content = shard.read_bytes()
+    shard.unlink()
+    assert "train-00001-of-00002.tar: missing" in run("verify", corpus).err
+    # The recipe of a corpus says how its twins are made.
+    again = ["--recipe", corpus / "recipe.yaml", *options[2:], "--data", images]
+    assert run("synthesize", *again).code == 0
+    assert shard.read_bytes() == content
+    assert "is intact: 10 samples in 4 shards" in run("verify", corpus).out
+    alone = run("synthesize", *again, "--only", "parts_disc_00000002").out.splitlines()
+    members = {Path(line).name.partition(".")[2] for line in alone}
+    assert members == {"image.png", "mask.png", "normal.png", "json"}
+    assert json.loads(Path(alone[-1]).read_text())["start"] == 0.5
+    assert run("inspect", corpus, "--data", images, "--device", "cpu").code == 0
+    assert "parts.disc: twins" in Path("runs/parts/inspection/index.html").read_text()
+    use = ["--recipe", corpus / "recipe.yaml", "--data", images, "--corpus", corpus]
+    assert "holds twins: it has images" in refuse("compose", *use, "--out", "triplets")
+    composed = run("compose", *use, "--format", "folder", "--out", "folders")
+    assert composed.out.endswith("The triplets are in folders.\n")
+    kept = len(list((tmp_path / "folders").glob("*/normal/synthetic/*.png")))
+    left_out = f"{10 - kept} twins are left out: their masks cover less than 0.10% or more than"
+    assert (left_out in composed.out) == (kept < 10)
+    fit = ["fit-realnet", *use, *options[2:], "--category", "disc", "--anomalies", "twins"]
+    assert run(*fit).code == 0
+    other = refuse("synthesize", *options, *strong, "--twins")
+    assert "already holds the result of another recipe (synthesis.twins.region" in other
+    single = refuse("synthesize", *options, *strong)
+    assert "already holds a corpus with another kind (twins, not samples)" in single
+
+
+def test_plan_of_twins_is_printed_and_nothing_written(
+    run: Run, options: list[str], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    asked = ["--twins", "--source", "image", "--start", "0.5", "--steps", "10", "--plan"]
+    result = run("synthesize", *options, *asked)
+    assert result.code == 0
+    assert "steps          100 (10 per sample)" in result.out
+    assert sorted(tmp_path.rglob("*")) == before

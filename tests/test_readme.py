@@ -20,6 +20,7 @@ from sia_gen.collection import load_corpus_recipe
 from sia_gen.inspection import calibrate
 from sia_gen.recipe import Recipe
 from sia_gen.strength import Strength
+from sia_gen.twins import chance
 from tests.conftest import photograph, recipe_content
 from tests.corpus.conftest import save_model
 from tests.diffusion.original_adm import small_unet
@@ -30,7 +31,7 @@ from tests.images.trees import write_images
 TOP = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {
     "diffusion": {"preset": "tiny", "image_size": 16, "batch_size": 2, "max_steps": 2},
-    "synthesis": {"images": 8, "steps": 2, "batch_size": 4, "shard_size": 4},
+    "synthesis": {"images": 8, "steps": 4, "batch_size": 4, "shard_size": 4},
     "realnet": recipe_content()["realnet"],  # type: ignore[dict-item]
 }
 
@@ -108,6 +109,9 @@ def test_every_block_runs(
     monkeypatch.setenv("HF_TOKEN", "hf_of_you")
     # Strength 0.1 to 0.2 is what `calibrate` finds; no model of two steps has a useful range.
     monkeypatch.setattr(calibrate, "useful_range", lambda curve, name: Strength(0.1, 0.2))
+    # Nor does strength do anything to such a model that goes beyond chance.
+    monkeypatch.setattr(chance, "IMAGES", 4)
+    monkeypatch.setattr(chance, "chance_threshold", lambda peaks: 0.0)
     reader = Reader(tmp_path, monkeypatch)
     prepare(tmp_path)
     publish_theirs(hub)
@@ -135,6 +139,8 @@ def test_every_block_runs(
         "runs/sia-360k/corpus/data/btad/01/train-00000-of-00020.tar",
         "triplets/manifest.json",
         "folders/mono",
+        "twins/mono/normal/synthetic",
+        "runs/elpv/realnet-twins/mono/model.safetensors",
         "predictions/predictions.csv",
         "mono.onnx",
         "refitted/mono/model.safetensors",

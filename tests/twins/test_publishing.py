@@ -76,6 +76,25 @@ def test_blocks_of_the_card_run_and_make_it_again(
     assert Path("runs/parts/realnet/disc/model.safetensors").is_file()
 
 
+def test_blocks_of_a_card_on_the_disk_run(
+    make_twins: MakeTwins,
+    models: Path,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus, _ = make_twins(twins={"region": "box"}, changes=STRONG)
+    reader = Reader(tmp_path / "reader", monkeypatch)
+    Path("IMAGES").symlink_to(photographs)
+    Path("MODELS").symlink_to(models)
+    Path("CORPUS").symlink_to(corpus)
+    for block in code_blocks((corpus / "README.md").read_text())[:-1]:
+        reader.run(block)
+    shards = sorted(Path("again/corpus").glob("data/*/*/*.tar"))
+    assert len(shards) == 4
+    assert all(path.read_bytes() == Path("CORPUS", *path.parts[2:]).read_bytes() for path in shards)
+
+
 @pytest.mark.parametrize(
     ("twins", "words"),
     [

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import refuse, run
 from tests.end_to_end.conftest import ROOT, CommandLine
 
+# Fixtures of those of the commands.
+__all__ = ["refuse", "run"]
 ALL = os.environ.get("SIA_GEN_FAULTS") == "all"
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->\n"
 SECTIONS = {

@@ -16,7 +16,6 @@ from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.faults.conftest import ALL, Tried
 
-pytest_plugins = ["tests.cli.conftest"]
 CPU = ["--device", "cpu", "--precision", "fp32"]
 DISC = ["--recipe", "parts.yaml", "--data", "images", "--category", "disc"]
 COMMANDS = {

@@ -30,7 +30,6 @@ from tests.corpus.conftest import save_model
 from tests.faults.conftest import ALL, Tried, times
 from tests.faults.hostile_shards import HOSTILE, METADATA, ORDER, PICTURES, members_of, packed
 
-pytest_plugins = ["tests.cli.conftest"]
 SHARD = "data/parts/disc/train-00000-of-00002.tar"
 BLOCK = 512
 CPU = ["--device", "cpu", "--precision", "fp32"]

@@ -37,7 +37,6 @@ from tests.faults.weights import (
 )
 from tests.hostile import Evil
 
-pytest_plugins = ["tests.cli.conftest"]
 CASES = [(file, command) for file, commands in COMMANDS.items() for command in commands]
 
 

@@ -98,7 +98,7 @@ def test_blocks_of_a_card_on_the_disk_run(
 @pytest.mark.parametrize(
     ("twins", "words"),
     [
-        ({}, ["start from the same noise, and every", "| twins start from | noise |", "everywhere"]),
+        ({}, ["from the same noise, and", "| twins start from | noise |", "everywhere"]),
         (
             {"source": "image", "start": 0.3, "region": "foreground"},
             ["photographs, 0.3 of the steps back to noise, by adding noise", "foreground"],

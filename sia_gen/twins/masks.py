@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 
 # Standard deviation of the smoothing, as a share of the side.
 SMOOTHING = 1 / 64
@@ -57,7 +57,8 @@ def change_mask(distances: Distances, threshold: float, region: Mask | None = No
     mask = distances > threshold
     if region is not None:
         mask &= region
-    mask = binary_fill_holes(binary_opening(mask, np.ones((3, 3), bool)))
+    # Scratches are thin: what is small goes by its area, not by its width.
+    mask = binary_fill_holes(mask)
     if region is not None:
         mask &= region
     return without_specks(mask)

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Every test runs on one thread; more processes than this only load the libraries more often.
-PARALLEL := --numprocesses auto --maxprocesses 8
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test check test-end-to-end faults audit clean
 

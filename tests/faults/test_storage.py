@@ -127,12 +127,12 @@ def case(request: pytest.FixtureRequest, place: Path, tmp_path: Path, hub: Hub) 
 
 
 def test_full_disk(case: Case, tried: Tried) -> None:
-    for number in range(times(1, 12)):
+    for number in range(times(1, 8)):
         room, inodes = case.chance.randrange(4, case.size + 8), 100_000
         if number % 4 == 3:
             room, inodes = 1 << 20, case.chance.randrange(1, len(case.files) + 6)
         case.check(case.tell(storage.full_disk, room, inodes))
-    tried("disk full at any write", times(1, 12), GOES_ON, 5)
+    tried("disk full at any write", times(1, 8), GOES_ON, 5)
 
 
 def test_read_only_folder(case: Case, tried: Tried) -> None:
@@ -141,7 +141,7 @@ def test_read_only_folder(case: Case, tried: Tried) -> None:
 
 
 def test_folder_is_removed_under_way(case: Case, tried: Tried) -> None:
-    count = times(1, 8)
+    count = times(1, 4)
     for number in range(count):
         moment = storage.at_file if number % 2 else storage.at_sync
         removal = partial(moment, case.chance.randrange(1, 60), storage.remove)
@@ -160,7 +160,7 @@ def test_disk_fails_while_it_is_waited_for(case: Case, tried: Tried) -> None:
 
 
 def test_files_of_limited_size(case: Case, tried: Tried) -> None:
-    count = times(1, 4)
+    count = times(1, 2)
     for _ in range(count):
         limit = partial(storage.small_files, case.chance.randrange(1000, 1024 * case.size))
         case.check(case.tell(storage.condition, limit))

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sia_gen.cli.corpora import calibrate, compose, inspect, synthesize, verify
+from sia_gen.cli.corpora import calibrate, compose, inspect, verify
 from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.publishing import push_to_hub
 from sia_gen.cli.start import demo, recipes
+from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
 from sia_gen.storage import FIXES
 from sia_gen.version import __version__

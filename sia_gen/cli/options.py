@@ -25,6 +25,13 @@ CategoryOption = Annotated[
     list[str] | None,
     typer.Option("--category", help="A category, repeatable; all of the recipe's when left out."),
 ]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        help="Folder of the diffusion models, one per category; 'runs' for several data sets.",
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/STEP when left out.")
 ]

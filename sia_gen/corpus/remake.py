@@ -12,6 +12,7 @@ from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_path, prepare_output
 from sia_gen.locations import Location
+from sia_gen.locks import working_on
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.hashing import HashCache
 
@@ -55,11 +56,12 @@ def remake(
     members = made.encode(recipe.synthesis.format)[indices.index(index)]
     prepare_output(out)
     paths: list[Location] = []
-    for name, content in members.items():
-        if isinstance(content, bytes):
-            paths.append(out / f"{key}.{name}")
-            with atomic_path(paths[-1]) as temporary:
-                temporary.write_bytes(content)
+    with working_on(out, key):
+        for name, content in members.items():
+            if isinstance(content, bytes):
+                paths.append(out / f"{key}.{name}")
+                with atomic_path(paths[-1]) as temporary:
+                    temporary.write_bytes(content)
     return paths
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -100,8 +101,10 @@ def exported(plain: Plain, images: torch.Tensor) -> Any:
 
 def write_program(plain: Plain, images: torch.Tensor, path: Path) -> None:
     """Writes a program of torch.export."""
-    with path.open("wb") as file:
-        torch.export.save(exported(plain, images), file)
+    # Torch's own writer ends the process when a disk is full.
+    buffer = BytesIO()
+    torch.export.save(exported(plain, images), buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_onnx(plain: Plain, images: torch.Tensor, path: Path) -> None:

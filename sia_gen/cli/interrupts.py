@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import FrameType
 from typing import NoReturn
 
 STOPPED = b"error: stopped. Run the same command again to go on.\n"
@@ -32,12 +33,14 @@ def watch_for_interrupts() -> None:
         return
     watched = os.getpid()
 
-    def interrupt(*_: object) -> NoReturn:
+    def interrupt(_: int, frame: FrameType | None) -> NoReturn:
         ignore_interrupts()
         # In a process that was forked to load images; the one it works for tells of the end.
         if os.getpid() != watched:
             os._exit(EXIT_STOPPED)
         INTERRUPTED.set()
+        if importing(frame):
+            end()
         # Where libraries tidy up, they may miss the processes that have ended already.
         sys.unraisablehook = lambda _: None
         raise KeyboardInterrupt
@@ -47,6 +50,18 @@ def watch_for_interrupts() -> None:
     threading.Thread(target=end_in_time, args=(reader,), daemon=True).start()
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Whether a frame is at work on an import.
+
+    Libraries in C++ that call Python while they are imported take an exception for their own end.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def ignore_interrupts() -> None:

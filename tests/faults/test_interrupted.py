@@ -21,7 +21,7 @@ from tests.faults.breaking import IN_TIME, STOPPED, Running, check_line, ranks, 
 from tests.faults.conftest import ALL, Tried, times
 
 BEFORE = """
-import atexit, contextlib, ctypes, sys, threading, time
+import atexit, contextlib, ctypes, pathlib, sys, tempfile, threading, time
 import sia_gen.recipe_file
 from sia_gen.cli import main
 
@@ -56,6 +56,14 @@ PLACES = {
         for _ in range(2):
             library.pthread_mutex_lock(lock)
     """,
+    "importing what ends at any exception": """
+        module = "import __main__, os\\ntry: __main__.wait()\\nexcept BaseException: os.abort()"
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "fragile.py").write_text(module)
+            sys.path.insert(0, folder)
+            import fragile
+        return []
+    """,
     "waiting for a thread at the end": """
         threading.Thread(target=time.sleep, args=(60,)).start()
         return wait()
@@ -89,8 +97,8 @@ def test_it_ends_in_time_wherever_it_is(place: str, tried: Tried) -> None:
         expected = (0, "") if place == "ending" else (1, STOPPED + "\n")
         assert (process.returncode, err) == expected
         assert time.monotonic() - began < IN_TIME
-    what = "Ctrl-C, once and thrice, where libraries catch it, wait in C or tidy up, and at the end"
-    tried(what, times(1, 2), "one line, within 2 s", mended=6)
+    what = "Ctrl-C, once and thrice, where libraries catch it, import, wait in C, tidy up, or end"
+    tried(what, times(1, 2), "one line, within 2 s", mended=7)
 
 
 def test_where_it_is_ignored_it_stays_so(tried: Tried) -> None:

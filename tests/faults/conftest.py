@@ -7,6 +7,7 @@ SIA_GEN_FAULTS=all, tries them all and writes the table into CONTRIBUTING.md.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from tests.end_to_end.conftest import ROOT, CommandLine
 # Fixtures of those of the commands.
 __all__ = ["refuse", "run"]
 ALL = os.environ.get("SIA_GEN_FAULTS") == "all"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Tests that run in the background of a script would have their processes ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->\n"
 SECTIONS = {
     "test_killed": "Kill",

@@ -25,11 +25,11 @@ from tests.faults.weights import (
     CONTENTS,
     CPU,
     DISC,
-    EXTRA,
     FIT,
     PARTS,
     REALNET,
     UNET,
+    add_tensor,
     legacy,
     make_models,
     plain,
@@ -143,7 +143,7 @@ def test_broken_weights_are_one_line(
 ) -> None:
     if broken == "a tensor too many" and file == BACKBONE:
         return
-    BROKEN.get(broken, EXTRA)(place / file)
+    BROKEN.get(broken, add_tensor)(place / file)
     for command in COMMANDS[file].values():
         refused(run, place, command, file)
         tried("weights that are cut, NaN, of other shapes, types or names", 1, "one line", mended=3)

@@ -1,10 +1,12 @@
 """RealNet learns from pasted pieces, from twins, or from both: image AUROC on ELPV.
 
     python benchmarks/elpv_twins.py --out twins
+    python benchmarks/elpv_twins.py --out twins --processes 6
 
 For each category it trains the model of `recipes/demo.yaml`, makes two corpora of twins, disturbed
 everywhere and in boxes, and fits RealNet with `--anomalies perlin`, `twins` and `mixed`, of the
-same budget and the same seeds. What is there is kept, so it can be stopped and run again.
+same budget and the same seeds. What is there is kept, so it can be stopped and run again. One
+large GPU, with many cores beside it, holds several fits at once.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
-from measuring import save
+from measuring import save, show
 
 from sia_gen.collection import DatasetCategory
 from sia_gen.corpus.generate import synthesize
@@ -26,7 +32,7 @@ from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.twins.maker import TwinMaker
 
-RUNTIME = Runtime(None, "cpu")
+RUNTIME = Runtime()
 CATEGORIES = ("mono", "poly")
 # A region whose surroundings stay normal takes more strength than all of an image.
 STRENGTHS = {"everywhere": "0.1:0.4", "box": "2:8"}
@@ -37,37 +43,55 @@ ROWS = [
     ("mixed", "everywhere"),
     ("twins", "box"),
 ]
+LIMIT = "PatchCore: 0.955 mono, 0.878 poly"
 
 
-def image_auroc(recipe: Recipe, category: str, corpus: Path, out: Path) -> float:
-    """Of a RealNet that is fitted to a corpus, on the real defects."""
-    result = out / "evaluation" / "metrics.json"
-    root = data_root(recipe, None)
-    if not result.is_file():
-        fit_realnet(recipe, [category], root, corpus, out / "realnet", RUNTIME)
-        evaluate(recipe, [category], root, out / "realnet", result.parent, RUNTIME)
-    return float(json.loads(result.read_text())["mean"]["image_auroc"])
+Place = tuple[str, str]
+Fit = tuple[str, str, str, int]
 
 
-def make_corpus(recipe: Recipe, category: str, region: str, out: Path) -> Path:
-    """A corpus of twins of a category."""
+def train(recipe: Recipe, out: Path, category: str) -> None:
+    """The diffusion model of a category."""
     train_diffusion(recipe, [category], data_root(recipe, None), out / "models", RUNTIME)
+
+
+def make_corpus(recipe: Recipe, out: Path, place: Place) -> None:
+    """A corpus of twins of a category, disturbed in regions of a kind."""
+    category, region = place
     recipe = recipe.override(
         {"synthesis.strength": STRENGTHS[region], "synthesis.twins": {"region": region}}
     )
-    places, corpus = [DatasetCategory(recipe, category)], out / f"corpus-{category}-{region}"
+    places = [DatasetCategory(recipe, category)]
     maker = TwinMaker(recipe, places)
-    synthesize(recipe, places, out / "models", corpus, RUNTIME, maker=maker)
-    return corpus
+    synthesize(recipe, places, out / "models", corpus_of(out, place), RUNTIME, maker=maker)
+
+
+def corpus_of(out: Path, place: Place) -> Path:
+    """Where a corpus of twins is."""
+    return out / f"corpus-{'-'.join(place)}"
+
+
+def image_auroc(recipe: Recipe, out: Path, fit: Fit) -> float:
+    """Of a RealNet that is fitted to a corpus, on the real defects."""
+    category, kind, region, seed = fit
+    recipe = recipe.override({"seed": seed, "realnet.anomalies": kind})
+    folder = out / "-".join(str(part) for part in fit)
+    result, root = folder / "evaluation" / "metrics.json", data_root(recipe, None)
+    if not result.is_file():
+        corpus = corpus_of(out, (category, region))
+        fit_realnet(recipe, [category], root, corpus, folder / "realnet", RUNTIME)
+        evaluate(recipe, [category], root, folder / "realnet", result.parent, RUNTIME)
+    return float(json.loads(result.read_text())["mean"]["image_auroc"])
 
 
 def main() -> None:
-    """Prints a table."""
+    """Prints a table, and writes `elpv_twins.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("twins"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--max-steps", type=int, default=240)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     budget = {
         "realnet.image_size": options.image_size,
@@ -75,27 +99,22 @@ def main() -> None:
         "realnet.validate_every": options.max_steps // 3,
     }
     recipe = Recipe.load("demo").override({"categories": list(CATEGORIES)} | budget)
-    found: dict[str, dict[str, list[float]]] = {}
-    print("| category | anomalies | disturbed | image AUROC by seed | mean | deviation |")
-    print("|---|---|---|---|---|---|")
-    for category in CATEGORIES:
-        for kind, region in ROWS:
-            corpus = make_corpus(recipe, category, region, options.out)
-            scores = [
-                image_auroc(
-                    recipe.override({"seed": seed, "realnet.anomalies": kind}),
-                    category,
-                    corpus,
-                    options.out / f"{category}-{kind}-{region}-{seed}",
-                )
-                for seed in range(options.seeds)
-            ]
-            found.setdefault(category, {})[f"{kind}, {region}"] = scores
-            each = ", ".join(f"{score:.3f}" for score in scores)
-            mean, deviation = statistics.mean(scores), statistics.stdev(scores)
-            row = (category, kind, region, each, f"{mean:.3f}", f"{deviation:.3f}")
-            print(f"| {' | '.join(row)} |", flush=True)
-    save("elpv_twins", "cpu", "PatchCore: 0.955 mono, 0.878 poly", {"image_auroc": found})
+    rows = [(category, *row) for category in CATEGORIES for row in ROWS]
+    fits: list[Fit] = [(*row, seed) for row in rows for seed in range(options.seeds)]
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+        list(pool.map(partial(train, recipe, options.out), CATEGORIES))
+        list(pool.map(partial(make_corpus, recipe, options.out), product(CATEGORIES, STRENGTHS)))
+        scores = list(pool.map(partial(image_auroc, recipe, options.out), fits))
+    found = dict(zip(fits, scores, strict=True))
+    columns = ["category", "anomalies", "disturbed", "image AUROC by seed", "mean", "deviation"]
+    table = []
+    for row in rows:
+        each = [found[(*row, seed)] for seed in range(options.seeds)]
+        listed = ", ".join(f"{score:.3f}" for score in each)
+        table.append([*row, listed, statistics.mean(each), statistics.stdev(each)])
+    show("RealNet on real defects", columns, table)
+    device = RUNTIME.accelerator().device
+    save("elpv_twins", device, LIMIT, vars(options) | {"columns": columns, "rows": table})
 
 
 if __name__ == "__main__":

@@ -108,4 +108,4 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
 def save(name: str, device: torch.device | str, limit: str, result: dict[str, Any]) -> None:
     """Writes a result into the current folder, with the machine and what it is held against."""
     content = {"machine": machine(device), "limit": limit} | result
-    Path(f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    Path(f"{name}.json").write_text(json.dumps(content, indent=2, default=str) + "\n")

@@ -79,11 +79,20 @@ def ratio(rounds: Sequence[Mapping[str, float]], slow: str, fast: str) -> float:
     return statistics.median(one[slow] / one[fast] for one in rounds)
 
 
-def matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[int, Callable[[], Any]]:
+def matrix_product(
+    device: torch.device, dtype: torch.dtype, *, tf32: bool = False
+) -> tuple[int, Callable[[], Any]]:
     """Operations of a product of large matrices, the limit of any network, and the product."""
     side = SIDES.get(device.type, 2048)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3, lambda: a @ b
+
+    def product() -> None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        a @ b
+        torch.set_float32_matmul_precision(before)
+
+    return 2 * side**3, product
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> float | str:

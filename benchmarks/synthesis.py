@@ -3,11 +3,12 @@
     python benchmarks/synthesis.py --preset small --image-size 128 --batch-size 4 8
     python benchmarks/synthesis.py --preset adm-256 --image-size 256 --batch-size 16 32 --guided
 
-The first row is the loop as the paper's code runs it: float32, one kernel after another, attention
-as two products and a softmax. Each further row adds one measure to those above it, and all run in
-turns. Weights are random; images per second and hours are those of 20 steps. The limit is the
-device's product of large matrices in the precision of the row. CUDA graphs need a GPU, and so does
-compilation, but for --compile.
+The row "float32, eager" is the loop as the paper's code runs it: one kernel after another,
+attention as two products and a softmax; on a GPU torch's convolutions round to TF32 unless told not
+to, so there a row without that stands above it. Each further row adds one measure to those above
+it, and all run in turns; --measures takes some of them. Weights are random; images per second and
+hours are those of 20 steps. The limit is the device's product of large matrices in the precision of
+the row. CUDA graphs need a GPU, and so does compilation, but for --compile.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from measuring import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
+from sia_gen.compilation import compile_network, compile_norms
 from sia_gen.corpus.estimate import forward_flops
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import PRESETS
@@ -42,10 +44,11 @@ from sia_gen.diffusion.unet import build_unet
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.settings import Diffusion
 
-EAGER, HALF, LAST, FUSED = "float32, eager", "bfloat16", "channels last", "fused attention"
-COMPILED, GRAPHS = "torch.compile", "CUDA graphs"
-RUNGS = (EAGER, HALF, LAST, FUSED, COMPILED, GRAPHS)
-PRECISIONS = (torch.float32, torch.bfloat16)
+EXACT, EAGER = "float32, no TF32", "float32, eager"
+HALF, LAST, FUSED = "bfloat16", "channels last", "fused attention"
+COMPILED, NORMS, GRAPHS = "torch.compile", "norms by channels", "CUDA graphs"
+RUNGS = (EXACT, EAGER, HALF, LAST, FUSED, COMPILED, NORMS, GRAPHS)
+COMPILED_RUNGS = RUNGS[RUNGS.index(COMPILED) :]
 CLASSES = 15
 LIMIT = "the largest product of square matrices in the same precision"
 
@@ -62,12 +65,15 @@ def make_pipeline(
         for module in network.modules():
             if isinstance(module, Attention):
                 module.set_processor(AttnProcessor2_0() if FUSED in taken else AttnProcessor())
+        network.to(device)
         if LAST in taken:
             network.to(memory_format=torch.channels_last)
+        if NORMS in taken:
+            compile_norms(network)
         if COMPILED in taken:
-            network.compile(mode="reduce-overhead" if GRAPHS in taken else "default")
+            compile_network(network, graphs=GRAPHS in taken)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline
 
 
 def sampler(
@@ -81,7 +87,8 @@ def sampler(
         half = torch.autocast(kind, torch.bfloat16, cache_enabled=False)
         generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
         labels = 0 if options.guided else None
-        with nullcontext() if rung == EAGER else half:
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with {EXACT: exact, EAGER: nullcontext()}.get(rung, half):
             pipeline(images, 0.15, generators, options.steps, labels, guidance, output_type="pt")
 
     return run
@@ -118,20 +125,26 @@ def measure(
     runs = {rung: make(rung) for rung in rungs}
     flops = forward_flops(unet) + (guidance_flops(classifier) if classifier else 0)
     work = flops * options.steps * images
-    products = {kind: matrix_product(device, kind) for kind in PRECISIONS}
-    limits = {str(kind): product for kind, (_, product) in products.items()}
+    on_gpu = device.type == "cuda"
+    products = {
+        EXACT: matrix_product(device, torch.float32),
+        EAGER: matrix_product(device, torch.float32, tf32=on_gpu),
+        HALF: matrix_product(device, torch.bfloat16),
+    }
+    limits = {f"limit of {kind}": product for kind, (_, product) in products.items()}
     rounds = in_turns(runs | limits, options.rounds)
+    slow = EAGER if EAGER in runs else rungs[0]
     rows = []
     for rung in rungs:
-        taken, kind = median(rounds, rung), PRECISIONS[rung != EAGER]
+        taken, kind = median(rounds, rung), rung if rung in products else HALF
         rate = images * options.steps / PAPER_STEPS / taken
         rows.append(
             {
                 "batch": images,
                 "measure": rung,
                 "images/s": rate,
-                "times eager": ratio(rounds, EAGER, rung),
-                "of the peak": ratio(rounds, str(kind), rung) * work / products[kind][0],
+                "times eager": ratio(rounds, slow, rung),
+                "of the peak": ratio(rounds, f"limit of {kind}", rung) * work / products[kind][0],
                 "peak GiB": memory[rung],
                 "hours for 360,000": CORPUS / rate / 3600,
             }
@@ -141,8 +154,11 @@ def measure(
 
 def runs_here(rung: str, device: torch.device, options: argparse.Namespace) -> bool:
     """Whether a measure is tried on this device."""
-    on_gpu = device.type == "cuda"
-    return {COMPILED: on_gpu or options.compile, GRAPHS: on_gpu}.get(rung, True)
+    if options.measures:
+        return rung in options.measures
+    if device.type == "cuda":
+        return True
+    return rung not in (EXACT, GRAPHS) and (options.compile or rung not in COMPILED_RUNGS)
 
 
 def main() -> None:
@@ -155,6 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--guided", action="store_true", help="with classifier guidance")
     parser.add_argument("--compile", action="store_true", help="compile on a CPU too")
+    parser.add_argument("--measures", nargs="+", choices=RUNGS, help="only these rows")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast
 
+from sia_gen.compilation import has_compiler
 from sia_gen.errors import OptionError
 from sia_gen.version import __version__
 
@@ -32,10 +33,13 @@ class Runtime:
         precision: What networks compute in; weights and samples stay float32. None takes bfloat16
             where the hardware computes it, else float32.
         device: `"auto"` takes the best there is.
+        compiled: Whether networks are compiled; None compiles them on a GPU, for work that is
+            large enough.
     """
 
     precision: Precision | None = None
     device: DeviceName = "auto"
+    compiled: bool | None = None
 
     def accelerator(self) -> Accelerator:
         """Starts Accelerate; under `accelerate launch` it joins the other processes.
@@ -44,6 +48,25 @@ class Runtime:
             OptionError: If the device or precision is not to be had here.
         """
         return make_accelerator(self.precision, self.device)
+
+    def compiles(self, device: torch.device, *, large: bool) -> bool:
+        """Whether to compile a network.
+
+        Args:
+            device: It runs there.
+            large: Whether the work is so large that compiling pays on a GPU.
+
+        Raises:
+            OptionError: If it was asked for, and there is no compiler.
+        """
+        if self.compiled is None:
+            return large and device.type == "cuda" and has_compiler(device)
+        if self.compiled and not has_compiler(device):
+            raise OptionError(
+                problem="--compile: there is no C compiler.",
+                fix="Install one, on Debian with 'apt install g++', or leave --compile out.",
+            )
+        return self.compiled
 
 
 def make_accelerator(precision: Precision | None, device: DeviceName) -> Accelerator:

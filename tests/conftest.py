@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from torch import nn
 
 from sia_gen.recipe import Recipe
 from tests.hub.server import Hub
@@ -26,6 +28,29 @@ def _accelerate_starts_anew() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Networks to be compiled are traced and run so; tells the batch sizes of what was traced.
+
+    Kernels are compiled in `test_compilation` and `test_compiled`; those of a RealNet take minutes
+    on a CPU.
+    """
+    sizes: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        # The weights require gradients, or are moved by hand.
+        images = [one for one in inputs if one.ndim == 4 and not isinstance(one, nn.Parameter)]
+        sizes.append(len(images[0]))
+        return graph.forward
+
+    def trace(self: nn.Module, options: dict[str, Any], dynamic: bool) -> None:
+        compile_as(self, backend=backend, dynamic=dynamic)
+
+    compile_as = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", trace)
+    return sizes
 
 
 def photograph(seed: int, defect: bool = False) -> Image.Image:

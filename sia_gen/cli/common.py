@@ -49,8 +49,8 @@ def say(text: str) -> None:
         typer.echo(text)
 
 
-def runtime(precision: Any, device: Any) -> Any:
+def runtime(precision: Any, device: Any, compiled: bool | None = None) -> Any:
     """What to run on."""
     from sia_gen.runtime import Runtime
 
-    return Runtime(precision, device)
+    return Runtime(precision, device, compiled)

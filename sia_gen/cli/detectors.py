@@ -10,6 +10,7 @@ import typer
 from sia_gen.cli.common import load_recipe, run_folder, runtime, say, used
 from sia_gen.cli.options import (
     CategoryOption,
+    CompileOption,
     DataOption,
     DeviceOption,
     MinutesOption,
@@ -61,6 +62,7 @@ def fit_realnet(
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    compiled: CompileOption = None,
     resume: ResumeOption = True,
 ) -> None:
     """Fit the detector to normal images and the shards of a corpus.
@@ -85,7 +87,8 @@ def fit_realnet(
     from sia_gen.realnet.fitting import fit_realnet as fit
 
     root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
-    fit(chosen, categories, root, shards, folder, runtime(precision, device), resume=resume)
+    on = runtime(precision, device, compiled)
+    fit(chosen, categories, root, shards, folder, on, resume=resume)
     options = used(recipe, folder) + (f" --data {data}" if data else "")
     say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")
 
@@ -130,6 +133,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("predictions"),
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    compiled: CompileOption = None,
 ) -> None:
     """Score any images; write scores, verdicts and heat maps.
 
@@ -137,7 +141,7 @@ def predict(
     """
     from sia_gen.evaluation.predict import predict as score
 
-    found = score(model, images, out, form, runtime(precision, device))
+    found = score(model, images, out, form, runtime(precision, device, compiled))
     anomalous = sum(one.verdict == "anomalous" for one in found)
     say(f"{anomalous} of {len(found)} images are anomalous; see {out / f'predictions.{form}'}.")
 

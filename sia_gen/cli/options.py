@@ -60,6 +60,13 @@ DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     typer.Option("--device", help="What to run on."),
 ]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the networks; on a GPU, for work that takes long, when left out.",
+    ),
+]
 ResumeOption = Annotated[
     bool,
     typer.Option("--resume/--no-resume", help="Go on where an earlier run ended, or start again."),

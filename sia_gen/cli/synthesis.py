@@ -10,6 +10,7 @@ import typer
 from sia_gen.cli.common import run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    CompileOption,
     DataOption,
     DeviceOption,
     ModelOption,
@@ -96,6 +97,7 @@ def synthesize(
     seed: SeedOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    compiled: CompileOption = None,
     resume: ResumeOption = True,
 ) -> None:
     """Make a corpus: shards of synthetic anomalies of a chosen strength.
@@ -128,7 +130,7 @@ def synthesize(
     models = model or (Path("runs") if several else run_folder(chosen, "diffusion"))
     if classifier is None and not several:
         classifier = run_folder(chosen, "classifier") / "model"
-    on = runtime(precision, device)
+    on = runtime(precision, device, compiled)
     if plan:
         from sia_gen.corpus.estimate import estimate
 

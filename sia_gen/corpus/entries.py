@@ -24,6 +24,8 @@ class CorpusHeader:
     """What all shards of a corpus have in common; besides the models.
 
     Attributes:
+        compiled: Whether networks were compiled, which changes the last bits; none of an older
+            corpus were.
         versions: Of the libraries; older corpora do not tell.
     """
 
@@ -38,6 +40,7 @@ class CorpusHeader:
     guidance_scale: Annotated[float, Field(ge=0)]
     batch_size: Count
     precision: str
+    compiled: bool = False
     shard_size: Count
     format: Literal["png", "webp", "jpg"]
     mode: Literal["L", "RGB"]

@@ -13,8 +13,10 @@ from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
+from sia_gen.compilation import is_compiled
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
-from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
+from sia_gen.corpus.sampling import compiles, prepare_pipeline, sample_batch
+from sia_gen.corpus.schema import SAMPLES, TWINS
 from sia_gen.corpus.sources import Sources
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.arguments import steps_from
@@ -69,7 +71,9 @@ def estimate(
     sources.image_size([one for one in categories if one.name in {s.name for s in wanted}])
     accelerator = runtime.accelerator()
     pipeline = sources.load(first)
-    prepare_pipeline(pipeline, accelerator)
+    kind = SAMPLES if recipe.synthesis.twins is None else TWINS
+    compiled = compiles(runtime, recipe, kind, accelerator.device)
+    prepare_pipeline(pipeline, accelerator, compiled=compiled)
     measured = measure(pipeline, recipe, wanted[0])
     return table(recipe, wanted, measured, forward_flops(pipeline.unet))
 
@@ -88,7 +92,9 @@ def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> T
     # The first run also prepares kernels.
     run(1)
     alone, size = run(1)
-    images = max(1, min(recipe.synthesis.batch_size, shard.samples, int(SECONDS / alone)))
+    images = min(recipe.synthesis.batch_size, shard.samples)
+    if not is_compiled(pipeline.unet):
+        images = max(1, min(images, int(SECONDS / alone)))
     seconds, size = run(images) if images > 1 else (alone, size)
     return Throughput(seconds / images / MEASURED_STEPS, size, images, device_name(pipeline.device))
 

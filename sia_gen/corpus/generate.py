@@ -24,7 +24,7 @@ from sia_gen.corpus.plan import (
     shards_of_process,
 )
 from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
-from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
+from sia_gen.corpus.sampling import Maker, SampleMaker, compiles, prepare_pipeline
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.sources import Sources
 from sia_gen.corpus.writing import ShardWriter
@@ -68,8 +68,9 @@ def synthesize(
     wanted = choose_shards(all_shards, shards)
     needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
     accelerator = runtime.accelerator()
+    compiled = compiles(runtime, recipe, maker.kind, accelerator.device)
     sources = Sources(recipe, models, classifier)
-    prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind)
+    prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, compiled=compiled)
     if resume:
         check_same_origin(out, wanted, prepared.hashes)
     main, parts = accelerator.is_main_process, samples_by_name(wanted)
@@ -118,7 +119,10 @@ def make_shards(
     ):
         for name, of_category in groupby(shards, key=lambda shard: shard.name):
             pipeline = sources.load(by_name[name])
-            prepare_pipeline(pipeline, accelerator)
+            compiled = prepared.header["compiled"]
+            prepare_pipeline(pipeline, accelerator, compiled=compiled)
+            if compiled:
+                progress.say(f"{name}: compiling the network, which takes minutes the first time")
             for shard in of_category:
                 writer.begin(shard)
                 for indices in shard.batches(recipe.synthesis.batch_size):

@@ -39,6 +39,8 @@ RECORDS = ".records"
 HASHES = ".records/weights.json"
 # What changes no sample: the recipe's other sections, and the versions that wrote the manifest.
 MAY_DIFFER = {"recipe", "sia_gen", "versions"}
+# What older manifests do not tell.
+UNTOLD = {"compiled": False}
 ADDRESS = "Check the address, and whether you have to log in: 'hf auth login' for hf://."
 
 
@@ -180,6 +182,7 @@ def check_same_corpus(corpus: Location, header: dict[str, Any]) -> None:
 def first_difference(existing: dict[str, Any], header: dict[str, Any]) -> str | None:
     """What makes a manifest that of another corpus, as "seed (0, not 1)"; None if nothing does."""
     for field, value in header.items():
-        if field not in MAY_DIFFER and existing.get(field) != value:
-            return f"{field} ({existing.get(field)}, not {value})"
+        there = existing.get(field, UNTOLD.get(field))
+        if field not in MAY_DIFFER and there != value:
+            return f"{field} ({there}, not {value})"
     return None

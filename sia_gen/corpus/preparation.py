@@ -52,6 +52,8 @@ def prepare(
     out: Location,
     accelerator: Accelerator,
     kind: Literal["samples", "twins"],
+    *,
+    compiled: bool,
 ) -> Preparation:
     """Opens the models and holds what is wanted against what is there; writes nothing.
 
@@ -62,6 +64,7 @@ def prepare(
         out: Where the corpus is.
         accelerator: Of the run.
         kind: What the corpus holds.
+        compiled: Whether the networks are compiled.
 
     Raises:
         ModelError: If a model is missing, damaged, or makes images of another size.
@@ -69,7 +72,7 @@ def prepare(
     """
     image_size = sources.image_size(categories)
     sampler = type(sources.load(categories[0]).scheduler).__name__
-    header = corpus_header(recipe, image_size, sampler, accelerator, kind)
+    header = corpus_header(recipe, image_size, sampler, accelerator, kind, compiled=compiled)
     check_same_corpus(out, header)
     cache = HashCache(out / HASHES)
     hashes: list[dict[str, str]] = [{}]
@@ -86,6 +89,8 @@ def corpus_header(
     sampler: str,
     accelerator: Accelerator,
     kind: Literal["samples", "twins"],
+    *,
+    compiled: bool,
 ) -> dict[str, Any]:
     """What all shards have in common."""
     settings = recipe.synthesis
@@ -102,6 +107,7 @@ def corpus_header(
             guidance_scale=settings.guidance_scale,
             batch_size=settings.batch_size,
             precision=accelerator.mixed_precision,
+            compiled=compiled,
             shard_size=settings.shard_size,
             format=settings.format,
             mode=recipe.mode,

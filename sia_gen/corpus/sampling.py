@@ -11,13 +11,19 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sia_gen.collection import CorpusRecipe
+from sia_gen.compilation import compile_network, compile_norms, is_compiled
 from sia_gen.corpus.identity import SampleIdentity, identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
+from sia_gen.errors import OptionError
+from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
+
+# Steps of samples of a category, from which on compiling pays on a GPU.
+LARGE = 20_000
 
 
 class Made(Protocol):
@@ -96,13 +102,18 @@ def sample_batch(
 ) -> Batch:
     """Makes some samples of a shard together."""
     identities = identify_samples(recipe, shard, indices)
+    made = identities
+    if is_compiled(pipeline.unet):
+        # It takes batches of one size: what is missing is made of the last sample, and dropped.
+        missing = recipe.synthesis.batch_size - len(identities)
+        made = identities + identities[-1:] * missing
     images = pipeline(
-        num_images=len(identities),
-        strength=[identity.strength for identity in identities],
-        generator=generators(identity.seed for identity in identities),
+        num_images=len(made),
+        strength=[identity.strength for identity in made],
+        generator=generators(identity.seed for identity in made),
         output_type="pt",
         **sampling_options(pipeline, recipe, shard.category),
-    ).images
+    ).images[: len(identities)]
     metadata = [
         SampleMetadata(**sample_fields(pipeline, recipe, identity, model))
         for identity in identities
@@ -174,12 +185,44 @@ def to_host(*values: torch.Tensor) -> tuple[list[torch.Tensor], torch.cuda.Event
     return moved, torch.cuda.current_stream().record_event() if device == "cuda" else None
 
 
-def prepare_pipeline(pipeline: SDASPipeline, accelerator: Accelerator) -> None:
-    """Moves a pipeline to the device; its networks, and only they, compute in mixed precision."""
+def prepare_pipeline(
+    pipeline: SDASPipeline, accelerator: Accelerator, *, compiled: bool = False
+) -> None:
+    """Moves a pipeline to the device; its networks, and only they, compute in mixed precision.
+
+    Args:
+        pipeline: As it was loaded.
+        accelerator: Device and precision.
+        compiled: Whether to compile its networks; they then make batches of one size.
+    """
     pipeline.to(accelerator.device)
     for network in (pipeline.unet, pipeline.classifier):
-        if network is not None:
-            # What convolutions are fastest in, on CPU and GPU.
+        if network is None:
+            continue
+        if compiled:
+            compile_norms(network)
+        elif accelerator.device.type == "cpu":
+            # On a GPU every GroupNorm would turn it back.
             network.to(memory_format=torch.channels_last)
-            accelerator.prepare_model(network, evaluation_mode=True)
+        accelerator.prepare_model(network, evaluation_mode=True)
+        if compiled:
+            compile_network(network)
     pipeline.set_progress_bar_config(disable=True)
+
+
+def compiles(
+    runtime: Runtime, recipe: CorpusRecipe, kind: Literal["samples", "twins"], device: torch.device
+) -> bool:
+    """Whether the networks that make a corpus are compiled: all of its parts decide alike.
+
+    Raises:
+        OptionError: If they were to be, and cannot.
+    """
+    settings = recipe.synthesis
+    if kind == SAMPLES:
+        return runtime.compiles(device, large=settings.images * settings.steps >= LARGE)
+    if runtime.compiled:
+        raise OptionError(
+            problem="--compile is for single samples, not for twins.", fix="Leave it out."
+        )
+    return False

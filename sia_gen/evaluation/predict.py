@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sia_gen.compilation import compile_network, compile_norms
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.files import atomic_path, prepare_output, shortened_stem, write_text
@@ -35,6 +36,8 @@ from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 
 BATCH_SIZE = 16
+# Images from which on compiling pays on a GPU.
+LARGE = 50_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ def predict(
     prepare_output(out)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
+    if runtime.compiles(accelerator.device, large=len(files) >= LARGE):
+        compile_norms(model)
+        compile_network(model, graphs=True)
+        print("compiling the network, which takes minutes the first time", file=sys.stderr)
     found: dict[str, Prediction] = {}
     problems: list[ImageError] = []
     names = list(files)

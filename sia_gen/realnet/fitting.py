@@ -30,6 +30,7 @@ from sia_gen.checkpoints import (
     remove_checkpoints,
     save_checkpoint,
 )
+from sia_gen.compilation import compile_network, compile_norms
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
@@ -43,7 +44,7 @@ from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
 from sia_gen.realnet.backbone import FeatureStatistics, require_features
 from sia_gen.realnet.data import fit_data, load_normal, open_sources
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.objective import RealNetObjective
+from sia_gen.realnet.objective import RealNetObjective, adam
 from sia_gen.realnet.selection import (
     SELECTED_ON,
     Best,
@@ -60,6 +61,8 @@ from sia_gen.settings import RealNetFit
 REPORT = "fit.json"
 # Of the folder of a model: what is in it and what that means.
 MODEL_VERSION = 1
+# Steps from which on compiling pays on a GPU.
+LARGE = 5000
 # The model of all categories; no category can be named so.
 JOINT = "_joint"
 
@@ -108,17 +111,13 @@ def fit_realnet(
     with claim_output(out, recipe, ["realnet", "foreground", *together], parts, main=main):
         accelerator.wait_for_everyone()
         for name, members in groups.items():
-            # An accelerator of its own: what is registered for checkpoints cannot be taken back.
-            accelerator = runtime.accelerator()
             data = fit_data(recipe, [normal[member] for member in members], corpus)
             chosen = [test for member in members for test in tests.get(member, [])]
             look: Validate = partial(validate, data.validation)
             if settings.select_on == "test":
                 look = partial(validate_on_test, recipe, chosen)
             unreadable = sum(normal[member].unreadable for member in members)
-            fit_model(
-                recipe, name, data.training, look, out, accelerator, unreadable, resume=resume
-            )
+            fit_model(recipe, name, data.training, look, out, runtime, unreadable, resume=resume)
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:
@@ -144,13 +143,16 @@ def fit_model(
     anomalies: LocalAnomalies,
     look: Validate,
     out: Path,
-    accelerator: Accelerator,
+    runtime: Runtime,
     unreadable: int,
     *,
     resume: bool,
 ) -> None:
     """Fits one model, from the last checkpoint on, and saves it as `out/name`."""
     settings = recipe.realnet
+    # An accelerator of its own: what is registered for checkpoints cannot be taken back.
+    accelerator = runtime.accelerator()
+    compiled = runtime.compiles(accelerator.device, large=settings.max_steps >= LARGE)
     checkpoints = out / "checkpoints" / name
     if accelerator.is_main_process and not resume:
         remove_checkpoints(checkpoints)
@@ -166,8 +168,13 @@ def fit_model(
     best = Best()
     objective = RealNetObjective(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+    optimizer = adam(trained, settings.learning_rate)
+    if compiled:
+        compile_norms(model)
     objective, optimizer = accelerator.prepare(objective, optimizer)
+    if compiled:
+        # Several processes exchange gradients while the graph would run.
+        compile_network(objective, graphs=accelerator.num_processes == 1)
     accelerator.register_for_checkpointing(best)
     start = 0
     if checkpoint is not None:
@@ -180,6 +187,8 @@ def fit_model(
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
     started, done = time.monotonic(), start
     with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+        if compiled:
+            progress.say(f"{name}: compiling the networks, which takes minutes the first time")
         objective.train()
         for step, batch in enumerate(loader, start):
             for group in optimizer.param_groups:

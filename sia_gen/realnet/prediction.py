@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from sia_gen.compilation import is_compiled
 from sia_gen.errors import ModelError
 from sia_gen.realnet.model import RealNet
 
@@ -49,11 +50,14 @@ def predict_images(
     scores, maps = [], []
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(images[start : start + batch_size]).to(accelerator.device)
-        scale = 255 if batch.dtype == torch.uint8 else 1
+        number, scale = len(batch), 255 if batch.dtype == torch.uint8 else 1
+        if is_compiled(model) and number < batch_size:
+            # It takes batches of one size.
+            batch = torch.cat([batch, batch[:1].expand(batch_size - number, -1, -1, -1)])
         with accelerator.autocast():
             output = model(batch.float() / scale)
-        scores.append(output.score.float().cpu().numpy())
-        maps.append(output.anomaly_map[:, 0].float().cpu().numpy())
+        scores.append(output.score[:number].float().cpu().numpy())
+        maps.append(output.anomaly_map[:number, 0].float().cpu().numpy())
     model.train(was_training)
     require_numbers(np.concatenate(scores))
     return Predictions(np.concatenate(scores), np.concatenate(maps))

@@ -27,7 +27,7 @@ class ReverseProcess:
         scheduler: Takes the steps; its timesteps are set.
         classifier: Guides, where scales are above 0.
         labels: The class of each image, (B,), int64; None if nobody asks for it.
-        scales: Of the guidance, (B,).
+        scales: Of the guidance, (B,), on the CPU.
     """
 
     unet: UNet2DModel
@@ -66,7 +66,7 @@ class ReverseProcess:
         # The noise of a step is added to its mean, so what moves the mean moves the sample.
         gradient = class_gradient(self.classifier, sample, timestep, labels)
         variance = self.scheduler.variance(output, timestep, sample.shape[1])
-        scales = self.scales.repeat(repeats).view(-1, 1, 1, 1)
+        scales = self.scales.repeat(repeats).view(-1, 1, 1, 1).to(sample.device)
         return stepped + scales * variance * gradient
 
 
@@ -88,7 +88,8 @@ def with_twin(
     """
     stepped = process.step(sample, timestep, [strength, 0.0], list(generators))
     samples, twins = stepped.chunk(2)
-    disturbed = strength.view(-1, 1, 1, 1) > 0 if strength.ndim == 1 else strength > 0
+    where = strength.view(-1, 1, 1, 1) if strength.ndim == 1 else strength
+    disturbed = (where > 0).to(sample.device)
     return torch.cat([torch.where(disturbed, samples, twins), twins])
 
 

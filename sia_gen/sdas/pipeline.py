@@ -178,8 +178,9 @@ class SDASPipeline(DiffusionPipeline):
         if isinstance(generator, list) and len(generator) != shape[0]:
             msg = f"{len(generator)} generators do not fit {shape[0]} images"
             raise ValueError(msg)
-        strengths = strength_of(strength, shape).to(device)
-        scales = one_per_image("guidance_scale", guidance_scale, shape[0]).to(device)
+        # These stay on the host, which would have to wait for a device to look at them.
+        strengths = strength_of(strength, shape).cpu()
+        scales = one_per_image("guidance_scale", guidance_scale, shape[0]).cpu()
         labels = self.check_classes(class_labels, scales)
         self.scheduler.set_timesteps(num_inference_steps)
         timesteps = self.scheduler.timesteps[-steps_from(start, num_inference_steps) :]
@@ -223,7 +224,7 @@ class SDASPipeline(DiffusionPipeline):
         else:
             return None
         labels = resolve_labels(class_labels, len(scales), number, self.labels)
-        return torch.tensor(labels, device=scales.device)
+        return torch.tensor(labels, device=self._execution_device)
 
     def denoise(
         self,

@@ -99,7 +99,8 @@ class PerturbedDDPMScheduler(DDPMScheduler):
 
 def per_image(strength: float | torch.Tensor, sample: torch.Tensor) -> float | torch.Tensor:
     """Checks a strength and shapes it to scale `sample` (B, C, H, W): a float or (B, 1, ...)."""
-    values = torch.as_tensor(strength, dtype=torch.float32, device=sample.device)
+    # Looked at where they are: on a GPU that waits for all it has to do.
+    values = torch.as_tensor(strength, dtype=torch.float32)
     if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
         wrong = values[~(torch.isfinite(values) & (values >= 0))].flatten()[0].item()
         msg = f"strength must be finite and >= 0, not {wrong}"
@@ -108,11 +109,11 @@ def per_image(strength: float | torch.Tensor, sample: torch.Tensor) -> float | t
         return float(strength)
     number, _, *size = sample.shape
     if list(values.shape) == [number, 1, *size]:
-        return values
+        return values.to(sample.device)
     if list(values.shape) != [number]:
         msg = (
             f"strength of shape {tuple(values.shape)} does not fit {number} images: it is one "
             f"number, ({number},), or a map {(number, 1, *size)}"
         )
         raise ValueError(msg)
-    return values.view(-1, *[1] * (sample.ndim - 1))
+    return values.view(-1, *[1] * (sample.ndim - 1)).to(sample.device)

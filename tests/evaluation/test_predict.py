@@ -13,7 +13,7 @@ from PIL import Image
 
 from sia_gen import RealNet
 from sia_gen.errors import ImageError, ModelError
-from sia_gen.evaluation.predict import image_files, predict
+from sia_gen.evaluation.predict import BATCH_SIZE, image_files, predict
 from sia_gen.images.loading import load_images
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
@@ -114,3 +114,14 @@ def test_file_that_is_no_image_is_named(model: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"cannot read the image .*broken\.png"):
         predict(model, [tmp_path / "broken.png"], tmp_path / "out", "csv", CPU)
+
+
+def test_compiled_model_gives_the_same_scores(
+    model: Path, photographs: Path, tmp_path: Path, traced: list[int]
+) -> None:
+    folder = photographs / "disc/test"
+    files = sorted(folder.rglob("*.png"))
+    assert len(files) < BATCH_SIZE
+    found = predict(model, [folder], tmp_path / "out", "csv", Runtime("fp32", "cpu", compiled=True))
+    assert [one.score for one in found] == pytest.approx(scores_of(model, files), abs=1e-4)
+    assert traced == [BATCH_SIZE]

@@ -211,3 +211,18 @@ def test_images_that_do_not_fit_into_memory_give_the_same_weights(
     monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
     streamed = weights(fit("streamed"))
     assert all(torch.equal(streamed[name], value) for name, value in inside.items())
+
+
+def test_compiled_fit_learns_the_same(
+    fit: Fit, corpus: Path, photographs: Path, recipe: Recipe, tmp_path: Path, traced: list[int]
+) -> None:
+    plain, out = weights(fit("plain")), tmp_path / "compiled"
+    runtime = Runtime("fp32", "cpu", compiled=True)
+    fit_realnet(recipe, ["disc"], photographs, corpus, out, runtime)
+    assert traced == [recipe.realnet.batch_size]
+    compiled = weights(out)
+    assert compiled.keys() == plain.keys()
+    for name, value in plain.items():
+        # Adam makes steps of the whole rate of gradients that are zero but for rounding.
+        apart = (compiled[name].double() - value.double()).abs()
+        assert apart.sum() <= 0.1 * recipe.realnet.learning_rate * value.numel(), name

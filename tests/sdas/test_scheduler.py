@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from scipy import stats
 
-from sia_gen.sdas.scheduler import VARIANCE_TYPES, PerturbedDDPMScheduler
+from sia_gen.sdas.scheduler import VARIANCE_TYPES, PerturbedDDPMScheduler, per_image
 from tests.sdas.reference import reverse_step
 
 SHAPE = (3, 2, 8, 8)
@@ -194,3 +194,13 @@ def test_map_scales_the_noise_of_every_pixel(variance_type: str) -> None:
     # What strength 3 adds to strength 0 is the noise once more: (sqrt(1 + 3) - 1) times it.
     expected = plain + ((1 + strength).sqrt() - 1) * (more - plain)
     torch.testing.assert_close(disturbed, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1, 4, 4)])
+def test_strengths_on_the_host_are_looked_at_there(shape: tuple[int, ...]) -> None:
+    # Of a tensor on this device nothing can be read, as of a GPU nothing without waiting for it.
+    sample = torch.zeros(2, 3, 4, 4, device="meta")
+    scale = per_image(torch.full(shape, 0.2), sample)
+    assert isinstance(scale, torch.Tensor)
+    assert scale.device == sample.device
+    assert scale.ndim == 4

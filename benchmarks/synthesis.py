@@ -8,7 +8,8 @@ attention as two products and a softmax; on a GPU torch's convolutions round to 
 to, so there a row without that stands above it. Each further row adds one measure to those above
 it, and all run in turns; --measures takes some of them. Weights are random; images per second and
 hours are those of 20 steps. The limit is the device's product of large matrices in the precision of
-the row. CUDA graphs need a GPU, and so does compilation, but for --compile.
+the row; beside it stands the share of the time that the network's passes take alone. CUDA graphs
+need a GPU, and so does compilation, but for --compile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -76,20 +77,44 @@ def make_pipeline(
     return pipeline
 
 
+def precision(rung: str, kind: str) -> AbstractContextManager[Any]:
+    """What a measure computes in, on a kind of device."""
+    if rung == EXACT:
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    if rung == EAGER:
+        return nullcontext()
+    # As in `synthesize`, where every pass of the network makes its own copies of the weights.
+    return torch.autocast(kind, torch.bfloat16, cache_enabled=False)
+
+
 def sampler(
     pipeline: SDASPipeline, rung: str, images: int, options: argparse.Namespace
 ) -> Callable[[], Any]:
     """Makes a batch of images with a pipeline, in the precision of the rung."""
-    kind, guidance = pipeline.device.type, float(options.guided)
 
     def run() -> None:
-        # As in `synthesize`, where every pass of the network makes its own copies of the weights.
-        half = torch.autocast(kind, torch.bfloat16, cache_enabled=False)
         generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
         labels = 0 if options.guided else None
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with {EXACT: exact, EAGER: nullcontext()}.get(rung, half):
+        guidance = float(options.guided)
+        with precision(rung, pipeline.device.type):
             pipeline(images, 0.15, generators, options.steps, labels, guidance, output_type="pt")
+
+    return run
+
+
+def network(
+    pipeline: SDASPipeline, rung: str, images: int, options: argparse.Namespace
+) -> Callable[[], Any]:
+    """As many passes of the network as a batch of images takes, and nothing else."""
+    config = pipeline.unet.config
+    shape = (images, config.in_channels, config.sample_size, config.sample_size)
+    sample, timestep = torch.randn(shape, device=pipeline.device), torch.tensor(500)
+
+    @torch.no_grad()
+    def run() -> None:
+        with precision(rung, pipeline.device.type):
+            for _ in range(options.steps):
+                pipeline.unet(sample, timestep)
 
     return run
 
@@ -122,7 +147,11 @@ def measure(
     # Each way is alone on the GPU when its memory is measured.
     memory = {rung: peak_memory(lambda rung=rung: make(rung)(), device) for rung in rungs}
     torch.compiler.reset()
-    runs = {rung: make(rung) for rung in rungs}
+    runs = {}
+    for rung in rungs:
+        pipeline = make_pipeline(unet, classifier, rung, device)
+        runs[rung] = sampler(pipeline, rung, images, options)
+        runs[f"network, {rung}"] = network(pipeline, rung, images, options)
     flops = forward_flops(unet) + (guidance_flops(classifier) if classifier else 0)
     work = flops * options.steps * images
     on_gpu = device.type == "cuda"
@@ -145,6 +174,7 @@ def measure(
                 "images/s": rate,
                 "times eager": ratio(rounds, slow, rung),
                 "of the peak": ratio(rounds, f"limit of {kind}", rung) * work / products[kind][0],
+                "network alone": ratio(rounds, f"network, {rung}", rung),
                 "peak GiB": memory[rung],
                 "hours for 360,000": CORPUS / rate / 3600,
             }

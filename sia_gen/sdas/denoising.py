@@ -13,7 +13,7 @@ from diffusers import UNet2DModel
 
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.sdas.conditioning import class_gradient
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler, sent
 
 Generators = torch.Generator | list[torch.Generator]
 
@@ -66,7 +66,7 @@ class ReverseProcess:
         # The noise of a step is added to its mean, so what moves the mean moves the sample.
         gradient = class_gradient(self.classifier, sample, timestep, labels)
         variance = self.scheduler.variance(output, timestep, sample.shape[1])
-        scales = self.scales.repeat(repeats).view(-1, 1, 1, 1).to(sample.device)
+        scales = sent(self.scales.repeat(repeats).view(-1, 1, 1, 1), sample.device)
         return stepped + scales * variance * gradient
 
 
@@ -89,7 +89,7 @@ def with_twin(
     stepped = process.step(sample, timestep, [strength, 0.0], list(generators))
     samples, twins = stepped.chunk(2)
     where = strength.view(-1, 1, 1, 1) if strength.ndim == 1 else strength
-    disturbed = (where > 0).to(sample.device)
+    disturbed = sent(where > 0, sample.device)
     return torch.cat([torch.where(disturbed, samples, twins), twins])
 
 

@@ -109,11 +109,19 @@ def per_image(strength: float | torch.Tensor, sample: torch.Tensor) -> float | t
         return float(strength)
     number, _, *size = sample.shape
     if list(values.shape) == [number, 1, *size]:
-        return values.to(sample.device)
+        return sent(values, sample.device)
     if list(values.shape) != [number]:
         msg = (
             f"strength of shape {tuple(values.shape)} does not fit {number} images: it is one "
             f"number, ({number},), or a map {(number, 1, *size)}"
         )
         raise ValueError(msg)
-    return values.view(-1, *[1] * (sample.ndim - 1)).to(sample.device)
+    return sent(values.view(-1, *[1] * (sample.ndim - 1)), sample.device)
+
+
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values on a device, which is not waited for: until it is there a GPU has other work to do.
+
+    What leaves pageable memory has been read when the call returns.
+    """
+    return values.to(device, non_blocking=device.type == "cuda")

@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from measuring import in_turns, median, ratio, save, show
+from measuring import in_turns, median, peak_resident, ratio, save, show
 
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory
@@ -102,13 +101,13 @@ def alone(function: Callable[..., Result], *arguments: Any) -> Result:
 def peak(settings: Diffusion) -> float:
     """The most memory in GiB that two steps of training add to a process, which did nothing yet."""
     accelerator = make_accelerator(None, "auto")
-    before = resident()
+    before = peak_resident()
     step = make_step(settings, accelerator, accelerator.device)
     for _ in range(2):
         step()
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / GIB
-    return (resident() - before) / GIB
+    return (peak_resident() - before) / GIB
 
 
 def fits(settings: Diffusion, gigabytes: int) -> bool:
@@ -123,12 +122,6 @@ def fits(settings: Diffusion, gigabytes: int) -> bool:
     except torch.OutOfMemoryError:
         return False
     return True
-
-
-def resident() -> int:
-    """The most bytes that this process has ever held, as Linux tells."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def usable(gigabytes: int) -> float:

@@ -5,7 +5,8 @@
 All take the features of the backbone once for each image; what differs is the precision, the layout
 of memory and, on a GPU or with --compile, that the step is compiled, as `fit-realnet` does for long
 fits. Weights are random; one network takes the steps that are not compiled in turns, laid out anew
-in between, for with Adam it takes 10 GB. On a GPU the peak memory of each way stands beside it.
+in between, for with Adam it takes 10 GB. Beside each way stands the peak memory, of the GPU or of
+the process, with all networks that are in it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from measuring import in_turns, median, ratio, save, show
 
-from sia_gen.compilation import compile_network, compile_norms
+from sia_gen.compilation import compile_network
 from sia_gen.realnet.export import Plain, write_onnx
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime import make_accelerator
@@ -45,7 +45,6 @@ def make_runs(model: RealNet, compile_too: bool, session: Any) -> dict[str, Call
     ours = copy.deepcopy(model).to(memory_format=torch.channels_last)
     compiled = copy.deepcopy(model)
     if compile_too:
-        compile_norms(compiled)
         compile_network(compiled, graphs=True)
 
     def half(network: Any) -> Callable[[torch.Tensor], Any]:

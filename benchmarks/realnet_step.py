@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from measuring import in_turns, median, peak_memory, ratio, save, show
 
-from sia_gen.compilation import compile_network, compile_norms
+from sia_gen.compilation import compile_network
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective, adam
 from sia_gen.runtime import make_accelerator
@@ -86,7 +86,6 @@ def main() -> None:
     }
     if device.type == "cuda" or options.compile:
         other = copy.deepcopy(model)
-        compile_norms(other)
         compiled = RealNetObjective(other)
         compile_network(compiled, graphs=True)
         runs[COMPILED] = make_step(compiled, make_optimizer(other), accelerator.autocast, images)

@@ -36,12 +36,11 @@ from measuring import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
-from sia_gen.compilation import compile_network, compile_norms
-from sia_gen.corpus.estimate import forward_flops
+from sia_gen.compilation import compile_network
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import PRESETS
 from sia_gen.diffusion.setup import scheduler_for
-from sia_gen.diffusion.unet import build_unet
+from sia_gen.diffusion.unet import build_unet, forward_flops
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.settings import Diffusion
 
@@ -70,9 +69,9 @@ def make_pipeline(
         if LAST in taken:
             network.to(memory_format=torch.channels_last)
         if NORMS in taken:
-            compile_norms(network)
-        if COMPILED in taken:
             compile_network(network, graphs=GRAPHS in taken)
+        elif COMPILED in taken:
+            network.compile(dynamic=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

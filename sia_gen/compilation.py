@@ -6,17 +6,17 @@ or on another day, gives the same bits on the same kind of device.
 
 from __future__ import annotations
 
-import os
-import shutil
-import warnings
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-# Triton builds its launchers with a compiler of C, torch its kernels for the CPU with one of C++.
-COMPILERS = {"cuda": ("gcc", "clang"), "cpu": ("g++", "clang++")}
+from sia_gen.errors import first_line
+
+# Floating-point operations from which on compiling pays: minutes of a GPU's work.
+LARGE = 2e16
+NOTICE = "compiling the network, which takes a minute or more"
 
 
 def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
@@ -29,10 +29,9 @@ def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
         graphs: Whether to replay it as a CUDA graph, which spares the host the launching of its
             kernels; what it returns is overwritten by the next call then.
     """
-    # What is kept of networks before, of which no more than a few are.
+    # torch keeps few programs of one function, and gives up silently on further ones.
     torch.compiler.reset()
-    # What compilers have to say of libraries is not for the users of these.
-    warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
+    replace_norms(network)
     network.to(memory_format=torch.channels_last)
     on_gpu = next(network.parameters()).device.type == "cuda"
     options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": graphs and on_gpu}
@@ -44,10 +43,14 @@ def is_compiled(network: nn.Module) -> bool:
     return getattr(network, "_compiled_call_impl", None) is not None
 
 
-def has_compiler(device: torch.device) -> bool:
-    """Whether there is what it takes to compile for a device."""
-    names = [*COMPILERS.get(device.type, ()), os.environ.get("CC", "")]
-    return any(shutil.which(name) for name in names if name)
+def compiler_problem(device: torch.device) -> str | None:
+    """What is in the way of compiling for a device, found by trying; None if nothing is."""
+    try:
+        torch.compile(torch.square, dynamic=False)(torch.ones(2, device=device))
+    # A compiler, its headers, Triton, a cache that can be written: each lacks in its own way.
+    except Exception as error:
+        return first_line(error)
+    return None
 
 
 class ChannelwiseGroupNorm(nn.GroupNorm):
@@ -73,7 +76,7 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
         return (values * factor.view(shape) + offset.view(shape)).to(input.dtype)
 
 
-def compile_norms(network: nn.Module) -> None:
+def replace_norms(network: nn.Module) -> None:
     """Puts a `ChannelwiseGroupNorm` in the place of every `GroupNorm`, with its weights."""
     for module in list(network.modules()):
         for name, child in module.named_children():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -14,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast
 
-from sia_gen.compilation import has_compiler
+from sia_gen.compilation import LARGE, compiler_problem
 from sia_gen.errors import OptionError
 from sia_gen.version import __version__
 
@@ -49,24 +51,33 @@ class Runtime:
         """
         return make_accelerator(self.precision, self.device)
 
-    def compiles(self, device: torch.device, *, large: bool) -> bool:
+    def compiles(self, device: torch.device, operations: Callable[[], float]) -> bool:
         """Whether to compile a network.
 
         Args:
             device: It runs there.
-            large: Whether the work is so large that compiling pays on a GPU.
+            operations: Tells how many floating-point operations it is for.
 
         Raises:
-            OptionError: If it was asked for, and there is no compiler.
+            OptionError: If it was asked for, and cannot be done.
         """
-        if self.compiled is None:
-            return large and device.type == "cuda" and has_compiler(device)
-        if self.compiled and not has_compiler(device):
+        if self.compiled is False:
+            return False
+        if self.compiled is None and (device.type != "cuda" or operations() < LARGE):
+            return False
+        problem = compiler_problem(device)
+        if problem is not None and self.compiled:
             raise OptionError(
-                problem="--compile: there is no C compiler.",
-                fix="Install one, on Debian with 'apt install g++', or leave --compile out.",
+                problem=f"--compile: networks cannot be compiled here ({problem}).",
+                fix="It takes a C++ compiler and the headers of Python, on Debian 'g++' and "
+                "'python3-dev'; or use --no-compile.",
             )
-        return self.compiled
+        if problem is not None:
+            print(
+                f"warning: networks are not compiled, which would be faster: {problem}",
+                file=sys.stderr,
+            )
+        return problem is None
 
 
 def make_accelerator(precision: Precision | None, device: DeviceName) -> Accelerator:

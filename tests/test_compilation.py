@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sia_gen import compilation
 from sia_gen.compilation import (
+    LARGE,
     ChannelwiseGroupNorm,
     channelwise,
     compile_network,
-    compile_norms,
-    has_compiler,
+    compiler_problem,
     is_compiled,
+    replace_norms,
 )
 from sia_gen.errors import OptionError
 from sia_gen.runtime import Runtime
@@ -78,7 +80,7 @@ def test_norm_by_channels_keeps_the_type_and_computes_in_float32() -> None:
 
 def test_norms_are_replaced_with_their_weights_and_gradients() -> None:
     block, plain = make_block(), make_block()
-    compile_norms(block)
+    replace_norms(block)
     norms = [module for module in block.modules() if isinstance(module, nn.GroupNorm)]
     assert [type(norm) for norm in norms] == [ChannelwiseGroupNorm] * 2
     assert block.state_dict().keys() == plain.state_dict().keys()
@@ -96,7 +98,6 @@ def test_compiled_networks_give_the_same_and_always_the_same() -> None:
     for _ in range(2):
         block = make_block()
         assert not is_compiled(block)
-        compile_norms(block)
         compile_network(block)
         assert is_compiled(block)
         with torch.no_grad():
@@ -106,31 +107,43 @@ def test_compiled_networks_give_the_same_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "large", "device", "decision"),
+    ("asked", "operations", "device", "decision"),
     [
-        (None, True, CUDA, True),
-        (None, False, CUDA, False),
-        (None, True, CPU, False),
-        (None, True, torch.device("mps"), False),
-        (False, True, CUDA, False),
-        (True, False, CUDA, True),
-        (True, False, CPU, True),
+        (None, LARGE, CUDA, True),
+        (None, LARGE / 2, CUDA, False),
+        (None, LARGE, CPU, False),
+        (None, LARGE, torch.device("mps"), False),
+        (False, LARGE, CUDA, False),
+        (True, 1, CUDA, True),
+        (True, 1, CPU, True),
     ],
 )
 def test_compiles_what_is_large_on_a_gpu_or_what_was_asked_for(
     asked: bool | None,
-    large: bool,
+    operations: float,
     device: torch.device,
     decision: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert Runtime(compiled=asked).compiles(device, large=large) is decision
+    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
+    assert Runtime(compiled=asked).compiles(device, lambda: operations) is decision
 
 
-def test_without_a_compiler_it_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
-    assert not has_compiler(CUDA)
-    assert not Runtime().compiles(CUDA, large=True)
-    with pytest.raises(OptionError, match="--compile: there is no C compiler"):
-        Runtime(compiled=True).compiles(CPU, large=True)
+def test_what_is_in_the_way_of_compiling_is_found_by_trying(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert compiler_problem(CPU) is None
+    # As on a machine without a compiler, or with one that is broken.
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-compiler")))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    torch.compiler.reset()
+    problem = compiler_problem(CPU)
+    assert problem is not None
+    assert "\n" not in problem
+    with pytest.raises(OptionError, match="--compile: networks cannot be compiled here"):
+        Runtime(compiled=True).compiles(CPU, lambda: LARGE)
+    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: problem)
+    assert Runtime().compiles(CUDA, lambda: LARGE) is False
+    assert f"warning: networks are not compiled, which would be faster: {problem}" in (
+        capsys.readouterr().err
+    )

@@ -113,6 +113,7 @@ def header_of(recipe: Recipe, source: dict[str, Any], images: int | None) -> dic
         guidance_scale=source["guidance_scale"],
         batch_size=source["batch_size"],
         precision=source["precision"],
+        compiled=source.get("compiled", False),
         shard_size=recipe.synthesis.shard_size,
         format="png",
         mode=recipe.mode,

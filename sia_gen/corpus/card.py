@@ -12,8 +12,9 @@ from jinja2 import Environment, StrictUndefined
 
 from sia_gen.collection import CorpusRecipe
 from sia_gen.corpus.card_metadata import card_metadata, names_of
+from sia_gen.corpus.manifest import UNTOLD
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import image_members, json_schema
+from sia_gen.corpus.schema import SAMPLES, image_members, json_schema
 from sia_gen.files import write_text
 from sia_gen.licenses import strictest
 from sia_gen.locations import Location
@@ -94,6 +95,7 @@ def write_card(
         repository=repository,
         place=f"hf://datasets/{repository}" if repository else HERE,
         precision={"no": "fp32"}.get(header["precision"], header["precision"]),
+        compile_option=compile_option(header),
         strengths=dict.fromkeys(shard.strength for shard in shards),
         categories=names_of(shards),
         samples=sum(shard.samples for shard in shards),
@@ -119,6 +121,13 @@ def twin_words(twins: Twins | None) -> dict[str, Any]:
         "disturbed": "where one mask for all marks it" if own else DISTURBED[region],
         "own_mask": f" and the mask of the\nregion at `{region}`" if own else "",
     }
+
+
+def compile_option(header: dict[str, Any]) -> str:
+    """What makes the same bytes again, on a machine that would decide otherwise."""
+    if header["kind"] != SAMPLES:
+        return ""
+    return " --compile" if {**UNTOLD, **header}["compiled"] else " --no-compile"
 
 
 def linked(recipe: Recipe) -> str:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DModel
-from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
 from sia_gen.compilation import is_compiled
+from sia_gen.corpus.compiling import compiles_corpus
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
-from sia_gen.corpus.sampling import compiles, prepare_pipeline, sample_batch
+from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.schema import SAMPLES, TWINS
 from sia_gen.corpus.sources import Sources
+from sia_gen.diffusion.unet import forward_flops
 from sia_gen.runtime import Runtime
 from sia_gen.sdas.arguments import steps_from
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -43,12 +43,14 @@ class Throughput:
         bytes_per_image: In the corpus.
         batch_size: Images made together when it was measured.
         device: Its name.
+        compilation: Seconds that it took at the start, if the network is compiled.
     """
 
     seconds_per_step: float
     bytes_per_image: float
     batch_size: int
     device: str
+    compilation: float = 0.0
 
 
 def estimate(
@@ -72,7 +74,7 @@ def estimate(
     accelerator = runtime.accelerator()
     pipeline = sources.load(first)
     kind = SAMPLES if recipe.synthesis.twins is None else TWINS
-    compiled = compiles(runtime, recipe, kind, accelerator.device)
+    compiled = compiles_corpus(runtime, recipe, kind, pipeline.unet, accelerator)
     prepare_pipeline(pipeline, accelerator, compiled=compiled)
     measured = measure(pipeline, recipe, wanted[0])
     return table(recipe, wanted, measured, forward_flops(pipeline.unet))
@@ -90,25 +92,15 @@ def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> T
         return time.perf_counter() - started, size / len(samples)
 
     # The first run also prepares kernels.
-    run(1)
+    first, _ = run(1)
     alone, size = run(1)
     images = min(recipe.synthesis.batch_size, shard.samples)
     if not is_compiled(pipeline.unet):
         images = max(1, min(images, int(SECONDS / alone)))
     seconds, size = run(images) if images > 1 else (alone, size)
-    return Throughput(seconds / images / MEASURED_STEPS, size, images, device_name(pipeline.device))
-
-
-def forward_flops(unet: UNet2DModel) -> int:
-    """Floating-point operations of one forward pass with one image; nothing is computed."""
-    with torch.device("meta"):
-        model = type(unet).from_config(unet.config)
-        size, channels = unet.config.sample_size, unet.config.in_channels
-        classes = unet.config.num_class_embeds
-        labels = None if classes is None else torch.zeros(1, dtype=torch.long)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(torch.zeros(1, channels, size, size), torch.zeros(1), class_labels=labels)
-    return int(counter.get_total_flops())
+    start = first - alone if is_compiled(pipeline.unet) else 0.0
+    name = device_name(pipeline.device)
+    return Throughput(seconds / images / MEASURED_STEPS, size, images, name, start)
 
 
 def steps_of(synthesis: Synthesis) -> int:
@@ -149,6 +141,8 @@ def table(
             f"{measured.device}",
         ),
     ]
+    if measured.compilation:
+        rows.append(("compilation", f"{measured.compilation:.0f} s per category and process"))
     rows += [
         (f"{count} device{'s' if count > 1 else ''}", duration(shards, count, per_sample))
         for count in DEVICES

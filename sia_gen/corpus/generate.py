@@ -15,6 +15,8 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
+from sia_gen.compilation import NOTICE
+from sia_gen.corpus.compiling import compiles_corpus
 from sia_gen.corpus.manifest import present_records, write_record
 from sia_gen.corpus.plan import (
     ShardPlan,
@@ -24,7 +26,7 @@ from sia_gen.corpus.plan import (
     shards_of_process,
 )
 from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
-from sia_gen.corpus.sampling import Maker, SampleMaker, compiles, prepare_pipeline
+from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.sources import Sources
 from sia_gen.corpus.writing import ShardWriter
@@ -68,8 +70,9 @@ def synthesize(
     wanted = choose_shards(all_shards, shards)
     needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
     accelerator = runtime.accelerator()
-    compiled = compiles(runtime, recipe, maker.kind, accelerator.device)
     sources = Sources(recipe, models, classifier)
+    unet = sources.load(needed[0]).unet
+    compiled = compiles_corpus(runtime, recipe, maker.kind, unet, accelerator, out)
     prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, compiled=compiled)
     if resume:
         check_same_origin(out, wanted, prepared.hashes)
@@ -122,7 +125,7 @@ def make_shards(
             compiled = prepared.header["compiled"]
             prepare_pipeline(pipeline, accelerator, compiled=compiled)
             if compiled:
-                progress.say(f"{name}: compiling the network, which takes minutes the first time")
+                progress.say(f"{name}: {NOTICE}")
             for shard in of_category:
                 writer.begin(shard)
                 for indices in shard.batches(recipe.synthesis.batch_size):

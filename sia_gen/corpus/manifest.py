@@ -182,7 +182,7 @@ def check_same_corpus(corpus: Location, header: dict[str, Any]) -> None:
 def first_difference(existing: dict[str, Any], header: dict[str, Any]) -> str | None:
     """What makes a manifest that of another corpus, as "seed (0, not 1)"; None if nothing does."""
     for field, value in header.items():
-        there = existing.get(field, UNTOLD.get(field))
+        there = {**UNTOLD, **existing}.get(field)
         if field not in MAY_DIFFER and there != value:
             return f"{field} ({there}, not {value})"
     return None

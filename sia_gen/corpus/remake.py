@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.corpus.compiling import compiles_corpus
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
-from sia_gen.corpus.sampling import Maker, SampleMaker, compiles, prepare_pipeline
+from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_path, prepare_output
@@ -50,7 +51,7 @@ def remake(
     accelerator = runtime.accelerator()
     pipeline = sources.load(category)
     maker = maker or SampleMaker(recipe)
-    compiled = compiles(runtime, recipe, maker.kind, accelerator.device)
+    compiled = compiles_corpus(runtime, recipe, maker.kind, pipeline.unet, accelerator)
     prepare_pipeline(pipeline, accelerator, compiled=compiled)
     indices = next(some for some in shard.batches(recipe.synthesis.batch_size) if index in some)
     model = sources.hash(category, HashCache())

@@ -11,19 +11,14 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sia_gen.collection import CorpusRecipe
-from sia_gen.compilation import compile_network, compile_norms, is_compiled
+from sia_gen.compilation import compile_network, is_compiled
 from sia_gen.corpus.identity import SampleIdentity, identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
-from sia_gen.errors import OptionError
-from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
-
-# Steps of samples of a category, from which on compiling pays on a GPU.
-LARGE = 20_000
 
 
 class Made(Protocol):
@@ -105,8 +100,9 @@ def sample_batch(
     made = identities
     if is_compiled(pipeline.unet):
         # It takes batches of one size: what is missing is made of the last sample, and dropped.
-        missing = recipe.synthesis.batch_size - len(identities)
-        made = identities + identities[-1:] * missing
+        settings = recipe.synthesis
+        largest = min(settings.batch_size, settings.shard_size, settings.images)
+        made = identities + identities[-1:] * (largest - len(identities))
     images = pipeline(
         num_images=len(made),
         strength=[identity.strength for identity in made],
@@ -197,32 +193,15 @@ def prepare_pipeline(
     """
     pipeline.to(accelerator.device)
     for network in (pipeline.unet, pipeline.classifier):
-        if network is None:
+        # One model of all categories is prepared once.
+        if network is None or is_compiled(network):
             continue
-        if compiled:
-            compile_norms(network)
-        elif accelerator.device.type == "cpu":
-            # On a GPU every GroupNorm would turn it back.
+        # Of a classifier only the gradient of the image is wanted.
+        network.requires_grad_(False)
+        if accelerator.device.type != "cuda":
+            # What convolutions are fastest in, but on CUDA every GroupNorm of torch turns it back.
             network.to(memory_format=torch.channels_last)
         accelerator.prepare_model(network, evaluation_mode=True)
         if compiled:
             compile_network(network)
     pipeline.set_progress_bar_config(disable=True)
-
-
-def compiles(
-    runtime: Runtime, recipe: CorpusRecipe, kind: Literal["samples", "twins"], device: torch.device
-) -> bool:
-    """Whether the networks that make a corpus are compiled: all of its parts decide alike.
-
-    Raises:
-        OptionError: If they were to be, and cannot.
-    """
-    settings = recipe.synthesis
-    if kind == SAMPLES:
-        return runtime.compiles(device, large=settings.images * settings.steps >= LARGE)
-    if runtime.compiled:
-        raise OptionError(
-            problem="--compile is for single samples, not for twins.", fix="Leave it out."
-        )
-    return False

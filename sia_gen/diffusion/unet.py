@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.errors import RecipeError
 from sia_gen.settings import Diffusion
@@ -98,3 +100,15 @@ def check_size(image_size: int, levels: int) -> None:
             problem=f"'diffusion.image_size': {image_size} is not a multiple of {stride}.",
             fix=f"Use {image_size // stride * stride or stride} or another multiple of {stride}.",
         )
+
+
+def forward_flops(unet: UNet2DModel) -> int:
+    """Floating-point operations of one forward pass with one image; nothing is computed."""
+    with torch.device("meta"):
+        model = type(unet).from_config(unet.config)
+        size, channels = unet.config.sample_size, unet.config.in_channels
+        classes = unet.config.num_class_embeds
+        labels = None if classes is None else torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, channels, size, size), torch.zeros(1), class_labels=labels)
+    return int(counter.get_total_flops())

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.compilation import compile_network, compile_norms
+from sia_gen.compilation import NOTICE, compile_network
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.files import atomic_path, prepare_output, shortened_stem, write_text
@@ -30,14 +30,13 @@ from sia_gen.locks import working_on
 from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.model import forward_flops
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 
 BATCH_SIZE = 16
-# Images from which on compiling pays on a GPU.
-LARGE = 50_000
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,13 @@ def predict(
         print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
     recipe = Recipe.load(model_folder / RECIPE)
     files = image_files(sources)
-    prepare_output(out)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
-    if runtime.compiles(accelerator.device, large=len(files) >= LARGE):
-        compile_norms(model)
+    compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))
+    prepare_output(out)
+    if compiled:
         compile_network(model, graphs=True)
-        print("compiling the network, which takes minutes the first time", file=sys.stderr)
+        print(NOTICE, file=sys.stderr)
     found: dict[str, Prediction] = {}
     problems: list[ImageError] = []
     names = list(files)

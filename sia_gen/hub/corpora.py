@@ -14,6 +14,7 @@ from sia_gen.corpus.card import CARD, PICTURE, write_card
 from sia_gen.corpus.entries import MISSING, CorpusHeader, plan_of
 from sia_gen.corpus.manifest import (
     MANIFEST,
+    UNTOLD,
     first_difference,
     present_records,
     read_corpus,
@@ -96,8 +97,9 @@ class CorpusPublication:
             shards = {plan_of(entry).path: entry for entry in remote["shards"]}
         except (ValueError, LookupError, TypeError):
             return f"a {MANIFEST} that cannot be read"
-        names = [field.name for field in fields(CorpusHeader) if field.name in self.manifest]
-        header = {name: self.manifest[name] for name in names}
+        known = {**UNTOLD, **self.manifest}
+        names = [field.name for field in fields(CorpusHeader) if field.name in known]
+        header = {name: known[name] for name in names}
         different = first_difference(remote, header)
         if different is not None:
             return f"a corpus with another {different}"

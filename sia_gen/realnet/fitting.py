@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from sia_gen.checkpoints import (
     remove_checkpoints,
     save_checkpoint,
 )
-from sia_gen.compilation import compile_network, compile_norms
+from sia_gen.compilation import NOTICE, compile_network
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
@@ -43,7 +44,7 @@ from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
 from sia_gen.realnet.backbone import FeatureStatistics, require_features
 from sia_gen.realnet.data import fit_data, load_normal, open_sources
-from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.model import RealNet, forward_flops
 from sia_gen.realnet.objective import RealNetObjective, adam
 from sia_gen.realnet.selection import (
     SELECTED_ON,
@@ -61,8 +62,6 @@ from sia_gen.settings import RealNetFit
 REPORT = "fit.json"
 # Of the folder of a model: what is in it and what that means.
 MODEL_VERSION = 1
-# Steps from which on compiling pays on a GPU.
-LARGE = 5000
 # The model of all categories; no category can be named so.
 JOINT = "_joint"
 
@@ -99,7 +98,13 @@ def fit_realnet(
             fix="Leave --category out, or take them out of the recipe.",
         )
     accelerator = runtime.accelerator()
-    model_with_weights(settings)
+    model = model_with_weights(settings)
+
+    def operations() -> float:
+        # Those of the way back are twice those of the way there.
+        return 3 * forward_flops(model) * settings.batch_size * settings.max_steps
+
+    compiled = runtime.compiles(accelerator.device, operations)
     open_sources(recipe, categories, corpus)
     tests = {}
     if settings.select_on == "test":
@@ -111,13 +116,18 @@ def fit_realnet(
     with claim_output(out, recipe, ["realnet", "foreground", *together], parts, main=main):
         accelerator.wait_for_everyone()
         for name, members in groups.items():
+            # An accelerator of its own: what is registered for checkpoints cannot be taken back.
+            accelerator = runtime.accelerator()
             data = fit_data(recipe, [normal[member] for member in members], corpus)
             chosen = [test for member in members for test in tests.get(member, [])]
             look: Validate = partial(validate, data.validation)
             if settings.select_on == "test":
                 look = partial(validate_on_test, recipe, chosen)
-            unreadable = sum(normal[member].unreadable for member in members)
-            fit_model(recipe, name, data.training, look, out, runtime, unreadable, resume=resume)
+            report = {
+                "unreadable": sum(normal[member].unreadable for member in members),
+                "compiled": compiled,
+            }
+            fit_model(recipe, name, data.training, look, out, accelerator, report, resume=resume)
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:
@@ -143,16 +153,13 @@ def fit_model(
     anomalies: LocalAnomalies,
     look: Validate,
     out: Path,
-    runtime: Runtime,
-    unreadable: int,
+    accelerator: Accelerator,
+    report: dict[str, Any],
     *,
     resume: bool,
 ) -> None:
-    """Fits one model, from the last checkpoint on, and saves it as `out/name`."""
+    """Fits one model, from the last checkpoint on, and saves it as `out/name` with a report."""
     settings = recipe.realnet
-    # An accelerator of its own: what is registered for checkpoints cannot be taken back.
-    accelerator = runtime.accelerator()
-    compiled = runtime.compiles(accelerator.device, large=settings.max_steps >= LARGE)
     checkpoints = out / "checkpoints" / name
     if accelerator.is_main_process and not resume:
         remove_checkpoints(checkpoints)
@@ -169,10 +176,8 @@ def fit_model(
     objective = RealNetObjective(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = adam(trained, settings.learning_rate)
-    if compiled:
-        compile_norms(model)
     objective, optimizer = accelerator.prepare(objective, optimizer)
-    if compiled:
+    if report["compiled"]:
         # Several processes exchange gradients while the graph would run.
         compile_network(objective, graphs=accelerator.num_processes == 1)
     accelerator.register_for_checkpointing(best)
@@ -187,8 +192,8 @@ def fit_model(
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
     started, done = time.monotonic(), start
     with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
-        if compiled:
-            progress.say(f"{name}: compiling the networks, which takes minutes the first time")
+        if report["compiled"]:
+            progress.say(f"{name}: {NOTICE}")
         objective.train()
         for step, batch in enumerate(loader, start):
             for group in optimizer.param_groups:
@@ -203,6 +208,9 @@ def fit_model(
             optimizer.zero_grad()
             done = step + 1
             progress.advance(note=f"loss {losses[0].item():.3f} + {losses[1].item():.3f}")
+            if report["compiled"] and step == start:
+                # The minutes are for learning, not for the compiler.
+                started = time.monotonic()
             last = done == settings.max_steps or time_is_up(
                 started, settings.max_minutes, accelerator
             )
@@ -213,8 +221,7 @@ def fit_model(
                 break
 
     if accelerator.is_main_process:
-        report = {"steps": done, "unreadable": unreadable}
-        save_best(best, model, recipe, name, report, out / name)
+        save_best(best, model, recipe, name, {"steps": done, **report}, out / name)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
@@ -286,7 +293,7 @@ def learning_rate(settings: RealNetFit, step: int) -> float:
 
 
 def save_best(
-    best: Best, model: RealNet, recipe: Recipe, name: str, report: dict[str, int], folder: Path
+    best: Best, model: RealNet, recipe: Recipe, name: str, report: dict[str, Any], folder: Path
 ) -> None:
     """Saves the best weights with what there is to know about them, whole or not at all."""
     if best.weights is None or best.metrics is None:

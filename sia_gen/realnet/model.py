@@ -13,6 +13,7 @@ from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.errors import ModelError
 from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
@@ -138,6 +139,16 @@ class RealNet(
     @classmethod
     def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
         raise damaged(Path(model_file).parent, f"it has no {SAFETENSORS_SINGLE_FILE}")
+
+
+def forward_flops(model: RealNet) -> int:
+    """Floating-point operations of scoring one image; it is done once, with a black one."""
+    was_training, device = model.training, next(model.parameters()).device
+    image = torch.zeros(1, 3, model.image_size, model.image_size, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(image)
+    model.train(was_training)
+    return int(counter.get_total_flops())
 
 
 def damaged(folder: Path, why: str) -> ModelError:

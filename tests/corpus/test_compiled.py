@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 from sia_gen.collection import choose_categories
 from sia_gen.compilation import is_compiled
 from sia_gen.corpus import sampling
+from sia_gen.corpus.card import compile_option
+from sia_gen.corpus.compiling import compiles_corpus
 from sia_gen.corpus.estimate import estimate
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.corpus.remake import remake
-from sia_gen.corpus.sampling import LARGE, compiles
+from sia_gen.corpus.sampling import prepare_pipeline
+from sia_gen.diffusion.unet import forward_flops
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import RUNTIME, read_shards
 from tests.corpus.test_remake import members
+from tests.sdas.test_conditioning import make_pipeline, sample
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import Make
@@ -62,7 +69,7 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
         assert path.read_bytes() == made[path.name]
     assert "2 at a time" in estimate(recipe, disc, models, COMPILED)
     with pytest.raises(OutputError, match=r"another compiled \(True, not False\)"):
-        synthesize(recipe, disc, models, corpus, RUNTIME)
+        synthesize(recipe, disc, models, corpus, Runtime("fp32", "cpu", compiled=False))
 
 
 def test_older_manifests_tell_nothing_and_mean_not_compiled(
@@ -78,20 +85,66 @@ def test_older_manifests_tell_nothing_and_mean_not_compiled(
         synthesize(recipe, choose_categories(recipe, ["disc"]), models, corpus, COMPILED)
 
 
-def test_all_parts_of_a_corpus_decide_alike(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_corpus_that_was_begun_goes_on_as_it_was(
+    make: Make, models: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
+    unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
+    decide = partial(compiles_corpus, recipe=recipe, kind="samples", unet=unet, accelerator=cpu)
+    corpus = make(categories=["disc"])
+    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
+    assert decide(COMPILED)
+    assert not decide(Runtime(), out=corpus)
+    manifest = json.loads((corpus / MANIFEST).read_text())
+    (corpus / MANIFEST).write_text(json.dumps(manifest | {"compiled": True}))
+    assert decide(Runtime(), out=corpus)
+    assert not decide(Runtime(), out=tmp_path / "other")
+    assert not decide(Runtime(compiled=False), out=corpus)
+
+
+def test_work_is_that_for_a_category(
+    models: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unet = SDASPipeline.from_pretrained(models / "disc").unet
+    asked: list[float] = []
     monkeypatch.setattr(
-        Runtime, "compiles", lambda self, device, *, large: asked.append(large) or large
+        Runtime, "compiles", lambda self, device, operations: asked.append(operations()) or False
     )
-    for images in (LARGE // recipe.synthesis.steps - 1, LARGE // recipe.synthesis.steps):
+    for images in (5, 50):
         changed = recipe.override({"synthesis.images": images})
-        assert compiles(Runtime(), changed, "samples", "cuda") == asked[-1]
-    assert asked == [False, True]
+        compiles_corpus(Runtime(), changed, "samples", unet, RUNTIME.accelerator())
+    steps = recipe.synthesis.steps
+    assert asked == [5 * steps * forward_flops(unet), 50 * steps * forward_flops(unet)]
 
 
-def test_twins_are_not_compiled(recipe: Recipe) -> None:
-    assert compiles(Runtime(), recipe, "twins", "cuda") is False
+def test_twins_are_not_compiled(models: Path, recipe: Recipe) -> None:
+    unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
+    assert compiles_corpus(Runtime(), recipe, "twins", unet, cpu) is False
     with pytest.raises(OptionError, match="--compile is for single samples"):
-        compiles(COMPILED, recipe, "twins", "cuda")
+        compiles_corpus(COMPILED, recipe, "twins", unet, cpu)
+
+
+def test_card_tells_how_to_make_the_same_bytes(make: Make) -> None:
+    corpus = make(categories=["disc"])
+    assert "--precision fp32 --no-compile --out" in (corpus / "README.md").read_text()
+    manifest = json.loads((corpus / MANIFEST).read_text())
+    assert compile_option(manifest | {"compiled": True}) == " --compile"
+    assert compile_option(manifest | {"kind": "twins"}) == ""
+
+
+def test_a_model_of_all_categories_is_prepared_once() -> None:
+    pipeline = make_pipeline()
+    for _ in range(2):
+        prepare_pipeline(pipeline, RUNTIME.accelerator(), compiled=True)
+        compiled = pipeline.unet._compiled_call_impl
+        assert pipeline.unet._compiled_call_impl is compiled
+    networks = (pipeline.unet, pipeline.classifier)
+    assert not any(one.requires_grad for network in networks for one in network.parameters())
+
+
+def test_guided_samples_of_compiled_networks_are_the_same(traced: list[int]) -> None:
+    arguments = {"guidance_scale": 1.0, "class_labels": "cable"}
+    exact = sample(make_pipeline(), [0, 1], **arguments)
+    pipeline = make_pipeline()
+    prepare_pipeline(pipeline, RUNTIME.accelerator(), compiled=True)
+    assert torch.allclose(sample(pipeline, [0, 1], **arguments), exact, atol=1e-4)
+    assert set(traced) == {2}

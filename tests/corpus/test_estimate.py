@@ -11,9 +11,9 @@ import torch
 from diffusers import UNet2DModel
 
 from sia_gen.collection import all_categories, choose_categories
-from sia_gen.corpus.estimate import Throughput, amount, duration, estimate, forward_flops, table
+from sia_gen.corpus.estimate import Throughput, amount, duration, estimate, table
 from sia_gen.corpus.plan import plan_corpus
-from sia_gen.diffusion.unet import build_unet
+from sia_gen.diffusion.unet import build_unet, forward_flops
 from sia_gen.errors import OptionError
 from sia_gen.recipe import Recipe
 from sia_gen.settings import Diffusion

@@ -111,7 +111,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Comman
     return line
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "kinds"), [(name, KINDS) for name in COMMANDS] if ALL else QUICK)
 def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
     place: CommandLine, hub: Hub, name: str, kinds: Sequence[signal.Signals], tried: Tried

@@ -19,8 +19,9 @@ test-end-to-end: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end
 
 # Every fault as often as it takes to believe in it; writes the table in CONTRIBUTING.md.
+# Thousands of cases are one test, which may take its time.
 faults: $(INSTALLED)
-	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) tests/faults
+	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) --timeout 3600 tests/faults
 
 # Known vulnerabilities of all that is installed; it asks PyPI, and fails for what PyPI does not know.
 audit: $(INSTALLED)

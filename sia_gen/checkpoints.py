@@ -15,7 +15,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -57,14 +57,14 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: 
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     if accelerator.is_main_process:
-        for old in list_checkpoints(folder)[:-kept]:
-            # What cannot be removed yet, as on some network file systems, goes with a later one.
-            shutil.rmtree(old, ignore_errors=True)
+        remove_old(folder, kept)
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
+def load_checkpoint(accelerator: Accelerator, path: Path, *, kept: int = KEPT) -> None:
     """Restores the state of all processes; each has to call it.
+
+    What a process that was killed left undone beside it is done.
 
     Raises:
         TrainingError: If the checkpoint is damaged, of another network, or would run code.
@@ -86,6 +86,11 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
             problem=f"cannot go on from the checkpoint {path} ({why}).",
             fix="Delete it to go on from the one before, or start again with --no-resume.",
         ) from error
+    if accelerator.is_main_process:
+        # Who only goes on to finish need not be able to write here.
+        with suppress(OSError):
+            link_last(path.parent, path.name)
+        remove_old(path.parent, kept)
 
 
 @contextmanager
@@ -112,6 +117,19 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
 def list_checkpoints(folder: Path) -> list[Path]:
     """All complete checkpoints, oldest first."""
     return sorted(path for path in folder.glob(NAMES) if path.is_dir())
+
+
+def remove_old(folder: Path, kept: int) -> None:
+    """Removes all but the newest checkpoints, and what is left of those that were not finished.
+
+    Each gets another name first: broken off meanwhile, it leaves no checkpoint that lacks files.
+    """
+    for old in list_checkpoints(folder)[:-kept]:
+        with suppress(OSError):
+            old.rename(folder / f".{old.name}.old")
+    for left in [*folder.glob(f".{NAMES}.old"), *folder.glob(f".{NAMES}.tmp")]:
+        # What cannot be removed yet, as on some network file systems, goes with a later one.
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_checkpoints(folder: Path) -> None:

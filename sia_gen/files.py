@@ -68,15 +68,14 @@ def publish_folder(temporary: Path, path: Path) -> None:
     """Syncs the files of `temporary` and renames it to `path`, in place of what was there."""
     for file in temporary.rglob("*"):
         sync(file)
+    old = path.with_name(f".{path.name}.old")
     if path.exists():
-        old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
-        temporary.rename(path)
-        # Network file systems keep what somebody has open; it goes with the next one.
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        temporary.rename(path)
+    temporary.rename(path)
+    # Network file systems keep what somebody has open; it goes with the next one, as does what was
+    # there when a process was killed.
+    shutil.rmtree(old, ignore_errors=True)
     sync(path.parent)
 
 

@@ -83,6 +83,32 @@ def test_interrupted_checkpoint_does_not_count(
     assert last_checkpoint(tmp_path) == (tmp_path / "step-00000002", 2)
 
 
+def test_what_was_killed_while_it_removed_checkpoints_leaves_none_in_part(
+    accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator.prepare(torch.nn.Linear(2, 2))
+    save_checkpoint(accelerator, tmp_path, 1)
+    save_checkpoint(accelerator, tmp_path, 2)
+    whole = sorted(path.name for path in (tmp_path / "step-00000001").iterdir())
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.exists():
+            (folder / whole[0]).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(accelerator, tmp_path, 3)
+    for path in list_checkpoints(tmp_path):
+        assert sorted(file.name for file in path.iterdir()) == whole
+    (tmp_path / "last").rename(tmp_path / ".last.tmp")
+    load_checkpoint(accelerator, tmp_path / "step-00000003")
+    kept = ["last", "step-00000002", "step-00000003"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert (tmp_path / "last").readlink() == Path(kept[-1])
+
+
 def test_checkpoint_can_be_saved_again(accelerator: Accelerator, tmp_path: Path) -> None:
     save_checkpoint(accelerator, tmp_path, 1)
     save_checkpoint(accelerator, tmp_path, 1)

@@ -166,3 +166,12 @@ def test_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path)
     assert (tmp_path / "canary").read_text() == "I live"
     assert (tmp_path / "new.json").read_text() == "new"
     assert not (tmp_path / "new.json").is_symlink()
+
+
+def test_what_a_killed_process_left_of_the_old_folder_goes_with_the_next_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".folder.old").mkdir()
+    with atomic_folder(tmp_path / "folder"):
+        pass
+    assert names(tmp_path) == ["folder"]

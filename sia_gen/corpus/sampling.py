@@ -202,6 +202,10 @@ def prepare_pipeline(
             # What convolutions are fastest in, but on CUDA every GroupNorm of torch turns it back.
             network.to(memory_format=torch.channels_last)
         accelerator.prepare_model(network, evaluation_mode=True)
+        # In the file that they were loaded from weights lie anywhere, among several processes they
+        # have been moved, and a CPU rounds by where they lie.
+        for parameter in network.parameters():
+            parameter.data = parameter.data.clone()
         if compiled:
             compile_network(network)
     pipeline.set_progress_bar_config(disable=True)

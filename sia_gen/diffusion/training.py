@@ -119,7 +119,7 @@ def train_model(
     start = 0
     if checkpoint is not None:
         path, start = checkpoint
-        load_checkpoint(accelerator, path)
+        load_checkpoint(accelerator, path, kept=settings.checkpoints_kept)
     if start == settings.max_steps and is_finished(out / name, start):
         return
 

@@ -204,7 +204,6 @@ def test_loops(place: Path, run: cli.Run, recipe: Recipe, tried: Tried) -> None:
     tried("links that form loops, in and instead of folders", 14, "each image once, or one line")
 
 
-@pytest.mark.timeout(900)
 def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
     count = times(4000, 100_000)
     content = recipe.model_dump(mode="json")

@@ -261,7 +261,6 @@ def test_rotations_that_are_none(orientation: int, tmp_path: Path, tried: Tried)
     tried("turned in ways that EXIF does not have", 1, "as it is stored")
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("form", FORMATS)
 def test_damaged_files(form: str, tmp_path: Path, tried: Tried) -> None:

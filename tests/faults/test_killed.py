@@ -111,7 +111,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Comman
     return line
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "kinds"), [(name, KINDS) for name in COMMANDS] if ALL else QUICK)
 def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
     place: CommandLine, hub: Hub, name: str, kinds: Sequence[signal.Signals], tried: Tried
@@ -147,7 +146,8 @@ def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
     killed = [kind for kind in kinds if kind != signal.SIGINT]
     if killed:
         what = f"SIGKILL and SIGTERM of `{name}`"
-        tried(what, TIMES * len(killed), "a rerun completes, same bytes")
+        mended = 1 if name == "train-classifier" else 0
+        tried(what, TIMES * len(killed), "a rerun completes, same bytes", mended)
     if signal.SIGINT in kinds:
         told_of = f"one line, within {slowest:.1f} s; a rerun completes, same bytes"
         tried(f"Ctrl-C of `{name}`", TIMES, told_of)

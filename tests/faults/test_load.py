@@ -94,7 +94,6 @@ def model(tmp_path: Path, recipe: Recipe) -> Path:
     return folder
 
 
-@pytest.mark.timeout(3600)
 def test_memory_stays_flat_however_many_images_there_are(
     model: Path, photographs: Path, tmp_path: Path, tried: Tried
 ) -> None:

@@ -211,7 +211,6 @@ FUZZED = {
 }
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("what", FUZZED)
 def test_fuzzed(what: str, files: Files, tried: Tried) -> None:
     """Whatever is in a file: a recipe that is saved as it is, or one line."""
@@ -238,7 +237,6 @@ def test_fuzzed(what: str, files: Files, tried: Tried) -> None:
     tried(f"fuzzed: {what}", times(few, many), "one line, or a recipe that is saved as it is")
 
 
-@pytest.mark.timeout(3600)
 def test_fuzzed_on_the_command_line(run: cli.Run, tmp_path: Path, tried: Tried) -> None:
     tries = times(20, 1000)
 

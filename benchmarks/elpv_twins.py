@@ -36,13 +36,9 @@ RUNTIME = Runtime()
 CATEGORIES = ("mono", "poly")
 # A region whose surroundings stay normal takes more strength than all of an image.
 STRENGTHS = {"everywhere": "0.1:0.4", "box": "2:8"}
-# Kinds of anomalies, and what is disturbed in the corpus that they come from.
-ROWS = [
-    ("perlin", "everywhere"),
-    ("twins", "everywhere"),
-    ("mixed", "everywhere"),
-    ("twins", "box"),
-]
+# Kinds of anomalies, and what is disturbed in the corpus that they come from: a twin that is
+# disturbed everywhere is abnormal everywhere, and shows no border to learn.
+ROWS = [("perlin", "everywhere"), ("twins", "box"), ("mixed", "box")]
 LIMIT = "PatchCore: 0.955 mono, 0.878 poly"
 
 

@@ -34,7 +34,7 @@ FIRST_SEED = 10**12
 def areas(chance: Chance, images: torch.Tensor, twins: torch.Tensor) -> list[float]:
     """The share of the pixels that differ beyond chance, of each image."""
     maps = chance.measure.distances(images, twins).cpu().numpy()
-    return [float(change_mask(smoothed(one), chance.threshold).mean()) for one in maps]
+    return [float(change_mask(smoothed(one), chance.limits).mean()) for one in maps]
 
 
 def main() -> None:

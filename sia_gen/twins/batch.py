@@ -13,7 +13,7 @@ from sia_gen.corpus.sampling import to_pictures
 from sia_gen.corpus.schema import MASK, TwinMetadata
 from sia_gen.corpus.shards import Sample, encode_members
 from sia_gen.sdas.pipeline import require_numbers
-from sia_gen.twins.masks import change_mask, smoothed
+from sia_gen.twins.masks import ChanceLimits, change_mask, smoothed
 
 
 @dataclass
@@ -52,7 +52,7 @@ class TwinBatch:
         start: See `TwinMetadata`.
         pixels: The samples and their twins, (2, B, C, H, W), uint8, on the host once `arrived`.
         distances: How far they are apart, (B, H, W), likewise.
-        threshold: The smoothed distance from which on they differ.
+        limits_of_chance: What the smoothed distances of undisturbed images stay below.
         regions: Where each was disturbed, (B, H, W); None if everywhere.
         limits: Shares of the pixels that masks should cover.
         tally: Counts the masks.
@@ -64,7 +64,7 @@ class TwinBatch:
     start: float
     pixels: torch.Tensor
     distances: torch.Tensor
-    threshold: float
+    limits_of_chance: ChanceLimits
     regions: Any
     limits: tuple[float, float]
     tally: Tally
@@ -87,7 +87,7 @@ class TwinBatch:
     ) -> Sample:
         """The members of one of them."""
         region = None if self.regions is None else self.regions[number]
-        mask = change_mask(smoothed(self.distances[number].numpy()), self.threshold, region)
+        mask = change_mask(smoothed(self.distances[number].numpy()), self.limits_of_chance, region)
         area = float(mask.mean())
         self.tally.count(area, self.limits)
         metadata = TwinMetadata(**self.fields[number], start=self.start, mask_area=area)

@@ -17,7 +17,7 @@ import torch
 from sia_gen.progress import Progress
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.twins.change import ChangeMeasure
-from sia_gen.twins.masks import chance_threshold, smoothed
+from sia_gen.twins.masks import ChanceLimits, smoothed
 
 # Normal images to learn from, and how often each comes back.
 IMAGES, TIMES = 32, 2
@@ -35,11 +35,11 @@ class Chance:
 
     Attributes:
         measure: Of how far images are apart.
-        threshold: The smoothed distance that chance hardly ever reaches.
+        limits: What the smoothed distances that it makes stay below.
     """
 
     measure: ChangeMeasure
-    threshold: float
+    limits: ChanceLimits
 
 
 def measure_chance(
@@ -74,8 +74,7 @@ def measure_chance(
     measure = ChangeMeasure.of(backbone, size, torch.cat(normal))
     measure = replace(measure, levels=chance_levels(measure, pairs))
     maps = torch.cat([measure.distances(*pair) for pair in pairs]).cpu().numpy()
-    peaks = np.array([smoothed(one).max() for one in maps], np.float64)
-    return Chance(measure, chance_threshold(peaks))
+    return Chance(measure, ChanceLimits.of(np.stack([smoothed(one) for one in maps])))
 
 
 def chance_levels(

@@ -122,7 +122,7 @@ class TwinMaker:
             start=self.settings.start if starts is not None else 1.0,
             pixels=pixels,
             distances=apart,
-            threshold=chance.threshold,
+            limits_of_chance=chance.limits,
             regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
             limits=self.categories[shard.name].recipe.realnet.mask_area,
             tally=self.tally,

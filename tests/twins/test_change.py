@@ -71,7 +71,7 @@ def test_what_chance_does_is_left_out_and_more_is_found(
 
     def masks(changed: torch.Tensor) -> np.ndarray:
         maps = found.measure.distances(changed, normal).numpy()
-        return np.stack([change_mask(smoothed(one), found.threshold) for one in maps])
+        return np.stack([change_mask(smoothed(one), found.limits) for one in maps])
 
     assert masks(again).any(axis=(1, 2)).mean() <= 0.01
     spots = masks(spoilt)

@@ -11,6 +11,7 @@ from scipy import stats
 from sia_gen.twins.masks import (
     QUANTILE,
     SMALLEST_REGION,
+    ChanceLimits,
     chance_threshold,
     change_mask,
     smoothed,
@@ -35,30 +36,47 @@ def test_hardly_any_undisturbed_image_gets_a_mask() -> None:
     def image() -> np.ndarray:
         return smoothed(rng.gamma(2, 1, (64, 64)).astype(np.float32))
 
-    threshold = chance_threshold(np.array([image().max() for _ in range(64)], np.float64))
-    empty = [not change_mask(image(), threshold).any() for _ in range(500)]
+    maps = np.stack([image() for _ in range(64)])
+    limits = ChanceLimits.of(maps)
+    assert np.mean(maps.max(axis=(1, 2)) < limits.typical) == 0.5
+    assert limits.largest >= maps.max() > limits.typical
+    empty = [not change_mask(image(), limits).any() for _ in range(500)]
     assert np.mean(empty) >= 0.99
 
 
 def test_region_that_differs_is_found_where_it_is() -> None:
     distances = np.zeros((64, 64), np.float32)
     distances[10:30, 20:50] = 5
-    mask = change_mask(smoothed(distances), 2.5)
+    mask = change_mask(smoothed(distances), ChanceLimits(2.5, 2.5))
     np.testing.assert_allclose(mask[12:28, 22:48], True)
     outside = mask.copy()
     outside[9:31, 19:51] = False
     assert not outside.any()
 
 
+def test_change_in_a_region_reaches_as_far_as_it_is_more_than_chance_is_as_a_rule() -> None:
+    distances = np.zeros((64, 64), np.float32)
+    distances[10:30, 20:50] = 2
+    distances[18:24, 30:36] = 5
+    # As strong as the rim of the first, and nothing in it is certain.
+    distances[45:60, 5:25] = 2
+    limits, region = ChanceLimits(1, 4), np.zeros((64, 64), bool)
+    assert change_mask(distances, limits).sum() == 6 * 6
+    region[:, :34] = True
+    mask = change_mask(distances, limits, region)
+    assert mask[10:30, 20:34].all()
+    assert mask.sum() == 20 * 14
+
+
 def test_holes_are_filled_and_nothing_leaves_the_region() -> None:
     distances = np.zeros((64, 64), np.float32)
     distances[10:40, 10:40] = 5
     distances[24:27, 24:27] = 0
-    assert change_mask(distances, 1)[10:40, 10:40].all()
+    assert change_mask(distances, ChanceLimits(1, 1))[10:40, 10:40].all()
     region = np.zeros((64, 64), bool)
     region[:25] = True
     region[20, 20] = False
-    mask = change_mask(distances, 1, region)
+    mask = change_mask(distances, ChanceLimits(1, 1), region)
     assert not mask[~region].any()
     assert mask[12:19, 12:38].all()
 

@@ -15,7 +15,7 @@ from torch import nn
 from sia_gen.errors import first_line
 
 # Floating-point operations from which on compiling pays: minutes of a GPU's work.
-LARGE = 2e16
+LARGE = 3e16
 NOTICE = "compiling the network, which takes a minute or more"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class UserError(Exception):
     """The base of all errors that the user's input causes; the command line exits with 2.
@@ -15,6 +18,10 @@ class UserError(Exception):
         super().__init__(f"{problem} {fix}")
         self.problem = problem
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        # On its way from one process to another it is made anew.
+        return partial(type(self), problem=self.problem, fix=self.fix), ()
 
 
 class RecipeError(UserError):

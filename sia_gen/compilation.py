@@ -49,7 +49,7 @@ def compiler_problem(device: torch.device) -> str | None:
         torch.compile(torch.square, dynamic=False)(torch.ones(2, device=device))
     # A compiler, its headers, Triton, a cache that can be written: each lacks in its own way.
     except Exception as error:
-        return first_line(error)
+        return first_line(getattr(error, "inner_exception", error))
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,15 @@ def _accelerate_starts_anew() -> Iterator[None]:
 
 
 @pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def compiler() -> Iterator[None]:
+    """Drops what was compiled: it ends with callbacks, for which a hostile file leaves no room."""
+    yield
+    torch.compiler.reset()
+    gc.collect()
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
     """Networks to be compiled are traced and run so; tells the batch sizes of what was traced.
 
     Kernels are compiled in `test_compilation` and `test_compiled`; those of a RealNet take minutes

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from sia_gen.compilation import (
 from sia_gen.errors import OptionError
 from sia_gen.runtime import Runtime
 
+pytestmark = pytest.mark.usefixtures("compiler")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -129,21 +133,27 @@ def test_compiles_what_is_large_on_a_gpu_or_what_was_asked_for(
     assert Runtime(compiled=asked).compiles(device, lambda: operations) is decision
 
 
-def test_what_is_in_the_way_of_compiling_is_found_by_trying(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_is_in_the_way_of_compiling_is_found_by_trying(tmp_path: Path) -> None:
     assert compiler_problem(CPU) is None
-    # As on a machine without a compiler, or with one that is broken.
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-compiler")))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    torch.compiler.reset()
-    problem = compiler_problem(CPU)
-    assert problem is not None
-    assert "\n" not in problem
-    with pytest.raises(OptionError, match="--compile: networks cannot be compiled here"):
+    # In a process of its own, for torch keeps in mind which compiler it found.
+    script = (
+        "import torch, sia_gen.compilation as c; print(c.compiler_problem(torch.device('cpu')))"
+    )
+    missing = {"CXX": str(tmp_path / "missing"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | missing, capture_output=True, text=True
+    )
+    assert "No working C++ compiler found" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_without_a_compiler_it_is_refused_or_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: "there is none")
+    with pytest.raises(OptionError, match=r"networks cannot be compiled here \(there is none\)"):
         Runtime(compiled=True).compiles(CPU, lambda: LARGE)
-    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: problem)
     assert Runtime().compiles(CUDA, lambda: LARGE) is False
-    assert f"warning: networks are not compiled, which would be faster: {problem}" in (
+    assert "warning: networks are not compiled, which would be faster: there is none" in (
         capsys.readouterr().err
     )

@@ -21,6 +21,7 @@ from sia_gen.inspection import calibrate
 from sia_gen.recipe import Recipe
 from sia_gen.strength import Strength
 from sia_gen.twins import chance
+from sia_gen.twins.masks import ChanceLimits
 from tests.conftest import photograph, recipe_content
 from tests.corpus.conftest import save_model
 from tests.diffusion.original_adm import small_unet
@@ -111,7 +112,7 @@ def test_every_block_runs(
     monkeypatch.setattr(calibrate, "useful_range", lambda curve, name: Strength(0.1, 0.2))
     # Nor does strength do anything to such a model that goes beyond chance.
     monkeypatch.setattr(chance, "IMAGES", 4)
-    monkeypatch.setattr(chance, "chance_threshold", lambda peaks: 0.0)
+    monkeypatch.setattr(ChanceLimits, "of", lambda maps: ChanceLimits(0.0, 0.0))
     reader = Reader(tmp_path, monkeypatch)
     prepare(tmp_path)
     publish_theirs(hub)

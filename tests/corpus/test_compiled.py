@@ -33,6 +33,7 @@ from tests.sdas.test_conditioning import make_pipeline, sample
 if TYPE_CHECKING:
     from tests.corpus.conftest import Make
 
+pytestmark = pytest.mark.usefixtures("compiler")
 COMPILED = Runtime("fp32", "cpu", compiled=True)
 
 

@@ -98,13 +98,7 @@ def fit_realnet(
             fix="Leave --category out, or take them out of the recipe.",
         )
     accelerator = runtime.accelerator()
-    model = model_with_weights(settings)
-
-    def operations() -> float:
-        # Those of the way back are twice those of the way there.
-        return 3 * forward_flops(model) * settings.batch_size * settings.max_steps
-
-    compiled = runtime.compiles(accelerator.device, operations)
+    compiled = compiles_fit(settings, runtime, accelerator.device)
     open_sources(recipe, categories, corpus)
     tests = {}
     if settings.select_on == "test":
@@ -145,6 +139,14 @@ def model_with_weights(settings: RealNetFit) -> RealNet:
     )
     load_backbone_weights(model.backbone, settings.backbone, settings.weights)
     return model
+
+
+def compiles_fit(settings: RealNetFit, runtime: Runtime, device: torch.device) -> bool:
+    """Whether the networks of a fit are compiled; what is wrong with their weights is told too."""
+    model = model_with_weights(settings)
+    samples = settings.batch_size * settings.max_steps
+    # Operations of the way back are twice those of the way there.
+    return runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
 
 
 def fit_model(

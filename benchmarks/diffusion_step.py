@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from measuring import in_turns, median, peak_resident, ratio, save, show
+from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory
@@ -40,7 +39,6 @@ WAYS: dict[str, dict[str, Any]] = {
 EAGER, OURS = "float32, eager", "ours"
 NOT_MEASURED = "not measured"
 LIMIT = "the same step in float32, eager"
-Result = TypeVar("Result")
 
 
 def make_step(
@@ -56,7 +54,7 @@ def make_step(
         unet, optimizer = accelerator.prepare(unet, optimizer)
     decay = settings.ema_decay
     average = EMAModel(unet.parameters(), decay=decay, min_decay=decay)
-    schedule = DiffusionSchedule(scheduler.betas)
+    schedule = DiffusionSchedule(scheduler.betas, device)
     shape = (settings.batch_size, 3, settings.image_size, settings.image_size)
     images, noise = torch.randn(2, *shape, device=device)
     timesteps = torch.arange(settings.batch_size, device=device) * 37 % 1000
@@ -73,15 +71,19 @@ def make_step(
     return step
 
 
-def compare(settings: Diffusion, rounds: int) -> list[list[Any]]:
-    """Seconds of a step in float32 and of ours, and how many times faster that is."""
+def compare(settings: Diffusion, rounds: int, *, profiled: bool) -> tuple[list[Any], list[Any]]:
+    """Seconds of a step in float32 and of ours, and how many times faster that is.
+
+    Returns:
+        The rows, and what takes the time of ours, if it is asked for.
+    """
     accelerator = make_accelerator(None, "auto")
     runs = {
         EAGER: make_step(settings, None, accelerator.device),
         OURS: make_step(settings, accelerator, accelerator.device),
     }
     measured = in_turns(runs, rounds)
-    return [
+    rows = [
         [
             name,
             median(measured, name),
@@ -90,12 +92,7 @@ def compare(settings: Diffusion, rounds: int) -> list[list[Any]]:
         ]
         for name in runs
     ]
-
-
-def alone(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function gives in a process of its own."""
-    with get_context("spawn").Pool(1) as process:
-        return process.apply(function, arguments)
+    return rows, show_profile(OURS, runs[OURS], accelerator.device) if profiled else []
 
 
 def peak(settings: Diffusion) -> float:
@@ -159,7 +156,7 @@ def memory_rows(settings: Diffusion, device: torch.device, *, train: bool) -> li
         changed = settings.model_copy(update=changes)
         with torch.device("meta"):
             unet = build_unet(changed, channels=3)
-        estimate = estimate_memory(unet, changed, "bf16")
+        estimate = estimate_memory(unet, changed, "bf16", torch.device("cuda"))
         batches = [estimated_batch(estimate, card) for card in CARDS]
         tried: list[int | str] = [NOT_MEASURED] * len(CARDS)
         if train and device.type == "cuda":
@@ -171,12 +168,13 @@ def memory_rows(settings: Diffusion, device: torch.device, *, train: bool) -> li
 
 
 def main() -> None:
-    """Prints two tables, and writes `diffusion_step.json` into the current folder."""
+    """Prints two tables, and writes `diffusion_step-PRESET-SIZE.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="show what bounds our step")
     parser.add_argument("--estimate", action="store_true", help="the memory; nothing is trained")
     options = parser.parse_args()
     settings = Diffusion(
@@ -191,11 +189,15 @@ def main() -> None:
     memory = memory_rows(settings, device, train=not options.estimate)
     cards = [f"{card} GB{kind}" for kind in ("", ", tried") for card in CARDS]
     columns = ["bfloat16", "estimate, GiB", "peak, GiB", *cards]
-    times = [] if options.estimate else compare(settings, options.rounds)
-    if times:
+    times: list[Any] = []
+    shares: list[Any] = []
+    if not options.estimate:
+        times, shares = compare(settings, options.rounds, profiled=options.profile)
         show(title, ["", "seconds per step", "images/s", "times eager"], times)
     show(f"{title}, memory, and the largest batch on a card", columns, memory)
-    save("diffusion_step", device, LIMIT, vars(options) | {"times": times, "memory": memory})
+    found = {"times": times, "memory": memory, "shares": shares}
+    name = f"diffusion_step-{options.preset}-{options.image_size}"
+    save(name, device, LIMIT, vars(options) | found)
 
 
 if __name__ == "__main__":

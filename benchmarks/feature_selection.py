@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from measuring import in_turns, median, ratio, save, show
+from measuring import in_turns, median, ratio, save, show, show_profile
 
 from sia_gen.realnet.afs import ChannelLosses, channel_loss
 from sia_gen.realnet.model import RealNet
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="store_true", help="show what bounds our pass")
     options = parser.parse_args()
     accelerator = make_accelerator(None, "auto")
     device, size = accelerator.device, 256
@@ -80,7 +81,8 @@ def main() -> None:
     rounds = in_turns(runs, options.rounds)
     rows = [[name, median(rounds, name), ratio(rounds, name, OURS)] for name in runs]
     show("AFS", ["", "seconds", "times ours"], rows)
-    save("feature_selection", device, LIMIT, vars(options) | {"rows": rows})
+    shares = show_profile(OURS, runs[OURS], device) if options.profile else []
+    save("feature_selection", device, LIMIT, vars(options) | {"rows": rows, "shares": shares})
 
 
 if __name__ == "__main__":

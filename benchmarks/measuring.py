@@ -8,10 +8,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch.autograd import DeviceType
 
 from sia_gen.runtime import environment
 
@@ -20,6 +22,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 SIDES = {"cuda": 8192, "cpu": 2048}
 # Samples of the paper's corpus, and reverse steps of each.
 CORPUS, PAPER_STEPS = 360_000, 20
+Result = TypeVar("Result")
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -115,6 +118,12 @@ def peak_resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function gives in a process of its own."""
+    with get_context("spawn").Pool(1) as process:
+        return process.apply(function, arguments)
+
+
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Prints a table in Markdown."""
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
@@ -123,7 +132,44 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
+def profile(run: Callable[[], Any], device: torch.device, most: int = 10) -> list[list[Any]]:
+    """What bounds a run: the operators, or on a GPU the kernels, that take most of its time.
+
+    Returns:
+        Pairs of a name and its share of all, in descending order.
+    """
+    run()
+    with torch.profiler.profile() as profiler:
+        run()
+        wait()
+    on_gpu = device.type == "cuda"
+    kind, field = (
+        (DeviceType.CUDA, "self_device_time_total")
+        if on_gpu
+        else (DeviceType.CPU, "self_cpu_time_total")
+    )
+    taken = {
+        event.key: getattr(event, field)
+        for event in profiler.key_averages()
+        if event.device_type == kind
+    }
+    whole = sum(taken.values())
+    ranked = sorted(taken, key=taken.__getitem__, reverse=True)
+    return [[name, taken[name] / whole] for name in ranked[:most]]
+
+
+def show_profile(name: str, run: Callable[[], Any], device: torch.device) -> list[list[Any]]:
+    """Prints what bounds a run, and returns it for the JSON."""
+    rows = profile(run, device)
+    show(f"What takes the time of: {name}", ["", "share"], rows)
+    return rows
+
+
 def save(name: str, device: torch.device | str, limit: str, result: dict[str, Any]) -> None:
     """Writes a result into the current folder, with the machine and what it is held against."""
     content = {"machine": machine(device), "limit": limit} | result
     Path(f"{name}.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
+    here = content["machine"]
+    versions = ", ".join(f"{library} {version}" for library, version in here["versions"].items())
+    print(f"\nOn {here['device']}, {here['threads']} threads; {versions}.")
+    print(f"Held against: {limit}. Written to {name}.json.")

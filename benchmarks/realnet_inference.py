@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import in_turns, median, ratio, save, show
+from measuring import in_turns, median, ratio, save, show, show_profile
 
 from sia_gen.compilation import compile_network
 from sia_gen.realnet.export import Plain, write_onnx
@@ -73,6 +73,9 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="compile on a CPU too")
+    parser.add_argument(
+        "--profile", action="store_true", help="show what bounds each batch of ours"
+    )
     options = parser.parse_args()
     device = make_accelerator(None, "auto").device
     on_gpu = device.type == "cuda"
@@ -83,6 +86,7 @@ def main() -> None:
         session = None if on_gpu else onnx_session(model, Path(folder), images)
         runs = make_runs(model.to(device), on_gpu or options.compile, session)
         rows: list[list[Any]] = []
+        shares: dict[int, Any] = {}
         for count in options.batch_size:
             batch = images[:count].to(device)
             bound = {name: lambda run=run, batch=batch: run(batch) for name, run in runs.items()}
@@ -90,9 +94,12 @@ def main() -> None:
             for name in runs:
                 taken = median(rounds, name)
                 rows.append([count, name, count / taken, 1000 * taken, ratio(rounds, EAGER, name)])
+            if options.profile:
+                shares[count] = show_profile(f"{OURS}, batch {count}", bound[OURS], device)
     columns = ["batch", "", "images/s", "milliseconds per batch", "times eager"]
     show(f"RealNet, wide_resnet50_2, {options.image_size} pixels", columns, rows)
-    save("realnet_inference", device, LIMIT, vars(options) | {"columns": columns, "rows": rows})
+    found = {"columns": columns, "rows": rows, "shares": shares}
+    save("realnet_inference", device, LIMIT, vars(options) | found)
 
 
 if __name__ == "__main__":

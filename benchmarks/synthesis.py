@@ -7,9 +7,11 @@ The row "float32, eager" is the loop as the paper's code runs it: one kernel aft
 attention as two products and a softmax; on a GPU torch's convolutions round to TF32 unless told not
 to, so there a row without that stands above it. Each further row adds one measure to those above
 it, and all run in turns; --measures takes some of them. Weights are random; images per second and
-hours are those of 20 steps. The limit is the device's product of large matrices in the precision of
+hours are those of 20 steps; "times eager" is the median of the ratios of the rounds. The limit is
+the device's product of large matrices in the precision of
 the row; beside it stands the share of the time that the network's passes take alone. CUDA graphs
-need a GPU, and so does compilation, but for --compile.
+need a GPU, and so does compilation, but for --compile. --profile shows what takes the time of the
+last row.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from measuring import (
     ratio,
     save,
     show,
+    show_profile,
 )
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -191,7 +194,7 @@ def runs_here(rung: str, device: torch.device, options: argparse.Namespace) -> b
 
 
 def main() -> None:
-    """Prints a table, and writes `synthesis.json` into the current folder."""
+    """Prints a table, and writes `synthesis-PRESET-SIZE.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--image-size", type=int, default=128)
@@ -200,6 +203,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--guided", action="store_true", help="with classifier guidance")
     parser.add_argument("--compile", action="store_true", help="compile on a CPU too")
+    parser.add_argument("--profile", action="store_true", help="show what bounds the last row")
     parser.add_argument("--measures", nargs="+", choices=RUNGS, help="only these rows")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -219,7 +223,13 @@ def main() -> None:
     guided = ", guided" if options.guided else ""
     title = f"{options.preset}, {options.image_size} pixels, {options.steps} steps{guided}"
     show(title, list(rows[0]), [list(row.values()) for row in rows])
-    save("synthesis", device, LIMIT, vars(options) | {"rows": rows})
+    shares = []
+    if options.profile:
+        images, rung = rows[-1]["batch"], rows[-1]["measure"]
+        run = sampler(make_pipeline(unet, classifier, rung, device), rung, images, options)
+        shares = show_profile(f"{rung}, batch {images}", run, device)
+    name = f"synthesis-{options.preset}-{options.image_size}{'-guided' if guided else ''}"
+    save(name, device, LIMIT, vars(options) | {"rows": rows, "shares": shares})
 
 
 if __name__ == "__main__":

@@ -74,11 +74,15 @@ def random_flips(
 def load_batches(
     batches: Dataset[Any], start: int, stop: int, workers: int, every: int = 1
 ) -> Iterator[Any]:
-    """Yields `batches[start:stop:every]`, prepared by `workers` processes."""
+    """Yields `batches[start:stop:every]`, prepared by `workers` processes.
+
+    They have a method `pin_memory` that gives them where a GPU reads them without waiting.
+    """
     loader = DataLoader(
         Subset(batches, range(start, stop, every)),
         batch_size=None,
         num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
         # Its own generator: the global one belongs to the training and is saved with it.
         generator=torch.Generator(),
     )

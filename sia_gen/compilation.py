@@ -6,13 +6,13 @@ or on another day, gives the same bits on the same kind of device.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from sia_gen.errors import first_line
+from sia_gen.norms import ChannelwiseGroupNorm, replace_norms
 
 # Floating-point operations from which on compiling pays: minutes of a GPU's work.
 LARGE = 3e16
@@ -31,7 +31,7 @@ def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
     """
     # torch keeps few programs of one function, and gives up silently on further ones.
     torch.compiler.reset()
-    replace_norms(network)
+    replace_norms(network, ChannelwiseGroupNorm)
     network.to(memory_format=torch.channels_last)
     on_gpu = next(network.parameters()).device.type == "cuda"
     options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": graphs and on_gpu}
@@ -51,42 +51,3 @@ def compiler_problem(device: torch.device) -> str | None:
     except Exception as error:
         return first_line(getattr(error, "inner_exception", error))
     return None
-
-
-class ChannelwiseGroupNorm(nn.GroupNorm):
-    """A `GroupNorm` by way of its channels, which compiles to few passes over memory.
-
-    In channels-last memory the values of a group are not neighbours. Sums of channels are, and all
-    else is one product and one sum, which a compiler joins with what comes before and after.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(B, C, ...), normalised over groups of channels, in the type it came in."""
-        batch, channels, *size = input.shape
-        space = tuple(range(2, input.ndim))
-        groups = (batch, self.num_groups, -1)
-        values = input.float()
-        mean = values.mean(space).view(groups).mean(-1)
-        square = values.square().mean(space).view(groups).mean(-1)
-        scale = (square - mean.square()).clamp(min=0).add(self.eps).rsqrt()
-        spread = partial(torch.repeat_interleave, repeats=channels // self.num_groups, dim=1)
-        factor = spread(scale) * self.weight.float()
-        offset = self.bias.float() - spread(mean) * factor
-        shape = (batch, channels, *[1] * len(size))
-        return (values * factor.view(shape) + offset.view(shape)).to(input.dtype)
-
-
-def replace_norms(network: nn.Module) -> None:
-    """Puts a `ChannelwiseGroupNorm` in the place of every `GroupNorm`, with its weights."""
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.GroupNorm:
-                setattr(module, name, channelwise(child))
-
-
-def channelwise(norm: nn.GroupNorm) -> ChannelwiseGroupNorm:
-    """The same norm, with the same parameters."""
-    with torch.device("meta"):
-        other = ChannelwiseGroupNorm(norm.num_groups, norm.num_channels, norm.eps)
-    other.weight, other.bias = norm.weight, norm.bias
-    return other.train(norm.training)

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from sia_gen.compilation import (
     LARGE,
-    ChannelwiseGroupNorm,
-    channelwise,
     compile_network,
     compiler_problem,
     is_compiled,
-    replace_norms,
 )
 from sia_gen.errors import OptionError
 from sia_gen.runtime import Runtime
@@ -43,57 +38,6 @@ def make_block() -> Block:
     for parameter in block.parameters():
         nn.init.normal_(parameter)
     return block
-
-
-@given(
-    groups=st.integers(1, 4),
-    each=st.integers(1, 6),
-    batch=st.integers(1, 3),
-    size=st.lists(st.integers(2, 7), min_size=1, max_size=2),
-    offset=st.floats(-8, 8),
-    channels_last=st.booleans(),
-)
-def test_norm_by_channels_is_a_group_norm(
-    groups: int, each: int, batch: int, size: list[int], offset: float, channels_last: bool
-) -> None:
-    torch.manual_seed(0)
-    norm = nn.GroupNorm(groups, groups * each)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    images = torch.randn(batch, groups * each, *size) + offset
-    if channels_last and len(size) == 2:
-        images = images.contiguous(memory_format=torch.channels_last)
-    exact = nn.functional.group_norm(
-        images.double(), groups, norm.weight.double(), norm.bias.double(), norm.eps
-    )
-    assert torch.allclose(channelwise(norm)(images).double(), exact, rtol=1e-3, atol=1e-3)
-
-
-def test_norm_by_channels_of_a_constant_is_its_bias() -> None:
-    norm = channelwise(nn.GroupNorm(2, 4))
-    assert torch.allclose(norm(torch.full((1, 4, 5, 5), 7.3)), torch.zeros(1, 4, 5, 5), atol=1e-2)
-
-
-def test_norm_by_channels_keeps_the_type_and_computes_in_float32() -> None:
-    norm = nn.GroupNorm(2, 8)
-    images = torch.randn(2, 8, 9, 9).bfloat16()
-    found = channelwise(norm)(images)
-    assert found.dtype == torch.bfloat16
-    assert torch.allclose(found.float(), norm(images.float()), atol=2e-2)
-
-
-def test_norms_are_replaced_with_their_weights_and_gradients() -> None:
-    block, plain = make_block(), make_block()
-    replace_norms(block)
-    norms = [module for module in block.modules() if isinstance(module, nn.GroupNorm)]
-    assert [type(norm) for norm in norms] == [ChannelwiseGroupNorm] * 2
-    assert block.state_dict().keys() == plain.state_dict().keys()
-    images = torch.randn(2, 8, 6, 6)
-    assert torch.allclose(block(images), plain(images), atol=1e-4)
-    for network in (block, plain):
-        network(images).square().sum().backward()
-    for one, other in zip(block.parameters(), plain.parameters(), strict=True):
-        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_compiled_networks_give_the_same_and_always_the_same() -> None:

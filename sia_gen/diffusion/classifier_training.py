@@ -28,7 +28,7 @@ from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import build_classifier
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.logs import TrainingLog
-from sia_gen.diffusion.memory import explained_out_of_memory
+from sia_gen.diffusion.memory import explained_out_of_memory, prepare_norms
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.files import atomic_folder, write_json
@@ -87,6 +87,7 @@ def train_model(
     set_seed(recipe.seed, device_specific=True)
     scheduler = PerturbedDDPMScheduler()
     classifier = build_classifier(recipe)
+    prepare_norms(classifier, accelerator.device.type, accelerator.mixed_precision)
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )

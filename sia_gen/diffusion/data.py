@@ -81,8 +81,11 @@ class NoiseBatch:
 
     def to(self, device: torch.device) -> NoiseBatch:
         """The batch on another device."""
-        parts = (self.images, self.noise, self.timesteps, self.labels)
-        return NoiseBatch(*(part.to(device, non_blocking=True) for part in parts))
+        return NoiseBatch(*(part.to(device, non_blocking=True) for part in vars(self).values()))
+
+    def pin_memory(self) -> NoiseBatch:
+        """The batch where a GPU reads it without waiting."""
+        return NoiseBatch(*(part.pin_memory() for part in vars(self).values()))
 
 
 class NoiseBatches(Dataset[NoiseBatch]):

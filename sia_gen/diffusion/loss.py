@@ -22,24 +22,28 @@ class DiffusionSchedule:
 
     Args:
         betas: Variances of the forward steps, (T,). Products are taken in float64.
+        device: Where losses are computed.
     """
 
-    def __init__(self, betas: torch.Tensor) -> None:
+    def __init__(self, betas: torch.Tensor, device: torch.device) -> None:
         betas = betas.double()
         alphas_cumprod = (1 - betas).cumprod(0)
         previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         variance = betas * (1 - previous) / (1 - alphas_cumprod)
         # The posterior of the first step has no variance; that of the second stands in for it.
-        self.posterior_log_variance = torch.cat([variance[1:2], variance[1:]]).log().float()
-        self.log_betas = betas.log().float()
-        self.x0_coefficient = (betas * previous.sqrt() / (1 - alphas_cumprod)).float()
-        self.xt_coefficient = ((1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod)).float()
-        self.sqrt_alphas_cumprod = alphas_cumprod.sqrt().float()
-        self.sqrt_one_minus_alphas_cumprod = (1 - alphas_cumprod).sqrt().float()
+        log_variance = torch.cat([variance[1:2], variance[1:]]).log()
+        x0_coefficient = betas * previous.sqrt() / (1 - alphas_cumprod)
+        xt_coefficient = (1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod)
+        self.posterior_log_variance = log_variance.float().to(device)
+        self.log_betas = betas.log().float().to(device)
+        self.x0_coefficient = x0_coefficient.float().to(device)
+        self.xt_coefficient = xt_coefficient.float().to(device)
+        self.sqrt_alphas_cumprod = alphas_cumprod.sqrt().float().to(device)
+        self.sqrt_one_minus_alphas_cumprod = (1 - alphas_cumprod).sqrt().float().to(device)
 
     def at(self, table: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Entries of a table for timesteps (B,), shaped (B, 1, 1, 1)."""
-        return table.to(timesteps.device)[timesteps][:, None, None, None]
+        return table[timesteps][:, None, None, None]
 
     def posterior_mean(
         self, x0: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor

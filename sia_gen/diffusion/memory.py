@@ -13,13 +13,17 @@ from accelerate import Accelerator
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sia_gen.errors import OptionError
+from sia_gen.norms import HalfGroupNorm, replace_norms
 from sia_gen.settings import Diffusion
 
 GIB = 2**30
 # The CUDA context, cuDNN's workspaces and what the allocator cannot use.
 OVERHEAD = 1.5 * GIB
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LEAN = {"gradient_checkpointing": True, "optimizer": "adafactor"}
 
 
@@ -50,15 +54,32 @@ class MemoryEstimate:
         )
 
 
+def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
+    """Readies a network, not yet prepared for training, to keep as little as it may.
+
+    Args:
+        network: UNet or classifier.
+        kind: Of the device it will be trained on.
+        precision: "no" for float32, else "bf16" or "fp16".
+    """
+    if kind == "cuda" and precision != "no":
+        replace_norms(network, HalfGroupNorm)
+
+
 def estimate_memory(
-    unet: UNet2DModel, settings: Diffusion, precision: str, processes: int = 1
+    unet: UNet2DModel,
+    settings: Diffusion,
+    precision: str,
+    device: torch.device,
+    processes: int = 1,
 ) -> MemoryEstimate:
     """Estimates the memory of training `unet`.
 
     Args:
-        unet: The network, best on the meta device; what it keeps is counted by running it there.
+        unet: The network, best on the meta device: it is not run.
         settings: Says how it is trained.
         precision: "no" for float32, else "bf16" or "fp16".
+        device: Where it is trained, be it here or not; what is kept is not the same everywhere.
         processes: How many train it together.
     """
     half = precision != "no"
@@ -68,26 +89,53 @@ def estimate_memory(
     copies = (4 if processes > 1 else 0) + (2 if half else 0)
     # Weights, gradients and moving average are float32.
     state = parameters * (4 + 4 + 4 + moments + copies)
-    kept = kept_activations(unet, checkpointing=settings.gradient_checkpointing)
-    return MemoryEstimate(state, kept * (0.5 if half else 1.0), settings.batch_size)
+    per_image = kept_per_image(
+        unet, precision, device.type, checkpointing=settings.gradient_checkpointing
+    )
+    return MemoryEstimate(state, per_image, settings.batch_size)
 
 
-def kept_activations(unet: UNet2DModel, *, checkpointing: bool) -> int:
-    """Bytes of what one image's forward pass keeps for the backward pass, in float32.
+def kept_per_image(
+    unet: UNet2DModel, precision: str, kind: str, *, checkpointing: bool = False
+) -> int:
+    """Bytes of what the forward pass keeps of an image for the backward pass.
 
-    With checkpointing it is what is kept between the blocks, and the largest block once.
+    A network of the same config runs on tensors that have all but values, as on a device of that
+    kind, with one image and with two. With checkpointing, the blocks keep nothing but what is
+    between them, and the one that would keep most is counted besides, once.
     """
-    whole, largest = count_kept(unet)
-    if not checkpointing:
-        return whole
-    unet.enable_gradient_checkpointing()
-    between, _ = count_kept(unet)
-    unet.disable_gradient_checkpointing()
-    return between + largest
+    with FakeTensorMode():
+        with torch.device(kind):
+            model = type(unet).from_config(unet.config)
+        prepare_norms(model, kind, precision)
+        with autocast(kind, precision):
+            (one, one_block), (two, two_blocks) = count_kept(model, 1), count_kept(model, 2)
+            if not checkpointing:
+                return two - one
+            model.enable_gradient_checkpointing()
+            one, two = count_kept(model, 1)[0], count_kept(model, 2)[0]
+            return two - one + two_blocks - one_block
 
 
-def count_kept(unet: UNet2DModel) -> tuple[int, int]:
-    """Bytes kept by one forward pass in all, and by the block that keeps most."""
+@contextmanager
+def autocast(kind: str, precision: str) -> Iterator[None]:
+    """Autocast of a kind of device, which need not be here."""
+    if precision == "no":
+        yield
+        return
+    before = torch.get_autocast_dtype(kind)
+    torch.set_autocast_dtype(kind, HALF[precision])
+    torch.set_autocast_enabled(kind, True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(kind, False)
+        torch.set_autocast_dtype(kind, before)
+        torch.clear_autocast_cache()
+
+
+def count_kept(unet: UNet2DModel, images: int = 1) -> tuple[int, int]:
+    """Bytes kept by a forward pass in all, weights aside, and by the block that keeps most."""
     weights = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
     # The tensors themselves are held, or their addresses would be used again.
     seen: dict[int, torch.Tensor] = {}
@@ -113,8 +161,8 @@ def count_kept(unet: UNet2DModel) -> tuple[int, int]:
         )
     ]
     size, classes = unet.config.sample_size, unet.config.num_class_embeds
-    sample = torch.empty(1, unet.config.in_channels, size, size, device=unet.device)
-    zero = torch.zeros(1, dtype=torch.int64, device=unet.device)
+    sample = torch.empty(images, unet.config.in_channels, size, size, device=unet.device)
+    zero = torch.zeros(images, dtype=torch.int64, device=unet.device)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         unet(sample, zero, class_labels=None if classes is None else zero)
     for handle in handles:
@@ -129,11 +177,13 @@ def available_memory(accelerator: Accelerator) -> float:
     return float(psutil.virtual_memory().available / accelerator.num_processes)
 
 
-def advice(unet: UNet2DModel, settings: Diffusion, precision: str, available: float) -> str:
+def advice(
+    unet: UNet2DModel, settings: Diffusion, precision: str, device: torch.device, available: float
+) -> str:
     """The settings, as near to the present ones as possible, that fit into `available` bytes."""
     for changes in ({}, {"gradient_checkpointing": True}, LEAN):
         changed = settings.model_copy(update=changes)
-        estimate = estimate_memory(unet, changed, precision)
+        estimate = estimate_memory(unet, changed, precision, device)
         for divisor in divisors(settings.batch_size):
             smaller = MemoryEstimate(
                 estimate.state, estimate.per_image, settings.batch_size // divisor

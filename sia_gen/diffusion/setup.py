@@ -11,7 +11,13 @@ from accelerate import Accelerator
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from sia_gen.diffusion.memory import GIB, advice, available_memory, estimate_memory
+from sia_gen.diffusion.memory import (
+    GIB,
+    advice,
+    available_memory,
+    estimate_memory,
+    prepare_norms,
+)
 from sia_gen.diffusion.unet import build_unet, check_size
 from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
@@ -36,6 +42,7 @@ def start_training(recipe: Recipe, num_classes: int | None, accelerator: Acceler
     unet, scheduler = initial_model(recipe, num_classes)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
+    prepare_norms(unet, accelerator.device.type, accelerator.mixed_precision)
     optimizer = make_optimizer(unet, settings)
     unet, optimizer = accelerator.prepare(unet, optimizer)
     # min_decay keeps the decay constant, as in the paper: by default diffusers ramps it up.
@@ -95,10 +102,11 @@ def report_memory(recipe: Recipe, num_classes: int | None, accelerator: Accelera
             unet = build_unet(settings, len(recipe.mode), num_classes)
     else:
         unet = initial_model(recipe, num_classes)[0].to("meta")
-    estimate = estimate_memory(unet, settings, precision, accelerator.num_processes)
+    device, processes = accelerator.device, accelerator.num_processes
+    estimate = estimate_memory(unet, settings, precision, device, processes)
     free = available_memory(accelerator)
     text = f"memory: {estimate.describe()}; {free / GIB:.1f} free"
     if estimate.total > free:
-        changes = advice(unet, settings, precision, free)
+        changes = advice(unet, settings, precision, device, free)
         text += f". It may not fit; change in the recipe's 'diffusion': {changes}"
     print(text, file=sys.stderr, flush=True)

@@ -120,10 +120,12 @@ def train_model(
     if checkpoint is not None:
         path, start = checkpoint
         load_checkpoint(accelerator, path, kept=settings.checkpoints_kept)
+        # Accelerate brings what is registered with it back to the CPU.
+        training.ema.to(device=accelerator.device)
     if start == settings.max_steps and is_finished(out / name, start):
         return
 
-    schedule = DiffusionSchedule(training.scheduler.betas)
+    schedule = DiffusionSchedule(training.scheduler.betas, accelerator.device)
     passes = settings.gradient_accumulation
     batches = load_batches(
         noise_batches(recipe, images, training, accelerator),

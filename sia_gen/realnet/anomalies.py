@@ -47,7 +47,11 @@ class AnomalyBatch:
 
     def to(self, device: torch.device) -> AnomalyBatch:
         """The batch on another device."""
-        return AnomalyBatch(self.anomalous.to(device), self.normal.to(device), self.mask.to(device))
+        return AnomalyBatch(*(part.to(device, non_blocking=True) for part in vars(self).values()))
+
+    def pin_memory(self) -> AnomalyBatch:
+        """The batch where a GPU reads it without waiting."""
+        return AnomalyBatch(*(part.pin_memory() for part in vars(self).values()))
 
 
 @dataclass(frozen=True)

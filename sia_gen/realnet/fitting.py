@@ -222,6 +222,9 @@ def fit_model(
             if last:
                 break
 
+    if report["compiled"]:
+        # A graph keeps the memory of a step for itself.
+        torch.compiler.reset()
     if accelerator.is_main_process:
         save_best(best, model, recipe, name, {"steps": done, **report}, out / name)
     accelerator.wait_for_everyone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -199,7 +200,9 @@ class SDASPipeline(DiffusionPipeline):
         else:
             sample = randn_tensor(shape, generator, device, torch.float32)
             if photos is not None:
-                sample = self.scheduler.add_noise(photos, sample, timesteps[:1])
+                # A copy of the scheduler: it leaves its table on the device, and later steps
+                # would not round as those before it.
+                sample = copy(self.scheduler).add_noise(photos, sample, timesteps[:1])
         process = ReverseProcess(self.unet, self.scheduler, self.classifier, labels, scales)
         found = self.denoise(process, sample, timesteps, strengths, generator, twins=return_twin)
         parts = found.chunk(2) if return_twin else [found[: shape[0]]]

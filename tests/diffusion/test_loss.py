@@ -19,7 +19,7 @@ from sia_gen.diffusion.loss import (
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 BETAS = torch.linspace(1e-4, 0.02, 1000)
-SCHEDULE = DiffusionSchedule(BETAS)
+SCHEDULE = DiffusionSchedule(BETAS, torch.device("cpu"))
 TIMESTEPS = torch.tensor([0, 1, 2, 50, 500, 999])
 
 

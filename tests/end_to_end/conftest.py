@@ -46,7 +46,7 @@ class CommandLine:
 
     def run(self, command: str, *options: str, launcher: list[str] | None = None) -> str:
         process = self.start(*(launcher or self.python), *self.arguments(command, *options))
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         return output
 

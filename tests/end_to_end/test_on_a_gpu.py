@@ -1,0 +1,37 @@
+"""The way of the data on a GPU, where there is one: what a CPU cannot show."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sia_gen.files import sha256
+from tests.end_to_end.conftest import CommandLine
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+ON_GPU = ["--device", "cuda", "--precision", "bf16", "--category", "disc"]
+
+
+def test_every_command_works_and_resumes_on_a_gpu(line: CommandLine) -> None:
+    data = ["--data", str(line.data)]
+    # From a checkpoint on, and with norms in half precision.
+    line.run("train-diffusion", *data, *ON_GPU, "--max-steps", "2")
+    line.run("train-diffusion", *data, *ON_GPU, "--max-steps", "4")
+
+    strength = ["--strength", "0.1:0.2"]
+    line.run("synthesize", *ON_GPU, *strength)
+    line.run("synthesize", *ON_GPU, *strength, "--compile", "--out", "compiled")
+    line.run("synthesize", *ON_GPU, *strength, "--compile", "--out", "compiled-again")
+    shards = [
+        [sha256(path) for path in sorted((line.folder / out).rglob("*.tar"))]
+        for out in ("compiled", "compiled-again")
+    ]
+    assert shards[0]
+    assert shards[0] == shards[1]
+    twins = ["--twins", "--source", "image", "--start", "0.5", "--out", "twins"]
+    line.run("synthesize", *data, *ON_GPU, *strength, *twins)
+
+    line.run("fit-realnet", *data, *ON_GPU, "--max-steps", "2")
+    line.run("fit-realnet", *data, *ON_GPU, "--max-steps", "4")
+    line.run("fit-realnet", *data, *ON_GPU, "--compile", "--out", "compiled-fit")
+    line.run("evaluate", *data, *ON_GPU)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,15 @@ def run(*command: str, cwd: Path, processes: int = 1) -> Cost:
     start = [sys.executable, *(launcher if processes > 1 else []), *MODULE, *command]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     began, busy, peak = time.monotonic(), cpu_seconds(), 0
-    with subprocess.Popen(start, cwd=cwd, env=environment, stderr=subprocess.PIPE) as process:
+    # A pipe would be full one day, and hold the process up.
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(start, cwd=cwd, env=environment, stderr=told)
         while process.poll() is None:
-            peak = max(peak, resident(process.pid))
-            time.sleep(0.05)
-        told = process.stderr.read().decode() if process.stderr else ""
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{told}")
+            peak = max(peak, held(process.pid))
+            time.sleep(0.1)
+        told.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{told.read().decode()}")
     return Cost(time.monotonic() - began, cpu_seconds() - busy, peak / 2**20)
 
 
@@ -51,13 +54,13 @@ def cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
-def resident(pid: int) -> int:
-    """Bytes that a process and its children hold."""
+def held(pid: int) -> int:
+    """Bytes that a process and its children hold; what they share counts once."""
     total = 0
     try:
         root = psutil.Process(pid)
         for one in [root, *root.children(recursive=True)]:
-            total += one.memory_info().rss
-    except psutil.NoSuchProcess:
+            total += one.memory_full_info().pss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         pass
     return total

@@ -22,7 +22,7 @@ from diffusers.training_utils import EMAModel
 from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
-from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory
+from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory, prepare_norms
 from sia_gen.diffusion.setup import make_optimizer, scheduler_for
 from sia_gen.diffusion.unet import build_unet
 from sia_gen.runtime import make_accelerator
@@ -47,6 +47,8 @@ def make_step(
     """A step of training on noise: as `train-diffusion` takes it, or in float32 without one."""
     unet = build_unet(settings, channels=3).to(device)
     scheduler = scheduler_for(unet)
+    if accelerator is not None:
+        prepare_norms(unet, device.type, accelerator.mixed_precision)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     optimizer = make_optimizer(unet, settings)
@@ -71,7 +73,7 @@ def make_step(
     return step
 
 
-def compare(settings: Diffusion, rounds: int, *, profiled: bool) -> tuple[list[Any], list[Any]]:
+def compare(settings: Diffusion, rounds: int, profiled: bool) -> tuple[list[Any], list[Any]]:
     """Seconds of a step in float32 and of ours, and how many times faster that is.
 
     Returns:
@@ -118,6 +120,8 @@ def fits(settings: Diffusion, gigabytes: int) -> bool:
             step()
     except torch.OutOfMemoryError:
         return False
+    finally:
+        accelerator.free_memory()
     return True
 
 
@@ -132,21 +136,20 @@ def estimated_batch(estimate: MemoryEstimate, gigabytes: int) -> int:
     return max(0, int((usable(gigabytes) - fixed) / estimate.per_image))
 
 
-def tried_batch(settings: Diffusion, gigabytes: int, first: int) -> int:
-    """The largest batch that fits, going up from `first` or down, by a tenth at a time."""
-
-    def fitting(batch: int) -> bool:
-        changed = settings.model_copy(update={"batch_size": batch})
-        return alone(fits, changed, gigabytes)
-
-    batch = max(1, first)
-    if fitting(batch):
-        while fitting(larger := batch + max(1, batch // 10)):
-            batch = larger
-        return batch
-    while batch > 0 and not fitting(batch):
-        batch -= max(1, batch // 10)
-    return batch
+def tried_batches(settings: Diffusion, estimates: list[int]) -> list[int]:
+    """The largest batch that fits into each card, found between none and twice the estimate."""
+    found = []
+    for card, estimate in zip(CARDS, estimates, strict=True):
+        fitting, too_large = 0, 2 * max(estimate, 1)
+        # As near as a twentieth: each try builds the network anew.
+        while too_large - fitting > max(1, fitting // 20):
+            middle = (fitting + too_large) // 2
+            if fits(settings.model_copy(update={"batch_size": middle}), card):
+                fitting = middle
+            else:
+                too_large = middle
+        found.append(fitting)
+    return found
 
 
 def memory_rows(settings: Diffusion, device: torch.device, *, train: bool) -> list[list[Any]]:
@@ -160,8 +163,7 @@ def memory_rows(settings: Diffusion, device: torch.device, *, train: bool) -> li
         batches = [estimated_batch(estimate, card) for card in CARDS]
         tried: list[int | str] = [NOT_MEASURED] * len(CARDS)
         if train and device.type == "cuda":
-            pairs = zip(CARDS, batches, strict=True)
-            tried = [tried_batch(changed, card, batch) for card, batch in pairs]
+            tried = alone(tried_batches, changed, batches)
         measured = alone(peak, changed) if train else NOT_MEASURED
         rows.append([way, estimate.total / GIB, measured, *batches, *tried])
     return rows
@@ -185,15 +187,15 @@ def main() -> None:
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     title = f"{options.preset}, {options.image_size} pixels, batch {options.batch_size}"
-    # Before anything else is on the GPU.
-    memory = memory_rows(settings, device, train=not options.estimate)
-    cards = [f"{card} GB{kind}" for kind in ("", ", tried") for card in CARDS]
-    columns = ["bfloat16", "estimate, GiB", "peak, GiB", *cards]
     times: list[Any] = []
     shares: list[Any] = []
     if not options.estimate:
-        times, shares = compare(settings, options.rounds, profiled=options.profile)
+        # In a process of its own, which leaves nothing on the GPU.
+        times, shares = alone(compare, settings, options.rounds, options.profile)
         show(title, ["", "seconds per step", "images/s", "times eager"], times)
+    memory = memory_rows(settings, device, train=not options.estimate)
+    cards = [f"{card} GB{kind}" for kind in ("", ", tried") for card in CARDS]
+    columns = ["bfloat16", "estimate, GiB", "peak, GiB", *cards]
     show(f"{title}, memory, and the largest batch on a card", columns, memory)
     found = {"times": times, "memory": memory, "shares": shares}
     name = f"diffusion_step-{options.preset}-{options.image_size}"

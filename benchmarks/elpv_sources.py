@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import save, show
 from PIL import Image
 from scipy.ndimage import gaussian_filter, rotate
 
@@ -27,6 +28,7 @@ from sia_gen.runtime import Runtime
 
 SIDE = 256
 RUNTIME = Runtime(None, "cpu")
+LIMIT = "PatchCore, with the same backbone and split: image AUROC 0.955 on mono, 0.878 on poly"
 
 
 def texture(number: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,7 +83,7 @@ def fit(recipe: Recipe, category: str, corpus: Path, out: Path) -> float:
 
 
 def main() -> None:
-    """Prints a table."""
+    """Prints a table, and writes `elpv_sources.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("sources"))
@@ -108,18 +110,21 @@ def main() -> None:
     for name, strength in {"calibrated": demo.synthesis.strength, "wide": "0:0.5"}.items():
         recipe = demo.override({"synthesis.strength": strength})
         synthesize(recipe, all_categories(recipe), arguments.models, out / name, RUNTIME)
+    table: list[list[Any]] = []
     for name, changes in rows.items():
         corpus = out / changes.pop("corpus", "none")
         recipe = demo.override({f"realnet.{field}": value for field, value in changes.items()})
-        auroc = fit(recipe, "mono", corpus, out / name.replace(" ", "-"))
-        print(f"| mono | {name} | {auroc:.3f} |", flush=True)
+        table.append(["mono", name, fit(recipe, "mono", corpus, out / name.replace(" ", "-"))])
     small = {"image_size": 192, "max_steps": 240, "validate_every": 80, "afs_batches": 16}
     poly = Recipe.load("elpv").override(
         {f"realnet.{field}": value for field, value in small.items()}
         | layers
         | {"realnet.source": "dtd", "realnet.textures": textures}
     )
-    print(f"| poly | textures | {fit(poly, 'poly', out / 'none', out / 'poly'):.3f} |")
+    table.append(["poly", "textures", fit(poly, "poly", out / "none", out / "poly")])
+    columns = ["category", "what is pasted in", "image AUROC"]
+    show("What is pasted in", columns, table)
+    save("elpv_sources", "cpu", LIMIT, vars(arguments) | {"columns": columns, "rows": table})
 
 
 if __name__ == "__main__":

@@ -84,11 +84,13 @@ def main() -> None:
     """Prints a table, and writes `elpv_twins.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("twins"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="two or more")
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--max-steps", type=int, default=240)
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("--seeds 2 or more: one has no deviation")
     budget = {
         "realnet.image_size": options.image_size,
         "realnet.max_steps": options.max_steps,

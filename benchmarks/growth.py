@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import tempfile
+from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,11 @@ def measure(images: int, categories: int, shards: int, processes: int, image_siz
         return run(*command, "--precision", "fp32", cwd=folder, processes=processes)
 
 
+def middle(costs: Sequence[Cost]) -> Cost:
+    """The median of each figure."""
+    return Cost(*(statistics.median(one) for one in zip(*map(astuple, costs), strict=True)))
+
+
 @cache
 def start(processes: int, image_size: int) -> Cost:
     """What a single sample takes."""
@@ -80,21 +88,22 @@ def start(processes: int, image_size: int) -> Cost:
 def main() -> None:
     """Prints a table, and writes `growth.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=1, help="the median of so many runs is shown")
+    options = parser.parse_args()
     columns = [*BASE, "seconds", "of CPU time", "CPU ms per sample", "peak MiB"]
     rows: list[list[Any]] = []
     for field, values in GROWN.items():
         for value in values:
             settings = BASE | {field: value}
             before = start(settings["processes"], settings["image_size"])
-            cost = measure(**settings)
+            cost = middle([measure(**settings) for _ in range(options.rounds)])
             busy = cost.busy - before.busy
             each = 1000 * busy / (settings["images"] * settings["categories"])
             taken = cost.seconds - before.seconds
             rows.append([*settings.values(), taken, busy, each, cost.mebibytes])
             print(rows[-1], flush=True)
     show("synthesize, without starting up", columns, rows)
-    save("growth", "cpu", LIMIT, {"columns": columns, "rows": rows})
+    save("growth", "cpu", LIMIT, vars(options) | {"columns": columns, "rows": rows})
 
 
 if __name__ == "__main__":

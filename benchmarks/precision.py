@@ -2,10 +2,11 @@
 
     python benchmarks/precision.py --recipe demo --model demo/diffusion --category mono
 
-Samples of the fast way (bfloat16 where the device computes it, channels last) are held against
-those of float32: the PSNR of the samples of strength 0, and the distance from the normal images at
-growing strength, whose medians may differ by less than samples of one strength differ from each
-other. The last column is how far the medians of float32 are from each other with other noise.
+Needs the model of `make demo`. Samples of the fast way, which is how `synthesize` samples (with
+--compile how it does where it compiles), are held against those of float32: the PSNR of the samples
+of strength 0, and the distance from the normal images at growing strength, whose medians may differ
+by less than samples of one strength differ from each other. The last column is how far the medians
+of float32 are from each other with other noise.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("demo/diffusion"))
     parser.add_argument("--category", default="mono")
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--compile", action="store_true", help="compile the fast way")
     options = parser.parse_args()
     recipe, category = Recipe.load(options.recipe), options.category
     accelerator = make_accelerator(None, "auto")
@@ -70,7 +72,7 @@ def main() -> None:
     for fast, seed in ((False, 0), (True, 0), (False, 1000)):
         pipeline = Sources(recipe, options.model, None).load(place).to(accelerator.device)
         if fast:
-            prepare_pipeline(pipeline, accelerator)
+            prepare_pipeline(pipeline, accelerator, compiled=options.compile)
         pipeline.set_progress_bar_config(disable=True)
         seeded = recipe.override({"seed": seed})
         images.append(sample(pipeline, recipe))
@@ -92,7 +94,7 @@ def main() -> None:
     ]
     columns = ["strength", "float32", "fast", "difference / spread", "other noise / spread"]
     show("Median distance from the normal images", columns, rows)
-    result = {"psnr": found.tolist(), "columns": columns, "rows": rows}
+    result = vars(options) | {"psnr": found.tolist(), "columns": columns, "rows": rows}
     save("precision", accelerator.device, LIMIT, result)
 
 

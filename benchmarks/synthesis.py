@@ -8,10 +8,10 @@ attention as two products and a softmax; on a GPU torch's convolutions round to 
 to, so there a row without that stands above it. Each further row adds one measure to those above
 it, and all run in turns; --measures takes some of them. Weights are random; images per second and
 hours are those of 20 steps; "times eager" is the median of the ratios of the rounds. The limit is
-the device's product of large matrices in the precision of
-the row; beside it stands the share of the time that the network's passes take alone. CUDA graphs
-need a GPU, and so does compilation, but for --compile. --profile shows what takes the time of the
-last row.
+the device's product of large matrices in the precision of the row; beside it stands the share of
+the time that the network's passes take alone. What does not fit into the memory of the device has
+no row. CUDA graphs need a GPU, and so does compilation, but for --compile. --profile shows what
+takes the time of the last row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -68,7 +68,8 @@ def make_pipeline(
         for module in network.modules():
             if isinstance(module, Attention):
                 module.set_processor(AttnProcessor2_0() if FUSED in taken else AttnProcessor())
-        network.to(device)
+        # As in `synthesize`: a compiled classifier would compute gradients of its weights too.
+        network.to(device).requires_grad_(False)
         if LAST in taken:
             network.to(memory_format=torch.channels_last)
         if NORMS in taken:
@@ -116,7 +117,8 @@ def network(
     def run() -> None:
         with precision(rung, pipeline.device.type):
             for _ in range(options.steps):
-                pipeline.unet(sample, timestep)
+                # Called as the pipeline does, or it would be compiled once more.
+                pipeline.unet(sample, timestep, class_labels=None)
 
     return run
 
@@ -145,9 +147,15 @@ def measure(
     def make(rung: str) -> Callable[[], Any]:
         return sampler(make_pipeline(unet, classifier, rung, device), rung, images, options)
 
-    rungs = [rung for rung in RUNGS if runs_here(rung, device, options)]
-    # Each way is alone on the GPU when its memory is measured.
-    memory = {rung: peak_memory(lambda rung=rung: make(rung)(), device) for rung in rungs}
+    # torch keeps few programs of one function.
+    torch.compiler.reset()
+    memory = {}
+    for rung in RUNGS:
+        if runs_here(rung, device, options):
+            # Each way is alone on the GPU when its memory is measured.
+            with suppress(torch.OutOfMemoryError):
+                memory[rung] = peak_memory(lambda rung=rung: make(rung)(), device)
+    rungs = list(memory)
     torch.compiler.reset()
     runs = {}
     for rung in rungs:
@@ -215,21 +223,21 @@ def main() -> None:
         kind = PRESETS.get(options.preset, PRESETS["small"])
         size = {"sample_size": options.image_size, "in_channels": 3, "num_classes": CLASSES}
         classifier = NoisyClassifier(**size, **kind).eval()
-    rows = [
-        row
-        for images in options.batch_size
-        for row in measure(unet, classifier, images, options, device)
-    ]
     guided = ", guided" if options.guided else ""
     title = f"{options.preset}, {options.image_size} pixels, {options.steps} steps{guided}"
-    show(title, list(rows[0]), [list(row.values()) for row in rows])
-    shares = []
-    if options.profile:
+    name = f"synthesis-{options.preset}-{options.image_size}{'-guided' if guided else ''}"
+    rows: list[dict[str, Any]] = []
+    for images in options.batch_size:
+        rows += measure(unet, classifier, images, options, device)
+        # A batch that is too large for the device has no rows.
+        if rows:
+            show(title, list(rows[0]), [list(row.values()) for row in rows])
+        save(name, device, LIMIT, vars(options) | {"rows": rows})
+    if options.profile and rows:
         images, rung = rows[-1]["batch"], rows[-1]["measure"]
         run = sampler(make_pipeline(unet, classifier, rung, device), rung, images, options)
         shares = show_profile(f"{rung}, batch {images}", run, device)
-    name = f"synthesis-{options.preset}-{options.image_size}{'-guided' if guided else ''}"
-    save(name, device, LIMIT, vars(options) | {"rows": rows, "shares": shares})
+        save(name, device, LIMIT, vars(options) | {"rows": rows, "shares": shares})
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def memory_rows(settings: Diffusion, device: torch.device, *, train: bool) -> li
         changed = settings.model_copy(update=changes)
         with torch.device("meta"):
             unet = build_unet(changed, channels=3)
-        estimate = estimate_memory(unet, changed, "bf16", torch.device("cuda"))
+        estimate = estimate_memory(unet, changed, "bf16")
         batches = [estimated_batch(estimate, card) for card in CARDS]
         tried: list[int | str] = [NOT_MEASURED] * len(CARDS)
         if train and device.type == "cuda":

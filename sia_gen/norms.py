@@ -14,6 +14,10 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
 
     In channels-last memory the values of a group are not neighbours. Sums of channels are, and all
     else is one product and one sum, which a compiler joins with what comes before and after.
+
+    The variance is a difference of means, so its relative error is that of float32 times one plus
+    the square of mean over deviation: less than bfloat16's own while the mean of a group is within
+    a hundred deviations.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,6 @@ def estimate_memory(
     unet: UNet2DModel,
     settings: Diffusion,
     precision: str,
-    device: torch.device,
     processes: int = 1,
 ) -> MemoryEstimate:
     """Estimates the memory of training `unet`.
@@ -79,7 +78,6 @@ def estimate_memory(
         unet: The network, best on the meta device: it is not run.
         settings: Says how it is trained.
         precision: "no" for float32, else "bf16" or "fp16".
-        device: Where it is trained, be it here or not; what is kept is not the same everywhere.
         processes: How many train it together.
     """
     half = precision != "no"
@@ -89,49 +87,28 @@ def estimate_memory(
     copies = (4 if processes > 1 else 0) + (2 if half else 0)
     # Weights, gradients and moving average are float32.
     state = parameters * (4 + 4 + 4 + moments + copies)
-    per_image = kept_per_image(
-        unet, precision, device.type, checkpointing=settings.gradient_checkpointing
-    )
+    per_image = kept_per_image(unet, precision, checkpointing=settings.gradient_checkpointing)
     return MemoryEstimate(state, per_image, settings.batch_size)
 
 
-def kept_per_image(
-    unet: UNet2DModel, precision: str, kind: str, *, checkpointing: bool = False
-) -> int:
+def kept_per_image(unet: UNet2DModel, precision: str, *, checkpointing: bool = False) -> int:
     """Bytes of what the forward pass keeps of an image for the backward pass.
 
-    A network of the same config runs on tensors that have all but values, as on a device of that
-    kind, with one image and with two. With checkpointing, the blocks keep nothing but what is
-    between them, and the one that would keep most is counted besides, once.
+    A network of the same config runs on tensors that have all but values, with one image and with
+    two. They are those of a CPU, which has attention in one kernel and norms in half precision;
+    with `prepare_norms` a GPU keeps the same. With checkpointing, blocks keep nothing but what is
+    between them, and the one that would keep most is counted besides.
     """
     with FakeTensorMode():
-        with torch.device(kind):
+        with torch.device("cpu"):
             model = type(unet).from_config(unet.config)
-        prepare_norms(model, kind, precision)
-        with autocast(kind, precision):
+        with torch.autocast("cpu", HALF.get(precision), enabled=precision in HALF):
             (one, one_block), (two, two_blocks) = count_kept(model, 1), count_kept(model, 2)
             if not checkpointing:
                 return two - one
             model.enable_gradient_checkpointing()
             one, two = count_kept(model, 1)[0], count_kept(model, 2)[0]
             return two - one + two_blocks - one_block
-
-
-@contextmanager
-def autocast(kind: str, precision: str) -> Iterator[None]:
-    """Autocast of a kind of device, which need not be here."""
-    if precision == "no":
-        yield
-        return
-    before = torch.get_autocast_dtype(kind)
-    torch.set_autocast_dtype(kind, HALF[precision])
-    torch.set_autocast_enabled(kind, True)
-    try:
-        yield
-    finally:
-        torch.set_autocast_enabled(kind, False)
-        torch.set_autocast_dtype(kind, before)
-        torch.clear_autocast_cache()
 
 
 def count_kept(unet: UNet2DModel, images: int = 1) -> tuple[int, int]:
@@ -177,13 +154,11 @@ def available_memory(accelerator: Accelerator) -> float:
     return float(psutil.virtual_memory().available / accelerator.num_processes)
 
 
-def advice(
-    unet: UNet2DModel, settings: Diffusion, precision: str, device: torch.device, available: float
-) -> str:
+def advice(unet: UNet2DModel, settings: Diffusion, precision: str, available: float) -> str:
     """The settings, as near to the present ones as possible, that fit into `available` bytes."""
     for changes in ({}, {"gradient_checkpointing": True}, LEAN):
         changed = settings.model_copy(update=changes)
-        estimate = estimate_memory(unet, changed, precision, device)
+        estimate = estimate_memory(unet, changed, precision)
         for divisor in divisors(settings.batch_size):
             smaller = MemoryEstimate(
                 estimate.state, estimate.per_image, settings.batch_size // divisor

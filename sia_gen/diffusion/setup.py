@@ -102,11 +102,10 @@ def report_memory(recipe: Recipe, num_classes: int | None, accelerator: Accelera
             unet = build_unet(settings, len(recipe.mode), num_classes)
     else:
         unet = initial_model(recipe, num_classes)[0].to("meta")
-    device, processes = accelerator.device, accelerator.num_processes
-    estimate = estimate_memory(unet, settings, precision, device, processes)
+    estimate = estimate_memory(unet, settings, precision, accelerator.num_processes)
     free = available_memory(accelerator)
     text = f"memory: {estimate.describe()}; {free / GIB:.1f} free"
     if estimate.total > free:
-        changes = advice(unet, settings, precision, device, free)
+        changes = advice(unet, settings, precision, free)
         text += f". It may not fit; change in the recipe's 'diffusion': {changes}"
     print(text, file=sys.stderr, flush=True)

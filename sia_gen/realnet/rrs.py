@@ -47,6 +47,7 @@ class ReconstructionResidualSelection(nn.Module):
         # Chosen once, and saved with the model.
         self.register_buffer("fixed", order[:fixed].sort().values)
         # Residuals of different layers differ in scale: they are ranked normalised, used as is.
+        # The momentum is the authors': to PyTorch it is the share of the newest batch.
         self.ranking_norm = nn.BatchNorm2d(total, momentum=0.9, affine=False)
         self.decoder = Decoder(self.num_max + self.num_mean + fixed, num_residual_layers)
 

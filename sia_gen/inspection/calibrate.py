@@ -84,6 +84,9 @@ def calibrate(
             measured[category] = {"strength": str(found[category]), **curve.to_json()}
             sections.append(section(category, found[category], curve, shown))
             progress.advance()
+            # The next one is loaded into the memory that this one leaves.
+            del pipeline
+            accelerator.free_memory()
         save(recipe, measured, sections, out)
     return found
 

@@ -100,6 +100,22 @@ def test_calibrated_recipe_holds_every_category_measured_so_far(
     assert page.count("<polyline") == 1
 
 
+def test_network_of_a_category_is_gone_before_the_next_is_loaded(
+    recipe: Recipe,
+    photographs: Path,
+    tmp_path: Path,
+    in_memory: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibrating, "useful_range", lambda *_: Strength(0.1, 0.2))
+    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    for seed, category in enumerate(recipe.categories):
+        save_model(tmp_path / "models" / category, seed)
+    runtime, out = Runtime("bf16", "cpu"), tmp_path / "calibration"
+    calibrate(recipe, recipe.categories, photographs, tmp_path / "models", out, runtime)
+    assert in_memory == [0, 0]
+
+
 def test_untrained_model_has_no_useful_strength(
     recipe: Recipe, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError, first_line
 from sia_gen.files import write_json
 from sia_gen.locations import Location, files_below
+from sia_gen.locks import settling
 from sia_gen.strict_json import read_json
 
 MANIFEST = "manifest.json"
@@ -94,10 +95,17 @@ def write_manifest(
 
 def settle_manifest(corpus: Location) -> None:
     """Writes the manifest anew if it does not tell what is there."""
-    before = read_manifest(corpus)
-    after = before | {"shards": joined(known_shards(corpus), present_records(corpus))}
-    if after != before:
-        write_json(corpus / MANIFEST, after)
+    # What is right needs no lock, and a corpus that was downloaded gets none.
+    if settled(corpus) != read_manifest(corpus):
+        # What others write between reading and writing would be lost.
+        with settling(corpus):
+            write_json(corpus / MANIFEST, settled(corpus))
+
+
+def settled(corpus: Location) -> dict[str, Any]:
+    """The manifest as it should be."""
+    shards = joined(known_shards(corpus), present_records(corpus))
+    return read_manifest(corpus) | {"shards": shards}
 
 
 def joined(plan: Sequence[ShardPlan], records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

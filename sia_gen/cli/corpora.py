@@ -10,6 +10,7 @@ import typer
 from sia_gen.cli.common import load_recipe, run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    ClassifierOption,
     DataOption,
     DeviceOption,
     ModelOption,
@@ -27,6 +28,7 @@ def calibrate(
     data: DataOption = None,
     category: CategoryOption = None,
     model: ModelOption = None,
+    classifier: ClassifierOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/calibration if not.")
     ] = None,
@@ -45,8 +47,15 @@ def calibrate(
     chosen = load_recipe(recipe, {}, data)
     categories, root = chosen.choose_categories(category), data_root(chosen, data)
     folder = out or run_folder(chosen, "calibration")
-    models = model or run_folder(chosen, "diffusion")
-    found = measure(chosen, categories, root, models, folder, runtime(precision, device))
+    found = measure(
+        chosen,
+        categories,
+        root,
+        model or run_folder(chosen, "diffusion"),
+        folder,
+        runtime(precision, device),
+        classifier=classifier or run_folder(chosen, "classifier") / "model",
+    )
     for name, strength in found.items():
         say(f"{name}: {strength}")
     say(f"Next: sia-gen synthesize --recipe {folder}/recipe.yaml --strength auto")

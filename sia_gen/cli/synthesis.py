@@ -10,6 +10,7 @@ import typer
 from sia_gen.cli.common import run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    ClassifierOption,
     CompileOption,
     DataOption,
     DeviceOption,
@@ -85,9 +86,7 @@ def synthesize(
         bool, typer.Option("--plan", help="Print what it takes; write nothing.")
     ] = False,
     model: ModelOption = None,
-    classifier: Annotated[
-        Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
-    ] = None,
+    classifier: ClassifierOption = None,
     out: Annotated[
         str | None,
         typer.Option(

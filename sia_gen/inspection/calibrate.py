@@ -44,6 +44,8 @@ def calibrate(
     models: Path,
     out: Path,
     runtime: Runtime,
+    *,
+    classifier: Path | None = None,
 ) -> dict[str, Strength]:
     """Measures the strengths of some categories; those measured earlier stay in the recipe.
 
@@ -54,28 +56,30 @@ def calibrate(
         models: Folder of the pipelines; see `sia_gen.corpus.sources`.
         out: Output folder, see above.
         runtime: Device and precision.
+        classifier: Folder of the classifier, for a recipe with a guidance scale.
 
     Returns:
         The strengths of the categories, in the order given.
 
     Raises:
-        ModelError: If a model is missing, or has no useful strength.
+        ModelError: If a model or its classifier is missing, or has no useful strength.
     """
     accelerator = runtime.accelerator()
-    sources = Sources(recipe, models, None)
-    size = sources.image_size([DatasetCategory(recipe, category) for category in categories])
+    sources = Sources(recipe, models, classifier)
+    places = [DatasetCategory(recipe, category) for category in categories]
+    size = sources.image_size(places)
     found: dict[str, Strength] = {}
     measured: dict[str, Any] = {}
     sections = []
     parts = dict.fromkeys(categories, EVERYTHING)
     # What is in the way has to be known before hours of measuring.
     earlier(out)
+    sources.load(places[0])
     with (
         hold_output(out, recipe, DECISIVE, parts),
         Progress("calibrating", len(categories)) as progress,
     ):
-        for category in categories:
-            place = DatasetCategory(recipe, category)
+        for place, category in zip(places, categories, strict=True):
             normal = load_normal(recipe, category, root, size)
             pipeline = sources.load(place)
             prepare_pipeline(pipeline, accelerator)

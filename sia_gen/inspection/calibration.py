@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.errors import ModelError
 from sia_gen.inspection.distance import NormalBank, Pixels
 from sia_gen.inspection.normal import enlarge
@@ -105,7 +105,8 @@ def measure_curve(
 
     Args:
         pipeline: Of the category, on its device.
-        recipe: Says in how many steps, and what the distances are measured with.
+        recipe: Says in how many steps, how strongly guided, and what the distances are measured
+            with.
         category: What to sample.
         normal: Normal images to compare with, (N, C, H, W), 0 to 255.
         apart: Other normal images, (M, C, H, W).
@@ -119,9 +120,8 @@ def measure_curve(
         images = pipeline(
             num_images=SAMPLES,
             strength=strength,
-            generator=[torch.Generator().manual_seed(recipe.seed + i) for i in range(SAMPLES)],
-            num_inference_steps=recipe.synthesis.steps,
-            class_labels=category if pipeline.labels else None,
+            generator=generators(recipe.seed + i for i in range(SAMPLES)),
+            **sampling_options(pipeline, recipe, category),
         ).images
         shown.append(images[0])
         rows.append(bank.distances(enlarge(images, normal.shape[-1])))

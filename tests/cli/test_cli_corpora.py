@@ -130,6 +130,20 @@ def test_calibrated_recipe_is_needed_for_automatic_strength(
     assert "samples of 'disc' by another strength (0.1:0.2, not 0.2:0.3)" in error
 
 
+def test_classifier_is_looked_for_where_it_was_trained(
+    refuse: Refuse, options: list[str], parts: Path, images: Path
+) -> None:
+    content = yaml.safe_load(parts.read_text())
+    content["synthesis"]["guidance_scale"] = 1.0
+    parts.write_text(yaml.safe_dump(content))
+    calibrate = ["calibrate", *options, "--data", images]
+    for command in (["synthesize", *options], calibrate):
+        for given, place in ([], "runs/parts/classifier/model"), (["--classifier", "own"], "own"):
+            error = refuse(*command, *given)
+            assert f"there is no classifier in {place} " in error
+            assert "sia-gen train-classifier" in error
+
+
 @pytest.mark.parametrize("span", ["4:5", "0:5", "2:2", "3:1", "x", "-1:2", "1"])
 def test_shards_out_of_bounds_are_one_line(refuse: Refuse, options: list[str], span: str) -> None:
     error = refuse("synthesize", *options, f"--shards={span}")

@@ -14,12 +14,14 @@ from sia_gen.errors import ModelError, OutputError
 from sia_gen.inspection import calibrate as calibrating
 from sia_gen.inspection import calibration
 from sia_gen.inspection.calibrate import calibrate
-from sia_gen.inspection.calibration import StrengthCurve, crossing, useful_range
+from sia_gen.inspection.calibration import StrengthCurve, crossing, measure_curve, useful_range
+from sia_gen.inspection.normal import load_normal
 from sia_gen.locks import LOCKS
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from sia_gen.strength import Strength
 from tests.corpus.conftest import save_model
+from tests.sdas.test_conditioning import make_pipeline
 
 
 def curve_of(medians: list[float], spread: float = 0.0, normal: float = 1.0) -> StrengthCurve:
@@ -114,6 +116,43 @@ def test_network_of_a_category_is_gone_before_the_next_is_loaded(
     runtime, out = Runtime("bf16", "cpu"), tmp_path / "calibration"
     calibrate(recipe, recipe.categories, photographs, tmp_path / "models", out, runtime)
     assert in_memory == [0, 0]
+
+
+def test_samples_are_guided_as_those_of_a_corpus(
+    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    monkeypatch.setattr(calibration, "STRENGTHS", (0.0, 0.5))
+    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
+    plain, guided = (
+        measure_curve(
+            pipeline,
+            recipe.override({"synthesis.guidance_scale": scale}),
+            "cable",
+            images.reference,
+            images.apart,
+        )[0]
+        for scale in (0.0, 1e4)
+    )
+    assert not np.isclose(plain.samples, guided.samples).any()
+    assert np.array_equal(plain.normal, guided.normal)
+
+
+def test_classifier_that_guides_is_opened(
+    recipe: Recipe, photographs: Path, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "models/disc", 0)
+    guided = recipe.override({"synthesis.guidance_scale": 1.0})
+    with pytest.raises(ModelError, match=f"no classifier in {tmp_path}/classifier"):
+        calibrate(
+            guided,
+            ["disc"],
+            photographs,
+            tmp_path / "models",
+            tmp_path / "out",
+            Runtime("fp32", "cpu"),
+            classifier=tmp_path / "classifier",
+        )
 
 
 def test_untrained_model_has_no_useful_strength(

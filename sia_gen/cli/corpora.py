@@ -38,6 +38,7 @@ def calibrate(
     """Find the strengths at which samples are abnormal, and still of their object.
 
     It writes a recipe that has them, for 'synthesize --strength auto', and a page with the curves.
+    A category that was measured with the same model is not measured again.
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """

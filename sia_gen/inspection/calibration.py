@@ -7,7 +7,9 @@ normal images are from each other, and of their object while they are nearer to 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,23 @@ class StrengthCurve:
     def to_json(self) -> dict[str, list[float]]:
         """The curve as plain numbers."""
         return {name: values.tolist() for name, values in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StrengthCurve:
+        """The curve that `to_json` gave, among other fields.
+
+        Raises:
+            ValueError: If it is none; also `LookupError` and `TypeError`.
+        """
+        curve = cls(**{one.name: np.array(content[one.name], float) for one in fields(cls)})
+        count, *_ = curve.strengths.shape
+        samples = curve.samples.size // max(1, count)
+        shapes = [(count,), (count, samples), (curve.normal.size,), (curve.noise.size,)]
+        arrays = [curve.strengths, curve.samples, curve.normal, curve.noise]
+        if [one.shape for one in arrays] != shapes or not all(one.size for one in arrays):
+            msg = "it is no curve of strengths"
+            raise ValueError(msg)
+        return curve
 
 
 def useful_range(curve: StrengthCurve, what: str) -> Strength:

@@ -155,6 +155,15 @@ def test_unknown_key_is_one_line(refuse: Refuse, options: list[str]) -> None:
     assert "has no sample 'parts_disc_00000005'" in error
 
 
+@pytest.mark.parametrize("other", ["--shards 0:1", "--category disc", "--plan"])
+def test_what_says_nothing_of_one_sample_is_one_line(
+    refuse: Refuse, options: list[str], other: str
+) -> None:
+    error = refuse("synthesize", *options, "--only", "parts_disc_00000001", *other.split())
+    name = other.split()[0]
+    assert f"--only makes one sample, of which {name} says nothing. Leave {name} out" in error
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [

@@ -224,8 +224,9 @@ def make_corpus(work: Work, out: str | None, shards: str | None, *, resume: bool
         shards=shards,
         resume=resume,
     )
-    if maker is not None and maker.tally.made:
-        say(f"{maker.tally}.")
+    tally = maker.tally_of_all() if maker is not None else None
+    if tally is not None and tally.made:
+        say(f"{tally}.")
     say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
 
 

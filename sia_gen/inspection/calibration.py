@@ -17,6 +17,7 @@ from PIL import Image
 
 from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.errors import ModelError
+from sia_gen.images.loading import to_picture
 from sia_gen.inspection.distance import NormalBank, Pixels
 from sia_gen.inspection.normal import enlarge
 from sia_gen.recipe import Recipe
@@ -37,7 +38,7 @@ class StrengthCurve:
         strengths: (S,), ascending from 0.
         samples: (S, N), of the samples at each strength.
         normal: (M,), of normal images kept apart.
-        noise: (K,), of images of noise.
+        noise: (K,), of images of noise, as large as the samples and enlarged like them.
     """
 
     strengths: NDArray[np.float64]
@@ -144,9 +145,16 @@ def measure_curve(
         ).images
         shown.append(images[0])
         rows.append(bank.distances(enlarge(images, normal.shape[-1])))
-    rng = np.random.default_rng(recipe.seed)
-    noise = rng.normal(127.5, 127.5, (SAMPLES, *normal.shape[1:])).clip(0, 255).astype(np.uint8)
+    noise = enlarge(pictures_of_noise(pipeline, recipe.seed), normal.shape[-1])
     curve = StrengthCurve(
         np.array(STRENGTHS), np.stack(rows), bank.distances(apart), bank.distances(noise)
     )
     return curve, shown
+
+
+def pictures_of_noise(pipeline: SDASPipeline, seed: int) -> list[Image.Image]:
+    """What a pipeline starts from, as pictures of its size."""
+    config = pipeline.unet.config
+    shape = (SAMPLES, config.in_channels, config.sample_size, config.sample_size)
+    noise = np.random.default_rng(seed).normal(127.5, 127.5, shape)
+    return [to_picture(image) for image in noise.clip(0, 255).astype(np.uint8)]

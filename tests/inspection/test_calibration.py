@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from sia_gen.errors import ModelError
 from sia_gen.inspection import calibration
 from sia_gen.inspection.calibration import StrengthCurve, crossing, measure_curve, useful_range
-from sia_gen.inspection.normal import load_normal
+from sia_gen.inspection.distance import NormalBank
+from sia_gen.inspection.normal import enlarge, load_normal
 from sia_gen.recipe import Recipe
 from sia_gen.strength import Strength
+from tests.inspection.conftest import CPU
 from tests.sdas.test_conditioning import make_pipeline
 
 
@@ -73,6 +76,19 @@ def test_crossing_is_where_interpolation_meets_the_level(values: list[float], le
     else:
         assert found is not None
         assert np.interp(found, strengths, medians) == pytest.approx(level, abs=1e-6)
+
+
+def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
+    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    monkeypatch.setattr(calibration, "STRENGTHS", (0.0,))
+    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
+    curve, _ = measure_curve(pipeline, recipe, "cable", images.reference, images.apart)
+    pixels = np.random.default_rng(recipe.seed).normal(127.5, 127.5, (2, 16, 16)).clip(0, 255)
+    large = enlarge([Image.fromarray(one.astype(np.uint8)) for one in pixels], 64)
+    bank = NormalBank.of(recipe, images.reference, CPU)
+    assert curve.noise == pytest.approx(bank.distances(large), rel=1e-4)
 
 
 def test_curve_comes_back_from_plain_numbers() -> None:

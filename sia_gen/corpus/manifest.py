@@ -33,6 +33,7 @@ from sia_gen.errors import CorpusError, OutputError, first_line
 from sia_gen.files import write_json
 from sia_gen.locations import Location, files_below
 from sia_gen.locks import settling
+from sia_gen.storage import reading
 from sia_gen.strict_json import read_json
 
 MANIFEST = "manifest.json"
@@ -80,7 +81,8 @@ def present_records(corpus: Location) -> dict[str, dict[str, Any]]:
 def is_there(corpus: Location, record: dict[str, Any]) -> bool:
     """Whether the shard of a record is there, in its full size."""
     file = corpus / record["path"]
-    return file.is_file() and bool(file.stat().st_size == record["bytes"])
+    with reading(file):
+        return file.is_file() and bool(file.stat().st_size == record["bytes"])
 
 
 def write_manifest(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -201,6 +202,32 @@ def test_damaged_or_newer_manifest_is_one_line(
     assert "manifest.json cannot be read" in refuse(command, *arguments)
     path.write_text(content.replace('"manifest_version": 1', '"manifest_version": 2'))
     assert "is of version 2; this sia-gen reads version 1. Update" in refuse(command, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "Permission denied. Make it readable, then"),
+        (errno.EIO, "Input/output error. Check the disk, then"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "data--parts--disc--train-00000-of-00002.tar.json"]
+)
+def test_manifest_and_records_that_cannot_be_read_are_one_line(
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, told: str
+) -> None:
+    def refused(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
+        if path.name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *arguments, **options)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refused)
+    result = run("verify", corpus)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("error: cannot read ")
+    assert f"{name}: {told}" in result.err
 
 
 def test_damaged_manifest_is_made_again_from_the_records(

@@ -65,8 +65,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
-    """Syncs the files of `temporary` and renames it to `path`, in place of what was there."""
-    for file in temporary.rglob("*"):
+    """Syncs `temporary` with all in it and renames it to `path`, in place of what was there."""
+    for file in [*temporary.rglob("*"), temporary]:
         sync(file)
     old = path.with_name(f".{path.name}.old")
     if path.exists():

@@ -3,7 +3,8 @@
 OUT/
     .locks/
         <name>.lock         held by whoever works on that part of the output
-        settling.lock       held for the moment in which the files of the whole folder are written
+        settling.lock       held for the moment in which the files of the whole folder are read and
+                            written anew
 
 The files are empty and stay. What locks is the operating system, so that nothing has to be cleaned
 up after a kill. An output at a URL is not locked: stores have no locks.

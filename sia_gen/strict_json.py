@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.locations import Location
+from sia_gen.storage import reading
 
 # Bytes; the manifest of a thousand million samples has less.
 LARGEST = 1 << 28
@@ -24,10 +25,11 @@ def read_json(path: Location) -> Any:
         ValueError: If it is anything else, or too large to be one of ours.
         OSError: If it cannot be read, or is no plain file, as pipes are, which never end.
     """
-    if isinstance(path, Path) and path.exists() and not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
+    with reading(path):
+        if isinstance(path, Path) and path.exists() and not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         msg = f"it has more than {LARGEST} bytes"
         raise ValueError(msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,26 @@ def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
     compile_as = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", trace)
     return sizes
+
+
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many of the networks that were loaded before are there when the next one is."""
+    # It imports the client of the Hub, which the fixtures of the Hub come before.
+    from sia_gen.corpus import sources
+
+    counts: list[int] = []
+    networks: list[weakref.ref[nn.Module]] = []
+
+    def watched(folder: Path, recipe: Recipe, classifier: Path | None = None) -> Any:
+        counts.append(sum(network() is not None for network in networks))
+        pipeline = load(folder, recipe, classifier)
+        networks.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    load = sources.load_pipeline
+    monkeypatch.setattr(sources, "load_pipeline", watched)
+    return counts
 
 
 def photograph(seed: int, defect: bool = False) -> Image.Image:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sia_gen import files
 from sia_gen.errors import OutputError
 from sia_gen.files import (
     atomic_folder,
@@ -97,6 +98,19 @@ def test_published_folder_moves(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     publish_folder(tmp_path / "here", tmp_path / "there")
     assert names(tmp_path) == ["there"]
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, synced = tmp_path / "here", []
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/file").touch()
+    monkeypatch.setattr(files, "sync", synced.append)
+    publish_folder(folder, tmp_path / "there")
+    *before, last = synced
+    assert set(before) == {folder, folder / "inner", folder / "inner/file"}
+    assert last == tmp_path
 
 
 def test_text_is_utf8(tmp_path: Path) -> None:

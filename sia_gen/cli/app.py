@@ -19,7 +19,7 @@ from sia_gen.cli.publishing import push_to_hub
 from sia_gen.cli.start import demo, recipes
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
-from sia_gen.storage import FIXES
+from sia_gen.storage import explain_refusal
 from sia_gen.version import __version__
 
 EXIT_DONE, EXIT_USER = 0, 2
@@ -104,9 +104,9 @@ def main() -> None:
 
 def explain(error: Exception) -> str | None:
     """The line for what storage or the Hub refuse; None for anything else."""
-    if isinstance(error, OSError) and error.errno in FIXES:
-        where = error.filename or "the output"
-        return f"cannot write {where}: {error.strerror}. {FIXES[error.errno]}"
+    refusal = explain_refusal(error) if isinstance(error, OSError) else None
+    if refusal is not None:
+        return refusal
     # Whose errors it may be has been imported: what reads or writes on the Hub did so.
     if "huggingface_hub.errors" in sys.modules:
         from sia_gen.hub.errors import explain as explain_hub

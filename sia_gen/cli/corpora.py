@@ -10,6 +10,7 @@ import typer
 from sia_gen.cli.common import load_recipe, run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    ClassifierOption,
     DataOption,
     DeviceOption,
     ModelOption,
@@ -27,6 +28,7 @@ def calibrate(
     data: DataOption = None,
     category: CategoryOption = None,
     model: ModelOption = None,
+    classifier: ClassifierOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/calibration if not.")
     ] = None,
@@ -36,6 +38,7 @@ def calibrate(
     """Find the strengths at which samples are abnormal, and still of their object.
 
     It writes a recipe that has them, for 'synthesize --strength auto', and a page with the curves.
+    A category that was measured with the same model is not measured again.
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """
@@ -45,8 +48,15 @@ def calibrate(
     chosen = load_recipe(recipe, {}, data)
     categories, root = chosen.choose_categories(category), data_root(chosen, data)
     folder = out or run_folder(chosen, "calibration")
-    models = model or run_folder(chosen, "diffusion")
-    found = measure(chosen, categories, root, models, folder, runtime(precision, device))
+    found = measure(
+        chosen,
+        categories,
+        root,
+        model or run_folder(chosen, "diffusion"),
+        folder,
+        runtime(precision, device),
+        classifier=classifier or run_folder(chosen, "classifier") / "model",
+    )
     for name, strength in found.items():
         say(f"{name}: {strength}")
     say(f"Next: sia-gen synthesize --recipe {folder}/recipe.yaml --strength auto")

@@ -32,6 +32,9 @@ ModelOption = Annotated[
         help="Folder of the diffusion models, one per category; 'runs' for several data sets.",
     ),
 ]
+ClassifierOption = Annotated[
+    Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/STEP when left out.")
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sia_gen.cli.common import run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    ClassifierOption,
     CompileOption,
     DataOption,
     DeviceOption,
@@ -23,7 +26,8 @@ from sia_gen.cli.options import (
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
-    from sia_gen.collection import CorpusRecipe
+    from sia_gen.collection import CorpusRecipe, DatasetCategory
+    from sia_gen.runtime import Runtime
     from sia_gen.twins.maker import TwinMaker
 
 
@@ -85,9 +89,7 @@ def synthesize(
         bool, typer.Option("--plan", help="Print what it takes; write nothing.")
     ] = False,
     model: ModelOption = None,
-    classifier: Annotated[
-        Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
-    ] = None,
+    classifier: ClassifierOption = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -109,8 +111,8 @@ def synthesize(
     With twins and masks: sia-gen synthesize --recipe elpv --twins --source image --start 0.5
     """
     from sia_gen.collection import Collection, choose_categories, load_corpus_recipe
-    from sia_gen.locations import location
 
+    require_apart({"only": only, "shards": shards, "category": category, "plan": plan})
     changes = {
         "seed": seed,
         "synthesis.strength": strength,
@@ -118,59 +120,140 @@ def synthesize(
         "synthesis.steps": steps,
         "synthesis.guidance_scale": guidance_scale,
     }
-    about = {
-        "source": source,
-        "start": start,
-        "invert": invert or None,
-        "region": region,
-    }
-    chosen = with_twins(load_corpus_recipe(recipe).override(changes), twins, about)
-    categories = choose_categories(chosen, category)
+    about = {"source": source, "start": start, "invert": invert or None, "region": region}
+    places = {"data": data, "weights": weights}
+    chosen = with_twins(load_corpus_recipe(recipe).override(changes), twins, about, places)
     several = isinstance(chosen, Collection)
-    models = model or (Path("runs") if several else run_folder(chosen, "diffusion"))
     if classifier is None and not several:
         classifier = run_folder(chosen, "classifier") / "model"
-    on = runtime(precision, device, compiled)
+    work = Work(
+        chosen,
+        choose_categories(chosen, category),
+        model or (Path("runs") if several else run_folder(chosen, "diffusion")),
+        classifier,
+        runtime(precision, device, compiled),
+        data,
+        weights,
+    )
     if plan:
-        from sia_gen.corpus.estimate import estimate
+        print_plan(work, shards)
+    elif only is not None:
+        remake_sample(work, only, out)
+    else:
+        make_corpus(work, out, shards, resume=resume)
 
-        say(estimate(chosen, categories, models, on, classifier=classifier, shards=shards))
-        return
-    maker: TwinMaker | None = None
-    if chosen.synthesis.twins is not None:
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be made, and what with.
+
+    Attributes:
+        recipe: Of the corpus.
+        categories: Those to make.
+        models: Folder of the pipelines.
+        classifier: Folder of the classifier, if one was given or may be there.
+        runtime: Device and precision.
+        data: Folder of the photographs that twins start from.
+        weights: File of the weights of the backbone that twins are compared with.
+    """
+
+    recipe: CorpusRecipe
+    categories: Sequence[DatasetCategory]
+    models: Path
+    classifier: Path | None
+    runtime: Runtime
+    data: Path | None
+    weights: Path | None
+
+    def maker(self) -> TwinMaker | None:
+        """Makes twins, if the recipe has any."""
+        if self.recipe.synthesis.twins is None:
+            return None
         from sia_gen.twins.maker import TwinMaker
 
-        maker = TwinMaker(chosen, categories, data, weights)
-    if only is not None:
-        from sia_gen.corpus.remake import remake
+        return TwinMaker(self.recipe, self.categories, self.data, self.weights)
 
-        folder = location(out or run_folder(chosen, "samples"))
-        for path in remake(chosen, only, models, folder, on, maker=maker, classifier=classifier):
-            say(str(path))
-        return
+
+def print_plan(work: Work, shards: str | None) -> None:
+    """Prints what the corpus, or some of its shards, will take."""
+    from sia_gen.corpus.estimate import estimate
+
+    told = estimate(
+        work.recipe,
+        work.categories,
+        work.models,
+        work.runtime,
+        classifier=work.classifier,
+        shards=shards,
+    )
+    say(told)
+
+
+def remake_sample(work: Work, key: str, out: str | None) -> None:
+    """Makes one sample again, and prints its files."""
+    from sia_gen.corpus.remake import remake
+    from sia_gen.locations import location
+
+    paths = remake(
+        work.recipe,
+        key,
+        work.models,
+        location(out or run_folder(work.recipe, "samples")),
+        work.runtime,
+        maker=work.maker(),
+        classifier=work.classifier,
+    )
+    for path in paths:
+        say(str(path))
+
+
+def make_corpus(work: Work, out: str | None, shards: str | None, *, resume: bool) -> None:
+    """Makes a corpus, or some of its shards, and prints where it is."""
     from sia_gen.corpus.generate import synthesize as generate
+    from sia_gen.locations import location
 
-    corpus = location(out or run_folder(chosen, "corpus"))
+    corpus, maker = location(out or run_folder(work.recipe, "corpus")), work.maker()
     generate(
-        chosen,
-        categories,
-        models,
+        work.recipe,
+        work.categories,
+        work.models,
         corpus,
-        on,
+        work.runtime,
         maker=maker,
-        classifier=classifier,
+        classifier=work.classifier,
         shards=shards,
         resume=resume,
     )
-    if maker is not None and maker.tally.made:
-        say(f"{maker.tally}.")
+    tally = maker.tally_of_all() if maker is not None else None
+    if tally is not None and tally.made:
+        say(f"{tally}.")
     say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
 
 
+def require_apart(given: dict[str, Any]) -> None:
+    """Refuses what says of one sample which others to make, or to plan.
+
+    Raises:
+        OptionError: If `--only` is among the options given, and not alone.
+    """
+    others = [name for name, value in given.items() if value and name != "only"]
+    if given["only"] is not None and others:
+        raise OptionError(
+            problem=f"--only makes one sample, of which --{others[0]} says nothing.",
+            fix=f"Leave --{others[0]} out, or --only.",
+        )
+
+
 def with_twins(
-    recipe: CorpusRecipe, twins: bool, changes: dict[str, str | float | bool | None]
+    recipe: CorpusRecipe, twins: bool, changes: dict[str, Any], places: dict[str, Path | None]
 ) -> CorpusRecipe:
     """The recipe with what the command line says of twins.
+
+    Args:
+        recipe: Of the corpus.
+        twins: Whether twins are asked for.
+        changes: Settings of twins, by option.
+        places: Where what they need lies, by option.
 
     Raises:
         OptionError: If it says anything, and there are no twins.
@@ -179,9 +262,10 @@ def with_twins(
     if twins and recipe.synthesis.twins is None:
         recipe = recipe.override({"synthesis.twins": {}})
     if recipe.synthesis.twins is None:
-        if given:
+        idle = given + [name for name, value in places.items() if value is not None]
+        if idle:
             raise OptionError(
-                problem=f"--{given[0]} is about twins, and none are made.", fix="Add --twins."
+                problem=f"--{idle[0]} is about twins, and none are made.", fix="Add --twins."
             )
         return recipe
     content = recipe.synthesis.twins.model_dump() | {name: changes[name] for name in given}

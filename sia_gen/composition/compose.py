@@ -67,7 +67,7 @@ def compose(
         )
     plan, models = [], {}
     for category in categories:
-        shards = require_category(corpus, recipe.dataset, category)
+        shards = require_category(corpus, header, recipe.dataset, category)
         total = sum(shard["samples"] for shard in shards)
         count = min(images or total, total) if are_twins else images or total
         plan += plan_triplets(recipe, category, count, header["strength"])

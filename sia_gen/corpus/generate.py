@@ -71,8 +71,9 @@ def synthesize(
     needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
     accelerator = runtime.accelerator()
     sources = Sources(recipe, models, classifier)
-    unet = sources.load(needed[0]).unet
-    compiled = compiles_corpus(runtime, recipe, maker.kind, unet, accelerator, out)
+    compiled = compiles_corpus(
+        runtime, recipe, maker.kind, sources.load(needed[0]).unet, accelerator, out
+    )
     prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, compiled=compiled)
     if resume:
         check_same_origin(out, wanted, prepared.hashes)
@@ -132,3 +133,6 @@ def make_shards(
                     made = maker.make(pipeline, shard, indices, prepared.hashes[name])
                     writer.put(partial(made.encode, recipe.synthesis.format), len(indices))
                     progress.advance(len(indices))
+            # The next one is loaded into the memory that this one leaves.
+            del pipeline
+            accelerator.free_memory()

@@ -32,6 +32,8 @@ from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError, first_line
 from sia_gen.files import write_json
 from sia_gen.locations import Location, files_below
+from sia_gen.locks import settling
+from sia_gen.storage import reading
 from sia_gen.strict_json import read_json
 
 MANIFEST = "manifest.json"
@@ -54,12 +56,18 @@ def write_record(corpus: Location, shard: ShardPlan, file: ShardFile, model: str
     write_json(record_path(corpus, shard), asdict(shard) | asdict(file) | {"model": model})
 
 
-def read_records(corpus: Location) -> dict[str, dict[str, Any]]:
+def manifest_entries(corpus: Location) -> list[dict[str, Any]]:
+    """What a manifest says of each shard; nothing if there is none yet."""
+    return list(read_manifest(corpus)["shards"]) if (corpus / MANIFEST).is_file() else []
+
+
+def read_records(corpus: Location, entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The records of all shards that were made, by path.
 
-    They stand in the manifest too, which is all there is of a corpus that was downloaded.
+    Args:
+        corpus: Where their files are.
+        entries: Those of the manifest, which is all there is of a corpus that was downloaded.
     """
-    entries = read_manifest(corpus)["shards"] if (corpus / MANIFEST).is_file() else []
     records = [entry for entry in entries if entry["state"] == COMPLETE]
     for name in files_below(corpus / RECORDS, "data--*.json"):
         # A damaged record is none: its shard is made again.
@@ -72,14 +80,19 @@ def read_records(corpus: Location) -> dict[str, dict[str, Any]]:
 
 def present_records(corpus: Location) -> dict[str, dict[str, Any]]:
     """The records of the shards that are there, by path."""
-    records = read_records(corpus)
+    return only_present(corpus, read_records(corpus, manifest_entries(corpus)))
+
+
+def only_present(corpus: Location, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those of some records whose shards are there, by path."""
     return {path: record for path, record in records.items() if is_there(corpus, record)}
 
 
 def is_there(corpus: Location, record: dict[str, Any]) -> bool:
     """Whether the shard of a record is there, in its full size."""
     file = corpus / record["path"]
-    return file.is_file() and bool(file.stat().st_size == record["bytes"])
+    with reading(file):
+        return file.is_file() and bool(file.stat().st_size == record["bytes"])
 
 
 def write_manifest(
@@ -94,10 +107,19 @@ def write_manifest(
 
 def settle_manifest(corpus: Location) -> None:
     """Writes the manifest anew if it does not tell what is there."""
-    before = read_manifest(corpus)
-    after = before | {"shards": joined(known_shards(corpus), present_records(corpus))}
-    if after != before:
-        write_json(corpus / MANIFEST, after)
+    # What is right needs no lock, and a corpus that was downloaded gets none.
+    manifest = read_manifest(corpus)
+    if settled(corpus, manifest) != manifest:
+        # What others write between reading and writing would be lost.
+        with settling(corpus):
+            write_json(corpus / MANIFEST, settled(corpus, read_manifest(corpus)))
+
+
+def settled(corpus: Location, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest as it should be."""
+    records = read_records(corpus, manifest["shards"])
+    plan = known_shards(manifest["shards"], records)
+    return manifest | {"shards": joined(plan, only_present(corpus, records))}
 
 
 def joined(plan: Sequence[ShardPlan], records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,16 +138,16 @@ def read_corpus(corpus: Location) -> dict[str, Any]:
         CorpusError: If the manifest cannot be read.
     """
     manifest = read_manifest(corpus)
-    return manifest | {"shards": joined(known_shards(corpus), read_records(corpus))}
+    records = read_records(corpus, manifest["shards"])
+    return manifest | {"shards": joined(known_shards(manifest["shards"], records), records)}
 
 
-def known_shards(corpus: Location) -> list[ShardPlan]:
-    """The shards a corpus has or shall have, by its manifest and by its records."""
-    planned = []
-    if (corpus / MANIFEST).is_file():
-        planned = [plan_of(entry) for entry in read_manifest(corpus)["shards"]]
-    recorded = [plan_of(record) for record in read_records(corpus).values()]
-    return list({shard.path: shard for shard in [*planned, *recorded]}.values())
+def known_shards(
+    entries: Sequence[dict[str, Any]], records: dict[str, dict[str, Any]]
+) -> list[ShardPlan]:
+    """The shards a corpus has or shall have, by the entries of its manifest and by its records."""
+    shards = [plan_of(entry) for entry in [*entries, *records.values()]]
+    return list({shard.path: shard for shard in shards}.values())
 
 
 def read_manifest(corpus: Location) -> dict[str, Any]:

@@ -16,7 +16,10 @@ from sia_gen.corpus.manifest import (
     HASHES,
     check_same_corpus,
     known_shards,
+    manifest_entries,
+    only_present,
     present_records,
+    read_records,
     record_path,
     write_manifest,
 )
@@ -142,11 +145,12 @@ def announce(
     with settling(out):
         if hashes is not None:
             hashes.save(out / HASHES)
-        plan = ordered(recipe, [*known_shards(out), *shards])
+        entries = manifest_entries(out)
+        records = read_records(out, entries)
+        plan = ordered(recipe, [*known_shards(entries, records), *shards])
         forgotten = {shard.path for shard in again}
-        records = present_records(out)
         kept = {path: record for path, record in records.items() if path not in forgotten}
-        write_manifest(out, header, plan, kept)
+        write_manifest(out, header, plan, only_present(out, kept))
         write_card(out, recipe, header, plan)
 
 

@@ -38,15 +38,21 @@ def read_synthetic(corpus: Location) -> dict[str, Any]:
     return manifest
 
 
-def require_category(corpus: Location, dataset: str, category: str) -> list[dict[str, Any]]:
+def require_category(
+    corpus: Location, manifest: dict[str, Any], dataset: str, category: str
+) -> list[dict[str, Any]]:
     """The shards of a category, as they stand in the manifest.
 
-    Of several data sets that have the category, `dataset` decides.
+    Args:
+        corpus: Where they lie.
+        manifest: Of the corpus, as `read_corpus` gives it.
+        dataset: Decides between several data sets that have the category.
+        category: Whose shards.
 
     Raises:
         CorpusError: If the corpus lacks the category or some of its shards.
     """
-    shards = [shard for shard in read_corpus(corpus)["shards"] if shard["category"] == category]
+    shards = [shard for shard in manifest["shards"] if shard["category"] == category]
     shards = [shard for shard in shards if shard["dataset"] == dataset] or shards
     if not shards:
         raise CorpusError(
@@ -140,8 +146,10 @@ class SampleReader:
 
     def __init__(self, corpus: Location, dataset: str, category: str) -> None:
         self.corpus = corpus
-        self.form = SampleForm.of(read_synthetic(corpus))
-        self.shards = [record_of(shard) for shard in require_category(corpus, dataset, category)]
+        manifest = read_synthetic(corpus)
+        self.form = SampleForm.of(manifest)
+        shards = require_category(corpus, manifest, dataset, category)
+        self.shards = [record_of(shard) for shard in shards]
         self.total = sum(shard.samples for shard in self.shards)
         self.stream: Iterator[tuple[ShardRecord, RawSample]] | None = None
         self.next_number = 0

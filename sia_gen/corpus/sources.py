@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from accelerate.utils import release_memory
+
 from sia_gen.collection import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.diffusion.readiness import unready
 from sia_gen.errors import ModelError
@@ -79,8 +81,10 @@ class Sources:
         """The pipeline of a category; a joint one is loaded once for all that follow."""
         folder = self.folder(category)
         if self.opened is None or self.opened[0] != folder:
-            # Frees the one before, so that two are never in memory together.
+            # Frees the one before, so that two are never in memory together. In mixed precision a
+            # network refers to itself: only the collector frees it.
             self.opened = None
+            release_memory()
             classifier = self.classifier(category)
             self.opened = folder, load_pipeline(folder, category.recipe, classifier)
         return self.opened[1]

@@ -133,7 +133,7 @@ def coarse_distance(images: torch.Tensor, training_images: NDArray[np.uint8]) ->
     known = torch.cat([coarse(torch.from_numpy(part).float() / 255) for part in parts])
     reduced = coarse(images)
     distances = torch.cdist(reduced, known).amin(dim=1) / reduced.shape[1] ** 0.5
-    return float(distances.median())
+    return float(np.median(distances.numpy()))
 
 
 def coarse(images: torch.Tensor) -> torch.Tensor:

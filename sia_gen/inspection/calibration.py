@@ -7,14 +7,17 @@ normal images are from each other, and of their object while they are nearer to 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.errors import ModelError
+from sia_gen.images.loading import to_picture
 from sia_gen.inspection.distance import NormalBank, Pixels
 from sia_gen.inspection.normal import enlarge
 from sia_gen.recipe import Recipe
@@ -35,7 +38,7 @@ class StrengthCurve:
         strengths: (S,), ascending from 0.
         samples: (S, N), of the samples at each strength.
         normal: (M,), of normal images kept apart.
-        noise: (K,), of images of noise.
+        noise: (K,), of images of noise, as large as the samples and enlarged like them.
     """
 
     strengths: NDArray[np.float64]
@@ -64,6 +67,23 @@ class StrengthCurve:
     def to_json(self) -> dict[str, list[float]]:
         """The curve as plain numbers."""
         return {name: values.tolist() for name, values in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StrengthCurve:
+        """The curve that `to_json` gave, among other fields.
+
+        Raises:
+            ValueError: If it is none; also `LookupError` and `TypeError`.
+        """
+        curve = cls(**{one.name: np.array(content[one.name], float) for one in fields(cls)})
+        count, *_ = curve.strengths.shape
+        samples = curve.samples.size // max(1, count)
+        shapes = [(count,), (count, samples), (curve.normal.size,), (curve.noise.size,)]
+        arrays = [curve.strengths, curve.samples, curve.normal, curve.noise]
+        if [one.shape for one in arrays] != shapes or not all(one.size for one in arrays):
+            msg = "it is no curve of strengths"
+            raise ValueError(msg)
+        return curve
 
 
 def useful_range(curve: StrengthCurve, what: str) -> Strength:
@@ -105,7 +125,8 @@ def measure_curve(
 
     Args:
         pipeline: Of the category, on its device.
-        recipe: Says in how many steps, and what the distances are measured with.
+        recipe: Says in how many steps, how strongly guided, and what the distances are measured
+            with.
         category: What to sample.
         normal: Normal images to compare with, (N, C, H, W), 0 to 255.
         apart: Other normal images, (M, C, H, W).
@@ -119,15 +140,21 @@ def measure_curve(
         images = pipeline(
             num_images=SAMPLES,
             strength=strength,
-            generator=[torch.Generator().manual_seed(recipe.seed + i) for i in range(SAMPLES)],
-            num_inference_steps=recipe.synthesis.steps,
-            class_labels=category if pipeline.labels else None,
+            generator=generators(recipe.seed + i for i in range(SAMPLES)),
+            **sampling_options(pipeline, recipe, category),
         ).images
         shown.append(images[0])
         rows.append(bank.distances(enlarge(images, normal.shape[-1])))
-    rng = np.random.default_rng(recipe.seed)
-    noise = rng.normal(127.5, 127.5, (SAMPLES, *normal.shape[1:])).clip(0, 255).astype(np.uint8)
+    noise = enlarge(pictures_of_noise(pipeline, recipe.seed), normal.shape[-1])
     curve = StrengthCurve(
         np.array(STRENGTHS), np.stack(rows), bank.distances(apart), bank.distances(noise)
     )
     return curve, shown
+
+
+def pictures_of_noise(pipeline: SDASPipeline, seed: int) -> list[Image.Image]:
+    """What a pipeline starts from, as pictures of its size."""
+    config = pipeline.unet.config
+    shape = (SAMPLES, config.in_channels, config.sample_size, config.sample_size)
+    noise = np.random.default_rng(seed).normal(127.5, 127.5, shape)
+    return [to_picture(image) for image in noise.clip(0, 255).astype(np.uint8)]

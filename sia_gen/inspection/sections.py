@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sia_gen.diffusion.readiness import noise_level
 from sia_gen.evaluation.report import Bars, Chart, Figure, Level, Section
 from sia_gen.images.loading import to_picture
-from sia_gen.inspection.calibrate import distance_chart
 from sia_gen.inspection.distance import NormalBank, Pixels, nearest
 from sia_gen.inspection.normal import NormalImages, enlarge
+from sia_gen.inspection.strength_page import distance_chart
 from sia_gen.inspection.survey import THUMBNAIL, Survey
 
 ROWS, COLUMNS = 4, 8

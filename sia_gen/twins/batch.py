@@ -36,6 +36,10 @@ class Tally:
         self.small += area < limits[0]
         self.large += area > limits[1]
 
+    def __add__(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(self.made + other.made, self.small + other.small, self.large + other.large)
+
     def __str__(self) -> str:
         return (
             f"{self.made} masks: {self.small} are empty or nearly so, {self.large} cover nearly "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
 from sia_gen.corpus.plan import ShardPlan
@@ -129,6 +130,11 @@ class TwinMaker:
             finite=finite,
             arrived=arrived,
         )
+
+    def tally_of_all(self) -> Tally:
+        """The masks that all processes of the run made; every one of them has to ask."""
+        tallies: list[Tally] = gather_object([self.tally])
+        return sum(tallies, Tally())
 
     def open(self, pipeline: SDASPipeline, name: str) -> tuple[Starts | None, Chance]:
         """The photographs of a category, and what chance does to its images."""

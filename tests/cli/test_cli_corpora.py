@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -130,6 +131,20 @@ def test_calibrated_recipe_is_needed_for_automatic_strength(
     assert "samples of 'disc' by another strength (0.1:0.2, not 0.2:0.3)" in error
 
 
+def test_classifier_is_looked_for_where_it_was_trained(
+    refuse: Refuse, options: list[str], parts: Path, images: Path
+) -> None:
+    content = yaml.safe_load(parts.read_text())
+    content["synthesis"]["guidance_scale"] = 1.0
+    parts.write_text(yaml.safe_dump(content))
+    calibrate = ["calibrate", *options, "--data", images]
+    for command in (["synthesize", *options], calibrate):
+        for given, place in ([], "runs/parts/classifier/model"), (["--classifier", "own"], "own"):
+            error = refuse(*command, *given)
+            assert f"there is no classifier in {place} " in error
+            assert "sia-gen train-classifier" in error
+
+
 @pytest.mark.parametrize("span", ["4:5", "0:5", "2:2", "3:1", "x", "-1:2", "1"])
 def test_shards_out_of_bounds_are_one_line(refuse: Refuse, options: list[str], span: str) -> None:
     error = refuse("synthesize", *options, f"--shards={span}")
@@ -139,6 +154,15 @@ def test_shards_out_of_bounds_are_one_line(refuse: Refuse, options: list[str], s
 def test_unknown_key_is_one_line(refuse: Refuse, options: list[str]) -> None:
     error = refuse("synthesize", *options, "--only", "parts_disc_00000005")
     assert "has no sample 'parts_disc_00000005'" in error
+
+
+@pytest.mark.parametrize("other", ["--shards 0:1", "--category disc", "--plan"])
+def test_what_says_nothing_of_one_sample_is_one_line(
+    refuse: Refuse, options: list[str], other: str
+) -> None:
+    error = refuse("synthesize", *options, "--only", "parts_disc_00000001", *other.split())
+    name = other.split()[0]
+    assert f"--only makes one sample, of which {name} says nothing. Leave {name} out" in error
 
 
 @pytest.mark.parametrize(
@@ -178,6 +202,32 @@ def test_damaged_or_newer_manifest_is_one_line(
     assert "manifest.json cannot be read" in refuse(command, *arguments)
     path.write_text(content.replace('"manifest_version": 1', '"manifest_version": 2'))
     assert "is of version 2; this sia-gen reads version 1. Update" in refuse(command, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "Permission denied. Make it readable, then"),
+        (errno.EIO, "Input/output error. Check the disk, then"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "data--parts--disc--train-00000-of-00002.tar.json"]
+)
+def test_manifest_and_records_that_cannot_be_read_are_one_line(
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, told: str
+) -> None:
+    def refused(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
+        if path.name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *arguments, **options)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refused)
+    result = run("verify", corpus)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("error: cannot read ")
+    assert f"{name}: {told}" in result.err
 
 
 def test_damaged_manifest_is_made_again_from_the_records(

@@ -37,6 +37,8 @@ WRONG = {
     "--invert": "--invert is about twins",
     "--region box": "--region is about twins",
     "--source image": "--source is about twins",
+    "--data nowhere": "--data is about twins, and none are made. Add --twins.",
+    "--weights nowhere.pth": "--weights is about twins",
 }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sia_gen.corpus import manifest as manifests
 from sia_gen.corpus.manifest import (
     MANIFEST,
     VERSION,
@@ -20,10 +24,22 @@ from sia_gen.corpus.manifest import (
     settle_manifest,
 )
 from sia_gen.errors import CorpusError, OutputError
-from sia_gen.files import sha256
+from sia_gen.files import sha256, write_json
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus
+
+# Another process, which changes the seed.
+WRITER = """
+import json, sys
+from pathlib import Path
+from sia_gen.locks import settling
+corpus = Path(sys.argv[1])
+print("begun", flush=True)
+with settling(corpus):
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    (corpus / "manifest.json").write_text(json.dumps(manifest | {"seed": 9}))
+"""
 
 
 def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
@@ -73,6 +89,35 @@ def test_records_bring_an_old_manifest_up_to_date(corpus: HandmadeCorpus) -> Non
         assert read_corpus(corpus.folder) == json.loads(whole)
         settle_manifest(corpus.folder)
         assert (corpus.folder / MANIFEST).read_bytes() == whole
+
+
+def test_what_another_process_writes_meanwhile_is_kept(
+    corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.path(1).unlink()
+    command = [sys.executable, "-c", WRITER, str(corpus.folder)]
+    writers: list[subprocess.Popen[str]] = []
+
+    def interrupted(path: Path, content: Any) -> None:
+        writers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert writers[0].stdout.readline() == "begun\n"
+        # It waits until this process is done with the manifest.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            writers[0].wait(0.5)
+        write_json(path, content)
+
+    monkeypatch.setattr(manifests, "write_json", interrupted)
+    settle_manifest(corpus.folder)
+    assert [writer.communicate() for writer in writers] == [("", None)]
+    manifest = read_manifest(corpus.folder)
+    assert manifest["seed"] == 9
+    assert [shard["state"] for shard in manifest["shards"]] == ["complete", "missing"]
+
+
+def test_manifest_that_is_right_gets_no_lock(corpus: HandmadeCorpus) -> None:
+    before = set(corpus.folder.rglob("*"))
+    settle_manifest(corpus.folder)
+    assert set(corpus.folder.rglob("*")) == before
 
 
 def test_corpus_without_records_is_what_its_manifest_says(corpus: HandmadeCorpus) -> None:

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sia_gen.corpus import manifest as manifests
 from sia_gen.corpus import reading
 from sia_gen.corpus.entries import record_of
-from sia_gen.corpus.manifest import read_corpus
+from sia_gen.corpus.manifest import read_corpus, record_path
 from sia_gen.corpus.reading import SampleReader, read_whole
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import CorpusError
@@ -75,6 +76,21 @@ def test_ascending_numbers_open_each_shard_once_and_decode_nothing_else(
         reader[number]
     assert opened == [corpus.path(0), corpus.path(1)]
     assert len(decoded) == 3
+
+
+def test_manifest_and_records_are_read_once(
+    corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, read = [], manifests.read_json
+
+    def reads(path: Path) -> Any:
+        files.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(manifests, "read_json", reads)
+    SampleReader(corpus.folder, "parts", "disc")
+    records = [record_path(corpus.folder, shard).name for shard in corpus.plan]
+    assert files == ["manifest.json", *records]
 
 
 def test_data_set_decides_between_categories_of_one_name(corpus: HandmadeCorpus) -> None:

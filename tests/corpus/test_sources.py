@@ -17,7 +17,7 @@ from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime import Precision, Runtime
 
 CPU = Runtime("fp32", "cpu")
 
@@ -129,3 +129,12 @@ def test_classifier_of_other_categories_is_refused(
             CPU,
             classifier=report.parent,
         )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_network_of_a_category_is_gone_before_the_next_is_loaded(
+    models: Path, tmp_path: Path, recipe: Recipe, in_memory: list[int], precision: Precision
+) -> None:
+    runtime = Runtime(precision, "cpu")
+    synthesize(recipe, all_categories(recipe), models, tmp_path / "corpus", runtime)
+    assert in_memory == [0, 0]

@@ -92,9 +92,10 @@ def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
     assert unready(report) is None
 
 
-def test_distance_is_that_to_the_nearest_training_image() -> None:
+@pytest.mark.parametrize("count", [3, 4])
+def test_distance_is_that_to_the_nearest_training_image(count: int) -> None:
     training = np.random.default_rng(2).integers(0, 256, (150, 1, 32, 32), dtype=np.uint8)
-    images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def reduce(image: np.ndarray) -> np.ndarray:
         return image.reshape(16, 2, 16, 2).mean(axis=(1, 3))

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from sia_gen.collection import load_corpus_recipe
-from sia_gen.errors import ModelError, OutputError
-from sia_gen.inspection import calibrate as calibrating
+from sia_gen.errors import ModelError
 from sia_gen.inspection import calibration
-from sia_gen.inspection.calibrate import calibrate
-from sia_gen.inspection.calibration import StrengthCurve, crossing, useful_range
-from sia_gen.locks import LOCKS
+from sia_gen.inspection.calibration import StrengthCurve, crossing, measure_curve, useful_range
+from sia_gen.inspection.distance import NormalBank
+from sia_gen.inspection.normal import enlarge, load_normal
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
 from sia_gen.strength import Strength
-from tests.corpus.conftest import save_model
+from tests.inspection.conftest import CPU
+from tests.sdas.test_conditioning import make_pipeline
 
 
 def curve_of(medians: list[float], spread: float = 0.0, normal: float = 1.0) -> StrengthCurve:
@@ -79,49 +78,60 @@ def test_crossing_is_where_interpolation_meets_the_level(values: list[float], le
         assert np.interp(found, strengths, medians) == pytest.approx(level, abs=1e-6)
 
 
-def test_calibrated_recipe_holds_every_category_measured_so_far(
-    recipe: Recipe, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # An untrained model has no useful strength; what is found is checked above.
-    ranges = iter([Strength(0.1, 0.2), Strength(0.3, 0.4)])
-    monkeypatch.setattr(calibrating, "useful_range", lambda *_: next(ranges))
-    monkeypatch.setattr(calibration, "SAMPLES", 2)
-    for seed, category in enumerate(recipe.categories):
-        save_model(tmp_path / "models" / category, seed)
-    out = tmp_path / "calibration"
-    for category in recipe.categories:
-        calibrate(recipe, [category], photographs, tmp_path / "models", out, Runtime("fp32", "cpu"))
-    written = load_corpus_recipe(out / "recipe.yaml")
-    assert written.synthesis.calibrated == {"disc": "0.1:0.2", "plate": "0.3:0.4"}
-    automatic = written.override({"synthesis.strength": "auto"}).synthesis
-    assert automatic.strength_of("plate") == Strength(0.3, 0.4)
-    page = (out / "index.html").read_text()
-    assert "plate: 0.3:0.4" in page
-    assert page.count("<polyline") == 1
-
-
-def test_untrained_model_has_no_useful_strength(
-    recipe: Recipe, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
+    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "SAMPLES", 2)
-    save_model(tmp_path / "models/disc", 0)
-    with pytest.raises(ModelError, match="no useful strength for the samples of 'disc'"):
-        calibrate(
-            recipe,
-            ["disc"],
-            photographs,
-            tmp_path / "models",
-            tmp_path / "out",
-            Runtime("fp32", "cpu"),
-        )
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCKS]
+    monkeypatch.setattr(calibration, "STRENGTHS", (0.0,))
+    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
+    curve, _ = measure_curve(pipeline, recipe, "cable", images.reference, images.apart)
+    pixels = np.random.default_rng(recipe.seed).normal(127.5, 127.5, (2, 16, 16)).clip(0, 255)
+    large = enlarge([Image.fromarray(one.astype(np.uint8)) for one in pixels], 64)
+    bank = NormalBank.of(recipe, images.reference, CPU)
+    assert curve.noise == pytest.approx(bank.distances(large), rel=1e-4)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"disc": 1}', '{"disc": {}}', "[" * 100_000])
-def test_damaged_file_of_earlier_measurements_is_one_line_before_any_is_made(
-    recipe: Recipe, tmp_path: Path, content: str
+def test_curve_comes_back_from_plain_numbers() -> None:
+    curve = curve_of([0.0, 2.0, 4.0])
+    again = StrengthCurve.from_json({"strength": "0.1", **curve.to_json()})
+    assert again.to_json() == curve.to_json()
+    assert again.abnormal_from == curve.abnormal_from
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"strengths": 1.0},
+        {"strengths": [0.0, 1.0]},
+        {"samples": [1.0, 2.0, 3.0]},
+        {"samples": [[1.0], [1.0, 2.0], [3.0]]},
+        {"samples": [[], [], []]},
+        {"normal": []},
+        {"noise": "none"},
+        {"noise": {"x": 1}},
+    ],
+)
+def test_what_is_no_curve_is_refused(change: dict[str, object]) -> None:
+    content = curve_of([0.0, 2.0, 4.0]).to_json() | change
+    with pytest.raises((ValueError, TypeError)):
+        StrengthCurve.from_json(content)
+
+
+def test_samples_are_guided_as_those_of_a_corpus(
+    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "calibration.json").write_text(content)
-    save_model(tmp_path / "models/disc", 0)
-    with pytest.raises(OutputError, match=r"calibration\.json is damaged\. Delete it"):
-        calibrate(recipe, ["disc"], tmp_path, tmp_path / "models", tmp_path, Runtime("fp32", "cpu"))
+    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    monkeypatch.setattr(calibration, "STRENGTHS", (0.0, 0.5))
+    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
+    plain, guided = (
+        measure_curve(
+            pipeline,
+            recipe.override({"synthesis.guidance_scale": scale}),
+            "cable",
+            images.reference,
+            images.apart,
+        )[0]
+        for scale in (0.0, 1e4)
+    )
+    assert not np.isclose(plain.samples, guided.samples).any()
+    assert np.array_equal(plain.normal, guided.normal)

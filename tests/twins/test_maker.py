@@ -16,6 +16,7 @@ from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline
+from sia_gen.twins.batch import Tally
 from sia_gen.twins.maker import TwinMaker
 from sia_gen.twins.regions import region
 from tests.corpus.conftest import RUNTIME
@@ -89,6 +90,16 @@ def test_without_strength_both_are_equal_and_masks_empty(make_twins: MakeTwins) 
         assert not sample["mask.png"].any()
     assert (maker.tally.made, maker.tally.small, maker.tally.large) == (10, 10, 0)
     assert "10 masks: 10 are empty or nearly so, 0 cover nearly everything" in str(maker.tally)
+
+
+def test_masks_of_all_processes_are_counted(
+    make_twins: MakeTwins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, maker = make_twins(changes={"synthesis.strength": 0})
+    assert maker.tally_of_all() == maker.tally == Tally(10, 10, 0)
+    other = Tally(5, 1, 2)
+    monkeypatch.setattr("sia_gen.twins.maker.gather_object", lambda mine: [*mine, other])
+    assert maker.tally_of_all() == Tally(15, 11, 2)
 
 
 @pytest.mark.parametrize("name", ["perlin", "box"])

@@ -1,0 +1,160 @@
+"""Calibration of several categories: what is measured is kept, shown, and not measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sia_gen.collection import load_corpus_recipe
+from sia_gen.errors import ModelError, OutputError
+from sia_gen.inspection import calibrate as calibrating
+from sia_gen.inspection import calibration
+from sia_gen.inspection.calibrate import calibrate
+from sia_gen.locks import LOCKS
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
+from sia_gen.strength import Strength
+from tests.corpus.conftest import save_model
+
+CPU = Runtime("fp32", "cpu")
+RANGES = {"disc": Strength(0.1, 0.2), "plate": Strength(0.3, 0.4)}
+Calibrate = Callable[..., dict[str, Strength]]
+
+
+@pytest.fixture
+def models(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of every category one that nothing has trained; calibration takes few samples."""
+    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    for seed, category in enumerate(recipe.categories):
+        save_model(tmp_path / "models" / category, seed)
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def run(models: Path, photographs: Path, tmp_path: Path, recipe: Recipe) -> Calibrate:
+    """Calibrates into `out`: `run("disc", changes=...)`."""
+
+    def call(*categories: str, **changes: float) -> dict[str, Strength]:
+        changed = recipe.override({f"synthesis.{name}": value for name, value in changes.items()})
+        return calibrate(changed, categories, photographs, models, tmp_path / "out", CPU)
+
+    return call
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The categories that were measured; each is found to have a range, as no such model has."""
+    found = []
+
+    def useful_range(_: object, what: str) -> Strength:
+        found.append(what.split("'")[1])
+        return RANGES[found[-1]]
+
+    monkeypatch.setattr(calibrating, "useful_range", useful_range)
+    return found
+
+
+def test_recipe_and_page_hold_every_category_measured_so_far(
+    run: Calibrate, tmp_path: Path, measured: list[str]
+) -> None:
+    for category in RANGES:
+        run(category)
+    written = load_corpus_recipe(tmp_path / "out/recipe.yaml")
+    assert written.synthesis.calibrated == {"disc": "0.1:0.2", "plate": "0.3:0.4"}
+    automatic = written.override({"synthesis.strength": "auto"}).synthesis
+    assert automatic.strength_of("plate") == Strength(0.3, 0.4)
+    page = (tmp_path / "out/index.html").read_text()
+    assert "disc: 0.1:0.2" in page
+    assert "plate: 0.3:0.4" in page
+    assert page.count("<polyline") == 2
+    assert page.count("data:image/png") == 2 * len(calibration.STRENGTHS)
+
+
+def test_what_was_measured_is_kept_when_a_later_category_fails(
+    run: Calibrate, tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.delitem(RANGES, "plate")
+        with pytest.raises(KeyError):
+            run("disc", "plate")
+    written = load_corpus_recipe(tmp_path / "out/recipe.yaml")
+    assert written.synthesis.calibrated == {"disc": "0.1:0.2"}
+    assert "disc: 0.1:0.2" in (tmp_path / "out/index.html").read_text()
+    assert run("disc", "plate") == RANGES
+    assert measured == ["disc", "plate", "plate"]
+
+
+def test_other_samples_are_measured_anew(run: Calibrate, models: Path, measured: list[str]) -> None:
+    run("disc")
+    run("disc", steps=3)
+    save_model(models / "disc", 7)
+    run("disc", steps=3)
+    run("disc", steps=3)
+    assert measured == ["disc"] * 3
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture"])
+def test_row_of_samples_that_is_lost_is_left_out(
+    run: Calibrate, tmp_path: Path, measured: list[str], content: bytes | None
+) -> None:
+    run("disc")
+    row = tmp_path / "out/samples/disc.png"
+    row.unlink()
+    if content is not None:
+        row.write_bytes(content)
+    run("plate")
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("<polyline") == 2
+    assert page.count("data:image/png") == len(calibration.STRENGTHS)
+    assert page.count("The row is one sample") == 1
+
+
+def test_network_of_a_category_is_gone_before_the_next_is_loaded(
+    recipe: Recipe,
+    models: Path,
+    photographs: Path,
+    tmp_path: Path,
+    in_memory: list[int],
+    measured: list[str],
+) -> None:
+    runtime = Runtime("bf16", "cpu")
+    calibrate(recipe, recipe.categories, photographs, models, tmp_path / "out", runtime)
+    assert in_memory == [0, 0]
+
+
+def test_classifier_that_guides_is_looked_for_before_anything_is_written(
+    recipe: Recipe, models: Path, photographs: Path, tmp_path: Path
+) -> None:
+    guided, out = recipe.override({"synthesis.guidance_scale": 1.0}), tmp_path / "out"
+    place = tmp_path / "classifier"
+    with pytest.raises(ModelError, match=f"no classifier in {place}"):
+        calibrate(guided, ["disc"], photographs, models, out, CPU, classifier=place)
+    assert not out.exists()
+
+
+def test_untrained_model_has_no_useful_strength(run: Calibrate, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no useful strength for the samples of 'disc'"):
+        run("disc")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCKS]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1]",
+        '{"disc": 1}',
+        '{"disc": {}}',
+        '{"disc": {"strength": "0.1:0.2"}}',
+        "[" * 100_000,
+    ],
+)
+def test_damaged_file_of_earlier_measurements_is_one_line_before_any_is_made(
+    run: Calibrate, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/calibration.json").write_text(content)
+    with pytest.raises(OutputError, match=r"calibration\.json is damaged\. Delete it"):
+        run("disc")

@@ -75,11 +75,14 @@ def require_config(folder: Path) -> None:
         raise damaged(folder, wrong)
 
 
-def load_realnet(folder: Path) -> Fitted:
-    """Loads a model from its folder.
+def check_realnet(folder: Path) -> tuple[float, str]:
+    """Checks that a folder holds a whole model, without loading it.
+
+    Returns:
+        Threshold and selection of the model.
 
     Raises:
-        ModelError: If it is not there or damaged.
+        ModelError: If it is not there or damaged; values that are not finite are not looked for.
     """
     for file in ("config.json", "model.safetensors", REPORT):
         if not (folder / file).is_file():
@@ -87,9 +90,25 @@ def load_realnet(folder: Path) -> Fitted:
                 problem=f"there is no RealNet in {folder} (no {file}).",
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
-    threshold, selected_on = read_report(folder)
+    report = read_report(folder)
     try:
         require_config(folder)
+    except ModelError:
+        raise
+    # What damaged files make the readers raise is whatever they happen to mean.
+    except Exception as error:
+        raise damaged(folder, first_line(error).rstrip(".")) from error
+    return report
+
+
+def load_realnet(folder: Path) -> Fitted:
+    """Loads a model from its folder.
+
+    Raises:
+        ModelError: If it is not there or damaged.
+    """
+    threshold, selected_on = check_realnet(folder)
+    try:
         # The hub mixin prints where it loads from.
         with contextlib.redirect_stdout(None):
             model = RealNet.from_pretrained(folder, local_files_only=True)

@@ -31,6 +31,13 @@ def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = N
     return recipe_for_folder(data).override(changes)
 
 
+def choose_categories(recipe: Recipe, wanted: list[str] | None) -> list[str]:
+    """The categories of a data set that a command is for, in the order of the recipe."""
+    from sia_gen.collection import choose_categories as choose
+
+    return [one.category for one in choose(recipe, wanted)]
+
+
 def used(recipe: str | None, folder: Path) -> str:
     """The recipe for the next step: the one given, else the one that a step saved in a folder."""
     from sia_gen.outputs import RECIPE

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say
+from sia_gen.cli.common import choose_categories, load_recipe, run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
     DataOption,
@@ -43,7 +43,7 @@ def calibrate(
     from sia_gen.inspection.calibrate import calibrate as measure
 
     chosen = load_recipe(recipe, {}, data)
-    categories, root = chosen.choose_categories(category), data_root(chosen, data)
+    categories, root = choose_categories(chosen, category), data_root(chosen, data)
     folder = out or run_folder(chosen, "calibration")
     models = model or run_folder(chosen, "diffusion")
     found = measure(chosen, categories, root, models, folder, runtime(precision, device))
@@ -111,7 +111,7 @@ def compose(
     from sia_gen.locations import location
 
     chosen = load_recipe(recipe, {"seed": seed}, data)
-    categories, root = chosen.choose_categories(category), data_root(chosen, data)
+    categories, root = choose_categories(chosen, category), data_root(chosen, data)
     source = location(corpus or run_folder(chosen, "corpus"))
     target = location(out or run_folder(chosen, "triplets"))
     left_out = make(chosen, categories, root, source, target, form, images)

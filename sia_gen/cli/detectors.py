@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say, used
+from sia_gen.cli.common import choose_categories, load_recipe, run_folder, runtime, say, used
 from sia_gen.cli.options import (
     CategoryOption,
     CompileOption,
@@ -81,7 +81,7 @@ def fit_realnet(
         "realnet.weights": None if weights is None else str(weights),
     }
     chosen = load_recipe(recipe, changes, data)
-    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
+    categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "realnet")
     from sia_gen.images.listing import data_root
     from sia_gen.locations import location
     from sia_gen.realnet.fitting import fit_realnet as fit
@@ -109,7 +109,7 @@ def evaluate(
     Example: sia-gen evaluate --recipe elpv --category mono
     """
     chosen = load_recipe(recipe, {}, data)
-    categories = chosen.choose_categories(category)
+    categories = choose_categories(chosen, category)
     from sia_gen.evaluation.evaluate import evaluate as score
     from sia_gen.evaluation.results import metrics_table
     from sia_gen.images.listing import data_root

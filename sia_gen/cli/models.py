@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say, used
+from sia_gen.cli.common import choose_categories, load_recipe, run_folder, runtime, say, used
 from sia_gen.cli.options import (
     CategoryOption,
     DataOption,
@@ -56,7 +56,7 @@ def train_diffusion(
         "diffusion.max_minutes": max_minutes,
     }
     chosen = load_recipe(recipe, changes, data)
-    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "diffusion")
+    categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
     from sia_gen.images.listing import data_root
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,22 @@ def used(recipe: str | None, folder: Path) -> str:
     from sia_gen.outputs import RECIPE
 
     return recipe or str(folder / RECIPE)
+
+
+def next_command(
+    command: str, recipe: str, categories: Sequence[str] | None, **folders: Path | None
+) -> str:
+    """The command that goes on from here, as a shell reads it.
+
+    Args:
+        command: Its name, and the options that it always has.
+        recipe: The recipe for it.
+        categories: Those that this step was for, if they were named.
+        folders: Options by their names; None where the command looks by itself.
+    """
+    given = [("--recipe", recipe), *(("--category", name) for name in categories or ())]
+    given += [(f"--{name}", str(folder)) for name, folder in folders.items() if folder]
+    return " ".join(["sia-gen", command, *(shlex.join(pair) for pair in given)])
 
 
 def run_folder(recipe: CorpusRecipe, step: str) -> Path:

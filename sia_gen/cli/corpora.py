@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import choose_categories, load_recipe, run_folder, runtime, say
+from sia_gen.cli.common import (
+    choose_categories,
+    load_recipe,
+    next_command,
+    run_folder,
+    runtime,
+    say,
+)
 from sia_gen.cli.options import (
     CategoryOption,
     DataOption,
@@ -41,6 +48,7 @@ def calibrate(
     """
     from sia_gen.images.listing import data_root
     from sia_gen.inspection.calibrate import calibrate as measure
+    from sia_gen.outputs import RECIPE
 
     chosen = load_recipe(recipe, {}, data)
     categories, root = choose_categories(chosen, category), data_root(chosen, data)
@@ -49,7 +57,8 @@ def calibrate(
     found = measure(chosen, categories, root, models, folder, runtime(precision, device))
     for name, strength in found.items():
         say(f"{name}: {strength}")
-    say(f"Next: sia-gen synthesize --recipe {folder}/recipe.yaml --strength auto")
+    calibrated = str(folder / RECIPE)
+    say(f"Next: {next_command('synthesize --strength auto', calibrated, category, model=model)}")
 
 
 def inspect(

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import choose_categories, load_recipe, run_folder, runtime, say, used
+from sia_gen.cli.common import (
+    choose_categories,
+    load_recipe,
+    next_command,
+    run_folder,
+    runtime,
+    say,
+    used,
+)
 from sia_gen.cli.options import (
     CategoryOption,
     CompileOption,
@@ -89,8 +97,8 @@ def fit_realnet(
     root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
     on = runtime(precision, device, compiled)
     fit(chosen, categories, root, shards, folder, on, resume=resume)
-    options = used(recipe, folder) + (f" --data {data}" if data else "")
-    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")
+    then = next_command("evaluate", used(recipe, folder), category, data=data, model=out)
+    say(f"The models are in {folder}. Next: {then}")
 
 
 def evaluate(

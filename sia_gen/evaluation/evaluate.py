@@ -30,7 +30,7 @@ from sia_gen.evaluation.results import (
     scores_csv,
     worth_looking_at,
 )
-from sia_gen.evaluation.scoring import ScoredImage, Scores, score_images
+from sia_gen.evaluation.scoring import ScoredImage, Scores, explained_scoring, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
 from sia_gen.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.images.loading import load_images
@@ -83,7 +83,7 @@ def evaluate(
         for category, images in tests.items()
     }
     # Models beside an evaluation stay so when both are moved.
-    about = {
+    about: dict[str, Any] = {
         "recipe": recipe.name,
         "models": os.path.relpath(models, out),
         "selected_on": " / ".join(dict.fromkeys(selections)),
@@ -177,7 +177,8 @@ def evaluate_model(
     for category, images in tests.items():
         pixels = out / PIXELS / category
         pixels.mkdir(exist_ok=True)
-        scores = score_images(model, recipe, category, images, pixels, accelerator)
+        with explained_scoring(model):
+            scores = score_images(model, recipe, category, images, pixels, accelerator)
         results[category] = category_result(scores, threshold)
         if accelerator.is_main_process:
             shown = write_category(out / category, model, recipe, scores, threshold, accelerator)

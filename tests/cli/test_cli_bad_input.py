@@ -39,9 +39,7 @@ def test_unknown_category_is_one_line(refuse: Refuse, parts: Path, command: str)
 
 
 @pytest.mark.parametrize("command", ["train-diffusion", "fit-realnet", "evaluate", "calibrate"])
-def test_category_may_be_named_with_its_data_set(
-    refuse: Refuse, parts: Path, command: str
-) -> None:
+def test_category_may_be_named_with_its_data_set(refuse: Refuse, parts: Path, command: str) -> None:
     line = refuse(command, "--recipe", parts, "--category", "parts.disc", "--data", "nowhere")
     assert "there is no image folder nowhere" in line
 

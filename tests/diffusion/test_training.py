@@ -161,3 +161,16 @@ def test_preview_has_a_row_for_each_thing_it_shows(train: Train) -> None:
     with Image.open(out / "previews/disc/step-00000001.png") as sheet:
         # Six rows; three images were kept back, so there are three columns.
         assert sheet.size == (110 + 3 * 68, 6 * 68)
+
+
+def test_memory_that_runs_out_says_which_settings_to_change(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("sia_gen.diffusion.training.denoising_loss", loss)
+    with pytest.raises(OptionError, match=r"'diffusion.batch_size' 2 at 32 pixels\. Set 'gradient"):
+        train()
+    monkeypatch.undo()
+    train(gradient_checkpointing=True)

@@ -1,63 +1,32 @@
 from __future__ import annotations
 
 import csv
-import gc
 import json
 import shutil
-import weakref
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sia_gen import RealNet
-from sia_gen.errors import ImageError, ModelError, OutputError
-from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.metrics import per_region_overlap
 from sia_gen.evaluation.results import worth_looking_at
 from sia_gen.evaluation.scoring import ScoredImage
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
-from sia_gen.realnet.loading import Fitted, load_realnet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.evaluation.conftest import THRESHOLD
+
+if TYPE_CHECKING:
+    from tests.evaluation.conftest import Evaluate
 
 CPU = Runtime("fp32", "cpu")
-THRESHOLD = 0.5
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Unfitted models; what counts here is that their scores are counted rightly."""
-    folder = tmp_path_factory.mktemp("realnet")
-    for seed, category in enumerate(["disc", "plate"]):
-        torch.manual_seed(seed)
-        model = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
-        model.save_pretrained(folder / category)
-        report = {
-            "threshold": THRESHOLD,
-            "selected_on": "normal images kept back",
-            "model_version": 1,
-        }
-        (folder / category / "fit.json").write_text(json.dumps(report))
-    return folder
-
-
-Evaluate = Callable[..., tuple[dict[str, dict[str, dict[str, float]]], Path]]
-
-
-@pytest.fixture
-def run(models: Path, tmp_path: Path, photographs: Path, recipe: Recipe) -> Evaluate:
-    def call(chosen: Recipe = recipe, root: Path = photographs) -> tuple[object, Path]:
-        out = tmp_path / "out"
-        return evaluate(chosen, chosen.categories, root, models, out, CPU), out
-
-    return call
 
 
 def scores(out: Path, category: str) -> tuple[list[int], list[float], list[int]]:
@@ -246,78 +215,6 @@ def test_missing_model_is_refused_before_anything_is_written(
     with pytest.raises(ModelError, match="there is no RealNet in"):
         run(recipe.override({"categories": ["disc", "ring"]}))
     assert not (tmp_path / "out").exists()
-
-
-def test_damaged_model_is_refused_before_another_is_loaded(
-    models: Path, tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = shutil.copytree(models, tmp_path / "models")
-    (copy / "plate/config.json").write_text("{")
-    monkeypatch.setattr("sia_gen.evaluation.evaluate.load_realnet", lambda _: pytest.fail("loaded"))
-    with pytest.raises(ModelError, match="cannot load the RealNet in .*plate"):
-        evaluate(recipe, ["disc", "plate"], photographs, copy, tmp_path / "out", CPU)
-    assert not (tmp_path / "out").exists()
-
-
-def test_one_model_is_in_memory_at_a_time(run: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[weakref.ref[RealNet]] = []
-
-    def load(folder: Path) -> Fitted:
-        gc.collect()
-        assert not any(model() for model in loaded)
-        fitted = load_realnet(folder)
-        loaded.append(weakref.ref(fitted.model))
-        return fitted
-
-    monkeypatch.setattr("sia_gen.evaluation.evaluate.load_realnet", load)
-    run()
-    assert len(loaded) == 2
-
-
-def test_joint_model_is_loaded_once(
-    models: Path, tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(models / "disc", tmp_path / "models/_joint")
-    loaded = []
-
-    def load(folder: Path) -> Fitted:
-        loaded.append(folder)
-        return load_realnet(folder)
-
-    monkeypatch.setattr("sia_gen.evaluation.evaluate.load_realnet", load)
-    found = evaluate(
-        recipe, ["disc", "plate"], photographs, tmp_path / "models", tmp_path / "out", CPU
-    )
-    assert found["categories"].keys() == {"disc", "plate"}
-    assert loaded == [tmp_path / "models/_joint"]
-
-
-def test_evaluation_of_other_categories_is_not_mixed_with(
-    models: Path, tmp_path: Path, photographs: Path, recipe: Recipe
-) -> None:
-    out = tmp_path / "out"
-    evaluate(recipe, ["disc"], photographs, models, out, CPU)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(OutputError, match=r"out already holds the evaluation of 'disc'\. .*--out"):
-        evaluate(recipe, ["plate"], photographs, models, out, CPU)
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    found = evaluate(recipe, ["disc", "plate"], photographs, models, out, CPU)
-    assert found["categories"].keys() == {"disc", "plate"}
-
-
-def test_evaluation_of_other_models_is_not_overwritten(
-    models: Path, tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, other = (shutil.copytree(models, tmp_path / name) for name in ("first", "other"))
-    out = tmp_path / "out"
-    evaluate(recipe, ["disc"], photographs, first, out, CPU)
-    before = (out / "metrics.json").read_bytes()
-    with pytest.raises(OutputError, match=r"the evaluation of the models in .*first\. .*--out"):
-        evaluate(recipe, ["disc"], photographs, other, out, CPU)
-    assert (out / "metrics.json").read_bytes() == before
-    monkeypatch.chdir(tmp_path)
-    evaluate(recipe, ["disc"], photographs, Path("first"), Path("out"), CPU)
-    assert (out / "metrics.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,9 @@ def evaluate(
     say(f"Open {folder / 'index.html'} in a browser.")
 
 
-ModelArgument = Annotated[Path, typer.Argument(help="Folder of a RealNet, of one category.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="Folder of a RealNet: of a category, or of all.")
+]
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""Evaluates fitted models on test images, the only place where their labels are read.
+"""Evaluates fitted models on test images, with their labels.
 
 OUT/
     index.html                  everything to look at

@@ -65,7 +65,7 @@ def predict(
     """Scores images and writes what it says of them.
 
     Args:
-        model_folder: Of a category's RealNet.
+        model_folder: Of a RealNet, of one category or of all.
         sources: Images, and folders of images.
         out: Output folder, see above.
         form: Of the predictions.

@@ -158,10 +158,9 @@ def predict(
 
 def export(
     model: ModelArgument,
-    out: Annotated[Path, typer.Option("--out", help="Output file, .onnx or .pt2.")],
-    form: Annotated[
-        Literal["onnx", "torch"], typer.Option("--format", help="ONNX, or torch.export.")
-    ] = "onnx",
+    out: Annotated[
+        Path, typer.Option("--out", help="Output file: .onnx, or .pt2 for torch.export.")
+    ],
 ) -> None:
     """Export a detector to one file for other runtimes, and check that it sees the same there.
 
@@ -169,10 +168,10 @@ def export(
     """
     from sia_gen.outputs import RECIPE
     from sia_gen.realnet.export import export_realnet
-    from sia_gen.realnet.loading import load_realnet
+    from sia_gen.realnet.loading import check_realnet
     from sia_gen.recipe import Recipe
 
-    load_realnet(model)
+    check_realnet(model)
     channels = len(Recipe.load(model / RECIPE).mode)
-    difference = export_realnet(model, out, form, channels)
+    difference = export_realnet(model, out, channels)
     say(f"Exported to {out}; its maps differ by at most {difference:.1e}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import torch
 from sia_gen.errors import ModelError, first_line
 from sia_gen.realnet.fitting import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, damaged
+from sia_gen.strict_json import read_json
 from sia_gen.tensors import misfit
 
 
@@ -44,10 +44,12 @@ def read_report(folder: Path) -> tuple[float, str]:
         ModelError: If it is damaged, or of a version that this sia-gen does not read.
     """
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        report = read_json(folder / REPORT)
         version = report["model_version"]
         if version == MODEL_VERSION:
             threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
+    except ValueError as error:
+        raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
     # What damaged files make the readers raise is whatever they happen to mean.
     except Exception as error:
         raise damaged(folder, f"{REPORT} is damaged") from error
@@ -64,7 +66,7 @@ def read_report(folder: Path) -> tuple[float, str]:
 
 def require_config(folder: Path) -> None:
     """Checks that the config of a model has only what there is, and that it fits in memory."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
     if unknown:
         raise damaged(folder, f"its config.json has '{min(unknown)}', which is unknown here")

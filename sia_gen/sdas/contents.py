@@ -7,7 +7,6 @@ weights that are missing with random ones.
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sia_gen.diffusion.adm_unet import ADMUNet2DModel
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.errors import ModelError, first_line
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.strict_json import read_json
 from sia_gen.tensors import misfit
 
 INDEX = "model_index.json"
@@ -139,9 +139,11 @@ def read_object(path: Path) -> dict[str, Any]:
         ModelError: If the file holds anything else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        content = None
+        content = read_json(path)
+    except OSError as error:
+        raise damaged(path.parent, f"its {path.name} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise damaged(path.parent, f"its {path.name} is damaged ({first_line(error)})") from error
     if not isinstance(content, dict):
-        raise damaged(path.parent, f"{path.name} is missing or damaged")
+        raise damaged(path.parent, f"its {path.name} holds no fields")
     return content

@@ -86,7 +86,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
-        sys.exit(code)
+        sys.exit(code or 0)
     except UsageError as error:
         fail(error.format_message())
     except UserError as error:

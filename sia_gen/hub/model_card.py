@@ -128,4 +128,5 @@ def sample_sheet(folder: Path, picture: Path, recipe: Recipe, guidance_scale: fl
 def count_parameters(weights: Path) -> int:
     """How many numbers there are in a file of weights, by its header."""
     with safe_open(weights, framework="pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        names = file.keys()
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)

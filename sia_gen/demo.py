@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
             evaluate(recipe, categories, root, realnet, out / "evaluation", runtime)
         ),
     }
+    if not resume:
+        (out / TIMES).unlink(missing_ok=True)
     for number, (name, step) in enumerate(steps.items(), 1):
         print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
         with timed(name, out / TIMES):
@@ -72,22 +75,45 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
     print(f"Open {page} in a browser.")
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a step took.
+
+    Attributes:
+        seconds: Of all its runs until it was done.
+        done: Whether one of them went to its end; later ones find everything made.
+    """
+
+    seconds: float = 0.0
+    done: bool = False
+
+
 @contextmanager
 def timed(name: str, path: Path) -> Iterator[None]:
     """Adds the time of a step to what earlier, interrupted runs of it took."""
-    started = time.monotonic()
+    started, done = time.monotonic(), False
     try:
         yield
+        done = True
     finally:
-        if path.parent.is_dir():
-            times = read_times(path)
-            times[name] = times.get(name, 0.0) + time.monotonic() - started
-            write_json(path, times)
+        steps = read_steps(path)
+        earlier = steps.get(name, Spent())
+        if path.parent.is_dir() and not earlier.done:
+            steps[name] = Spent(earlier.seconds + time.monotonic() - started, done)
+            write_json(path, {step: asdict(spent) for step, spent in steps.items()})
 
 
 def read_times(path: Path) -> dict[str, float]:
-    """Seconds per step, as far as known; a damaged file is no loss."""
+    """Seconds per step, as far as known."""
+    return {name: spent.seconds for name, spent in read_steps(path).items()}
+
+
+def read_steps(path: Path) -> dict[str, Spent]:
+    """What the steps took, as far as known; a damaged file is no loss."""
     try:
-        return {str(name): float(seconds) for name, seconds in read_json(path).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {
+            str(name): Spent(float(spent["seconds"]), bool(spent["done"]))
+            for name, spent in read_json(path).items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
         return {}

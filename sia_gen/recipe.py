@@ -83,22 +83,6 @@ class Recipe(RecipeFile):
         """The recipes of a corpus made from this one."""
         return [self]
 
-    def choose_categories(self, wanted: Iterable[str] | None) -> list[str]:
-        """The wanted categories, all of the recipe's when none are named.
-
-        Raises:
-            RecipeError: If the recipe does not have one of them.
-        """
-        chosen = list(wanted or self.categories)
-        for category in chosen:
-            if category not in self.categories:
-                raise RecipeError(
-                    problem=f"recipe '{self.name}' has no category '{category}'"
-                    f"{did_you_mean(category, self.categories)}.",
-                    fix=f"Its categories are: {', '.join(self.categories)}.",
-                )
-        return chosen
-
 
 def require_categories(names: Iterable[str], info: ValidationInfo) -> None:
     """Raises ValueError unless all names are categories of the recipe under validation."""

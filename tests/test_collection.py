@@ -73,7 +73,10 @@ def test_categories_are_chosen_by_name_with_data_set_or_as_a_whole_data_set() ->
 
 def test_recipe_of_one_data_set_is_the_corpus_of_it_alone(recipe: Recipe) -> None:
     assert recipe.members == [recipe]
-    assert names(recipe, "plate") == ["parts.plate"]
+    assert names(recipe) == ["parts.disc", "parts.plate"]
+    assert names(recipe, "plate", "parts.disc", "plate") == ["parts.disc", "parts.plate"]
+    with pytest.raises(RecipeError, match=r"'disk' \(did you mean 'disc'\?\)\..*disc, plate"):
+        names(recipe, "disc", "disk")
     with pytest.raises(RecipeError, match="no category 'parts'"):
         names(recipe, "parts")
 

@@ -188,17 +188,6 @@ def test_file_that_is_no_yaml_is_named_in_one_line(tmp_path: Path, content: byte
     assert "\n" not in str(caught.value)
 
 
-def test_categories_default_to_all_and_keep_the_order_asked_for(recipe: Recipe) -> None:
-    assert recipe.choose_categories(None) == ["disc", "plate"]
-    assert recipe.choose_categories([]) == ["disc", "plate"]
-    assert recipe.choose_categories(["plate", "disc"]) == ["plate", "disc"]
-
-
-def test_unknown_category_is_refused_with_the_closest(recipe: Recipe) -> None:
-    with pytest.raises(RecipeError, match=r"'disk' \(did you mean 'disc'\?\)\..*disc, plate"):
-        recipe.choose_categories(["disc", "disk"])
-
-
 def test_printed_recipe_has_every_default(recipe: Recipe) -> None:
     printed = yaml.safe_load(recipe.to_yaml())
     assert printed["diffusion"]["learning_rate"] == 1e-4

@@ -22,7 +22,7 @@ from sia_gen.errors import UserError, one_line
 from sia_gen.storage import explain_refusal
 from sia_gen.version import __version__
 
-EXIT_DONE, EXIT_USER = 0, 2
+EXIT_USER = 2
 # What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
 INTERRUPTED = 130
 # Typer exports this error but not its parent, which all errors of usage have.
@@ -86,20 +86,20 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
-        sys.exit(code or EXIT_DONE)
+        sys.exit(code or 0)
     except UsageError as error:
-        fail(error.format_message(), EXIT_USER)
+        fail(error.format_message())
     except UserError as error:
         if debug:
             traceback.print_exc()
-        fail(str(error), EXIT_USER)
+        fail(str(error))
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except Exception as error:
         told = explain(error)
         if debug or told is None:
             raise
-        fail(told, EXIT_USER)
+        fail(told)
 
 
 def explain(error: Exception) -> str | None:
@@ -116,7 +116,7 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def fail(message: str, code: int) -> None:
-    """Prints one line and exits."""
+def fail(message: str) -> None:
+    """Prints one line and exits as for what the user can mend."""
     print(f"error: {one_line(message)}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(EXIT_USER)

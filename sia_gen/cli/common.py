@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +33,34 @@ def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = N
     return recipe_for_folder(data).override(changes)
 
 
+def choose_categories(recipe: Recipe, wanted: list[str] | None) -> list[str]:
+    """The categories of a data set that a command is for, in the order of the recipe."""
+    from sia_gen.collection import choose_categories as choose
+
+    return [one.category for one in choose(recipe, wanted)]
+
+
 def used(recipe: str | None, folder: Path) -> str:
     """The recipe for the next step: the one given, else the one that a step saved in a folder."""
     from sia_gen.outputs import RECIPE
 
     return recipe or str(folder / RECIPE)
+
+
+def next_command(
+    command: str, recipe: str, categories: Sequence[str] | None, **folders: Path | None
+) -> str:
+    """The command that goes on from here, as a shell reads it.
+
+    Args:
+        command: Its name, and the options that it always has.
+        recipe: The recipe for it.
+        categories: Those that this step was for, if they were named.
+        folders: Options by their names; None where the command looks by itself.
+    """
+    given = [("--recipe", recipe), *(("--category", name) for name in categories or ())]
+    given += [(f"--{name}", str(folder)) for name, folder in folders.items() if folder]
+    return " ".join(["sia-gen", command, *(shlex.join(pair) for pair in given)])
 
 
 def run_folder(recipe: CorpusRecipe, step: str) -> Path:

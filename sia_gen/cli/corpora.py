@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say
+from sia_gen.cli.common import (
+    choose_categories,
+    load_recipe,
+    next_command,
+    run_folder,
+    runtime,
+    say,
+)
 from sia_gen.cli.options import (
     CategoryOption,
     ClassifierOption,
@@ -44,9 +51,10 @@ def calibrate(
     """
     from sia_gen.images.listing import data_root
     from sia_gen.inspection.calibrate import calibrate as measure
+    from sia_gen.outputs import RECIPE
 
     chosen = load_recipe(recipe, {}, data)
-    categories, root = chosen.choose_categories(category), data_root(chosen, data)
+    categories, root = choose_categories(chosen, category), data_root(chosen, data)
     folder = out or run_folder(chosen, "calibration")
     found = measure(
         chosen,
@@ -59,7 +67,8 @@ def calibrate(
     )
     for name, strength in found.items():
         say(f"{name}: {strength}")
-    say(f"Next: sia-gen synthesize --recipe {folder}/recipe.yaml --strength auto")
+    calibrated = str(folder / RECIPE)
+    say(f"Next: {next_command('synthesize --strength auto', calibrated, category, model=model)}")
 
 
 def inspect(
@@ -121,7 +130,7 @@ def compose(
     from sia_gen.locations import location
 
     chosen = load_recipe(recipe, {"seed": seed}, data)
-    categories, root = chosen.choose_categories(category), data_root(chosen, data)
+    categories, root = choose_categories(chosen, category), data_root(chosen, data)
     source = location(corpus or run_folder(chosen, "corpus"))
     target = location(out or run_folder(chosen, "triplets"))
     left_out = make(chosen, categories, root, source, target, form, images)

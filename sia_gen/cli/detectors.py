@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say, used
+from sia_gen.cli.common import (
+    choose_categories,
+    load_recipe,
+    next_command,
+    run_folder,
+    runtime,
+    say,
+    used,
+)
 from sia_gen.cli.options import (
     CategoryOption,
     CompileOption,
@@ -81,7 +89,7 @@ def fit_realnet(
         "realnet.weights": None if weights is None else str(weights),
     }
     chosen = load_recipe(recipe, changes, data)
-    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "realnet")
+    categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "realnet")
     from sia_gen.images.listing import data_root
     from sia_gen.locations import location
     from sia_gen.realnet.fitting import fit_realnet as fit
@@ -89,8 +97,8 @@ def fit_realnet(
     root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
     on = runtime(precision, device, compiled)
     fit(chosen, categories, root, shards, folder, on, resume=resume)
-    options = used(recipe, folder) + (f" --data {data}" if data else "")
-    say(f"The models are in {folder}. Next: sia-gen evaluate --recipe {options}")
+    then = next_command("evaluate", used(recipe, folder), category, data=data, model=out)
+    say(f"The models are in {folder}. Next: {then}")
 
 
 def evaluate(
@@ -109,7 +117,7 @@ def evaluate(
     Example: sia-gen evaluate --recipe elpv --category mono
     """
     chosen = load_recipe(recipe, {}, data)
-    categories = chosen.choose_categories(category)
+    categories = choose_categories(chosen, category)
     from sia_gen.evaluation.evaluate import evaluate as score
     from sia_gen.evaluation.results import metrics_table
     from sia_gen.images.listing import data_root
@@ -121,7 +129,9 @@ def evaluate(
     say(f"Open {folder / 'index.html'} in a browser.")
 
 
-ModelArgument = Annotated[Path, typer.Argument(help="Folder of a RealNet, of one category.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="Folder of a RealNet: of a category, or of all.")
+]
 
 
 def predict(
@@ -148,10 +158,9 @@ def predict(
 
 def export(
     model: ModelArgument,
-    out: Annotated[Path, typer.Option("--out", help="Output file, .onnx or .pt2.")],
-    form: Annotated[
-        Literal["onnx", "torch"], typer.Option("--format", help="ONNX, or torch.export.")
-    ] = "onnx",
+    out: Annotated[
+        Path, typer.Option("--out", help="Output file: .onnx, or .pt2 for torch.export.")
+    ],
 ) -> None:
     """Export a detector to one file for other runtimes, and check that it sees the same there.
 
@@ -159,10 +168,10 @@ def export(
     """
     from sia_gen.outputs import RECIPE
     from sia_gen.realnet.export import export_realnet
-    from sia_gen.realnet.loading import load_realnet
+    from sia_gen.realnet.loading import check_realnet
     from sia_gen.recipe import Recipe
 
-    load_realnet(model)
+    check_realnet(model)
     channels = len(Recipe.load(model / RECIPE).mode)
-    difference = export_realnet(model, out, form, channels)
+    difference = export_realnet(model, out, channels)
     say(f"Exported to {out}; its maps differ by at most {difference:.1e}.")

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.cli.common import load_recipe, run_folder, runtime, say, used
+from sia_gen.cli.common import (
+    choose_categories,
+    load_recipe,
+    next_command,
+    run_folder,
+    runtime,
+    say,
+    used,
+)
 from sia_gen.cli.options import (
     CategoryOption,
     DataOption,
@@ -56,13 +64,14 @@ def train_diffusion(
         "diffusion.max_minutes": max_minutes,
     }
     chosen = load_recipe(recipe, changes, data)
-    categories, folder = chosen.choose_categories(category), out or run_folder(chosen, "diffusion")
+    categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
     from sia_gen.images.listing import data_root
 
     root = data_root(chosen, data)
     train(chosen, categories, root, folder, runtime(precision, device), resume=resume)
-    say(f"The models are in {folder}. Next: sia-gen synthesize --recipe {used(recipe, folder)}")
+    then = next_command("synthesize", used(recipe, folder), category, model=out)
+    say(f"The models are in {folder}. Next: {then}")
 
 
 def train_classifier(
@@ -86,10 +95,9 @@ def train_classifier(
     from sia_gen.images.listing import data_root
 
     train(chosen, data_root(chosen, data), folder, runtime(precision, device), resume=resume)
-    say(
-        f"The classifier is in {folder}. "
-        f"Next: sia-gen synthesize --recipe {recipe} --guidance-scale 1"
-    )
+    guide = None if out is None else out / "model"
+    then = next_command("synthesize --guidance-scale 1", recipe, None, classifier=guide)
+    say(f"The classifier is in {folder}. Next: {then}")
 
 
 def import_adm(

@@ -28,11 +28,12 @@ from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import build_classifier
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.logs import TrainingLog
-from sia_gen.diffusion.memory import explained_out_of_memory, prepare_norms
+from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.locks import EVERYTHING
+from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -75,7 +76,11 @@ def train_classifier(
         if main and not resume:
             remove_checkpoints(out / "checkpoints")
         accelerator.wait_for_everyone()
-        with explained_out_of_memory(recipe.diffusion):
+        with explained_out_of_memory(
+            f"out of memory with 'classifier.batch_size' {recipe.classifier.batch_size} at "
+            f"{recipe.diffusion.image_size} pixels.",
+            "Lower it in the recipe, and choose another folder with --out.",
+        ):
             train_model(recipe, images, out, accelerator)
 
 

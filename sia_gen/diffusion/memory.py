@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sia_gen.errors import OptionError
 from sia_gen.norms import HalfGroupNorm, replace_norms
 from sia_gen.settings import Diffusion
 
@@ -182,23 +179,12 @@ def wanted_changes(settings: Diffusion, changes: dict[str, Any], divisor: int) -
     return words
 
 
-@contextmanager
-def explained_out_of_memory(settings: Diffusion) -> Iterator[None]:
-    """Turns an allocation that failed into an error that says which setting to change.
-
-    Raises:
-        OptionError: In place of what PyTorch raises.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        on_cpu = "DefaultCPUAllocator" in str(error)
-        if not (on_cpu or isinstance(error, torch.OutOfMemoryError)):
-            raise
-        raise OptionError(
-            problem=f"out of memory with 'diffusion.batch_size' {settings.batch_size} at "
-            f"{settings.image_size} pixels.",
-            fix="Halve 'batch_size' and double 'gradient_accumulation', which trains the same; "
-            "then set 'gradient_checkpointing: true', then 'optimizer: adafactor'. The last "
-            "checkpoint is kept.",
-        ) from error
+def out_of_memory(settings: Diffusion) -> tuple[str, str]:
+    """What to say when the memory of a training ran out: the problem, and how to mend it."""
+    return (
+        f"out of memory with 'diffusion.batch_size' {settings.batch_size} at "
+        f"{settings.image_size} pixels.",
+        "Set 'gradient_checkpointing: true', with which it goes on from the last checkpoint; or "
+        "halve 'batch_size' and double 'gradient_accumulation', which trains the same, then set "
+        "'optimizer: adafactor', and choose another folder with --out.",
+    )

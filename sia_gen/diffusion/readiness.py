@@ -12,7 +12,6 @@ Three figures of a model tell them apart before any strength is chosen:
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from torch.nn import functional
+
+from sia_gen.strict_json import read_json
 
 # The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
 LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1])
@@ -158,7 +159,7 @@ def unready(report: Path) -> str | None:
     """Why the model with this report is not ready; None if it is, or if nothing is known."""
     # A damaged report is none: the samples tell as well.
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        figures: Mapping[str, float] = json.loads(report.read_text())["readiness"]
+        figures: Mapping[str, float] = read_json(report)["readiness"]
         if not figures["ready"]:
             known = {part.name: figures[part.name] for part in fields(Readiness)}
             return Readiness(**known).describe()

@@ -21,7 +21,8 @@ from sia_gen.diffusion.memory import (
 from sia_gen.diffusion.unet import build_unet, check_size
 from sia_gen.errors import ModelError
 from sia_gen.recipe import Recipe
-from sia_gen.sdas.loading import load_pipeline
+from sia_gen.sdas.contents import require_pipeline
+from sia_gen.sdas.loading import check_pipeline, load_pipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.settings import Diffusion
 
@@ -37,7 +38,7 @@ class Training:
 
 
 def start_training(recipe: Recipe, num_classes: int | None, accelerator: Accelerator) -> Training:
-    """Prepares a training at step 0; see `initial_model` for the errors."""
+    """Prepares a training at step 0; see `planned_network` for the errors."""
     settings = recipe.diffusion
     unet, scheduler = initial_model(recipe, num_classes)
     if settings.gradient_checkpointing:
@@ -51,10 +52,8 @@ def start_training(recipe: Recipe, num_classes: int | None, accelerator: Acceler
     return Training(unet, optimizer, ema, scheduler)
 
 
-def initial_model(
-    recipe: Recipe, num_classes: int | None
-) -> tuple[UNet2DModel, PerturbedDDPMScheduler]:
-    """The network of a recipe and its schedule: a preset with random weights, or those in `init`.
+def planned_network(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
+    """The network of a recipe on the meta device: a preset, or that in `init`, which is checked.
 
     Raises:
         RecipeError: If the preset does not fit the image size.
@@ -62,11 +61,11 @@ def initial_model(
     """
     settings = recipe.diffusion
     if settings.init is None:
-        unet = build_unet(settings, len(recipe.mode), num_classes)
-        return unet, scheduler_for(unet)
+        with torch.device("meta"):
+            return build_unet(settings, len(recipe.mode), num_classes)
     folder = Path(settings.init)
-    pipeline = load_pipeline(folder, recipe)
-    unet = pipeline.unet
+    check_pipeline(folder, recipe)
+    unet: UNet2DModel = require_pipeline(folder, values=True)["unet"]
     check_size(settings.image_size, len(unet.config.block_out_channels))
     if unet.config.num_class_embeds != num_classes:
         raise ModelError(
@@ -76,7 +75,20 @@ def initial_model(
             "categories, or take a model without classes.",
         )
     unet.register_to_config(sample_size=settings.image_size)
-    return unet, pipeline.scheduler
+    return unet
+
+
+def initial_model(
+    recipe: Recipe, num_classes: int | None
+) -> tuple[UNet2DModel, PerturbedDDPMScheduler]:
+    """The planned network with its weights, random ones or those in `init`, and its schedule."""
+    settings = recipe.diffusion
+    if settings.init is None:
+        unet = build_unet(settings, len(recipe.mode), num_classes)
+        return unet, scheduler_for(unet)
+    pipeline = load_pipeline(Path(settings.init), recipe)
+    pipeline.unet.register_to_config(sample_size=settings.image_size)
+    return pipeline.unet, pipeline.scheduler
 
 
 def scheduler_for(unet: UNet2DModel) -> PerturbedDDPMScheduler:
@@ -94,14 +106,9 @@ def make_optimizer(unet: UNet2DModel, settings: Diffusion) -> torch.optim.Optimi
     return torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
 
 
-def report_memory(recipe: Recipe, num_classes: int | None, accelerator: Accelerator) -> None:
-    """Says how much memory a training will take, and what to change if there is less."""
-    settings, precision = recipe.diffusion, accelerator.mixed_precision
-    if settings.init is None:
-        with torch.device("meta"):
-            unet = build_unet(settings, len(recipe.mode), num_classes)
-    else:
-        unet = initial_model(recipe, num_classes)[0].to("meta")
+def report_memory(unet: UNet2DModel, settings: Diffusion, accelerator: Accelerator) -> None:
+    """Says how much memory a training of a network takes, and what to change if there is less."""
+    precision = accelerator.mixed_precision
     estimate = estimate_memory(unet, settings, precision, accelerator.num_processes)
     free = available_memory(accelerator)
     text = f"memory: {estimate.describe()}; {free / GIB:.1f} free"

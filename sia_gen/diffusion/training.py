@@ -30,12 +30,13 @@ from sia_gen.checkpoints import (
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
-from sia_gen.diffusion.memory import explained_out_of_memory
+from sia_gen.diffusion.memory import out_of_memory
 from sia_gen.diffusion.publishing import TrainedModel, is_finished
-from sia_gen.diffusion.setup import Training, initial_model, report_memory, start_training
+from sia_gen.diffusion.setup import Training, planned_network, report_memory, start_training
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.locks import EVERYTHING
+from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -77,19 +78,19 @@ def train_diffusion(
         )
     num_classes = len(categories) if joint else None
     accelerator = runtime.accelerator()
-    initial_model(recipe, num_classes)
+    network = planned_network(recipe, num_classes)
     groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
     images = {name: load_diffusion_images(recipe, group, root) for name, group in groups.items()}
     main = accelerator.is_main_process
     sections = ["diffusion", "categories"] if joint else ["diffusion"]
     with claim_output(out, recipe, sections, dict.fromkeys(groups, EVERYTHING), main=main):
         if main:
-            report_memory(recipe, num_classes, accelerator)
+            report_memory(network, recipe.diffusion, accelerator)
         accelerator.wait_for_everyone()
         for name, group in groups.items():
             # An accelerator of its own: what is registered for checkpoints cannot be taken back.
             accelerator = runtime.accelerator()
-            with explained_out_of_memory(recipe.diffusion):
+            with explained_out_of_memory(*out_of_memory(recipe.diffusion)):
                 train_model(recipe, name, group, images[name], out, accelerator, resume=resume)
 
 

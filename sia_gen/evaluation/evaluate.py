@@ -1,4 +1,4 @@
-"""Evaluates fitted models on test images, the only place where their labels are read.
+"""Evaluates fitted models on test images, with their labels.
 
 OUT/
     index.html                  everything to look at
@@ -9,13 +9,17 @@ OUT/
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
+from sia_gen.errors import OutputError
 from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.evaluation.report import Page, Section, write_page
 from sia_gen.evaluation.results import (
@@ -26,20 +30,21 @@ from sia_gen.evaluation.results import (
     scores_csv,
     worth_looking_at,
 )
-from sia_gen.evaluation.scoring import ScoredImage, Scores, score_images
+from sia_gen.evaluation.scoring import ScoredImage, Scores, explained_scoring, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
 from sia_gen.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
 from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
-from sia_gen.realnet.loading import Fitted, find_realnet, load_realnet
+from sia_gen.realnet.loading import check_realnet, find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from sia_gen.strict_json import read_json
 
-METRICS = "metrics.json"
+METRICS, SCORES = "metrics.json", "scores.csv"
 PIXELS = ".pixels"
 PICTURES = 8
 
@@ -66,25 +71,61 @@ def evaluate(
         What `metrics.json` holds.
 
     Raises:
-        UserError: If a model or the test images are missing; nothing has been written then.
+        UserError: If a model or the test images are missing, or the output folder holds what this
+            evaluation would not replace; nothing has been written then.
     """
     accelerator = runtime.accelerator()
-    loaded = {category: load_realnet(find_realnet(models, category)) for category in categories}
+    folders = {category: find_realnet(models, category) for category in categories}
+    selections = [check_realnet(folder)[1] for folder in folders.values()]
     tests = {category: list_test_images(recipe, root, category) for category in categories}
     unreadable = {
         category: count_test_images(recipe, root, category) - len(images)
         for category, images in tests.items()
     }
+    # Models beside an evaluation stay so when both are moved.
+    about: dict[str, Any] = {
+        "recipe": recipe.name,
+        "models": os.path.relpath(models, out),
+        "selected_on": " / ".join(dict.fromkeys(selections)),
+        "unreadable": unreadable,
+    }
     main = accelerator.is_main_process
+    if main:
+        require_replaceable(out, categories, about["models"])
     with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
-        return write_evaluation(recipe, loaded, tests, unreadable, out, accelerator)
+        return write_evaluation(recipe, folders, tests, about, out, accelerator)
+
+
+def require_replaceable(out: Path, categories: Sequence[str], models: str) -> None:
+    """Refuses a folder of which an evaluation would leave a part, or take that of other models.
+
+    Raises:
+        OutputError: If it is one.
+    """
+    kept = sorted({path.parent.name for path in out.glob(f"*/{SCORES}")} - {*categories})
+    if kept:
+        raise OutputError(
+            problem=f"{out} already holds the evaluation of '{kept[0]}'.",
+            fix=f"Evaluate both with --category {kept[0]}, choose another folder with --out, or "
+            "delete it.",
+        )
+    earlier = models
+    # A damaged report is none; it is replaced.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        earlier = read_json(out / METRICS).get("models", models)
+    if earlier != models:
+        raise OutputError(
+            problem=f"{out} already holds the evaluation of the models in "
+            f"{os.path.normpath(out / str(earlier))}.",
+            fix="Choose another folder with --out, or delete it.",
+        )
 
 
 def write_evaluation(
     recipe: Recipe,
-    loaded: Mapping[str, Fitted],
+    folders: Mapping[str, Path],
     tests: Mapping[str, Sequence[TestImage]],
-    unreadable: Mapping[str, int],
+    about: Mapping[str, Any],
     out: Path,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
@@ -95,40 +136,54 @@ def write_evaluation(
     accelerator.wait_for_everyone()
     results: dict[str, Result] = {}
     sections: list[Section] = []
-    for category, (model, threshold, _) in loaded.items():
-        model.to(accelerator.device)
-        folder = out / PIXELS / category
-        folder.mkdir(exist_ok=True)
-        scores = score_images(model, recipe, category, tests[category], folder, accelerator)
-        results[category] = category_result(scores, threshold)
-        if accelerator.is_main_process:
-            shown = write_category(out / category, model, recipe, scores, threshold, accelerator)
-            sections += category_sections(category, results[category], scores.images, shown, model)
+    for folder, group in groupby(folders, key=lambda category: folders[category]):
+        chosen = {category: tests[category] for category in group}
+        found, told = evaluate_model(folder, recipe, chosen, out, accelerator)
+        results |= found
+        sections += told
     accelerator.wait_for_everyone()
-    selected_on = " / ".join(dict.fromkeys(one.selected_on for one in loaded.values()))
-    summary = summary_of(recipe, selected_on, results, unreadable)
+    summary = {
+        **about,
+        "categories": {name: result.metrics for name, result in results.items()},
+        "defects": {name: result.defects for name, result in results.items()},
+        "mean": mean_metrics(list(results.values())),
+    }
     if accelerator.is_main_process:
         shutil.rmtree(out / PIXELS)
         write_json(out / METRICS, summary)
         write_text(out / "metrics.md", metrics_table(summary))
-        text = f"Weights and thresholds were selected on {selected_on}."
+        text = f"Weights and thresholds were selected on {about['selected_on']}."
         write_page(out / "index.html", Page(f"{recipe.title}: evaluation", text, sections))
     accelerator.wait_for_everyone()
     return summary
 
 
-def summary_of(
-    recipe: Recipe, selected_on: str, results: dict[str, Result], unreadable: Mapping[str, int]
-) -> dict[str, Any]:
-    """What `metrics.json` holds."""
-    return {
-        "recipe": recipe.name,
-        "selected_on": selected_on,
-        "unreadable": dict(unreadable),
-        "categories": {name: result.metrics for name, result in results.items()},
-        "defects": {name: result.defects for name, result in results.items()},
-        "mean": mean_metrics(list(results.values())),
-    }
+def evaluate_model(
+    folder: Path,
+    recipe: Recipe,
+    tests: Mapping[str, Sequence[TestImage]],
+    out: Path,
+    accelerator: Accelerator,
+) -> tuple[dict[str, Result], list[Section]]:
+    """Scores the test images of the categories of one model, and lets go of it.
+
+    Returns:
+        The results by category, and in the first process what the page shows of them.
+    """
+    model, threshold, _ = load_realnet(folder)
+    model.to(accelerator.device)
+    results: dict[str, Result] = {}
+    sections: list[Section] = []
+    for category, images in tests.items():
+        pixels = out / PIXELS / category
+        pixels.mkdir(exist_ok=True)
+        with explained_scoring(model):
+            scores = score_images(model, recipe, category, images, pixels, accelerator)
+        results[category] = category_result(scores, threshold)
+        if accelerator.is_main_process:
+            shown = write_category(out / category, model, recipe, scores, threshold, accelerator)
+            sections += category_sections(category, results[category], scores.images, shown, model)
+    return results, sections
 
 
 def write_category(
@@ -142,7 +197,7 @@ def write_category(
     """Writes the scores and the heat maps worth looking at; returns these for the page."""
     shown: Shown = {}
     with atomic_folder(folder) as temporary:
-        write_text(temporary / "scores.csv", scores_csv(scores.images, threshold))
+        write_text(temporary / SCORES, scores_csv(scores.images, threshold))
         (temporary / "heatmaps").mkdir()
         number = 0
         for title, chosen in worth_looking_at(scores.images, threshold, PICTURES).items():

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sia_gen.compilation import NOTICE, compile_network
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
+from sia_gen.evaluation.scoring import BATCH_SIZE, explained_scoring
 from sia_gen.files import atomic_path, prepare_output, shortened_stem, write_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
@@ -35,8 +36,6 @@ from sia_gen.realnet.prediction import predict_images
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
-
-BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def predict(
     """Scores images and writes what it says of them.
 
     Args:
-        model_folder: Of a category's RealNet.
+        model_folder: Of a RealNet, of one category or of all.
         sources: Images, and folders of images.
         out: Output folder, see above.
         form: Of the predictions.
@@ -104,7 +103,8 @@ def predict(
                     problems.append(error)
                     found[name] = Prediction(str(files[name]), None, "unreadable", threshold)
             if images:
-                predictions = predict_images(model, np.stack([*images.values()]), accelerator)
+                with explained_scoring(model):
+                    predictions = predict_images(model, np.stack([*images.values()]), accelerator)
             for place, (name, image) in enumerate(images.items()):
                 score = float(predictions.scores[place])
                 verdict = "anomalous" if score > threshold else "normal"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from accelerate.utils import gather_object
 from sia_gen.evaluation.pixels import append_pixels
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, load_mask
+from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.progress import Progress
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
@@ -97,6 +99,14 @@ def score_images(
         images=[ScoredImage(test, by_index[index]) for index, test in enumerate(tests)],
         regions=dict(counted),
         pixels={name: [path for path in paths if path.exists()] for name, paths in files.items()},
+    )
+
+
+def explained_scoring(model: RealNet) -> AbstractContextManager[None]:
+    """Says what to change when there is not enough memory to score images with a model."""
+    return explained_out_of_memory(
+        f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a time.",
+        "Use --precision bf16 or --device cpu, or end what else takes memory.",
     )
 
 

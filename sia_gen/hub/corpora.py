@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,10 +19,11 @@ from sia_gen.corpus.manifest import (
     first_difference,
     present_records,
     read_corpus,
+    read_manifest,
 )
-from sia_gen.corpus.verify import verify
+from sia_gen.corpus.verify import find_problems, not_intact
 from sia_gen.errors import CorpusError, HubError
-from sia_gen.files import atomic_path
+from sia_gen.files import atomic_path, write_json
 from sia_gen.hub.measure import measure
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
 from sia_gen.outputs import RECIPE
@@ -113,19 +115,24 @@ class CorpusPublication:
                     return f"samples of {ours[path]['category']} by another {field}"
         return None
 
-    def prepare(self, repository: Repository) -> None:
-        """Verifies the corpus, measures it, and writes its card.
+    def prepare(self, repository: Repository, target: Path) -> None:
+        """Verifies the corpus, measures it, and writes what tells of it into `target`.
 
         Raises:
             CorpusError: If it is not intact.
         """
-        verify(self.folder)
+        if problems := find_problems(self.folder):
+            print(*problems, sep="\n", file=sys.stderr)
+            raise not_intact(self.folder, problems)
+        if self.manifest != read_manifest(self.folder):
+            # It does not tell yet of all who worked on the corpus.
+            write_json(target / MANIFEST, self.manifest)
         facts, picture = measure(self.folder, self.manifest)
-        with atomic_path(self.folder / PICTURE) as temporary:
+        with atomic_path(target / PICTURE) as temporary:
             picture.save(temporary, format="PNG")
         shards = [plan_of(shard) for shard in self.manifest["shards"]]
         write_card(
-            self.folder,
+            target,
             self.recipe,
             self.manifest,
             shards,

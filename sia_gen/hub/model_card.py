@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import yaml
 from diffusers.utils.logging import disable_progress_bar
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from sia_gen.corpus.card import linked
 from sia_gen.files import atomic_path, write_text
@@ -27,13 +28,21 @@ ROWS = 3
 
 
 def write_pipeline_card(
-    folder: Path, recipe: Recipe, report: dict[str, Any], repository: str
+    folder: Path, target: Path, recipe: Recipe, report: dict[str, Any], repository: str
 ) -> None:
-    """Writes the card of an SDAS pipeline, and a picture of what strength does to its samples."""
+    """Writes the card of an SDAS pipeline, and a picture of what strength does to its samples.
+
+    Args:
+        folder: Of the pipeline.
+        target: Where the card and the picture go.
+        recipe: Of the pipeline.
+        report: What its training says of it.
+        repository: Where it is on the Hub, `owner/name`.
+    """
     guided = (folder / "classifier").is_dir()
-    labels = sample_sheet(folder, recipe, guidance_scale=float(guided))
+    labels = sample_sheet(folder, target / PICTURE, recipe, guidance_scale=float(guided))
     render(
-        folder,
+        target,
         "pipeline_card.md.jinja",
         metadata(recipe, "unconditional-image-generation", ["sdas", "diffusion"]),
         recipe=recipe,
@@ -49,11 +58,11 @@ def write_pipeline_card(
 
 
 def write_realnet_card(
-    folder: Path, recipe: Recipe, report: dict[str, Any], repository: str
+    target: Path, recipe: Recipe, report: dict[str, Any], repository: str
 ) -> None:
-    """Writes the card of a RealNet."""
+    """Writes the card of a RealNet into a folder."""
     render(
-        folder,
+        target,
         "realnet_card.md.jinja",
         metadata(recipe, "image-segmentation", ["realnet"]),
         recipe=recipe,
@@ -87,8 +96,8 @@ def metadata(recipe: Recipe, task: str, tags: list[str]) -> dict[str, Any]:
     }
 
 
-def sample_sheet(folder: Path, recipe: Recipe, guidance_scale: float) -> list[str]:
-    """Saves samples of growing strength, a seed in each row.
+def sample_sheet(folder: Path, picture: Path, recipe: Recipe, guidance_scale: float) -> list[str]:
+    """Saves a picture of samples of growing strength, a seed in each row.
 
     Returns:
         The classes of the rows; empty if the model knows none.
@@ -111,11 +120,13 @@ def sample_sheet(folder: Path, recipe: Recipe, guidance_scale: float) -> list[st
                 guidance_scale=guidance_scale,
             ).images
         )
-    with atomic_path(folder / PICTURE) as temporary:
+    with atomic_path(picture) as temporary:
         contact_sheet(rows).save(temporary, format="PNG", optimize=True)
     return labels
 
 
 def count_parameters(weights: Path) -> int:
-    """How many numbers there are in a file of weights."""
-    return sum(tensor.numel() for tensor in load_file(weights).values())
+    """How many numbers there are in a file of weights, by its header."""
+    with safe_open(weights, framework="pt") as file:
+        names = file.keys()
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)

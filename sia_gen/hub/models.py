@@ -109,12 +109,12 @@ class ModelPublication:
             return None
         return f"a model of {', '.join(map(str, categories))} of {name}"
 
-    def prepare(self, repository: Repository) -> None:
-        """Writes the card, for a pipeline with samples of it."""
+    def prepare(self, repository: Repository, target: Path) -> None:
+        """Writes the card into `target`, for a pipeline with samples of it."""
         if self.is_pipeline:
-            write_pipeline_card(self.folder, self.recipe, self.facts, repository.name)
+            write_pipeline_card(self.folder, target, self.recipe, self.facts, repository.name)
         else:
-            write_realnet_card(self.folder, self.recipe, self.facts, repository.name)
+            write_realnet_card(target, self.recipe, self.facts, repository.name)
 
 
 def read_report(path: Path) -> tuple[dict[str, Any], list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from huggingface_hub.hf_api import RepoFile
@@ -50,8 +51,8 @@ class Publication(Protocol):
         """Raises `HubError` if the repository holds something else."""
         ...
 
-    def prepare(self, repository: Repository) -> None:
-        """Checks the folder, and writes the card."""
+    def prepare(self, repository: Repository, target: Path) -> None:
+        """Checks the folder, and writes the card and what goes with it into `target`."""
         ...
 
 
@@ -72,7 +73,7 @@ def push_to_hub(
         private: Whether a repository that is made for it is private.
         revision: The branch or pull request to write to; a branch is made if need be.
         create_pr: Whether to open a pull request instead of writing to the main branch.
-        dry_run: Whether to send nothing, and only list what would go.
+        dry_run: Whether to send and to change nothing, and only list what would go.
 
     Returns:
         What was, or would be, done; for people.
@@ -91,10 +92,12 @@ def push_to_hub(
     files = repository.files()
     publication.check(repository, files)
     repository.check_private(private=private)
-    publication.prepare(repository)
-    large, small = missing(publication, files)
     if dry_run:
-        return listing(publication, repository, [*large, *small])
+        with TemporaryDirectory() as prepared:
+            publication.prepare(repository, Path(prepared))
+            return listing(publication, repository, files, Path(prepared))
+    publication.prepare(repository, folder)
+    large, small = missing(publication, files, folder)
     repository.create(private=private)
     if not (large or small):
         return f"{repository.url} is complete: there is nothing to send."
@@ -130,16 +133,26 @@ def publication_of(folder: Path) -> Publication:
     )
 
 
-def missing(publication: Publication, files: Mapping[str, RepoFile]) -> tuple[list[str], list[str]]:
+def missing(
+    publication: Publication, files: Mapping[str, RepoFile], prepared: Path
+) -> tuple[list[str], list[str]]:
     """The large and the small files that are not on the Hub as they are here."""
-    folder = publication.folder
     large = [
         path
         for path, checksum in publication.large.items()
-        if not is_same(files.get(path), folder / path, checksum)
+        if not is_same(files.get(path), publication.folder / path, checksum)
     ]
-    small = [path for path in publication.small if not is_same(files.get(path), folder / path)]
+    small = [
+        path
+        for path in publication.small
+        if not is_same(files.get(path), place_of(path, publication, prepared))
+    ]
     return large, small
+
+
+def place_of(path: str, publication: Publication, prepared: Path) -> Path:
+    """Where a file is: what was prepared goes in the place of what the folder has."""
+    return prepared / path if (prepared / path).is_file() else publication.folder / path
 
 
 def begin(
@@ -165,9 +178,13 @@ def begin(
     return None
 
 
-def listing(publication: Publication, repository: Repository, paths: list[str]) -> str:
+def listing(
+    publication: Publication, repository: Repository, files: Mapping[str, RepoFile], prepared: Path
+) -> str:
     """What would be sent, a line each."""
-    sizes = {path: (publication.folder / path).stat().st_size for path in paths}
+    large, small = missing(publication, files, prepared)
+    paths = [*large, *small]
+    sizes = {path: place_of(path, publication, prepared).stat().st_size for path in paths}
     count = len(publication.large) + len(publication.small) - len(paths)
     state = "" if repository.there else ", which would be made"
     return "\n".join(

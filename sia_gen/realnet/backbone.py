@@ -11,6 +11,8 @@ from torch import nn
 from sia_gen.errors import ModelError
 from sia_gen.suggestions import did_you_mean
 
+MINIMUM_STD = 1e-3
+
 
 class Backbone(nn.Module):
     """A frozen timm feature extractor with optional standardisation of every channel.
@@ -108,8 +110,8 @@ class FeatureStatistics:
             sums[1] += values.sum(dim=1)
             sums[2] += values.square().sum(dim=1)
 
-    def mean_and_std(self, minimum_std: float = 1e-3) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per layer the mean and deviation, each (C_i,); a constant channel gets `minimum_std`.
+    def mean_and_std(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per layer the mean and deviation, each (C_i,); a constant channel gets `MINIMUM_STD`.
 
         Raises:
             ModelError: If there are none, because features are NaN or too large.
@@ -118,6 +120,6 @@ class FeatureStatistics:
         require_features(self.sums)
         for count, total, squares in self.sums:
             mean = total / count
-            std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=minimum_std)
+            std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=MINIMUM_STD)
             result.append((mean.float(), std.float()))
         return result

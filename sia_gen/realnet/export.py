@@ -7,7 +7,7 @@ import warnings
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from sia_gen.realnet.prediction import require_numbers
 # Between the maps of the two runtimes, probabilities.
 TOLERANCE = 1e-4
 OUTPUTS = ("anomaly_map", "score")
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+ONNX, PROGRAM = ".onnx", ".pt2"
 
 
 class Plain(nn.Module):
@@ -40,13 +40,13 @@ class Plain(nn.Module):
         return output.anomaly_map, output.score
 
 
-def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], channels: int) -> float:
+def export_realnet(folder: Path, out: Path, channels: int) -> float:
     """Writes the model of a folder to one file, for one to 63 images at a time.
 
     Args:
         folder: Of the model.
-        out: The file.
-        form: ONNX, or a program of `torch.export`.
+        out: The file: ONNX if its name ends with `.onnx`, a program of `torch.export` if it ends
+            with `.pt2`.
         channels: Of the images: 1 or 3.
 
     Returns:
@@ -57,16 +57,18 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
             exported one do not agree.
         OutputError: If the file has the wrong name, or a package for ONNX is missing.
     """
-    if out.suffix != SUFFIXES[form]:
+    if out.suffix not in (ONNX, PROGRAM):
         raise OutputError(
-            problem=f"{out} is no name for a file of format '{form}'.",
-            fix=f"Give one that ends with {SUFFIXES[form]}.",
+            problem=f"{out} is no name for an exported model.",
+            fix=f"Give one that ends with {ONNX}, or with {PROGRAM} for torch.export.",
         )
+    onnx = out.suffix == ONNX
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if form == "onnx" and missing:
+    if onnx and missing:
         raise OutputError(
             problem=f"ONNX needs the package '{missing[0]}'.",
-            fix="Install 'sia-gen[export]', or give '--format torch'.",
+            fix="Install it with pip install '.[export]' from a clone of sia-gen, or give a name "
+            f"that ends with {PROGRAM}.",
         )
     model = load_realnet(folder).model
     plain = Plain(model.to(memory_format=torch.contiguous_format)).eval()
@@ -77,9 +79,8 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
         require_numbers(plain(images)[1].numpy())
     prepare_output(out.parent)
     with working_on(out.parent, out.name), atomic_path(out) as temporary, torch.no_grad():
-        write = write_onnx if form == "onnx" else write_program
+        write, run = (write_onnx, run_onnx) if onnx else (write_program, run_program)
         write(plain, images, temporary)
-        run = run_onnx if form == "onnx" else run_program
         difference = max(
             float(np.abs(run(temporary, some) - plain(some)[0].numpy()).max())
             for some in (images, images[:1])
@@ -87,7 +88,7 @@ def export_realnet(folder: Path, out: Path, form: Literal["onnx", "torch"], chan
         if not difference <= TOLERANCE:
             raise ModelError(
                 problem=f"the exported model of {folder} differs by {difference:.1e} in its maps.",
-                fix="Give another '--format'.",
+                fix=f"Give a name that ends with {PROGRAM if onnx else ONNX}.",
             )
     return difference
 

@@ -38,6 +38,7 @@ from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.test_set import list_test_images
 from sia_gen.locations import Location
 from sia_gen.locks import EVERYTHING
+from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
@@ -89,7 +90,7 @@ def fit_realnet(
 
     Raises:
         UserError: If the recipe, the images, the corpus, the weights or the output folder do not
-            allow it; nothing has been written then.
+            allow it; nothing has been written then. Also if the loss diverges or memory runs out.
     """
     settings = recipe.realnet
     if settings.joint and list(categories) != recipe.categories:
@@ -121,7 +122,14 @@ def fit_realnet(
                 "unreadable": sum(normal[member].unreadable for member in members),
                 "compiled": compiled,
             }
-            fit_model(recipe, name, data.training, look, out, accelerator, report, resume=resume)
+            with explained_out_of_memory(
+                f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
+                f"{settings.image_size} pixels.",
+                "Lower it in the recipe, and choose another folder with --out.",
+            ):
+                fit_model(
+                    recipe, name, data.training, look, out, accelerator, report, resume=resume
+                )
 
 
 def model_with_weights(settings: RealNetFit) -> RealNet:

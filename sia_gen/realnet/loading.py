@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import torch
 from sia_gen.errors import ModelError, first_line
 from sia_gen.realnet.fitting import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, damaged
+from sia_gen.strict_json import read_json
 from sia_gen.tensors import misfit
 
 
@@ -44,10 +44,12 @@ def read_report(folder: Path) -> tuple[float, str]:
         ModelError: If it is damaged, or of a version that this sia-gen does not read.
     """
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        report = read_json(folder / REPORT)
         version = report["model_version"]
         if version == MODEL_VERSION:
             threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
+    except ValueError as error:
+        raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
     # What damaged files make the readers raise is whatever they happen to mean.
     except Exception as error:
         raise damaged(folder, f"{REPORT} is damaged") from error
@@ -64,7 +66,7 @@ def read_report(folder: Path) -> tuple[float, str]:
 
 def require_config(folder: Path) -> None:
     """Checks that the config of a model has only what there is, and that it fits in memory."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
     if unknown:
         raise damaged(folder, f"its config.json has '{min(unknown)}', which is unknown here")
@@ -75,11 +77,14 @@ def require_config(folder: Path) -> None:
         raise damaged(folder, wrong)
 
 
-def load_realnet(folder: Path) -> Fitted:
-    """Loads a model from its folder.
+def check_realnet(folder: Path) -> tuple[float, str]:
+    """Checks that a folder holds a whole model, without loading it.
+
+    Returns:
+        Threshold and selection of the model.
 
     Raises:
-        ModelError: If it is not there or damaged.
+        ModelError: If it is not there or damaged; values that are not finite are not looked for.
     """
     for file in ("config.json", "model.safetensors", REPORT):
         if not (folder / file).is_file():
@@ -87,9 +92,25 @@ def load_realnet(folder: Path) -> Fitted:
                 problem=f"there is no RealNet in {folder} (no {file}).",
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
-    threshold, selected_on = read_report(folder)
+    report = read_report(folder)
     try:
         require_config(folder)
+    except ModelError:
+        raise
+    # What damaged files make the readers raise is whatever they happen to mean.
+    except Exception as error:
+        raise damaged(folder, first_line(error).rstrip(".")) from error
+    return report
+
+
+def load_realnet(folder: Path) -> Fitted:
+    """Loads a model from its folder.
+
+    Raises:
+        ModelError: If it is not there or damaged.
+    """
+    threshold, selected_on = check_realnet(folder)
+    try:
         # The hub mixin prints where it loads from.
         with contextlib.redirect_stdout(None):
             model = RealNet.from_pretrained(folder, local_files_only=True)

@@ -7,7 +7,6 @@ features are 2 and 4 times smaller, and a skip connection from every block of th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -15,6 +14,13 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn import functional
+
+# Channels of each resolution as multiples of the width.
+MULTIPLIERS = (1, 2, 4)
+# Residual blocks per resolution on the way down, one more on the way up.
+LAYERS_PER_BLOCK = 2
+# Resolutions with self-attention; level n is 2**n times smaller.
+ATTENTION_LEVELS = (1, 2)
 
 
 class ResnetAttentionBlock(nn.Module):
@@ -46,31 +52,21 @@ class ReconstructionUNet(nn.Module):
     Args:
         channels: Channels of the block, C.
         width: Channels of the widest resolution; the paper takes C / 2.
-        multipliers: Channels of each resolution as multiples of `width`.
-        layers_per_block: Residual blocks per resolution on the way down, one more on the way up.
-        attention_levels: Resolutions with self-attention (level n is 2**n times smaller).
 
     `forward` takes and returns float tensors of shape (B, C, H, W), of any H and W.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        width: int,
-        multipliers: Sequence[int] = (1, 2, 4),
-        layers_per_block: int = 2,
-        attention_levels: Sequence[int] = (1, 2),
-    ) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        widths = [width * multiplier for multiplier in multipliers]
+        widths = [width * multiplier for multiplier in MULTIPLIERS]
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
 
         current, skips = widths[0], [widths[0]]
         self.down_blocks = nn.ModuleList()
         for level, out_channels in enumerate(widths):
-            for _ in range(layers_per_block):
-                attention = level in attention_levels
+            for _ in range(LAYERS_PER_BLOCK):
+                attention = level in ATTENTION_LEVELS
                 self.down_blocks.append(
                     ResnetAttentionBlock(current, out_channels, attention=attention)
                 )
@@ -87,8 +83,8 @@ class ReconstructionUNet(nn.Module):
 
         self.up_blocks = nn.ModuleList()
         for level, out_channels in reversed(list(enumerate(widths))):
-            for _ in range(layers_per_block + 1):
-                attention = level in attention_levels
+            for _ in range(LAYERS_PER_BLOCK + 1):
+                attention = level in ATTENTION_LEVELS
                 self.up_blocks.append(
                     ResnetAttentionBlock(current + skips.pop(), out_channels, attention=attention)
                 )

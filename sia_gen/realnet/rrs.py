@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 Mode = Literal["both", "max", "mean", "random", "all"]
+# Of the decoder.
+RESIDUAL_LAYERS = 2
 
 
 class ReconstructionResidualSelection(nn.Module):
@@ -21,7 +23,6 @@ class ReconstructionResidualSelection(nn.Module):
         num_mean: Channels taken by the highest mean over the image (large anomalies).
         mode: `both`; `max` or `mean` takes as many by one of them alone; `random` as many that are
             chosen once; `all` every one of them (the paper's ablations).
-        num_residual_layers: Residual layers of the decoder.
 
     Raises:
         ValueError: If more channels are to be taken than there are.
@@ -33,7 +34,6 @@ class ReconstructionResidualSelection(nn.Module):
         num_max: int,
         num_mean: int,
         mode: Mode = "both",
-        num_residual_layers: int = 2,
     ) -> None:
         super().__init__()
         total, both = sum(channels), num_max + num_mean
@@ -49,7 +49,7 @@ class ReconstructionResidualSelection(nn.Module):
         # Residuals of different layers differ in scale: they are ranked normalised, used as is.
         # The momentum is the authors': to PyTorch it is the share of the newest batch.
         self.ranking_norm = nn.BatchNorm2d(total, momentum=0.9, affine=False)
-        self.decoder = Decoder(self.num_max + self.num_mean + fixed, num_residual_layers)
+        self.decoder = Decoder(self.num_max + self.num_mean + fixed)
 
     def forward(self, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
         """Decodes the residuals of all blocks, the first of the smallest stride.
@@ -79,7 +79,7 @@ class ReconstructionResidualSelection(nn.Module):
 class Decoder(nn.Module):
     """Turns the chosen residuals (B, C, H, W) into two-class logits (B, 2, 2H, 2W)."""
 
-    def __init__(self, channels: int, num_residual_layers: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.residual_layers = nn.ModuleList(
             nn.Sequential(
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
                 nn.ReLU(),
                 nn.Conv2d(channels, channels, 1, bias=False),
             )
-            for _ in range(num_residual_layers)
+            for _ in range(RESIDUAL_LAYERS)
         )
         self.coarse = nn.Sequential(
             nn.ReLU(),

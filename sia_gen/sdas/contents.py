@@ -7,7 +7,6 @@ weights that are missing with random ones.
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sia_gen.diffusion.adm_unet import ADMUNet2DModel
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.errors import ModelError, first_line
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.strict_json import read_json
 from sia_gen.tensors import misfit
 
 INDEX = "model_index.json"
@@ -32,16 +32,20 @@ KINDS: dict[str, tuple[Any, ...]] = {
 ABSENT = [None, None]
 
 
-def require_pipeline(folder: Path, *, values: bool) -> None:
+def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
     """Checks a folder of a pipeline before any of it is loaded.
 
     Args:
         folder: The folder.
         values: Whether to look for weights that are not finite, too, which reads them all.
 
+    Returns:
+        Its networks by part, without their weights.
+
     Raises:
         ModelError: If it holds code, names anything unknown, or lacks anything.
     """
+    networks = {}
     index = read_object(folder / INDEX)
     require_names(folder, index)
     for code in folder.glob("*.py"):
@@ -56,7 +60,8 @@ def require_pipeline(folder: Path, *, values: bool) -> None:
         if kind is PerturbedDDPMScheduler:
             require_config(folder / part / SCHEDULER, kind)
         else:
-            require_network(folder / part, kind, values=values)
+            networks[part] = require_network(folder / part, kind, values=values)
+    return networks
 
 
 def require_names(folder: Path, index: dict[str, Any]) -> None:
@@ -73,8 +78,11 @@ def require_names(folder: Path, index: dict[str, Any]) -> None:
         raise damaged(folder, "its id2label holds other than names")
 
 
-def require_network(folder: Path, kind: Any, *, values: bool = True) -> None:
+def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
     """Checks the config of a network, and that its weights are those of it and no others.
+
+    Returns:
+        The network on the meta device.
 
     Raises:
         ModelError: If they are not.
@@ -93,6 +101,7 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> None:
         raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
     if wrong is not None:
         raise damaged(folder, wrong)
+    return network
 
 
 def require_config(path: Path, kind: Any) -> dict[str, Any]:
@@ -130,9 +139,11 @@ def read_object(path: Path) -> dict[str, Any]:
         ModelError: If the file holds anything else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        content = None
+        content = read_json(path)
+    except OSError as error:
+        raise damaged(path.parent, f"its {path.name} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise damaged(path.parent, f"its {path.name} is damaged ({first_line(error)})") from error
     if not isinstance(content, dict):
-        raise damaged(path.parent, f"{path.name} is missing or damaged")
+        raise damaged(path.parent, f"its {path.name} holds no fields")
     return content

@@ -38,6 +38,12 @@ def test_unknown_category_is_one_line(refuse: Refuse, parts: Path, command: str)
     assert "'disk' (did you mean 'disc'?)" in line
 
 
+@pytest.mark.parametrize("command", ["train-diffusion", "fit-realnet", "evaluate", "calibrate"])
+def test_category_may_be_named_with_its_data_set(refuse: Refuse, parts: Path, command: str) -> None:
+    line = refuse(command, "--recipe", parts, "--category", "parts.disc", "--data", "nowhere")
+    assert "there is no image folder nowhere" in line
+
+
 @pytest.mark.parametrize("strength", WRONG_STRENGTHS)
 def test_wrong_strength_is_one_line(refuse: Refuse, parts: Path, strength: str) -> None:
     line = refuse("synthesize", "--recipe", parts, "--strength", strength, "--out", "out")

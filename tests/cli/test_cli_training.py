@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,18 @@ def test_joint_model_of_some_categories_is_one_line(
 ) -> None:
     options = ["--recipe", parts, "--data", images, "--joint", "--category", "disc"]
     assert "learns all categories" in refuse("train-diffusion", *options)
+
+
+def test_joint_model_takes_the_categories_in_any_order(
+    run: Run, parts: Path, images: Path, tmp_path: Path
+) -> None:
+    change(parts, diffusion={"max_steps": 1})
+    options = ["--recipe", parts, "--data", images, "--joint", "--device", "cpu"]
+    wanted = ["--category", "plate", "--category", "parts.disc", "--category", "plate"]
+    result = run("train-diffusion", *options, *wanted)
+    assert result.code == 0, result
+    report = json.loads((tmp_path / "runs/parts/diffusion/_joint/training.json").read_text())
+    assert report["categories"] == ["disc", "plate"]
 
 
 def test_start_from_no_model_is_one_line(refuse: Refuse, parts: Path, images: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -87,3 +88,14 @@ def test_another_recipes_folder_is_refused(train: Train) -> None:
     train()
     with pytest.raises(OutputError, match=r"classifier\.batch_size: 4, now 8"):
         train(batch_size=8)
+
+
+def test_memory_that_runs_out_says_which_setting_to_lower(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(NoisyClassifier, "forward", forward)
+    with pytest.raises(OptionError, match=r"'classifier.batch_size' 4 at 32 pixels\. Lower it"):
+        train()

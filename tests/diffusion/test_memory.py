@@ -13,12 +13,10 @@ from sia_gen.diffusion.memory import (
     advice,
     count_kept,
     estimate_memory,
-    explained_out_of_memory,
     kept_per_image,
     prepare_norms,
 )
 from sia_gen.diffusion.unet import build_unet
-from sia_gen.errors import OptionError
 from sia_gen.norms import HalfGroupNorm
 from sia_gen.settings import Diffusion
 
@@ -145,28 +143,3 @@ def test_description_adds_up() -> None:
     estimate = MemoryEstimate(state=4 * GIB, per_image=0.5 * GIB, batch_size=3)
     assert estimate.total == 5.5 * GIB + OVERHEAD
     assert estimate.describe().startswith("about 7.0 GiB: 4.0 ")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory."),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_running_out_of_memory_says_which_setting_to_change(error: Exception) -> None:
-    with (
-        pytest.raises(OptionError, match="Halve 'batch_size' and double 'gradient_accumulation'"),
-        explained_out_of_memory(Diffusion(batch_size=64)),
-    ):
-        raise error
-
-
-def test_a_real_allocation_that_fails_is_explained() -> None:
-    with pytest.raises(OptionError, match="batch_size"), explained_out_of_memory(Diffusion()):
-        torch.empty(2**60, dtype=torch.uint8)
-
-
-def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="size mismatch"), explained_out_of_memory(Diffusion()):
-        torch.zeros(2, 2) @ torch.zeros(3)

@@ -90,6 +90,9 @@ def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
     assert unready(report) is None
     report.write_text(json.dumps({"steps": 3}))
     assert unready(report) is None
+    for damaged in ("", "[" * 100_000, "\xff"):
+        report.write_text(damaged, encoding="latin-1")
+        assert unready(report) is None
 
 
 @pytest.mark.parametrize("count", [3, 4])

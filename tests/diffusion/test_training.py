@@ -8,12 +8,13 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sia_gen import SDASPipeline
 from sia_gen.checkpoints import list_checkpoints
 from sia_gen.errors import ModelError, OptionError, OutputError, TrainingError
 from sia_gen.recipe import Recipe
+from sia_gen.sdas.loading import load_pipeline
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 Train = Callable[..., Path]
@@ -161,3 +162,40 @@ def test_preview_has_a_row_for_each_thing_it_shows(train: Train) -> None:
     with Image.open(out / "previews/disc/step-00000001.png") as sheet:
         # Six rows; three images were kept back, so there are three columns.
         assert sheet.size == (110 + 3 * 68, 6 * 68)
+
+
+def test_model_to_start_from_is_loaded_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, loaded = train("first", max_steps=1), []
+
+    def load(folder: Path, recipe: Recipe) -> SDASPipeline:
+        loaded.append(folder)
+        return load_pipeline(folder, recipe)
+
+    monkeypatch.setattr("sia_gen.diffusion.setup.load_pipeline", load)
+    train("second", max_steps=1, init=str(first / "disc"))
+    assert loaded == [first / "disc"]
+
+
+def test_damaged_model_to_start_from_is_refused_before_anything_is_written(
+    train: Train, tmp_path: Path
+) -> None:
+    path = train("first", max_steps=1) / "disc" / WEIGHTS
+    tensors = load_file(path)
+    tensors["conv_in.bias"][0] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"first/disc/unet: its tensor 'conv_in\.bias' has values"):
+        train("second", init=str(tmp_path / "first/disc"))
+    assert not (tmp_path / "second").exists()
+
+
+def test_memory_that_runs_out_says_which_settings_to_change(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("sia_gen.diffusion.training.denoising_loss", loss)
+    with pytest.raises(OptionError, match=r"'diffusion.batch_size' 2 at 32 pixels\. Set 'gradient"):
+        train()
+    monkeypatch.undo()
+    train(gradient_checkpointing=True)

@@ -3,18 +3,16 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sia_gen import RealNet
 from sia_gen.errors import ImageError, ModelError
-from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import per_region_overlap
 from sia_gen.evaluation.results import worth_looking_at
 from sia_gen.evaluation.scoring import ScoredImage
@@ -23,38 +21,12 @@ from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.evaluation.conftest import THRESHOLD
+
+if TYPE_CHECKING:
+    from tests.evaluation.conftest import Evaluate
 
 CPU = Runtime("fp32", "cpu")
-THRESHOLD = 0.5
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Unfitted models; what counts here is that their scores are counted rightly."""
-    folder = tmp_path_factory.mktemp("realnet")
-    for seed, category in enumerate(["disc", "plate"]):
-        torch.manual_seed(seed)
-        model = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
-        model.save_pretrained(folder / category)
-        report = {
-            "threshold": THRESHOLD,
-            "selected_on": "normal images kept back",
-            "model_version": 1,
-        }
-        (folder / category / "fit.json").write_text(json.dumps(report))
-    return folder
-
-
-Evaluate = Callable[..., tuple[dict[str, dict[str, dict[str, float]]], Path]]
-
-
-@pytest.fixture
-def run(models: Path, tmp_path: Path, photographs: Path, recipe: Recipe) -> Evaluate:
-    def call(chosen: Recipe = recipe, root: Path = photographs) -> tuple[object, Path]:
-        out = tmp_path / "out"
-        return evaluate(chosen, chosen.categories, root, models, out, CPU), out
-
-    return call
 
 
 def scores(out: Path, category: str) -> tuple[list[int], list[float], list[int]]:

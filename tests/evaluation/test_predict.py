@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sia_gen import RealNet
-from sia_gen.errors import ImageError, ModelError
+from sia_gen.errors import ImageError, ModelError, OptionError
 from sia_gen.evaluation.predict import BATCH_SIZE, image_files, predict
 from sia_gen.images.loading import load_images
 from sia_gen.realnet.prediction import predict_images
@@ -125,3 +125,14 @@ def test_compiled_model_gives_the_same_scores(
     found = predict(model, [folder], tmp_path / "out", "csv", Runtime("fp32", "cpu", compiled=True))
     assert [one.score for one in found] == pytest.approx(scores_of(model, files), abs=1e-4)
     assert traced == [BATCH_SIZE]
+
+
+def test_memory_that_runs_out_is_one_line(
+    model: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(RealNet, "forward", forward)
+    with pytest.raises(OptionError, match=r"scoring 16 images of 64 pixels at a time\. Use"):
+        predict(model, [photographs / "disc/test"], tmp_path / "out", "csv", CPU)

@@ -36,7 +36,7 @@ COMMANDS = {
     "inspect": ["corpus", "--data", "images", "--device", "cpu"],
     "fit-realnet": [*DISC, "--corpus", "corpus", *CPU],
     "synthesize --only": ["parts_disc_00000001", "--recipe", "parts.yaml", "--model", "models"],
-    "export --format torch": ["realnet/disc"],
+    "export": ["realnet/disc"],
     "push-to-hub": ["OUT", "ada/stored"],
 }
 # In the folder of a test: where file systems are mounted.

@@ -200,7 +200,7 @@ def test_scores_that_are_no_numbers(place: Place, command: str, tried: Tried) ->
     commands = {
         "predict": ["predict", "realnet/disc", "images/disc/test", *CPU, "--out", "out"],
         "evaluate": ["evaluate", "--recipe", "parts.yaml", *READING["evaluate"], "--out", "out"],
-        "export": ["export", "realnet/disc", "--format", "torch", "--out", "out.pt2"],
+        "export": ["export", "realnet/disc", "--out", "out.pt2"],
     }
     check_refused(place.run_any(*commands[command]), "the scores of the model are NaN")
     written = [one.suffix for one in place.folder.glob("out*/**/*") if one.is_file()]

@@ -87,11 +87,39 @@ def test_dry_run_lists_what_would_go_and_sends_nothing(
     listing = push_to_hub(corpus.folder, name, dry_run=True)
     assert ("dataset", name) not in hub.repositories
     assert f"{name}, which would be made" in listing
+    push_to_hub(corpus.folder, name)
     for path, content in visible_files(corpus.folder).items():
         assert f"{len(content):,} bytes  {path}\n" in listing
-    push_to_hub(corpus.folder, name)
     listing = push_to_hub(corpus.folder, name, dry_run=True)
     assert listing.endswith("0 bytes in 0 files; 8 are there already.")
+
+
+@pytest.mark.parametrize("kind", ["corpus", "pipeline_folder", "realnet_folder"])
+def test_dry_run_changes_nothing_here(
+    hub: Hub, name: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(kind)
+    folder: Path = found.folder if isinstance(found, HandmadeCorpus) else found
+    (folder / "README.md").write_text("Mine.")
+    (folder / "samples.png").unlink(missing_ok=True)
+    before = visible_files(folder)
+    listing = push_to_hub(folder, name, dry_run=True)
+    assert "bytes  README.md" in listing
+    assert "    5 bytes  README.md" not in listing
+    assert visible_files(folder) == before
+
+
+def test_dry_run_leaves_a_manifest_that_is_behind_and_lists_the_true_one(
+    hub: Hub, corpus: HandmadeCorpus, name: str
+) -> None:
+    path = corpus.folder / "manifest.json"
+    whole = path.read_bytes()
+    manifest = json.loads(whole)
+    manifest["shards"] = manifest["shards"][:1]
+    path.write_text(json.dumps(manifest))
+    listing = push_to_hub(corpus.folder, name, dry_run=True)
+    assert json.loads(path.read_text()) == manifest
+    assert f"{len(whole):,} bytes  manifest.json" in listing
 
 
 def test_private_repository_is_private(hub: Hub, corpus: HandmadeCorpus, name: str) -> None:

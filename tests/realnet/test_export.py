@@ -34,7 +34,7 @@ def shown(folder: Path) -> list[str]:
 
 
 def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_path: Path) -> None:
-    assert export_realnet(folder, tmp_path / "model.onnx", "onnx", 1) <= 1e-4
+    assert export_realnet(folder, tmp_path / "model.onnx", 1) <= 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     model = RealNet.from_pretrained(folder).eval()
     for count in (1, 2, 5):
@@ -51,7 +51,7 @@ def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_pat
 
 
 def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: Path) -> None:
-    assert export_realnet(folder, tmp_path / "model.pt2", "torch", 3) <= 1e-4
+    assert export_realnet(folder, tmp_path / "model.pt2", 3) <= 1e-4
     program = torch.export.load(tmp_path / "model.pt2").module()
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -66,17 +66,18 @@ def test_model_that_differs_after_the_export_is_refused(
     original = export.run_program
     monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
     with pytest.raises(ModelError, match="differs by 2"):
-        export_realnet(folder, tmp_path / "model.pt2", "torch", 1)
+        export_realnet(folder, tmp_path / "model.pt2", 1)
     assert shown(tmp_path) == []
 
 
 def test_wrong_name_or_missing_package_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(OutputError, match=r"Give one that ends with \.pt2"):
-        export_realnet(folder, tmp_path / "model.onnx", "torch", 1)
+    for name in ("model", "model.pt", "model.ONNX"):
+        with pytest.raises(OutputError, match=rf"{name} is no name .* with \.onnx, or with \.pt2"):
+            export_realnet(folder, tmp_path / name, 1)
     monkeypatch.setattr(export, "find_spec", lambda name: None)
-    with pytest.raises(OutputError, match=r"needs the package 'onnx'.*sia-gen\[export\]"):
-        export_realnet(folder, tmp_path / "model.onnx", "onnx", 1)
+    with pytest.raises(OutputError, match=r"needs the package 'onnx'.*pip install '\.\[export\]'"):
+        export_realnet(folder, tmp_path / "model.onnx", 1)
     with pytest.raises(ModelError, match="there is no RealNet"):
-        export_realnet(tmp_path, tmp_path / "model.pt2", "torch", 1)
+        export_realnet(tmp_path, tmp_path / "model.pt2", 1)

@@ -18,6 +18,7 @@ from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.data import fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.loading import find_realnet, load_realnet
+from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.realnet.selection import Best, keep_best, validate
 from sia_gen.recipe import Recipe
@@ -226,3 +227,14 @@ def test_compiled_fit_learns_the_same(
         # Adam makes steps of the whole rate of gradients that are zero but for rounding.
         apart = (compiled[name].double() - value.double()).abs()
         assert apart.sum() <= 0.1 * recipe.realnet.learning_rate * value.numel(), name
+
+
+def test_memory_that_runs_out_says_which_setting_to_lower(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(RealNetObjective, "forward", forward)
+    with pytest.raises(OptionError, match=r"'realnet.batch_size' 2 at 64 pixels\. Lower it"):
+        fit("out")

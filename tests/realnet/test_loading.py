@@ -57,6 +57,24 @@ def test_weights_of_another_shape_are_one_line(folder: Path) -> None:
         load_realnet(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "field", "said"),
+    [
+        ("fit.json", '"threshold": 0.9', "it has two fields 'threshold'"),
+        ("fit.json", '"other": NaN', "NaN is not a finite number"),
+        ("fit.json", '"other": 1e999', "1e999 is not a finite number"),
+        ("config.json", '"image_size": 32', "it has two fields 'image_size'"),
+    ],
+)
+def test_file_that_says_two_things_or_no_number_is_one_line(
+    folder: Path, file: str, field: str, said: str
+) -> None:
+    content = (folder / file).read_text()
+    (folder / file).write_text(content.replace("{", "{" + field + ",", 1))
+    with pytest.raises(ModelError, match=rf"cannot load the RealNet in .*{said}"):
+        load_realnet(folder)
+
+
 def test_folder_of_another_version_is_refused(folder: Path) -> None:
     (folder / "fit.json").write_text(json.dumps(REPORT | {"model_version": 2}))
     with pytest.raises(ModelError, match=r"is of version 2; .* reads version 1\. Update sia-gen"):

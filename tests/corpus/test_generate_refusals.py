@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from sia_gen.corpus.verify import find_problems
-from sia_gen.errors import ModelError, OutputError
+from sia_gen.errors import ModelError, OptionError, OutputError
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import Make, SaveModel
@@ -77,3 +79,14 @@ def test_model_that_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(ModelError):
         make(models=tmp_path / "models")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_memory_that_runs_out_says_which_setting_to_lower(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(PerturbedDDPMScheduler, "step", step)
+    with pytest.raises(OptionError, match=r"'synthesis.batch_size' 2\. Lower it, and choose"):
+        make()

@@ -79,15 +79,17 @@ def calibrate(
         Progress("calibrating", len(categories)) as progress,
     ):
         for place in places:
-            origin = origins[place.category]
-            if not origin.items() <= known.get(place.category, {}).items():
+            origin, row = origins[place.category], row_path(out, place.category)
+            entry = known.get(place.category, {})
+            if not (origin.items() <= entry.items() and row.is_file()):
                 curve, shown = measure(place, root, size, sources, accelerator)
                 # The next model is loaded into the memory that this one leaves.
                 accelerator.free_memory()
                 strength = useful_range(curve, f"'{place.category}' in {sources.folder(place)}")
                 entry = {"strength": str(strength), **origin, **curve.to_json()}
-                write_row(row_path(out, place.category), shown)
-                known |= save(recipe, {place.category: entry}, out)
+                write_row(row, shown)
+            # What was measured earlier may have lost the recipe and the page.
+            known |= save(recipe, {place.category: entry}, out)
             progress.advance()
     return {category: Strength.parse(known[category]["strength"]) for category in categories}
 

@@ -111,6 +111,17 @@ def test_row_of_samples_that_is_lost_is_left_out(
     assert page.count("The row is one sample") == 1
 
 
+@pytest.mark.parametrize("name", ["samples/disc.png", "recipe.yaml", "index.html"])
+def test_what_was_lost_is_made_again(
+    run: Calibrate, tmp_path: Path, measured: list[str], name: str
+) -> None:
+    run("disc")
+    before = (tmp_path / "out" / name).read_bytes()
+    (tmp_path / "out" / name).unlink()
+    run("disc")
+    assert (tmp_path / "out" / name).read_bytes() == before
+
+
 def test_network_of_a_category_is_gone_before_the_next_is_loaded(
     recipe: Recipe,
     models: Path,

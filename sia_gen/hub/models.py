@@ -14,7 +14,7 @@ from sia_gen.files import sha256
 from sia_gen.hub.model_card import CARD, PICTURE, write_pipeline_card, write_realnet_card
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
 from sia_gen.outputs import RECIPE
-from sia_gen.realnet.fitting import REPORT as FIT_REPORT
+from sia_gen.realnet.loading import REPORT as FIT_REPORT
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.contents import INDEX

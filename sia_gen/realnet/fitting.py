@@ -14,12 +14,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -41,11 +39,10 @@ from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
-from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
-from sia_gen.realnet.backbone import FeatureStatistics, require_features
 from sia_gen.realnet.data import fit_data, load_normal, open_sources
-from sia_gen.realnet.model import RealNet, forward_flops
+from sia_gen.realnet.loading import JOINT, MODEL_VERSION, REPORT
+from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective, adam
 from sia_gen.realnet.selection import (
     SELECTED_ON,
@@ -55,16 +52,10 @@ from sia_gen.realnet.selection import (
     validate,
     validate_on_test,
 )
-from sia_gen.realnet.weights import load_backbone_weights
+from sia_gen.realnet.setup import compiles_fit, initialise, model_with_weights
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
 from sia_gen.settings import RealNetFit
-
-REPORT = "fit.json"
-# Of the folder of a model: what is in it and what that means.
-MODEL_VERSION = 1
-# The model of all categories; no category can be named so.
-JOINT = "_joint"
 
 
 def fit_realnet(
@@ -130,31 +121,6 @@ def fit_realnet(
                 fit_model(
                     recipe, name, data.training, look, out, accelerator, report, resume=resume
                 )
-
-
-def model_with_weights(settings: RealNetFit) -> RealNet:
-    """A RealNet with a pretrained backbone, all else random."""
-    model = RealNet(
-        backbone=settings.backbone,
-        image_size=settings.image_size,
-        strides=settings.strides,
-        channels_kept=settings.channels_kept,
-        num_max=settings.num_max,
-        num_mean=settings.num_mean,
-        rrs=settings.rrs,
-        architecture=settings.architecture,
-        score_window=settings.score_window,
-    )
-    load_backbone_weights(model.backbone, settings.backbone, settings.weights)
-    return model
-
-
-def compiles_fit(settings: RealNetFit, runtime: Runtime, device: torch.device) -> bool:
-    """Whether the networks of a fit are compiled; what is wrong with their weights is told too."""
-    model = model_with_weights(settings)
-    samples = settings.batch_size * settings.max_steps
-    # Operations of the way back are twice those of the way there.
-    return runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
 
 
 def fit_model(
@@ -237,50 +203,6 @@ def fit_model(
         save_best(best, model, recipe, name, {"steps": done, **report}, out / name)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
-
-
-def initialise(
-    model: RealNet,
-    anomalies: LocalAnomalies,
-    recipe: Recipe,
-    name: str,
-    accelerator: Accelerator,
-) -> None:
-    """Standardises the backbone on normal images and chooses the channels by AFS."""
-    settings, device = recipe.realnet, accelerator.device
-    every_sample = replace(anomalies, anomalous_fraction=1.0)
-    # The batches of one process, shared out: however many there are, all choose alike.
-    order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
-    mine = range(accelerator.process_index, settings.afs_batches, accelerator.num_processes)
-    loader = load_batches(
-        AnomalyBatches(every_sample, order),
-        mine.start,
-        mine.stop,
-        loader_workers(accelerator),
-        mine.step,
-    )
-    title, visible = f"{name}: choosing features", accelerator.is_main_process
-    statistics = FeatureStatistics(model.backbone.channels, device)
-    losses = ChannelLosses(model.backbone.channels, device)
-    with (
-        accelerator.autocast(),
-        Progress(title, len(mine), visible=visible) as progress,
-    ):
-        if settings.standardise:
-            images = anomalies.normal
-            for start in range(0, len(images), settings.batch_size):
-                stop = min(start + settings.batch_size, len(images))
-                some = np.stack([images[index] for index in range(start, stop)])
-                batch = torch.from_numpy(some)
-                statistics.update(model.features(batch.to(device).float() / 255))
-            model.backbone.standardise(statistics)
-        for batch in loader:
-            moved = batch.to(device)
-            losses.update(model.features(moved.anomalous), model.features(moved.normal), moved.mask)
-            progress.advance()
-    losses.reduce(accelerator)
-    require_features(losses.totals)
-    model.afs.select(losses.mean())
 
 
 def batch_order(recipe: Recipe, anomalies: LocalAnomalies, accelerator: Accelerator) -> BatchOrder:

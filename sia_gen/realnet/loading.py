@@ -11,10 +11,15 @@ from typing import NamedTuple
 import torch
 
 from sia_gen.errors import ModelError, first_line
-from sia_gen.realnet.fitting import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, damaged
 from sia_gen.strict_json import read_json
 from sia_gen.tensors import misfit
+
+REPORT = "fit.json"
+# Of the folder of a model: what is in it and what that means.
+MODEL_VERSION = 1
+# The model of all categories; no category can be named so.
+JOINT = "_joint"
 
 
 class Fitted(NamedTuple):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 
 class ChannelwiseGroupNorm(nn.GroupNorm):
@@ -36,19 +37,60 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
         return (values * factor.view(shape) + offset.view(shape)).to(input.dtype)
 
 
-class HalfGroupNorm(nn.GroupNorm):
-    """A `GroupNorm` that computes in the precision of what it is given, whatever autocast says.
+class LeanGroupNorm(nn.GroupNorm):
+    """A `GroupNorm` in float32 that gives back the precision it was given, and keeps no more.
 
-    On CUDA, unlike on a CPU, autocast has norms compute in float32, and with them all up to the
-    next convolution, so that training keeps nearly as much memory as without autocast. Sums are
-    taken in float32 either way.
+    On CUDA autocast has norms compute in float32, and with them all up to the next convolution, so
+    that training keeps nearly as much memory as without it. ADM's norms compute in float32 too and
+    go back to half precision at once; these keep, for the backward pass, what they were given.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(B, C, ...), normalised over groups of channels, in the type it came in."""
-        with torch.autocast(input.device.type, enabled=False):
-            weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-            return functional.group_norm(input, self.num_groups, weight, bias, self.eps)
+        arguments = (input, self.weight, self.bias, self.num_groups, self.eps)
+        normalised: torch.Tensor = Float32GroupNorm.apply(*arguments)
+        return normalised
+
+
+class Float32GroupNorm(torch.autograd.Function):
+    """What `LeanGroupNorm` computes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        groups: int,
+        eps: float,
+    ) -> torch.Tensor:
+        """Normalises (B, C, ...)."""
+        exact = values.float().contiguous()
+        batch, channels, *space = exact.shape
+        ctx.sizes = (batch, channels, math.prod(space), groups)
+        normalised, mean, inverse = torch.ops.aten.native_group_norm(
+            exact, weight, bias, *ctx.sizes, eps
+        )
+        ctx.save_for_backward(values, mean, inverse, weight)
+        half: torch.Tensor = normalised.to(values.dtype)
+        return half
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """Gradients of values, weight and bias."""
+        values, mean, inverse, weight = ctx.saved_tensors
+        of_values, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
+            gradients[0].float().contiguous(),
+            values.float().contiguous(),
+            mean,
+            inverse,
+            weight,
+            *ctx.sizes,
+            list(ctx.needs_input_grad[:3]),
+        )
+        if of_values is not None:
+            of_values = of_values.to(values.dtype)
+        return of_values, of_weight, of_bias, None, None
 
 
 def replace_norms(network: nn.Module, kind: type[nn.GroupNorm]) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sia_gen.norms import ChannelwiseGroupNorm, HalfGroupNorm, converted, replace_norms
+from sia_gen.norms import ChannelwiseGroupNorm, LeanGroupNorm, converted, replace_norms
 
 
 def make_block() -> nn.Module:
@@ -55,7 +57,7 @@ def test_norm_by_channels_keeps_the_type_and_computes_in_float32() -> None:
     assert torch.allclose(found.float(), norm(images.float()), atol=2e-2)
 
 
-@pytest.mark.parametrize("kind", [ChannelwiseGroupNorm, HalfGroupNorm])
+@pytest.mark.parametrize("kind", [ChannelwiseGroupNorm, LeanGroupNorm])
 def test_norms_are_replaced_with_their_weights_and_gradients(kind: type[nn.GroupNorm]) -> None:
     block, plain = make_block(), make_block()
     replace_norms(block, kind)
@@ -70,28 +72,63 @@ def test_norms_are_replaced_with_their_weights_and_gradients(kind: type[nn.Group
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_half_norm_keeps_the_precision_it_is_given_under_autocast() -> None:
-    norm = nn.GroupNorm(2, 8)
+@given(
+    groups=st.integers(1, 4),
+    each=st.integers(1, 4),
+    batch=st.integers(1, 3),
+    size=st.lists(st.integers(2, 6), min_size=1, max_size=2),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    channels_last=st.booleans(),
+)
+def test_lean_norm_is_a_group_norm_in_float32(
+    groups: int,
+    each: int,
+    batch: int,
+    size: list[int],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> None:
+    """Values and gradients are those of torch's norm in float32, rounded once."""
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(groups, groups * each)
     nn.init.normal_(norm.weight)
-    images = torch.randn(2, 8, 9, 9)
-    half = converted(norm, HalfGroupNorm)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = half(images.bfloat16())
-        assert half(images).dtype == torch.float32
-    assert found.dtype == torch.bfloat16
-    assert torch.allclose(found.float(), norm(images), atol=5e-2)
+    nn.init.normal_(norm.bias)
+    lean = converted(copy.deepcopy(norm), LeanGroupNorm)
+    images = (torch.randn(batch, groups * each, *size) + 5).to(dtype)
+    if channels_last and len(size) == 2:
+        images = images.contiguous(memory_format=torch.channels_last)
+    ours, exact = images.clone().requires_grad_(), images.float().requires_grad_()
+    found, expected = lean(ours), norm(exact)
+    assert found.dtype == dtype
+    # One rounding of what is given back, beside those of float32.
+    rounding = max(torch.finfo(dtype).eps, 1e-4)
+    assert torch.allclose(found.float(), expected, rtol=rounding, atol=1e-4)
+    gradient = torch.randn_like(found)
+    found.backward(gradient)
+    expected.backward(gradient.float())
+    assert torch.allclose(ours.grad.float(), exact.grad, rtol=rounding, atol=1e-3)
+    for one, other in zip(lean.parameters(), norm.parameters(), strict=True):
+        assert one.grad.dtype == torch.float32
+        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_norm_takes_its_sums_in_float32(dtype: torch.dtype) -> None:
-    """In half precision a sum of 65,536 ones would stop at 256, or be infinite."""
-    images = torch.ones(1, 1, 256, 256) + torch.arange(2).repeat(128)
-    found = converted(nn.GroupNorm(1, 1), HalfGroupNorm)(images.to(dtype))
-    assert torch.allclose(found.float(), 2 * torch.arange(2.0).repeat(128) - 1, atol=1e-2)
+def test_lean_norm_gives_half_precision_and_keeps_its_input_alone_under_autocast() -> None:
+    norm, kept = converted(nn.GroupNorm(2, 8), LeanGroupNorm), []
+    images = torch.randn(2, 8, 9, 9).bfloat16()
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.dtype if tensor.shape == images.shape else None)
+        return tensor
+
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        assert norm(images).dtype == torch.bfloat16
+    assert [one for one in kept if one] == [torch.bfloat16]
 
 
-def test_half_norm_learns_in_float32() -> None:
-    norm = converted(nn.GroupNorm(2, 8), HalfGroupNorm)
+def test_lean_norm_of_inputs_without_gradients_trains_its_weights() -> None:
+    norm = converted(nn.GroupNorm(2, 8), LeanGroupNorm)
     norm(torch.randn(2, 8, 5, 5).bfloat16()).float().square().sum().backward()
-    assert norm.weight.grad.dtype == torch.float32
     assert norm.weight.grad.abs().min() > 0

@@ -14,7 +14,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sia_gen.norms import HalfGroupNorm, replace_norms
+from sia_gen.norms import LeanGroupNorm, replace_norms
 from sia_gen.settings import Diffusion
 
 GIB = 2**30
@@ -60,7 +60,7 @@ def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
         precision: "no" for float32, else "bf16" or "fp16".
     """
     if kind == "cuda" and precision != "no":
-        replace_norms(network, HalfGroupNorm)
+        replace_norms(network, LeanGroupNorm)
 
 
 def estimate_memory(

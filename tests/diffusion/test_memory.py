@@ -17,7 +17,7 @@ from sia_gen.diffusion.memory import (
     prepare_norms,
 )
 from sia_gen.diffusion.unet import build_unet
-from sia_gen.norms import HalfGroupNorm
+from sia_gen.norms import LeanGroupNorm
 from sia_gen.settings import Diffusion
 
 
@@ -85,7 +85,7 @@ def test_norms_stay_torchs_in_float32_and_on_a_cpu() -> None:
     unet = build_unet(Diffusion(preset="tiny", image_size=32), 3)
     prepare_norms(unet, "cuda", "no")
     prepare_norms(unet, "cpu", "bf16")
-    assert not any(isinstance(module, HalfGroupNorm) for module in unet.modules())
+    assert not any(isinstance(module, LeanGroupNorm) for module in unet.modules())
 
 
 @pytest.mark.parametrize(("gpu", "batch_size"), [(24, 1), (48, 5), (80, 10)])

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import release_memory
 from diffusers.training_utils import EMAModel
 from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 
@@ -112,6 +113,8 @@ def peak(settings: Diffusion) -> float:
 def fits(settings: Diffusion, gigabytes: int) -> bool:
     """Whether two steps of training fit into so much of a GPU's memory."""
     accelerator = make_accelerator(None, "auto")
+    # What an earlier try left: a network refers to itself.
+    release_memory()
     share = usable(gigabytes) / torch.cuda.get_device_properties(accelerator.device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, share), accelerator.device)
     try:
@@ -120,8 +123,6 @@ def fits(settings: Diffusion, gigabytes: int) -> bool:
             step()
     except torch.OutOfMemoryError:
         return False
-    finally:
-        accelerator.free_memory()
     return True
 
 

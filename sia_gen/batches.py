@@ -72,17 +72,23 @@ def random_flips(
 
 
 def load_batches(
-    batches: Dataset[Any], start: int, stop: int, workers: int, every: int = 1
+    batches: Dataset[Any],
+    start: int,
+    stop: int,
+    workers: int,
+    every: int = 1,
+    *,
+    pinned: bool = False,
 ) -> Iterator[Any]:
     """Yields `batches[start:stop:every]`, prepared by `workers` processes.
 
-    They have a method `pin_memory` that gives them where a GPU reads them without waiting.
+    Pinned, by a method `pin_memory` of theirs, they lie where a GPU reads them without waiting.
     """
     loader = DataLoader(
         Subset(batches, range(start, stop, every)),
         batch_size=None,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         # Its own generator: the global one belongs to the training and is saved with it.
         generator=torch.Generator(),
     )

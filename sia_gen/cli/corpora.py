@@ -45,7 +45,7 @@ def calibrate(
     """Find the strengths at which samples are abnormal, and still of their object.
 
     It writes a recipe that has them, for 'synthesize --strength auto', and a page with the curves.
-    A category that was measured with the same model is not measured again.
+    A category that was measured with the same model and images is not measured again.
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """
@@ -67,8 +67,10 @@ def calibrate(
     )
     for name, strength in found.items():
         say(f"{name}: {strength}")
-    calibrated = str(folder / RECIPE)
-    say(f"Next: {next_command('synthesize --strength auto', calibrated, category, model=model)}")
+    # The usual folder may hold a corpus of other strengths.
+    places = {"model": model, "classifier": classifier, "out": run_folder(chosen, "calibrated")}
+    then = next_command("synthesize --strength auto", str(folder / RECIPE), category, **places)
+    say(f"Next: {then}")
 
 
 def inspect(

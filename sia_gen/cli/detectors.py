@@ -97,7 +97,10 @@ def fit_realnet(
     root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
     on = runtime(precision, device, compiled)
     fit(chosen, categories, root, shards, folder, on, resume=resume)
-    then = next_command("evaluate", used(recipe, folder), category, data=data, model=out)
+    # The usual folder may hold the evaluation of the usual models.
+    apart = None if out is None else out.with_name(f"{out.name}-evaluation")
+    places = {"data": data, "model": out, "out": apart}
+    then = next_command("evaluate", used(recipe, folder), category, **places)
     say(f"The models are in {folder}. Next: {then}")
 
 

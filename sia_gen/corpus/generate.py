@@ -26,12 +26,11 @@ from sia_gen.corpus.plan import (
     shards_of_process,
 )
 from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
-from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
+from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.sources import Sources
 from sia_gen.corpus.writing import ShardWriter
 from sia_gen.locations import Location
-from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.runtime import Runtime
@@ -121,11 +120,7 @@ def make_shards(
     with (
         Progress("synthesizing", total, visible=visible) as progress,
         ShardWriter(out, written) as writer,
-        explained_out_of_memory(
-            f"out of memory with 'synthesis.batch_size' {recipe.synthesis.batch_size}.",
-            "Lower it, and choose another folder with --out: with batches of another size, samples "
-            "differ in their last bits.",
-        ),
+        explained_sampling(recipe),
     ):
         for name, of_category in groupby(shards, key=lambda shard: shard.name):
             pipeline = sources.load(by_name[name])

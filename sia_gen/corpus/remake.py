@@ -8,7 +8,7 @@ from pathlib import Path
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.compiling import compiles_corpus
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
-from sia_gen.corpus.sampling import Maker, SampleMaker, prepare_pipeline
+from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_path, prepare_output
@@ -55,7 +55,8 @@ def remake(
     prepare_pipeline(pipeline, accelerator, compiled=compiled)
     indices = next(some for some in shard.batches(recipe.synthesis.batch_size) if index in some)
     model = sources.hash(category, HashCache())
-    made = maker.make(pipeline, shard, indices, model)
+    with explained_sampling(recipe):
+        made = maker.make(pipeline, shard, indices, model)
     members = made.encode(recipe.synthesis.format)[indices.index(index)]
     prepare_output(out)
     paths: list[Location] = []

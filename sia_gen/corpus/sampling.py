@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,6 +17,7 @@ from sia_gen.corpus.identity import SampleIdentity, identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
+from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.strength import Strength
 from sia_gen.version import __version__
@@ -116,6 +118,15 @@ def sample_batch(
     ]
     (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
     return Batch(metadata, pixels, finite, arrived)
+
+
+def explained_sampling(recipe: CorpusRecipe) -> AbstractContextManager[None]:
+    """Says what to change when there is not enough memory to make samples."""
+    return explained_out_of_memory(
+        f"out of memory with 'synthesis.batch_size' {recipe.synthesis.batch_size}.",
+        "Lower it, and choose another folder with --out: with batches of another size, samples "
+        "differ in their last bits.",
+    )
 
 
 def identify_samples(

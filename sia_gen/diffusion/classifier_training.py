@@ -104,7 +104,13 @@ def train_model(
         load_checkpoint(accelerator, path)
 
     batches = noise_batches(recipe, images, accelerator)
-    loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
+    loader = load_batches(
+        batches,
+        start,
+        settings.max_steps,
+        loader_workers(accelerator),
+        pinned=accelerator.device.type == "cuda",
+    )
     guard = DivergenceGuard(NAME, checkpoints, "classifier.learning_rate")
     visible = accelerator.is_main_process
     with (

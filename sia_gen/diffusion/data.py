@@ -81,7 +81,8 @@ class NoiseBatch:
 
     def to(self, device: torch.device) -> NoiseBatch:
         """The batch on another device."""
-        return NoiseBatch(*(part.to(device, non_blocking=True) for part in vars(self).values()))
+        on_gpu = device.type == "cuda"
+        return NoiseBatch(*(part.to(device, non_blocking=on_gpu) for part in vars(self).values()))
 
     def pin_memory(self) -> NoiseBatch:
         """The batch where a GPU reads it without waiting."""

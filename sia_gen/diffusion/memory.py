@@ -181,10 +181,19 @@ def wanted_changes(settings: Diffusion, changes: dict[str, Any], divisor: int) -
 
 def out_of_memory(settings: Diffusion) -> tuple[str, str]:
     """What to say when the memory of a training ran out: the problem, and how to mend it."""
+    anew = []
+    if settings.batch_size > 1:
+        anew.append("halve 'batch_size' and double 'gradient_accumulation', which trains the same")
+    if settings.optimizer != "adafactor":
+        anew.append("set 'optimizer: adafactor'")
+    if not anew:
+        anew.append("take a smaller 'preset' or 'image_size'")
+    fix = f"{', or '.join(anew)}, and choose another folder with --out."
+    if not settings.gradient_checkpointing:
+        first = "set 'gradient_checkpointing: true', with which it goes on from the last checkpoint"
+        fix = f"{first}; or {fix}"
     return (
         f"out of memory with 'diffusion.batch_size' {settings.batch_size} at "
         f"{settings.image_size} pixels.",
-        "Set 'gradient_checkpointing: true', with which it goes on from the last checkpoint; or "
-        "halve 'batch_size' and double 'gradient_accumulation', which trains the same, then set "
-        "'optimizer: adafactor', and choose another folder with --out.",
+        fix[0].upper() + fix[1:],
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import release_memory, set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import (
@@ -92,6 +92,8 @@ def train_diffusion(
             accelerator = runtime.accelerator()
             with explained_out_of_memory(*out_of_memory(recipe.diffusion)):
                 train_model(recipe, name, group, images[name], out, accelerator, resume=resume)
+            # In mixed precision a network refers to itself: only the collector frees it.
+            release_memory()
 
 
 def train_model(
@@ -133,6 +135,7 @@ def train_model(
         start * passes,
         settings.max_steps * passes,
         loader_workers(accelerator),
+        pinned=accelerator.device.type == "cuda",
     )
     visible = accelerator.is_main_process
     log = TrainingLog(out / "logs" / name if visible else None, start)

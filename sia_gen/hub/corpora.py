@@ -20,6 +20,7 @@ from sia_gen.corpus.manifest import (
     present_records,
     read_corpus,
     read_manifest,
+    settle_manifest,
 )
 from sia_gen.corpus.verify import find_problems, not_intact
 from sia_gen.errors import CorpusError, HubError
@@ -124,8 +125,10 @@ class CorpusPublication:
         if problems := find_problems(self.folder):
             print(*problems, sep="\n", file=sys.stderr)
             raise not_intact(self.folder, problems)
-        if self.manifest != read_manifest(self.folder):
-            # It does not tell yet of all who worked on the corpus.
+        # The manifest may not tell yet of all who worked on the corpus.
+        if target == self.folder:
+            settle_manifest(self.folder)
+        elif self.manifest != read_manifest(self.folder):
             write_json(target / MANIFEST, self.manifest)
         facts, picture = measure(self.folder, self.manifest)
         with atomic_path(target / PICTURE) as temporary:

@@ -9,6 +9,7 @@ OUT/
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.files import write_json
-from sia_gen.inspection.calibration import StrengthCurve, measure_curve, useful_range
-from sia_gen.inspection.normal import load_normal
+from sia_gen.inspection.calibration import SAMPLES, StrengthCurve, measure_curve, useful_range
+from sia_gen.inspection.normal import NormalImages, load_normal
 from sia_gen.inspection.strength_page import row_path, write_row, write_strength_page
 from sia_gen.locks import EVERYTHING, settling
+from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import hold_output, save_recipe
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
@@ -50,7 +52,7 @@ def calibrate(
 ) -> dict[str, Strength]:
     """Measures the strengths of some categories; those measured earlier stay in the recipe.
 
-    A category that was measured with the same model is not measured again.
+    A category that was measured with the same model, images and precision is not measured again.
 
     Args:
         recipe: Of the data set.
@@ -72,47 +74,64 @@ def calibrate(
     places = [DatasetCategory(recipe, category) for category in categories]
     size, cache = sources.image_size(places), HashCache()
     # What is in the way has to be known before hours of measuring.
-    known = earlier(out)
-    origins = {place.category: origin_of(place, sources, cache) for place in places}
+    known, anything_new = earlier(out), False
+    origins = {
+        place.category: origin_of(place, sources, cache, accelerator.mixed_precision)
+        for place in places
+    }
     with (
         hold_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING)),
         Progress("calibrating", len(categories)) as progress,
     ):
         for place in places:
-            origin, row = origins[place.category], row_path(out, place.category)
-            entry = known.get(place.category, {})
-            if not (origin.items() <= entry.items() and row.is_file()):
-                curve, shown = measure(place, root, size, sources, accelerator)
+            category, row = place.category, row_path(out, place.category)
+            normal = load_normal(recipe, category, root, size)
+            origin = origins[category] | {"images": fingerprint(normal)}
+            if not (origin.items() <= known.get(category, {}).items() and row.is_file()):
+                curve, shown = measure(place, normal, sources, accelerator)
                 # The next model is loaded into the memory that this one leaves.
                 accelerator.free_memory()
-                strength = useful_range(curve, f"'{place.category}' in {sources.folder(place)}")
-                entry = {"strength": str(strength), **origin, **curve.to_json()}
+                strength = useful_range(curve, f"'{category}' in {sources.folder(place)}")
                 write_row(row, shown)
-            # What was measured earlier may have lost the recipe and the page.
-            known |= save(recipe, {place.category: entry}, out)
+                entry = {"strength": str(strength), **origin, **curve.to_json()}
+                known, anything_new = save(recipe, {category: entry}, out), True
             progress.advance()
+        if not anything_new:
+            # What was measured earlier may have lost the recipe and the page.
+            save(recipe, {}, out)
     return {category: Strength.parse(known[category]["strength"]) for category in categories}
 
 
-def origin_of(place: DatasetCategory, sources: Sources, cache: HashCache) -> dict[str, Any]:
+def origin_of(
+    place: DatasetCategory, sources: Sources, cache: HashCache, precision: str
+) -> dict[str, Any]:
     """What decides the samples of a category, besides what decides about the output folder."""
     settings = place.recipe.synthesis
     return {
         "model": sources.hash(place, cache),
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
+        "precision": precision,
     }
 
 
+def fingerprint(normal: NormalImages) -> str:
+    """Tells normal images from others."""
+    return hashlib.sha256(normal.small.tobytes()).hexdigest()
+
+
 def measure(
-    place: DatasetCategory, root: Path, size: int, sources: Sources, accelerator: Accelerator
+    place: DatasetCategory, normal: NormalImages, sources: Sources, accelerator: Accelerator
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """The curve of a category, and a sample at each strength."""
     recipe, category = place
-    normal = load_normal(recipe, category, root, size)
     pipeline = sources.load(place)
     prepare_pipeline(pipeline, accelerator)
-    return measure_curve(pipeline, recipe, category, normal.reference, normal.apart)
+    with explained_out_of_memory(
+        f"{category}: out of memory, sampling {SAMPLES} images at a time.",
+        "Use --precision bf16, or end what else takes memory.",
+    ):
+        return measure_curve(pipeline, recipe, category, normal.reference, normal.apart)
 
 
 def save(recipe: Recipe, measured: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class AnomalyBatch:
 
     def to(self, device: torch.device) -> AnomalyBatch:
         """The batch on another device."""
-        return AnomalyBatch(*(part.to(device, non_blocking=True) for part in vars(self).values()))
+        on_gpu = device.type == "cuda"
+        return AnomalyBatch(*(part.to(device, non_blocking=on_gpu) for part in vars(self).values()))
 
     def pin_memory(self) -> AnomalyBatch:
         """The batch where a GPU reads it without waiting."""

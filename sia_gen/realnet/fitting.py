@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import release_memory, set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import (
@@ -121,6 +121,8 @@ def fit_realnet(
                 fit_model(
                     recipe, name, data.training, look, out, accelerator, report, resume=resume
                 )
+            # In mixed precision a network refers to itself: only the collector frees it.
+            release_memory()
 
 
 def fit_model(
@@ -163,7 +165,13 @@ def fit_model(
         load_checkpoint(accelerator, path)
 
     batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
-    loader = load_batches(batches, start, settings.max_steps, loader_workers(accelerator))
+    loader = load_batches(
+        batches,
+        start,
+        settings.max_steps,
+        loader_workers(accelerator),
+        pinned=accelerator.device.type == "cuda",
+    )
     guard = DivergenceGuard(name, checkpoints, "realnet.learning_rate")
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
     started, done = time.monotonic(), start

@@ -55,7 +55,7 @@ def initialise(
 ) -> None:
     """Standardises the backbone on normal images and chooses the channels by AFS.
 
-    Several processes share the work and choose alike.
+    Several processes share AFS, and all choose alike.
     """
     if recipe.realnet.standardise:
         standardise(model, anomalies.normal, recipe.realnet.batch_size, accelerator)

@@ -61,7 +61,16 @@ def test_next_of_a_detector_is_its_evaluation(
     options = ["--data", images, "--category", "disc", "--out", "fitted", *CPU]
     done = run("fit-realnet", "--recipe", parts, *options)
     words = run_next(run, done)
-    assert words[3:] == ["--category", "disc", "--data", str(images), "--model", "fitted"]
+    assert words[3:] == [
+        "--category",
+        "disc",
+        "--data",
+        str(images),
+        "--model",
+        "fitted",
+        "--out",
+        "fitted-evaluation",
+    ]
 
 
 def test_next_has_only_what_it_needs(run: Run, parts: Path, images: Path) -> None:
@@ -73,11 +82,12 @@ def test_next_of_a_calibration_is_a_corpus_of_its_strengths(
     run: Run, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = {"disc": "0.1:0.2"}
-    monkeypatch.setattr("sia_gen.inspection.calibrate.calibrate", lambda *_: measured)
+    monkeypatch.setattr("sia_gen.inspection.calibrate.calibrate", lambda *_, **__: measured)
     options = ["--category", "disc", "--model", "models", "--data", ".", "--out", "found"]
+    options += ["--classifier", "guide"]
     done = run("calibrate", "--recipe", parts, *options)
     assert done.code == 0, done
     assert done.out.splitlines()[-1] == (
         "Next: sia-gen synthesize --strength auto --recipe found/recipe.yaml --category disc "
-        "--model models"
+        "--model models --classifier guide --out runs/parts/calibrated"
     )

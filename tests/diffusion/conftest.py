@@ -9,7 +9,7 @@ import pytest
 
 from sia_gen.diffusion import preview, training
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime import Precision, Runtime
 
 Train = Callable[..., Path]
 
@@ -27,10 +27,11 @@ def train(
         categories: tuple[str, ...] = ("disc",),
         *,
         resume: bool = True,
+        precision: Precision = "fp32",
         **changes: object,
     ) -> Path:
         changed = recipe.override({f"diffusion.{name}": value for name, value in changes.items()})
-        folder, runtime = tmp_path / out, Runtime("fp32", "cpu")
+        folder, runtime = tmp_path / out, Runtime(precision, "cpu")
         training.train_diffusion(changed, categories, photographs, folder, runtime, resume=resume)
         return folder
 

@@ -14,6 +14,7 @@ from sia_gen.diffusion.memory import (
     count_kept,
     estimate_memory,
     kept_per_image,
+    out_of_memory,
     prepare_norms,
 )
 from sia_gen.diffusion.unet import build_unet
@@ -137,6 +138,16 @@ def test_what_is_advised_fits() -> None:
         changed = Diffusion.model_validate(settings.model_dump() | changes)
         assert estimate_memory(unet, changed, "no").total <= gib * GIB
         assert changed.batch_size * changed.gradient_accumulation == 8
+
+
+def test_advice_leaves_out_what_is_in_force() -> None:
+    plain = out_of_memory(adm(batch_size=8))[1]
+    assert plain.startswith("Set 'gradient_checkpointing: true', with which it goes on")
+    assert "halve 'batch_size'" in plain
+    assert "adafactor" in plain
+    lean = adm(batch_size=1, gradient_checkpointing=True, optimizer="adafactor")
+    fix = out_of_memory(lean)[1]
+    assert fix == "Take a smaller 'preset' or 'image_size', and choose another folder with --out."
 
 
 def test_description_adds_up() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sia_gen import SDASPipeline
 from sia_gen.checkpoints import list_checkpoints
+from sia_gen.diffusion import setup
 from sia_gen.errors import ModelError, OptionError, OutputError, TrainingError
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline
@@ -199,3 +203,26 @@ def test_memory_that_runs_out_says_which_settings_to_change(
         train()
     monkeypatch.undo()
     train(gradient_checkpointing=True)
+
+
+def test_network_of_a_category_is_gone_before_the_next_is_built(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mixed precision networks refer to themselves."""
+    networks: list[weakref.ref[torch.nn.Module]] = []
+    left: list[int] = []
+
+    def watched(*arguments: Any) -> Any:
+        left.append(sum(network() is not None for network in networks))
+        unet, scheduler = build(*arguments)
+        networks.append(weakref.ref(unet))
+        return unet, scheduler
+
+    build = setup.initial_model
+    monkeypatch.setattr(setup, "initial_model", watched)
+    gc.disable()
+    try:
+        train(categories=("disc", "plate"), precision="bf16")
+    finally:
+        gc.enable()
+    assert left == [0, 0]

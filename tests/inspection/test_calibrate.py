@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from sia_gen.collection import load_corpus_recipe
 from sia_gen.errors import ModelError, OutputError
@@ -36,9 +38,11 @@ def models(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> P
 def run(models: Path, photographs: Path, tmp_path: Path, recipe: Recipe) -> Calibrate:
     """Calibrates into `out`: `run("disc", changes=...)`."""
 
-    def call(*categories: str, **changes: float) -> dict[str, Strength]:
+    def call(
+        *categories: str, root: Path = photographs, runtime: Runtime = CPU, **changes: float
+    ) -> dict[str, Strength]:
         changed = recipe.override({f"synthesis.{name}": value for name, value in changes.items()})
-        return calibrate(changed, categories, photographs, models, tmp_path / "out", CPU)
+        return calibrate(changed, categories, root, models, tmp_path / "out", runtime)
 
     return call
 
@@ -92,6 +96,22 @@ def test_other_samples_are_measured_anew(run: Calibrate, models: Path, measured:
     save_model(models / "disc", 7)
     run("disc", steps=3)
     run("disc", steps=3)
+    assert measured == ["disc"] * 3
+
+
+def test_other_images_or_another_precision_are_measured_anew(
+    run: Calibrate, photographs: Path, tmp_path: Path, measured: list[str]
+) -> None:
+    run("disc")
+    others = tmp_path / "others"
+    shutil.copytree(photographs, others)
+    run("disc", root=others)
+    assert measured == ["disc"]
+    (others / "disc/train/good/000.png").unlink()
+    run("disc", root=others)
+    assert measured == ["disc"] * 2
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run("disc", root=others, runtime=Runtime("bf16", "cpu"))
     assert measured == ["disc"] * 3
 
 

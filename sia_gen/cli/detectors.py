@@ -115,7 +115,7 @@ def evaluate(
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Score the test images; write metrics, scores and heat maps.
+    """Score the test images; write metrics, scores and heat maps, beside those of other categories.
 
     Example: sia-gen evaluate --recipe elpv --category mono
     """

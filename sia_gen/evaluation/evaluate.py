@@ -1,15 +1,15 @@
 """Evaluates fitted models on test images, with their labels.
 
 OUT/
-    index.html                  everything to look at
-    metrics.json  metrics.md
+    index.html                  the metrics of all categories, those of earlier runs among them
+    metrics.json  metrics.md    the same
+    <category>/index.html       everything to look at
     <category>/scores.csv       one line per test image
     <category>/heatmaps/        the highest, lowest and borderline scores, as pictures
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,35 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from sia_gen.errors import OutputError
 from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.evaluation.report import Page, Section, write_page
+from sia_gen.evaluation.report import Page, write_page
 from sia_gen.evaluation.results import (
     Result,
     category_result,
-    mean_metrics,
-    metrics_table,
     scores_csv,
+    selection_text,
     worth_looking_at,
 )
-from sia_gen.evaluation.scoring import ScoredImage, Scores, explained_scoring, score_images
+from sia_gen.evaluation.scoring import ScoredImage, explained_scoring, score_images
 from sia_gen.evaluation.sections import Shown, category_sections
-from sia_gen.files import atomic_folder, shortened_stem, write_json, write_text
+from sia_gen.evaluation.summary import (
+    PAGE,
+    joined,
+    read_summary,
+    require_same_models,
+    write_summary,
+)
+from sia_gen.files import atomic_folder, shortened_stem, write_text
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
 from sia_gen.locks import EVERYTHING
 from sia_gen.outputs import claim_output
-from sia_gen.realnet.loading import check_realnet, find_realnet, load_realnet
+from sia_gen.realnet.loading import Fitted, check_realnet, find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
-from sia_gen.strict_json import read_json
 
-METRICS, SCORES = "metrics.json", "scores.csv"
 PIXELS = ".pixels"
 PICTURES = 8
 
@@ -59,6 +62,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores the test images of some categories and writes metrics, scores and heat maps.
 
+    They join those that were evaluated in the same folder before.
+
     Args:
         recipe: Names the data.
         categories: Those to evaluate.
@@ -71,12 +76,12 @@ def evaluate(
         What `metrics.json` holds.
 
     Raises:
-        UserError: If a model or the test images are missing, or the output folder holds what this
-            evaluation would not replace; nothing has been written then.
+        UserError: If a model or the test images are missing, or the output folder holds the
+            evaluation of other models; nothing has been written then.
     """
     accelerator = runtime.accelerator()
     folders = {category: find_realnet(models, category) for category in categories}
-    selections = [check_realnet(folder)[1] for folder in folders.values()]
+    selected_on = {category: check_realnet(folder)[1] for category, folder in folders.items()}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
     unreadable = {
         category: count_test_images(recipe, root, category) - len(images)
@@ -86,39 +91,14 @@ def evaluate(
     about: dict[str, Any] = {
         "recipe": recipe.name,
         "models": os.path.relpath(models, out),
-        "selected_on": " / ".join(dict.fromkeys(selections)),
+        "selected_on": selected_on,
         "unreadable": unreadable,
     }
     main = accelerator.is_main_process
     if main:
-        require_replaceable(out, categories, about["models"])
+        require_same_models(out, about["models"])
     with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
         return write_evaluation(recipe, folders, tests, about, out, accelerator)
-
-
-def require_replaceable(out: Path, categories: Sequence[str], models: str) -> None:
-    """Refuses a folder of which an evaluation would leave a part, or take that of other models.
-
-    Raises:
-        OutputError: If it is one.
-    """
-    kept = sorted({path.parent.name for path in out.glob(f"*/{SCORES}")} - {*categories})
-    if kept:
-        raise OutputError(
-            problem=f"{out} already holds the evaluation of '{kept[0]}'.",
-            fix=f"Evaluate both with --category {kept[0]}, choose another folder with --out, or "
-            "delete it.",
-        )
-    earlier = models
-    # A damaged report is none; it is replaced.
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        earlier = read_json(out / METRICS).get("models", models)
-    if earlier != models:
-        raise OutputError(
-            problem=f"{out} already holds the evaluation of the models in "
-            f"{os.path.normpath(out / str(earlier))}.",
-            fix="Choose another folder with --out, or delete it.",
-        )
 
 
 def write_evaluation(
@@ -134,26 +114,21 @@ def write_evaluation(
         shutil.rmtree(out / PIXELS, ignore_errors=True)
         (out / PIXELS).mkdir()
     accelerator.wait_for_everyone()
+    earlier = read_summary(out)
     results: dict[str, Result] = {}
-    sections: list[Section] = []
     for folder, group in groupby(folders, key=lambda category: folders[category]):
         chosen = {category: tests[category] for category in group}
-        found, told = evaluate_model(folder, recipe, chosen, out, accelerator)
-        results |= found
-        sections += told
+        results |= evaluate_model(folder, recipe, chosen, out, accelerator)
     accelerator.wait_for_everyone()
-    summary = {
+    found = {
         **about,
         "categories": {name: result.metrics for name, result in results.items()},
         "defects": {name: result.defects for name, result in results.items()},
-        "mean": mean_metrics(list(results.values())),
     }
+    summary = joined(earlier, found, recipe.categories, out)
     if accelerator.is_main_process:
         shutil.rmtree(out / PIXELS)
-        write_json(out / METRICS, summary)
-        write_text(out / "metrics.md", metrics_table(summary))
-        text = f"Weights and thresholds were selected on {about['selected_on']}."
-        write_page(out / "index.html", Page(f"{recipe.title}: evaluation", text, sections))
+        write_summary(out, recipe.title, summary)
     accelerator.wait_for_everyone()
     return summary
 
@@ -164,51 +139,60 @@ def evaluate_model(
     tests: Mapping[str, Sequence[TestImage]],
     out: Path,
     accelerator: Accelerator,
-) -> tuple[dict[str, Result], list[Section]]:
-    """Scores the test images of the categories of one model, and lets go of it.
-
-    Returns:
-        The results by category, and in the first process what the page shows of them.
-    """
-    model, threshold, _ = load_realnet(folder)
-    model.to(accelerator.device)
+) -> dict[str, Result]:
+    """Scores the test images of the categories of one model, and lets go of it."""
+    fitted = load_realnet(folder)
+    fitted.model.to(accelerator.device)
     results: dict[str, Result] = {}
-    sections: list[Section] = []
     for category, images in tests.items():
         pixels = out / PIXELS / category
         pixels.mkdir(exist_ok=True)
-        with explained_scoring(model):
-            scores = score_images(model, recipe, category, images, pixels, accelerator)
-        results[category] = category_result(scores, threshold)
+        with explained_scoring(fitted.model):
+            scores = score_images(fitted.model, recipe, category, images, pixels, accelerator)
+        results[category] = category_result(scores, fitted.threshold)
         if accelerator.is_main_process:
-            shown = write_category(out / category, model, recipe, scores, threshold, accelerator)
-            sections += category_sections(category, results[category], scores.images, shown, model)
-    return results, sections
+            result = results[category]
+            write_category(out / category, fitted, recipe, scores.images, result, accelerator)
+    return results
 
 
 def write_category(
     folder: Path,
+    fitted: Fitted,
+    recipe: Recipe,
+    images: Sequence[ScoredImage],
+    result: Result,
+    accelerator: Accelerator,
+) -> None:
+    """Writes the folder of a category: its scores, the heat maps worth looking at, its page."""
+    category, (model, threshold, selected_on) = folder.name, fitted
+    with atomic_folder(folder) as temporary:
+        write_text(temporary / "scores.csv", scores_csv(images, threshold))
+        chosen = worth_looking_at(images, threshold, PICTURES)
+        shown = write_heatmaps(temporary / "heatmaps", chosen, model, recipe, accelerator)
+        title = f"{recipe.title}: evaluation of {category}"
+        sections = category_sections(category, result, images, shown, model)
+        text = selection_text({category: selected_on})
+        write_page(temporary / PAGE, Page(title, text, sections))
+
+
+def write_heatmaps(
+    folder: Path,
+    chosen: Mapping[str, Sequence[ScoredImage]],
     model: RealNet,
     recipe: Recipe,
-    scores: Scores,
-    threshold: float,
     accelerator: Accelerator,
 ) -> Shown:
-    """Writes the scores and the heat maps worth looking at; returns these for the page."""
-    shown: Shown = {}
-    with atomic_folder(folder) as temporary:
-        write_text(temporary / SCORES, scores_csv(scores.images, threshold))
-        (temporary / "heatmaps").mkdir()
-        number = 0
-        for title, chosen in worth_looking_at(scores.images, threshold, PICTURES).items():
-            shown[title] = []
-            for scored in chosen:
-                pixels, anomaly_map = look_at(scored, model, recipe, accelerator)
-                save_heatmap(
-                    temporary / "heatmaps" / file_name(number, scored), pixels, anomaly_map
-                )
-                shown[title].append((scored, pixels, anomaly_map))
-                number += 1
+    """Writes the heat maps of some images; returns them for the page."""
+    folder.mkdir()
+    number, shown = 0, Shown()
+    for title, images in chosen.items():
+        shown[title] = []
+        for scored in images:
+            pixels, anomaly_map = look_at(scored, model, recipe, accelerator)
+            save_heatmap(folder / file_name(number, scored), pixels, anomaly_map)
+            shown[title].append((scored, pixels, anomaly_map))
+            number += 1
     return shown
 
 

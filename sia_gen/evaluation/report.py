@@ -126,6 +126,14 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A cell of a table that leads to another page."""
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page; what is empty is not shown.
 
@@ -143,7 +151,7 @@ class Section:
     title: str
     text: str = ""
     figures: Sequence[Sequence[Figure]] = ()
-    table: Sequence[Sequence[str]] = ()
+    table: Sequence[Sequence[str | Link]] = ()
     histogram: Histogram | None = None
     bars: Bars | None = None
     charts: Sequence[Chart] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ COLUMNS = {
     "pixel_pro": "PRO",
     "pixel_pro_5": "PRO to 5 %",
 }
+MEAN = "mean"
 
 
 @dataclass(frozen=True)
@@ -86,26 +87,37 @@ def defect_metrics(scores: Scores, defect: str) -> dict[str, float]:
     return values
 
 
-def mean_metrics(results: Sequence[Result]) -> dict[str, float]:
+def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean over the categories that have a metric."""
     return {
-        name: float(np.mean([one.metrics[name] for one in results if name in one.metrics]))
+        name: float(np.mean([one[name] for one in metrics if name in one]))
         for name in COLUMNS
-        if any(name in one.metrics for one in results)
+        if any(name in one for one in metrics)
     }
 
 
-def metrics_table(summary: dict[str, Any]) -> str:
-    """The metrics as a Markdown table, in percent as the paper gives them."""
+def metrics_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The metrics in percent, as the paper gives them: heads, categories, their mean."""
     columns = [name for name in COLUMNS if name in summary["mean"]]
-    heads = " | ".join(COLUMNS[name] for name in columns)
-    lines = [f"| {summary['recipe']} | {heads} |", "|---" * (len(columns) + 1) + "|"]
-    rows = {**summary["categories"], "**mean**": summary["mean"]}
-    for name, values in rows.items():
+    rows = [[summary["recipe"], *(COLUMNS[name] for name in columns)]]
+    for name, values in [*summary["categories"].items(), (MEAN, summary["mean"])]:
         cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines.append(f"\nWeights and threshold were selected on {summary['selected_on']}.\n")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return rows
+
+
+def metrics_table(summary: Mapping[str, Any]) -> str:
+    """The metrics as a Markdown table."""
+    heads, *categories, (_, *means) = metrics_rows(summary)
+    rows = [heads, ["---"] * len(heads), *categories, [f"**{MEAN}**", *means]]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, f"\n{selection_text(summary['selected_on'])}\n"])
+
+
+def selection_text(selected_on: Mapping[str, str]) -> str:
+    """What chose the weights and the thresholds of these categories, as a sentence."""
+    distinct = " / ".join(dict.fromkeys(selected_on.values()))
+    return f"Weights and threshold were selected on {distinct}."
 
 
 def scores_csv(images: Sequence[ScoredImage], threshold: float) -> str:

@@ -148,14 +148,18 @@ def test_pixel_metrics_are_those_of_the_maps(
     )
 
 
-def test_page_has_everything_to_look_at(run: Evaluate, masked: tuple[Recipe, Path]) -> None:
+def test_page_of_a_category_has_everything_to_look_at(
+    run: Evaluate, masked: tuple[Recipe, Path]
+) -> None:
     _, out = run(*masked)
-    page = (out / "index.html").read_text()
-    for part in ("the surest defects", "by type of defect", "features"):
-        assert f"<h2>disc: {part}</h2>" in page
-    assert page.count("<polyline") == 6
-    assert "PRO: mean overlap" in page
-    assert "Histogram of the scores" in page
+    for category in ("disc", "plate"):
+        page = (out / category / "index.html").read_text()
+        for part in ("the surest defects", "by type of defect", "features"):
+            assert f"<h2>{category}: {part}</h2>" in page
+        assert page.count("<polyline") == 3
+        assert "PRO: mean overlap" in page
+        assert "Histogram of the scores" in page
+        assert "selected on normal images kept back" in page
 
 
 @pytest.mark.parametrize(

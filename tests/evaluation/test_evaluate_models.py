@@ -68,19 +68,6 @@ def test_joint_model_is_loaded_once(
     assert loaded == [tmp_path / "models/_joint"]
 
 
-def test_evaluation_of_other_categories_is_not_mixed_with(
-    models: Path, tmp_path: Path, photographs: Path, recipe: Recipe
-) -> None:
-    out = tmp_path / "out"
-    evaluate(recipe, ["disc"], photographs, models, out, CPU)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(OutputError, match=r"out already holds the evaluation of 'disc'\. .*--out"):
-        evaluate(recipe, ["plate"], photographs, models, out, CPU)
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    found = evaluate(recipe, ["disc", "plate"], photographs, models, out, CPU)
-    assert found["categories"].keys() == {"disc", "plate"}
-
-
 def test_evaluation_of_other_models_is_not_overwritten(
     models: Path, tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +77,10 @@ def test_evaluation_of_other_models_is_not_overwritten(
     before = (out / "metrics.json").read_bytes()
     with pytest.raises(OutputError, match=r"the evaluation of the models in .*first\. .*--out"):
         evaluate(recipe, ["disc"], photographs, other, out, CPU)
+    with pytest.raises(OutputError, match=r"the evaluation of the models in .*first\. .*--out"):
+        evaluate(recipe, ["plate"], photographs, other, out, CPU)
     assert (out / "metrics.json").read_bytes() == before
+    assert not (out / "plate").exists()
     monkeypatch.chdir(tmp_path)
     evaluate(recipe, ["disc"], photographs, Path("first"), Path("out"), CPU)
     assert (out / "metrics.json").read_bytes() == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sia_gen.evaluation.report import Figure, Page, Section, score_histogram, write_page
+from sia_gen.evaluation.report import Figure, Link, Page, Section, score_histogram, write_page
 
 VOID = {"meta", "img", "br", "line", "rect"}
 
@@ -21,10 +21,13 @@ class Checker(HTMLParser):
         self.open: list[str] = []
         self.texts: list[str] = []
         self.pictures: list[dict[str, str | None]] = []
+        self.links: list[str | None] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         if tag == "img":
             self.pictures.append(dict(attributes))
+        if tag == "a":
+            self.links.append(dict(attributes)["href"])
         if tag not in VOID:
             self.open.append(tag)
 
@@ -50,16 +53,17 @@ def test_page_shows_all_it_was_given(tmp_path: Path) -> None:
         "Image AUROC 0.912",
         [
             Section("Pictures", figures=[[figure, figure]]),
-            Section("Numbers", table=[["metric", "value"], ["AUROC", "0.912"]]),
+            Section("Numbers", table=[["metric", "value"], ["AUROC", Link("a > b", "a&b.html")]]),
             Section("Scores", histogram=score_histogram([0.1, 0.2], [0.8], 0.5)),
             Section("Commands", commands=["sia-gen synthesize --recipe 'a & b'"]),
         ],
     )
     write_page(tmp_path / "index.html", page)
     checker = read(tmp_path / "index.html")
-    expected = ["Parts & more", "Image AUROC 0.912", "AUROC", "0.912", "cell <1>"]
+    expected = ["Parts & more", "Image AUROC 0.912", "AUROC", "a > b", "cell <1>"]
     assert set(expected) <= set(checker.texts)
     assert any("sia-gen synthesize --recipe 'a & b'" in text for text in checker.texts)
+    assert checker.links == ["a&b.html"]
     assert len(checker.pictures) == 2
     for picture in checker.pictures:
         assert picture["alt"] == "cell <1>"

@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from sia_gen.locations import Location
+if TYPE_CHECKING:
+    from sia_gen.locations import Location
 
 AGAIN = "then run the same command again: it goes on."
 ROOM = f"Free some room, {AGAIN}"

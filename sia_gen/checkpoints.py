@@ -93,6 +93,20 @@ def load_checkpoint(accelerator: Accelerator, path: Path, *, kept: int = KEPT) -
         remove_old(path.parent, kept)
 
 
+def load_last(accelerator: Accelerator, folder: Path, *, kept: int = KEPT) -> int:
+    """Loads the newest checkpoint, if there is one; see `load_checkpoint` for the errors.
+
+    Returns:
+        The steps that are done, 0 if there is no checkpoint.
+    """
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return 0
+    path, step = checkpoint
+    load_checkpoint(accelerator, path, kept=kept)
+    return step
+
+
 @contextmanager
 def tensors_alone() -> Iterator[None]:
     """Has nothing unpickled that is more than tensors and numbers; Accelerate would run it."""

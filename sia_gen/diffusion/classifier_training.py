@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import (
-    last_checkpoint,
-    load_checkpoint,
+    load_last,
     remove_checkpoints,
     save_checkpoint,
 )
@@ -97,12 +96,7 @@ def train_model(
         classifier.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     model, optimizer = accelerator.prepare(classifier, optimizer)
-    checkpoint = last_checkpoint(checkpoints)
-    start = 0
-    if checkpoint is not None:
-        path, start = checkpoint
-        load_checkpoint(accelerator, path)
-
+    start = load_last(accelerator, checkpoints)
     batches = noise_batches(recipe, images, accelerator)
     loader = load_batches(
         batches,

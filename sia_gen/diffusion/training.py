@@ -22,8 +22,7 @@ from accelerate.utils import release_memory, set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import (
-    last_checkpoint,
-    load_checkpoint,
+    load_last,
     remove_checkpoints,
     save_checkpoint,
 )
@@ -118,13 +117,9 @@ def train_model(
     training = start_training(recipe, num_classes, accelerator)
     unet, optimizer = training.unet, training.optimizer
     model = TrainedModel(training, recipe, name, categories, images, out)
-    checkpoint = last_checkpoint(checkpoints)
-    start = 0
-    if checkpoint is not None:
-        path, start = checkpoint
-        load_checkpoint(accelerator, path, kept=settings.checkpoints_kept)
-        # Accelerate brings what is registered with it back to the CPU.
-        training.ema.to(device=accelerator.device)
+    start = load_last(accelerator, checkpoints, kept=settings.checkpoints_kept)
+    # Accelerate brings what is registered with it back to the CPU.
+    training.ema.to(device=accelerator.device)
     if start == settings.max_steps and is_finished(out / name, start):
         return
 

@@ -25,7 +25,7 @@ from accelerate.utils import release_memory, set_seed
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import (
     last_checkpoint,
-    load_checkpoint,
+    load_last,
     remove_checkpoints,
     save_checkpoint,
 )
@@ -147,8 +147,7 @@ def fit_model(
     # Channels last is what the convolutions of the backbone are fastest in, on CPU and GPU.
     model = model_with_weights(settings).to(memory_format=torch.channels_last)
     model.to(accelerator.device)
-    checkpoint = last_checkpoint(checkpoints)
-    if checkpoint is None:
+    if last_checkpoint(checkpoints) is None:
         initialise(model, anomalies, recipe, name, accelerator)
     best = Best()
     objective = RealNetObjective(model)
@@ -159,11 +158,7 @@ def fit_model(
         # Several processes exchange gradients while the graph would run.
         compile_network(objective, graphs=accelerator.num_processes == 1)
     accelerator.register_for_checkpointing(best)
-    start = 0
-    if checkpoint is not None:
-        path, start = checkpoint
-        load_checkpoint(accelerator, path)
-
+    start = load_last(accelerator, checkpoints)
     batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
     loader = load_batches(
         batches,

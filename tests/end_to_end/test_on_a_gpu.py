@@ -8,7 +8,11 @@ import torch
 from sia_gen.files import sha256
 from tests.end_to_end.conftest import CommandLine
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+    # Networks are compiled four times.
+    pytest.mark.timeout(1800),
+]
 ON_GPU = ["--device", "cuda", "--precision", "bf16", "--category", "disc"]
 
 

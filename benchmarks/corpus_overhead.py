@@ -38,7 +38,9 @@ def bare(recipe: Recipe, models: Path, runtime: Runtime) -> Cost:
     """What the loop alone takes, with the model loaded."""
     sources = Sources(recipe, models, None)
     pipeline = sources.load(all_categories(recipe)[0])
-    prepare_pipeline(pipeline, runtime.accelerator())
+    accelerator = runtime.accelerator()
+    execution = runtime.execution(accelerator.device, compiled=False)
+    prepare_pipeline(pipeline, accelerator, execution)
 
     def run() -> None:
         for shard in plan_corpus(all_categories(recipe), recipe.synthesis):
@@ -83,7 +85,7 @@ def make_recipe(options: argparse.Namespace) -> Recipe:
 
 
 def main() -> None:
-    """Prints a table, and writes `corpus_overhead.json` into the current folder."""
+    """Prints a table, and writes `corpus_overhead-PRESET-SIZE.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--image-size", type=int, default=64)
@@ -119,7 +121,8 @@ def main() -> None:
     columns = ["", "seconds", "images/s", "hours for 360,000", "of the loop", "of its CPU time"]
     show(title, columns, rows)
     device = runtime.accelerator().device
-    save("corpus_overhead", device, LIMIT, vars(options) | {"rows": rows, "clock": clock})
+    name = f"corpus_overhead-{options.preset}-{options.image_size}"
+    save(name, device, LIMIT, vars(options) | {"rows": rows, "clock": clock})
 
 
 if __name__ == "__main__":

@@ -4,16 +4,18 @@
     python benchmarks/diffusion_step.py --preset adm-256 --image-size 256 --batch-size 4
 
 Two steps of the same network in turns: float32 and eager, as the paper's code trains, and what
-`train-diffusion` does. Then the peak memory of each way to save some, in processes of their own,
-beside the estimate that `train-diffusion` prints; and how large a batch cards of 24, 48 and 80 GB
-take (the authors' code: 1, 5 and 10): by the estimate, and on a GPU by trying, in as much of its
-memory.
+`train-diffusion` does; with --apart one after the other, each in a process of its own, for networks
+of which two do not fit into memory. Then the peak memory of each way to save some, in processes of
+their own, beside the estimate that `train-diffusion` prints; and how large a batch cards of 24, 48
+and 80 GB take (the authors' code: 1, 5 and 10): by the estimate, and on a GPU by trying, in as much
+of its memory.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,28 +76,40 @@ def make_step(
     return step
 
 
-def compare(settings: Diffusion, rounds: int, profiled: bool) -> tuple[list[Any], list[Any]]:
-    """Seconds of a step in float32 and of ours, and how many times faster that is.
+def time_steps(
+    settings: Diffusion, ways: Sequence[str], rounds: int, profiled: bool
+) -> tuple[list[dict[str, float]], list[Any]]:
+    """Seconds of a step, round by round, in float32 and as ours.
+
+    Returns:
+        The rounds, and what takes the time of ours, if it is asked for.
+    """
+    accelerator = make_accelerator(None, "auto")
+    given = {EAGER: None, OURS: accelerator}
+    runs = {way: make_step(settings, given[way], accelerator.device) for way in ways}
+    measured = in_turns(runs, rounds)
+    shown = profiled and OURS in runs
+    return measured, show_profile(OURS, runs[OURS], accelerator.device) if shown else []
+
+
+def compare(settings: Diffusion, options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    """How long a step takes in float32, and how many times faster ours is.
 
     Returns:
         The rows, and what takes the time of ours, if it is asked for.
     """
-    accelerator = make_accelerator(None, "auto")
-    runs = {
-        EAGER: make_step(settings, None, accelerator.device),
-        OURS: make_step(settings, accelerator, accelerator.device),
-    }
-    measured = in_turns(runs, rounds)
-    rows = [
-        [
-            name,
-            median(measured, name),
-            settings.batch_size / median(measured, name),
-            ratio(measured, EAGER, name),
-        ]
-        for name in runs
+    groups = [[EAGER], [OURS]] if options.apart else [[EAGER, OURS]]
+    # In processes of their own, which leave nothing on the GPU.
+    found = [alone(time_steps, settings, ways, options.rounds, options.profile) for ways in groups]
+    measured = [
+        dict(ChainMap(*together)) for together in zip(*(rounds for rounds, _ in found), strict=True)
     ]
-    return rows, show_profile(OURS, runs[OURS], accelerator.device) if profiled else []
+    rows = [
+        [way, taken, settings.batch_size / taken, ratio(measured, EAGER, way)]
+        for way in (EAGER, OURS)
+        for taken in [median(measured, way)]
+    ]
+    return rows, found[-1][1]
 
 
 def peak(settings: Diffusion) -> float:
@@ -177,6 +191,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--apart", action="store_true", help="the two one after the other")
     parser.add_argument("--profile", action="store_true", help="show what bounds our step")
     parser.add_argument("--estimate", action="store_true", help="the memory; nothing is trained")
     options = parser.parse_args()
@@ -191,8 +206,7 @@ def main() -> None:
     times: list[Any] = []
     shares: list[Any] = []
     if not options.estimate:
-        # In a process of its own, which leaves nothing on the GPU.
-        times, shares = alone(compare, settings, options.rounds, options.profile)
+        times, shares = compare(settings, options)
         show(title, ["", "seconds per step", "images/s", "times eager"], times)
     memory = memory_rows(settings, device, train=not options.estimate)
     cards = [f"{card} GB{kind}" for kind in ("", ", tried") for card in CARDS]

@@ -36,7 +36,7 @@ GROWN: dict[str, list[int]] = {
     "categories": [4, 8],
     "shards": [20, 100],
     "processes": [2, 4],
-    "image_size": [32, 64],
+    "image_size": [32, 64, 128],
 }
 LIMIT = "twice the work takes twice the time, and no more memory"
 

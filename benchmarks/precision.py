@@ -25,7 +25,7 @@ from sia_gen.images.listing import data_root
 from sia_gen.inspection.calibration import StrengthCurve, measure_curve
 from sia_gen.inspection.normal import load_normal
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import make_accelerator
+from sia_gen.runtime import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 
 IMAGES = 16
@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the fast way")
     options = parser.parse_args()
     recipe, category = Recipe.load(options.recipe), options.category
-    accelerator = make_accelerator(None, "auto")
+    runtime = Runtime()
+    accelerator = runtime.accelerator()
+    execution = runtime.execution(accelerator.device, compiled=options.compile)
     sources = Sources(recipe, options.model, None)
     place = DatasetCategory(recipe, category)
     root, size = data_root(recipe, options.data), sources.image_size([place])
@@ -72,7 +74,7 @@ def main() -> None:
     for fast, seed in ((False, 0), (True, 0), (False, 1000)):
         pipeline = Sources(recipe, options.model, None).load(place).to(accelerator.device)
         if fast:
-            prepare_pipeline(pipeline, accelerator, compiled=options.compile)
+            prepare_pipeline(pipeline, accelerator, execution)
         pipeline.set_progress_bar_config(disable=True)
         seeded = recipe.override({"seed": seed})
         images.append(sample(pipeline, recipe))

@@ -43,7 +43,7 @@ def make_runs(model: RealNet, compile_too: bool, session: Any) -> dict[str, Call
     """Each way to score a batch of images, by its name."""
     accelerator = make_accelerator(None, "auto")
     ours = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    compiled = copy.deepcopy(model)
+    compiled = copy.deepcopy(ours)
     if compile_too:
         compile_network(compiled, graphs=True)
 

@@ -91,7 +91,7 @@ def compiled_step(
     model: RealNet, accelerator: Accelerator, images: torch.Tensor
 ) -> Callable[[], None]:
     """A step of long fits."""
-    objective = RealNetObjective(model)
+    objective = RealNetObjective(model.to(memory_format=torch.channels_last))
     compile_network(objective, graphs=True)
     return make_step(objective, make_optimizer(model), accelerator.autocast, images)
 

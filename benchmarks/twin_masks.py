@@ -48,7 +48,10 @@ def main() -> None:
     recipe = Recipe.load(options.recipe).override({"synthesis.twins": {}})
     place = DatasetCategory(recipe, options.category)
     pipeline = load_pipeline(find_pipeline(options.models, options.category), recipe)
-    prepare_pipeline(pipeline, Runtime(None, "auto").accelerator())
+    runtime = Runtime()
+    accelerator = runtime.accelerator()
+    execution = runtime.execution(accelerator.device, compiled=False)
+    prepare_pipeline(pipeline, accelerator, execution)
     given = sampling_options(pipeline, recipe, options.category) | {"output_type": "pt"}
     _, chance = TwinMaker(recipe, [place]).open(pipeline, place.name)
 

@@ -1,4 +1,6 @@
-"""Compiles networks with torch.compile, for work that is large enough to pay for it.
+"""How networks are executed: in which memory layout, and compiled or not.
+
+Compiling with torch.compile is for work that is large enough to pay for it.
 
 Only what changes no result is tuned by trial: a network that is compiled anew, in another process
 or on another day, gives the same bits on the same kind of device.
@@ -6,6 +8,7 @@ or on another day, gives the same bits on the same kind of device.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +22,28 @@ LARGE = 3e16
 NOTICE = "compiling the network, which takes a minute or more"
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How networks are executed, which changes the last bits of what they make.
+
+    Attributes:
+        compiled: Whether they are compiled.
+        channels_last: Whether the channels of a pixel are neighbours in memory, else its row is.
+    """
+
+    compiled: bool
+    channels_last: bool
+
+    def apply(self, network: nn.Module) -> None:
+        """Prepares a network, on its device, where it stands."""
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if self.compiled:
+            compile_network(network)
+
+
 def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
-    """Compiles a network where it stands, in channels-last memory; it happens at the first call.
+    """Compiles a network where it stands; it happens at the first call.
 
     It then takes batches of one size: each other size is compiled anew.
 
@@ -32,7 +55,6 @@ def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
     # torch keeps few programs of one function, and gives up silently on further ones.
     torch.compiler.reset()
     replace_norms(network, ChannelwiseGroupNorm)
-    network.to(memory_format=torch.channels_last)
     on_gpu = next(network.parameters()).device.type == "cuda"
     options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": graphs and on_gpu}
     network.compile(options=options, dynamic=False)

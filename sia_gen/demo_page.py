@@ -122,7 +122,9 @@ def defect_section(
     chosen = [ranked[place * (len(ranked) - 1) // (2 * SHOWN - 1)] for place in range(2 * SHOWN)]
     tests = list_test_images(recipe, root, category)
     by_name = {test.name: test.path for test in tests}
-    model, threshold, _ = load_realnet(out / "realnet" / category)
+    model, threshold, _ = load_realnet(
+        out / "realnet" / category, channels_last=runtime.channels_last
+    )
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
     images = load_images(

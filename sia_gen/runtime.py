@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast
 
-from sia_gen.compilation import LARGE, compiler_problem
+from sia_gen.compilation import LARGE, Execution, compiler_problem
 from sia_gen.errors import OptionError
 from sia_gen.version import __version__
 
@@ -37,11 +37,14 @@ class Runtime:
         device: `"auto"` takes the best there is.
         compiled: Whether networks are compiled; None compiles them on a GPU, for work that is
             large enough.
+        channels_last: Whether networks compute in channels-last memory; None decides by what is
+            faster there.
     """
 
     precision: Precision | None = None
     device: DeviceName = "auto"
     compiled: bool | None = None
+    channels_last: bool | None = None
 
     def accelerator(self) -> Accelerator:
         """Starts Accelerate; under `accelerate launch` it joins the other processes.
@@ -78,6 +81,16 @@ class Runtime:
                 file=sys.stderr,
             )
         return problem is None
+
+    def execution(self, device: torch.device, *, compiled: bool) -> Execution:
+        """How the networks of a diffusion model are executed.
+
+        Channels last is what convolutions are fastest in, but on CUDA every `GroupNorm` of torch
+        turns it back, unless it is compiled.
+        """
+        if self.channels_last is None:
+            return Execution(compiled, channels_last=compiled or device.type != "cuda")
+        return Execution(compiled, self.channels_last)
 
 
 def make_accelerator(precision: Precision | None, device: DeviceName) -> Accelerator:

@@ -107,7 +107,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe_content() -> dict[str, object]:
+def recipe_content() -> dict[str, Any]:
     """A recipe that runs in seconds."""
     return {
         "name": "parts",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sia_gen.compilation import Execution
 from sia_gen.errors import OptionError
 from sia_gen.runtime import Runtime, environment, loader_workers
 
@@ -25,6 +26,26 @@ def test_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(OptionError, match=f"--device {device}: this machine has no"):
         Runtime(None, device).accelerator()
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "compiled", "channels_last"),
+    [
+        (None, "cpu", False, True),
+        (None, "mps", False, True),
+        (None, "cuda", False, False),
+        (None, "cuda", True, True),
+        (True, "cuda", False, True),
+        (False, "cpu", False, False),
+        (False, "cuda", True, False),
+    ],
+)
+def test_layout_is_what_was_asked_for_or_what_is_faster(
+    asked: bool | None, device: str, compiled: bool, channels_last: bool
+) -> None:
+    runtime = Runtime(channels_last=asked)
+    found = runtime.execution(torch.device(device), compiled=compiled)
+    assert found == Execution(compiled, channels_last)
 
 
 def test_versions_of_what_results_depend_on_are_named() -> None:

@@ -74,8 +74,8 @@ def say(text: str) -> None:
         typer.echo(text)
 
 
-def runtime(precision: Any, device: Any, compiled: bool | None = None) -> Any:
+def runtime(precision: Any, device: Any, channels_last: Any = None, *, compiled: Any = None) -> Any:
     """What to run on."""
     from sia_gen.runtime import Runtime
 
-    return Runtime(precision, device, compiled)
+    return Runtime(precision, device, compiled, channels_last)

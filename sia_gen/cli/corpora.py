@@ -17,6 +17,7 @@ from sia_gen.cli.common import (
 )
 from sia_gen.cli.options import (
     CategoryOption,
+    ChannelsLastOption,
     ClassifierOption,
     DataOption,
     DeviceOption,
@@ -41,6 +42,7 @@ def calibrate(
     ] = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    channels_last: ChannelsLastOption = None,
 ) -> None:
     """Find the strengths at which samples are abnormal, and still of their object.
 
@@ -62,7 +64,7 @@ def calibrate(
         root,
         model or run_folder(chosen, "diffusion"),
         folder,
-        runtime(precision, device),
+        runtime(precision, device, channels_last),
         classifier=classifier or run_folder(chosen, "classifier") / "model",
     )
     for name, strength in found.items():

@@ -18,6 +18,7 @@ from sia_gen.cli.common import (
 )
 from sia_gen.cli.options import (
     CategoryOption,
+    ChannelsLastOption,
     CompileOption,
     DataOption,
     DeviceOption,
@@ -71,6 +72,7 @@ def fit_realnet(
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
     compiled: CompileOption = None,
+    channels_last: ChannelsLastOption = None,
     resume: ResumeOption = True,
 ) -> None:
     """Fit the detector to normal images and the shards of a corpus.
@@ -95,7 +97,7 @@ def fit_realnet(
     from sia_gen.realnet.fitting import fit_realnet as fit
 
     root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
-    on = runtime(precision, device, compiled)
+    on = runtime(precision, device, channels_last, compiled=compiled)
     fit(chosen, categories, root, shards, folder, on, resume=resume)
     # The usual folder may hold the evaluation of the usual models.
     apart = None if out is None else out.with_name(f"{out.name}-evaluation")
@@ -114,6 +116,7 @@ def evaluate(
     out: OutOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    channels_last: ChannelsLastOption = None,
 ) -> None:
     """Score the test images; write metrics, scores and heat maps, beside those of other categories.
 
@@ -127,7 +130,8 @@ def evaluate(
 
     root, folder = data_root(chosen, data), out or run_folder(chosen, "evaluation")
     models = model or run_folder(chosen, "realnet")
-    summary = score(chosen, categories, root, models, folder, runtime(precision, device))
+    on = runtime(precision, device, channels_last)
+    summary = score(chosen, categories, root, models, folder, on)
     say(metrics_table(summary))
     say(f"Open {folder / 'index.html'} in a browser.")
 
@@ -147,6 +151,7 @@ def predict(
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
     compiled: CompileOption = None,
+    channels_last: ChannelsLastOption = None,
 ) -> None:
     """Score any images; write scores, verdicts and heat maps.
 
@@ -154,7 +159,8 @@ def predict(
     """
     from sia_gen.evaluation.predict import predict as score
 
-    found = score(model, images, out, form, runtime(precision, device, compiled))
+    on = runtime(precision, device, channels_last, compiled=compiled)
+    found = score(model, images, out, form, on)
     anomalous = sum(one.verdict == "anomalous" for one in found)
     say(f"{anomalous} of {len(found)} images are anomalous; see {out / f'predictions.{form}'}.")
 

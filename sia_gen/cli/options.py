@@ -70,6 +70,13 @@ CompileOption = Annotated[
         help="Compile the networks; on a GPU, for work that takes long, when left out.",
     ),
 ]
+ChannelsLastOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--channels-last/--no-channels-last",
+        help="Memory layout of the networks; what is faster there, when left out.",
+    ),
+]
 ResumeOption = Annotated[
     bool,
     typer.Option("--resume/--no-resume", help="Go on where an earlier run ended, or start again."),

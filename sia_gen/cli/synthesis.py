@@ -12,6 +12,7 @@ import typer
 from sia_gen.cli.common import run_folder, runtime, say
 from sia_gen.cli.options import (
     CategoryOption,
+    ChannelsLastOption,
     ClassifierOption,
     CompileOption,
     DataOption,
@@ -100,6 +101,7 @@ def synthesize(
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
     compiled: CompileOption = None,
+    channels_last: ChannelsLastOption = None,
     resume: ResumeOption = True,
 ) -> None:
     """Make a corpus: shards of synthetic anomalies of a chosen strength.
@@ -131,7 +133,7 @@ def synthesize(
         choose_categories(chosen, category),
         model or (Path("runs") if several else run_folder(chosen, "diffusion")),
         classifier,
-        runtime(precision, device, compiled),
+        runtime(precision, device, channels_last, compiled=compiled),
         data,
         weights,
     )

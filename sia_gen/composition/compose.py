@@ -12,7 +12,12 @@ from sia_gen.composition.folders import require_folder, write_folders
 from sia_gen.composition.triplets import Composer
 from sia_gen.composition.twins import TwinComposer
 from sia_gen.corpus.entries import CorpusHeader
-from sia_gen.corpus.manifest import check_same_corpus, present_records, write_record
+from sia_gen.corpus.manifest import (
+    UNTOLD,
+    check_same_corpus,
+    present_records,
+    write_record,
+)
 from sia_gen.corpus.plan import ShardPlan, plan_corpus, samples_by_name
 from sia_gen.corpus.preparation import announce, check_same_origin
 from sia_gen.corpus.reading import read_synthetic, require_category
@@ -101,6 +106,7 @@ def plan_triplets(recipe: Recipe, category: str, images: int, strength: str) -> 
 
 def header_of(recipe: Recipe, source: dict[str, Any], images: int | None) -> dict[str, Any]:
     """What all shards of triplets have in common."""
+    told = {**UNTOLD, **source}
     header = CorpusHeader(
         sia_gen=__version__,
         recipe=recipe.hash(),
@@ -113,7 +119,8 @@ def header_of(recipe: Recipe, source: dict[str, Any], images: int | None) -> dic
         guidance_scale=source["guidance_scale"],
         batch_size=source["batch_size"],
         precision=source["precision"],
-        compiled=source.get("compiled", False),
+        compiled=told["compiled"],
+        channels_last=told["channels_last"],
         shard_size=recipe.synthesis.shard_size,
         format="png",
         mode=recipe.mode,

@@ -35,6 +35,13 @@ DISTURBED = {
     "box": "within a box of its own",
     "foreground": "within the foreground",
 }
+# What of the execution changes the last bits, by the field of the header and its value.
+EXECUTION_OPTIONS = {
+    ("compiled", True): " --compile",
+    ("compiled", False): " --no-compile",
+    ("channels_last", True): " --channels-last",
+    ("channels_last", False): " --no-channels-last",
+}
 ADDRESS = re.compile(r"https?://[^\s()<>]+")
 
 
@@ -95,7 +102,7 @@ def write_card(
         repository=repository,
         place=f"hf://datasets/{repository}" if repository else HERE,
         precision={"no": "fp32"}.get(header["precision"], header["precision"]),
-        compile_option=compile_option(header),
+        execution_options=execution_options(header),
         strengths=dict.fromkeys(shard.strength for shard in shards),
         categories=names_of(shards),
         samples=sum(shard.samples for shard in shards),
@@ -123,11 +130,13 @@ def twin_words(twins: Twins | None) -> dict[str, Any]:
     }
 
 
-def compile_option(header: dict[str, Any]) -> str:
+def execution_options(header: dict[str, Any]) -> str:
     """What makes the same bytes again, on a machine that would decide otherwise."""
-    if header["kind"] != SAMPLES:
-        return ""
-    return " --compile" if {**UNTOLD, **header}["compiled"] else " --no-compile"
+    told = {**UNTOLD, **header}
+    # Twins are never compiled, and have no such option.
+    names = ("compiled", "channels_last") if header["kind"] == SAMPLES else ("channels_last",)
+    known = [name for name in names if told[name] is not None]
+    return "".join(EXECUTION_OPTIONS[name, told[name]] for name in known)
 
 
 def linked(recipe: Recipe) -> str:

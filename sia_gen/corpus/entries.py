@@ -26,6 +26,7 @@ class CorpusHeader:
     Attributes:
         compiled: Whether networks were compiled, which changes the last bits; none of an older
             corpus were.
+        channels_last: Whether they computed in channels-last memory; older corpora do not tell.
         versions: Of the libraries; older corpora do not tell.
     """
 
@@ -41,6 +42,7 @@ class CorpusHeader:
     batch_size: Count
     precision: str
     compiled: bool = False
+    channels_last: bool | None = None
     shard_size: Count
     format: Literal["png", "webp", "jpg"]
     mode: Literal["L", "RGB"]

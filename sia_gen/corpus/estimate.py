@@ -12,7 +12,7 @@ import torch
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
 from sia_gen.compilation import is_compiled
-from sia_gen.corpus.compiling import compiles_corpus
+from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.schema import SAMPLES, TWINS
@@ -74,8 +74,8 @@ def estimate(
     accelerator = runtime.accelerator()
     pipeline = sources.load(first)
     kind = SAMPLES if recipe.synthesis.twins is None else TWINS
-    compiled = compiles_corpus(runtime, recipe, kind, pipeline.unet, accelerator)
-    prepare_pipeline(pipeline, accelerator, compiled=compiled)
+    execution = corpus_execution(runtime, recipe, kind, pipeline.unet, accelerator)
+    prepare_pipeline(pipeline, accelerator, execution)
     measured = measure(pipeline, recipe, wanted[0])
     return table(recipe, wanted, measured, forward_flops(pipeline.unet))
 

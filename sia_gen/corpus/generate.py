@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory
 from sia_gen.compilation import NOTICE
-from sia_gen.corpus.compiling import compiles_corpus
+from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.manifest import present_records, write_record
 from sia_gen.corpus.plan import (
     ShardPlan,
@@ -71,10 +71,10 @@ def synthesize(
     needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
     accelerator = runtime.accelerator()
     sources = Sources(recipe, models, classifier)
-    compiled = compiles_corpus(
+    execution = corpus_execution(
         runtime, recipe, maker.kind, sources.load(needed[0]).unet, accelerator, out
     )
-    prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, compiled=compiled)
+    prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, execution=execution)
     if resume:
         check_same_origin(out, wanted, prepared.hashes)
     main, parts = accelerator.is_main_process, samples_by_name(wanted)
@@ -124,9 +124,8 @@ def make_shards(
     ):
         for name, of_category in groupby(shards, key=lambda shard: shard.name):
             pipeline = sources.load(by_name[name])
-            compiled = prepared.header["compiled"]
-            prepare_pipeline(pipeline, accelerator, compiled=compiled)
-            if compiled:
+            prepare_pipeline(pipeline, accelerator, prepared.execution)
+            if prepared.execution.compiled:
                 progress.say(f"{name}: {NOTICE}")
             for shard in of_category:
                 writer.begin(shard)

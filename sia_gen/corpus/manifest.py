@@ -41,8 +41,8 @@ RECORDS = ".records"
 HASHES = ".records/weights.json"
 # What changes no sample: the recipe's other sections, and the versions that wrote the manifest.
 MAY_DIFFER = {"recipe", "sia_gen", "versions"}
-# What older manifests do not tell.
-UNTOLD = {"compiled": False}
+# What older manifests do not tell, and what is known of it.
+UNTOLD = {"compiled": False, "channels_last": None}
 ADDRESS = "Check the address, and whether you have to log in: 'hf auth login' for hf://."
 
 
@@ -205,6 +205,7 @@ def first_difference(existing: dict[str, Any], header: dict[str, Any]) -> str | 
     """What makes a manifest that of another corpus, as "seed (0, not 1)"; None if nothing does."""
     for field, value in header.items():
         there = {**UNTOLD, **existing}.get(field)
-        if field not in MAY_DIFFER and there != value:
+        unknown = field in UNTOLD and None in (there, value)
+        if field not in MAY_DIFFER and not unknown and there != value:
             return f"{field} ({there}, not {value})"
     return None

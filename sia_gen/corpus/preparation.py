@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.compilation import Execution
 from sia_gen.corpus.card import write_card
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
@@ -41,11 +42,13 @@ class Preparation:
         header: What all its shards have in common.
         hashes: For each category, by name, the hash of the weights that make it.
         cache: Keeps these hashes.
+        execution: Of the networks.
     """
 
     header: dict[str, Any]
     hashes: dict[str, str]
     cache: HashCache
+    execution: Execution
 
 
 def prepare(
@@ -56,7 +59,7 @@ def prepare(
     accelerator: Accelerator,
     kind: Literal["samples", "twins"],
     *,
-    compiled: bool,
+    execution: Execution,
 ) -> Preparation:
     """Opens the models and holds what is wanted against what is there; writes nothing.
 
@@ -67,7 +70,7 @@ def prepare(
         out: Where the corpus is.
         accelerator: Of the run.
         kind: What the corpus holds.
-        compiled: Whether the networks are compiled.
+        execution: Of the networks.
 
     Raises:
         ModelError: If a model is missing, damaged, or makes images of another size.
@@ -75,7 +78,7 @@ def prepare(
     """
     image_size = sources.image_size(categories)
     sampler = type(sources.load(categories[0]).scheduler).__name__
-    header = corpus_header(recipe, image_size, sampler, accelerator, kind, compiled=compiled)
+    header = corpus_header(recipe, image_size, sampler, accelerator, kind, execution=execution)
     check_same_corpus(out, header)
     cache = HashCache(out / HASHES)
     hashes: list[dict[str, str]] = [{}]
@@ -83,7 +86,7 @@ def prepare(
         # Reading all weights takes minutes if they are large and many: one process is enough.
         hashes = [{category.name: sources.hash(category, cache) for category in categories}]
     broadcast_object_list(hashes)
-    return Preparation(header, hashes[0], cache)
+    return Preparation(header, hashes[0], cache, execution)
 
 
 def corpus_header(
@@ -93,7 +96,7 @@ def corpus_header(
     accelerator: Accelerator,
     kind: Literal["samples", "twins"],
     *,
-    compiled: bool,
+    execution: Execution,
 ) -> dict[str, Any]:
     """What all shards have in common."""
     settings = recipe.synthesis
@@ -110,7 +113,8 @@ def corpus_header(
             guidance_scale=settings.guidance_scale,
             batch_size=settings.batch_size,
             precision=accelerator.mixed_precision,
-            compiled=compiled,
+            compiled=execution.compiled,
+            channels_last=execution.channels_last,
             shard_size=settings.shard_size,
             format=settings.format,
             mode=recipe.mode,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
-from sia_gen.corpus.compiling import compiles_corpus
+from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
 from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
 from sia_gen.corpus.sources import Sources
@@ -51,8 +51,8 @@ def remake(
     accelerator = runtime.accelerator()
     pipeline = sources.load(category)
     maker = maker or SampleMaker(recipe)
-    compiled = compiles_corpus(runtime, recipe, maker.kind, pipeline.unet, accelerator)
-    prepare_pipeline(pipeline, accelerator, compiled=compiled)
+    execution = corpus_execution(runtime, recipe, maker.kind, pipeline.unet, accelerator)
+    prepare_pipeline(pipeline, accelerator, execution)
     indices = next(some for some in shard.batches(recipe.synthesis.batch_size) if index in some)
     model = sources.hash(category, HashCache())
     with explained_sampling(recipe):

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sia_gen.collection import CorpusRecipe
-from sia_gen.compilation import compile_network, is_compiled
+from sia_gen.compilation import Execution, is_compiled
 from sia_gen.corpus.identity import SampleIdentity, identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
@@ -193,14 +193,14 @@ def to_host(*values: torch.Tensor) -> tuple[list[torch.Tensor], torch.cuda.Event
 
 
 def prepare_pipeline(
-    pipeline: SDASPipeline, accelerator: Accelerator, *, compiled: bool = False
+    pipeline: SDASPipeline, accelerator: Accelerator, execution: Execution
 ) -> None:
     """Moves a pipeline to the device; its networks, and only they, compute in mixed precision.
 
     Args:
         pipeline: As it was loaded.
         accelerator: Device and precision.
-        compiled: Whether to compile its networks; they then make batches of one size.
+        execution: Of its networks; compiled ones make batches of one size.
     """
     pipeline.to(accelerator.device)
     for network in (pipeline.unet, pipeline.classifier):
@@ -209,14 +209,10 @@ def prepare_pipeline(
             continue
         # Of a classifier only the gradient of the image is wanted.
         network.requires_grad_(False)
-        if accelerator.device.type != "cuda":
-            # What convolutions are fastest in, but on CUDA every GroupNorm of torch turns it back.
-            network.to(memory_format=torch.channels_last)
         accelerator.prepare_model(network, evaluation_mode=True)
         # In the file that they were loaded from weights lie anywhere, among several processes they
         # have been moved, and a CPU rounds by where they lie.
         for parameter in network.parameters():
             parameter.data = parameter.data.clone()
-        if compiled:
-            compile_network(network)
+        execution.apply(network)
     pipeline.set_progress_bar_config(disable=True)

@@ -20,7 +20,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.evaluation.report import Page, write_page
+from sia_gen.evaluation.report import Link, Page, write_page
 from sia_gen.evaluation.results import (
     Result,
     category_result,
@@ -98,7 +98,7 @@ def evaluate(
     if main:
         require_same_models(out, about["models"])
     with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
-        return write_evaluation(recipe, folders, tests, about, out, accelerator)
+        return write_evaluation(recipe, folders, tests, about, out, runtime)
 
 
 def write_evaluation(
@@ -107,9 +107,10 @@ def write_evaluation(
     tests: Mapping[str, Sequence[TestImage]],
     about: Mapping[str, Any],
     out: Path,
-    accelerator: Accelerator,
+    runtime: Runtime,
 ) -> dict[str, Any]:
     """Scores the test images and writes all that is told of them."""
+    accelerator = runtime.accelerator()
     if accelerator.is_main_process:
         shutil.rmtree(out / PIXELS, ignore_errors=True)
         (out / PIXELS).mkdir()
@@ -118,7 +119,7 @@ def write_evaluation(
     results: dict[str, Result] = {}
     for folder, group in groupby(folders, key=lambda category: folders[category]):
         chosen = {category: tests[category] for category in group}
-        results |= evaluate_model(folder, recipe, chosen, out, accelerator)
+        results |= evaluate_model(folder, recipe, chosen, out, runtime)
     accelerator.wait_for_everyone()
     found = {
         **about,
@@ -138,10 +139,11 @@ def evaluate_model(
     recipe: Recipe,
     tests: Mapping[str, Sequence[TestImage]],
     out: Path,
-    accelerator: Accelerator,
+    runtime: Runtime,
 ) -> dict[str, Result]:
     """Scores the test images of the categories of one model, and lets go of it."""
-    fitted = load_realnet(folder)
+    accelerator = runtime.accelerator()
+    fitted = load_realnet(folder, channels_last=runtime.channels_last)
     fitted.model.to(accelerator.device)
     results: dict[str, Result] = {}
     for category, images in tests.items():
@@ -173,7 +175,8 @@ def write_category(
         title = f"{recipe.title}: evaluation of {category}"
         sections = category_sections(category, result, images, shown, model)
         text = selection_text({category: selected_on})
-        write_page(temporary / PAGE, Page(title, text, sections))
+        above = Link("All categories", f"../{PAGE}")
+        write_page(temporary / PAGE, Page(title, text, sections, above))
 
 
 def write_heatmaps(

@@ -75,7 +75,7 @@ def predict(
         ModelError: If the model cannot be read; nothing has been written then.
         ImageError: If images cannot be read; all others have been scored then.
     """
-    model, threshold, selected_on = load_realnet(model_folder)
+    model, threshold, selected_on = load_realnet(model_folder, channels_last=runtime.channels_last)
     if selected_on == SELECTED_ON["test"]:
         print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
     recipe = Recipe.load(model_folder / RECIPE)

@@ -127,7 +127,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Link:
-    """A cell of a table that leads to another page."""
+    """Words that lead to another page."""
 
     text: str
     address: str
@@ -160,11 +160,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its title, what it says in one sentence, and its sections."""
+    """A page: its title, what it says in one sentence, its sections, and the page above it."""
 
     title: str
     summary: str
     sections: Sequence[Section] = field(default_factory=list)
+    above: Link | None = None
 
 
 def score_histogram(

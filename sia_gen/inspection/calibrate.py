@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from PIL import Image
 
 from sia_gen.collection import DatasetCategory
@@ -88,7 +87,7 @@ def calibrate(
             normal = load_normal(recipe, category, root, size)
             origin = origins[category] | {"images": fingerprint(normal)}
             if not (origin.items() <= known.get(category, {}).items() and row.is_file()):
-                curve, shown = measure(place, normal, sources, accelerator)
+                curve, shown = measure(place, normal, sources, runtime)
                 # The next model is loaded into the memory that this one leaves.
                 accelerator.free_memory()
                 strength = useful_range(curve, f"'{category}' in {sources.folder(place)}")
@@ -121,12 +120,14 @@ def fingerprint(normal: NormalImages) -> str:
 
 
 def measure(
-    place: DatasetCategory, normal: NormalImages, sources: Sources, accelerator: Accelerator
+    place: DatasetCategory, normal: NormalImages, sources: Sources, runtime: Runtime
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """The curve of a category, and a sample at each strength."""
     recipe, category = place
     pipeline = sources.load(place)
-    prepare_pipeline(pipeline, accelerator)
+    accelerator = runtime.accelerator()
+    execution = runtime.execution(accelerator.device, compiled=False)
+    prepare_pipeline(pipeline, accelerator, execution)
     with explained_out_of_memory(
         f"{category}: out of memory, sampling {SAMPLES} images at a time.",
         "Use --precision bf16, or end what else takes memory.",

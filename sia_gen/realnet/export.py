@@ -70,8 +70,8 @@ def export_realnet(folder: Path, out: Path, channels: int) -> float:
             fix="Install it with pip install '.[export]' from a clone of sia-gen, or give a name "
             f"that ends with {PROGRAM}.",
         )
-    model = load_realnet(folder).model
-    plain = Plain(model.to(memory_format=torch.contiguous_format)).eval()
+    model = load_realnet(folder, channels_last=False).model
+    plain = Plain(model).eval()
     size = model.image_size
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(3, channels, size, size, generator=generator)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from sia_gen.checkpoints import (
     remove_checkpoints,
     save_checkpoint,
 )
-from sia_gen.compilation import NOTICE, compile_network
+from sia_gen.compilation import NOTICE, Execution, compile_network
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
@@ -52,7 +53,7 @@ from sia_gen.realnet.selection import (
     validate,
     validate_on_test,
 )
-from sia_gen.realnet.setup import compiles_fit, initialise, model_with_weights
+from sia_gen.realnet.setup import fit_execution, initialise, model_with_weights
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
 from sia_gen.settings import RealNetFit
@@ -90,7 +91,7 @@ def fit_realnet(
             fix="Leave --category out, or take them out of the recipe.",
         )
     accelerator = runtime.accelerator()
-    compiled = compiles_fit(settings, runtime, accelerator.device)
+    execution = fit_execution(settings, runtime, accelerator.device)
     open_sources(recipe, categories, corpus)
     tests = {}
     if settings.select_on == "test":
@@ -109,17 +110,23 @@ def fit_realnet(
             look: Validate = partial(validate, data.validation)
             if settings.select_on == "test":
                 look = partial(validate_on_test, recipe, chosen)
-            report = {
-                "unreadable": sum(normal[member].unreadable for member in members),
-                "compiled": compiled,
-            }
+            unreadable = sum(normal[member].unreadable for member in members)
+            report = {"unreadable": unreadable, **asdict(execution)}
             with explained_out_of_memory(
                 f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
                 f"{settings.image_size} pixels.",
                 "Lower it in the recipe, and choose another folder with --out.",
             ):
                 fit_model(
-                    recipe, name, data.training, look, out, accelerator, report, resume=resume
+                    recipe,
+                    name,
+                    data.training,
+                    look,
+                    out,
+                    accelerator,
+                    execution,
+                    report,
+                    resume=resume,
                 )
             # In mixed precision a network refers to itself: only the collector frees it.
             release_memory()
@@ -132,6 +139,7 @@ def fit_model(
     look: Validate,
     out: Path,
     accelerator: Accelerator,
+    execution: Execution,
     report: dict[str, Any],
     *,
     resume: bool,
@@ -144,9 +152,9 @@ def fit_model(
     accelerator.wait_for_everyone()
 
     set_seed(recipe.seed, device_specific=True)
-    # Channels last is what the convolutions of the backbone are fastest in, on CPU and GPU.
-    model = model_with_weights(settings).to(memory_format=torch.channels_last)
-    model.to(accelerator.device)
+    model = model_with_weights(settings).to(accelerator.device)
+    if execution.channels_last:
+        model.to(memory_format=torch.channels_last)
     if last_checkpoint(checkpoints) is None:
         initialise(model, anomalies, recipe, name, accelerator)
     best = Best()
@@ -154,7 +162,7 @@ def fit_model(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = adam(trained, settings.learning_rate)
     objective, optimizer = accelerator.prepare(objective, optimizer)
-    if report["compiled"]:
+    if execution.compiled:
         # Several processes exchange gradients while the graph would run.
         compile_network(objective, graphs=accelerator.num_processes == 1)
     accelerator.register_for_checkpointing(best)
@@ -171,7 +179,7 @@ def fit_model(
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
     started, done = time.monotonic(), start
     with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
-        if report["compiled"]:
+        if execution.compiled:
             progress.say(f"{name}: {NOTICE}")
         objective.train()
         for step, batch in enumerate(loader, start):
@@ -187,7 +195,7 @@ def fit_model(
             optimizer.zero_grad()
             done = step + 1
             progress.advance(note=f"loss {losses[0].item():.3f} + {losses[1].item():.3f}")
-            if report["compiled"] and step == start:
+            if execution.compiled and step == start:
                 # The minutes are for learning, not for the compiler.
                 started = time.monotonic()
             last = done == settings.max_steps or time_is_up(
@@ -199,7 +207,7 @@ def fit_model(
             if last:
                 break
 
-    if report["compiled"]:
+    if execution.compiled:
         # A graph keeps the memory of a step for itself.
         torch.compiler.reset()
     if accelerator.is_main_process:

@@ -108,8 +108,13 @@ def check_realnet(folder: Path) -> tuple[float, str]:
     return report
 
 
-def load_realnet(folder: Path) -> Fitted:
+def load_realnet(folder: Path, *, channels_last: bool | None = None) -> Fitted:
     """Loads a model from its folder.
+
+    Args:
+        folder: Of the model.
+        channels_last: Whether it computes in channels-last memory; None does, for its convolutions
+            are fastest so.
 
     Raises:
         ModelError: If it is not there or damaged.
@@ -123,4 +128,6 @@ def load_realnet(folder: Path) -> Fitted:
         raise
     except Exception as error:
         raise damaged(folder, first_line(error).rstrip(".")) from error
-    return Fitted(model.to(memory_format=torch.channels_last).eval(), threshold, selected_on)
+    if channels_last is not False:
+        model.to(memory_format=torch.channels_last)
+    return Fitted(model.eval(), threshold, selected_on)

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.batches import BatchOrder, load_batches
+from sia_gen.compilation import Execution
 from sia_gen.images.store import Images
 from sia_gen.progress import Progress
 from sia_gen.realnet.afs import ChannelLosses
@@ -38,12 +39,16 @@ def model_with_weights(settings: RealNetFit) -> RealNet:
     return model
 
 
-def compiles_fit(settings: RealNetFit, runtime: Runtime, device: torch.device) -> bool:
-    """Whether the networks of a fit are compiled; what is wrong with their weights is told too."""
+def fit_execution(settings: RealNetFit, runtime: Runtime, device: torch.device) -> Execution:
+    """How the networks of a fit are executed; what is wrong with their weights is told too.
+
+    Channels last is what the convolutions of the backbone are fastest in, on CPU and GPU.
+    """
     model = model_with_weights(settings)
     samples = settings.batch_size * settings.max_steps
     # Operations of the way back are twice those of the way there.
-    return runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
+    compiled = runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
+    return Execution(compiled, channels_last=runtime.channels_last is not False)
 
 
 def initialise(

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from sia_gen.collection import choose_categories
-from sia_gen.compilation import is_compiled
+from sia_gen.compilation import Execution, is_compiled
 from sia_gen.corpus import sampling
-from sia_gen.corpus.card import compile_option
-from sia_gen.corpus.compiling import compiles_corpus
+from sia_gen.corpus.card import execution_options
 from sia_gen.corpus.estimate import estimate
+from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.corpus.remake import remake
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("compiler")
 COMPILED = Runtime("fp32", "cpu", compiled=True)
+EXECUTION = Execution(compiled=True, channels_last=True)
 
 
 def test_corpus_of_compiled_networks_has_the_same_samples(
@@ -43,10 +44,10 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
     corpus, disc = tmp_path / "compiled", choose_categories(recipe, ["disc"])
     sizes = []
 
-    def watched(pipeline, *arguments, **options):
-        prepare(pipeline, *arguments, **options)
+    def watched(pipeline, *arguments):
+        prepare(pipeline, *arguments)
         pipeline.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-        assert is_compiled(pipeline.unet) == options["compiled"]
+        assert is_compiled(pipeline.unet) == arguments[-1].compiled
 
     prepare = sampling.prepare_pipeline
     monkeypatch.setattr("sia_gen.corpus.generate.prepare_pipeline", watched)
@@ -73,15 +74,17 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
         synthesize(recipe, disc, models, corpus, Runtime("fp32", "cpu", compiled=False))
 
 
-def test_older_manifests_tell_nothing_and_mean_not_compiled(
+def test_older_manifests_tell_nothing_and_mean_not_compiled_in_any_layout(
     make: Make, models: Path, recipe: Recipe
 ) -> None:
     corpus = make(categories=["disc"])
     manifest = json.loads((corpus / MANIFEST).read_text())
-    del manifest["compiled"]
+    del manifest["compiled"], manifest["channels_last"]
     (corpus / MANIFEST).write_text(json.dumps(manifest))
     before = members(corpus)
     assert members(make(categories=["disc"])) == before
+    # From now on it is known.
+    assert json.loads((corpus / MANIFEST).read_text())["channels_last"] is True
     with pytest.raises(OutputError, match=r"another compiled \(False, not True\)"):
         synthesize(recipe, choose_categories(recipe, ["disc"]), models, corpus, COMPILED)
 
@@ -90,16 +93,19 @@ def test_corpus_that_was_begun_goes_on_as_it_was(
     make: Make, models: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
-    decide = partial(compiles_corpus, recipe=recipe, kind="samples", unet=unet, accelerator=cpu)
+    decide = partial(corpus_execution, recipe=recipe, kind="samples", unet=unet, accelerator=cpu)
     corpus = make(categories=["disc"])
     monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
-    assert decide(COMPILED)
-    assert not decide(Runtime(), out=corpus)
+    assert decide(COMPILED) == Execution(compiled=True, channels_last=True)
+    assert decide(Runtime(), out=corpus) == Execution(compiled=False, channels_last=True)
     manifest = json.loads((corpus / MANIFEST).read_text())
-    (corpus / MANIFEST).write_text(json.dumps(manifest | {"compiled": True}))
-    assert decide(Runtime(), out=corpus)
-    assert not decide(Runtime(), out=tmp_path / "other")
-    assert not decide(Runtime(compiled=False), out=corpus)
+    other = {"compiled": True, "channels_last": False}
+    (corpus / MANIFEST).write_text(json.dumps(manifest | other))
+    assert decide(Runtime(), out=corpus) == Execution(**other)
+    asked = Runtime(compiled=False, channels_last=True)
+    assert decide(asked, out=corpus) == Execution(compiled=False, channels_last=True)
+    elsewhere = decide(Runtime(), out=tmp_path / "other")
+    assert elsewhere == Execution(compiled=False, channels_last=True)
 
 
 def test_work_is_that_for_a_category(
@@ -112,30 +118,37 @@ def test_work_is_that_for_a_category(
     )
     for images in (5, 50):
         changed = recipe.override({"synthesis.images": images})
-        compiles_corpus(Runtime(), changed, "samples", unet, RUNTIME.accelerator())
+        corpus_execution(Runtime(), changed, "samples", unet, RUNTIME.accelerator())
     steps = recipe.synthesis.steps
     assert asked == [5 * steps * forward_flops(unet), 50 * steps * forward_flops(unet)]
 
 
 def test_twins_are_not_compiled(models: Path, recipe: Recipe) -> None:
     unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
-    assert compiles_corpus(Runtime(), recipe, "twins", unet, cpu) is False
+    plain = Execution(compiled=False, channels_last=True)
+    assert corpus_execution(Runtime(), recipe, "twins", unet, cpu) == plain
     with pytest.raises(OptionError, match="--compile is for single samples"):
-        compiles_corpus(COMPILED, recipe, "twins", unet, cpu)
+        corpus_execution(COMPILED, recipe, "twins", unet, cpu)
 
 
 def test_card_tells_how_to_make_the_same_bytes(make: Make) -> None:
     corpus = make(categories=["disc"])
-    assert "--precision fp32 --no-compile --out" in (corpus / "README.md").read_text()
+    assert (
+        "--precision fp32 --no-compile --channels-last --out" in (corpus / "README.md").read_text()
+    )
     manifest = json.loads((corpus / MANIFEST).read_text())
-    assert compile_option(manifest | {"compiled": True}) == " --compile"
-    assert compile_option(manifest | {"kind": "twins"}) == ""
+    del manifest["channels_last"]
+    assert execution_options(manifest | {"compiled": True}) == " --compile"
+    assert execution_options(manifest | {"kind": "twins"}) == ""
+    manifest["channels_last"] = False
+    assert execution_options(manifest) == " --no-compile --no-channels-last"
+    assert execution_options(manifest | {"kind": "twins"}) == " --no-channels-last"
 
 
 def test_a_model_of_all_categories_is_prepared_once() -> None:
     pipeline = make_pipeline()
     for _ in range(2):
-        prepare_pipeline(pipeline, RUNTIME.accelerator(), compiled=True)
+        prepare_pipeline(pipeline, RUNTIME.accelerator(), EXECUTION)
         compiled = pipeline.unet._compiled_call_impl
         assert pipeline.unet._compiled_call_impl is compiled
     networks = (pipeline.unet, pipeline.classifier)
@@ -146,6 +159,6 @@ def test_guided_samples_of_compiled_networks_are_the_same(traced: list[int]) -> 
     arguments = {"guidance_scale": 1.0, "class_labels": "cable"}
     exact = sample(make_pipeline(), [0, 1], **arguments)
     pipeline = make_pipeline()
-    prepare_pipeline(pipeline, RUNTIME.accelerator(), compiled=True)
+    prepare_pipeline(pipeline, RUNTIME.accelerator(), EXECUTION)
     assert torch.allclose(sample(pipeline, [0, 1], **arguments), exact, atol=1e-4)
     assert set(traced) == {2}

@@ -246,6 +246,21 @@ def test_what_changes_a_sample_makes_another_corpus(
     assert (corpus.folder / MANIFEST).read_bytes() == before
 
 
+@pytest.mark.parametrize("there", [None, True, False])
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_layout_differs_where_both_tell_it(
+    corpus: HandmadeCorpus, there: bool | None, wanted: bool | None
+) -> None:
+    manifest = read_manifest(corpus.folder) | {"channels_last": there}
+    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
+    header = corpus.header | {"channels_last": wanted}
+    if None in (there, wanted) or there == wanted:
+        check_same_corpus(corpus.folder, header)
+        return
+    with pytest.raises(OutputError, match=rf"channels_last \({there}, not {wanted}\)"):
+        check_same_corpus(corpus.folder, header)
+
+
 def test_manifest_is_json_for_people(corpus: HandmadeCorpus) -> None:
     text = (corpus.folder / MANIFEST).read_text()
     assert text == json.dumps(json.loads(text), indent=2) + "\n"

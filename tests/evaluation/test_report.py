@@ -57,13 +57,14 @@ def test_page_shows_all_it_was_given(tmp_path: Path) -> None:
             Section("Scores", histogram=score_histogram([0.1, 0.2], [0.8], 0.5)),
             Section("Commands", commands=["sia-gen synthesize --recipe 'a & b'"]),
         ],
+        Link("All parts", "../index.html"),
     )
     write_page(tmp_path / "index.html", page)
     checker = read(tmp_path / "index.html")
-    expected = ["Parts & more", "Image AUROC 0.912", "AUROC", "a > b", "cell <1>"]
+    expected = ["All parts", "Parts & more", "Image AUROC 0.912", "AUROC", "a > b", "cell <1>"]
     assert set(expected) <= set(checker.texts)
     assert any("sia-gen synthesize --recipe 'a & b'" in text for text in checker.texts)
-    assert checker.links == ["a&b.html"]
+    assert checker.links == ["../index.html", "a&b.html"]
     assert len(checker.pictures) == 2
     for picture in checker.pictures:
         assert picture["alt"] == "cell <1>"

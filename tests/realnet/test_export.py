@@ -17,15 +17,19 @@ from sia_gen.realnet import export
 from sia_gen.realnet.export import export_realnet
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_model(path: Path, *strides: int) -> Path:
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model")
-    RealNet("resnet18", 64, [8, 16], [8, 8], num_max=4, num_mean=4).save_pretrained(path)
+    channels = [8] * len(strides)
+    RealNet("resnet18", 64, strides, channels, num_max=4, num_mean=4).save_pretrained(path)
     (path / "fit.json").write_text(
         json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"), 8, 16)
 
 
 def shown(folder: Path) -> list[str]:
@@ -61,13 +65,14 @@ def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: P
 
 
 def test_model_that_differs_after_the_export_is_refused(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder, out = save_model(tmp_path / "small", 16), tmp_path / "out"
     original = export.run_program
     monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
     with pytest.raises(ModelError, match="differs by 2"):
-        export_realnet(folder, tmp_path / "model.pt2", 1)
-    assert shown(tmp_path) == []
+        export_realnet(folder, out / "model.pt2", 1)
+    assert shown(out) == []
 
 
 def test_wrong_name_or_missing_package_is_one_line(

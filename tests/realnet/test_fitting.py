@@ -229,6 +229,33 @@ def test_compiled_fit_learns_the_same(
         assert apart.sum() <= 0.1 * recipe.realnet.learning_rate * value.numel(), name
 
 
+def test_layout_in_memory_is_a_choice(
+    fit: Fit,
+    corpus: Path,
+    photographs: Path,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layouts = []
+
+    def forward(self: RealNetObjective, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = self.model.backbone.model.layer1[0].conv1.weight
+        layouts.append(weight.is_contiguous(memory_format=torch.channels_last))
+        return step(self, *batch)
+
+    step = RealNetObjective.forward
+    monkeypatch.setattr(RealNetObjective, "forward", forward)
+    runtime = Runtime("fp32", "cpu", channels_last=False)
+    fit_realnet(recipe, ["disc"], photographs, corpus, tmp_path / "rows", runtime)
+    fit("usual")
+    for out, by_channels in ((tmp_path / "rows", False), (tmp_path / "usual", True)):
+        report = json.loads((out / "disc/fit.json").read_text())
+        assert report["channels_last"] is by_channels
+    half = len(layouts) // 2
+    assert layouts == [False] * half + [True] * half
+
+
 def test_memory_that_runs_out_says_which_setting_to_lower(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 
 from sia_gen.compilation import compile_network
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.objective import RealNetObjective, adam
+from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
 from sia_gen.runtime import make_accelerator
 
 EAGER, OURS = "float32, eager", "ours: mixed precision, channels last"
@@ -38,10 +38,7 @@ RATE = 1e-4
 def lay_out(model: RealNet, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
     """Brings the weights and their moments into a layout of memory."""
     model.to(memory_format=layout)
-    for moments in optimizer.state.values():
-        for name, values in moments.items():
-            if values.ndim == 4:
-                moments[name] = values.contiguous(memory_format=layout)
+    lay_out_moments(optimizer)
 
 
 def make_optimizer(model: RealNet, *, ours: bool = True) -> torch.optim.Optimizer:

@@ -39,16 +39,19 @@ class Execution:
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         if self.compiled:
-            compile_network(network)
+            compile_network(network, channels_last=self.channels_last)
 
 
-def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
+def compile_network(
+    network: nn.Module, *, channels_last: bool = True, graphs: bool = False
+) -> None:
     """Compiles a network where it stands; it happens at the first call.
 
     It then takes batches of one size: each other size is compiled anew.
 
     Args:
-        network: On its device.
+        network: On its device, in the layout that it is to compute in.
+        channels_last: Whether that is channels last; otherwise the compiler may not choose it.
         graphs: Whether to replay it as a CUDA graph, which spares the host the launching of its
             kernels; what it returns is overwritten by the next call then.
     """
@@ -56,7 +59,11 @@ def compile_network(network: nn.Module, *, graphs: bool = False) -> None:
     torch.compiler.reset()
     replace_norms(network, ChannelwiseGroupNorm)
     on_gpu = next(network.parameters()).device.type == "cuda"
-    options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": graphs and on_gpu}
+    options: dict[str, Any] = {
+        "deterministic": True,
+        "triton.cudagraphs": graphs and on_gpu,
+        "layout_optimization": channels_last,
+    }
     network.compile(options=options, dynamic=False)
 
 

@@ -24,6 +24,12 @@ SIZE = 32
 torch.set_num_threads(1)
 
 
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the collector, which trainings call, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _accelerate_starts_anew() -> Iterator[None]:
     """Accelerate keeps the precision it first ran with for the whole process."""

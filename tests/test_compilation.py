@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._inductor.graph import GraphLowering
 
 from sia_gen.compilation import (
     LARGE,
+    Execution,
     compile_network,
     compiler_problem,
     is_compiled,
@@ -52,6 +54,30 @@ def test_compiled_networks_give_the_same_and_always_the_same() -> None:
             found.append(block(images))
     assert torch.equal(*found)
     assert torch.allclose(found[0], plain(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_compiler_chooses_no_layout_that_was_turned_off(
+    channels_last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = []
+
+    def decide(*given: object, **named: object) -> bool:
+        decided.append(choose(*given, **named))
+        return decided[-1]
+
+    choose = GraphLowering.decide_layout_opt
+    monkeypatch.setattr(GraphLowering, "decide_layout_opt", staticmethod(decide))
+    # Compiled anew: what lies in a cache was decided before.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    images, block = torch.randn(2, 8, 6, 6), make_block()
+    Execution(compiled=True, channels_last=channels_last).apply(block)
+    with torch.no_grad():
+        found = block(images)
+        assert torch.allclose(found, make_block()(images), atol=1e-4)
+    assert decided
+    if not channels_last:
+        assert not any(decided)
 
 
 @pytest.mark.parametrize(

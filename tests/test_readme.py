@@ -17,6 +17,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import HfApi
 
 from sia_gen.collection import load_corpus_recipe
+from sia_gen.diffusion import preview
 from sia_gen.inspection import calibrate
 from sia_gen.recipe import Recipe
 from sia_gen.strength import Strength
@@ -114,6 +115,8 @@ def test_every_block_runs(
     # Nor does strength do anything to such a model that goes beyond chance.
     monkeypatch.setattr(chance, "IMAGES", 4)
     monkeypatch.setattr(ChanceLimits, "of", lambda maps: ChanceLimits(0.0, 0.0))
+    # Previews are to be there, not to be good.
+    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
     reader = Reader(tmp_path, monkeypatch)
     prepare(tmp_path)
     publish_theirs(hub)

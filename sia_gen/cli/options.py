@@ -74,7 +74,7 @@ ChannelsLastOption = Annotated[
     bool | None,
     typer.Option(
         "--channels-last/--no-channels-last",
-        help="Memory layout of the networks; what is faster there, when left out.",
+        help="Keep the channels of a pixel together in memory; if left out, where it is faster.",
     ),
 ]
 ResumeOption = Annotated[

@@ -84,7 +84,11 @@ def synthesize(
         typer.Option("--shards", help="A:B makes the shards A to B - 1 only, e.g. in a job array."),
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Make one sample again, by its key.")
+        str | None,
+        typer.Option(
+            "--only",
+            help="Make one sample again, by its key; with the options that its card names.",
+        ),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what it takes; write nothing.")

@@ -15,11 +15,13 @@ from sia_gen.corpus.card import write_card
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
     HASHES,
+    MANIFEST,
     check_same_corpus,
     known_shards,
     manifest_entries,
     only_present,
     present_records,
+    read_manifest,
     read_records,
     record_path,
     write_manifest,
@@ -80,6 +82,9 @@ def prepare(
     sampler = type(sources.load(categories[0]).scheduler).__name__
     header = corpus_header(recipe, image_size, sampler, accelerator, kind, execution=execution)
     check_same_corpus(out, header)
+    if (out / MANIFEST).is_file() and read_manifest(out).get("channels_last") is None:
+        # What an older corpus does not tell nobody knows of all of it from now on.
+        header["channels_last"] = None
     cache = HashCache(out / HASHES)
     hashes: list[dict[str, str]] = [{}]
     if accelerator.is_main_process:

@@ -85,7 +85,7 @@ def predict(
     compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))
     prepare_output(out)
     if compiled:
-        compile_network(model, graphs=True)
+        compile_network(model, channels_last=runtime.channels_last is not False, graphs=True)
         print(NOTICE, file=sys.stderr)
     found: dict[str, Prediction] = {}
     problems: list[ImageError] = []

@@ -104,7 +104,10 @@ def calibrate(
 def origin_of(
     place: DatasetCategory, sources: Sources, cache: HashCache, precision: str
 ) -> dict[str, Any]:
-    """What decides the samples of a category, besides what decides about the output folder."""
+    """What decides the samples of a category, besides what decides about the output folder.
+
+    The layout in memory does not count: it changes no more than last bits.
+    """
     settings = place.recipe.synthesis
     return {
         "model": sources.hash(place, cache),

@@ -44,7 +44,7 @@ from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
 from sia_gen.realnet.data import fit_data, load_normal, open_sources
 from sia_gen.realnet.loading import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.objective import RealNetObjective, adam
+from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
 from sia_gen.realnet.selection import (
     SELECTED_ON,
     Best,
@@ -164,9 +164,14 @@ def fit_model(
     objective, optimizer = accelerator.prepare(objective, optimizer)
     if execution.compiled:
         # Several processes exchange gradients while the graph would run.
-        compile_network(objective, graphs=accelerator.num_processes == 1)
+        compile_network(
+            objective,
+            channels_last=execution.channels_last,
+            graphs=accelerator.num_processes == 1,
+        )
     accelerator.register_for_checkpointing(best)
     start = load_last(accelerator, checkpoints)
+    lay_out_moments(optimizer)
     batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
     loader = load_batches(
         batches,

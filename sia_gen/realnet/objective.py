@@ -18,6 +18,17 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.opti
     return torch.optim.Adam(parameters, lr=learning_rate, fused=fused or None)
 
 
+def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Lays the moments of Adam out in memory as the weights are, which Adam in one pass asks for.
+
+    A checkpoint gives them back as they were, however the weights lie now.
+    """
+    for weights, moments in optimizer.state.items():
+        for name, values in moments.items():
+            if values.ndim == 4:
+                moments[name] = torch.empty_like(weights).copy_(values)
+
+
 class RealNetObjective(nn.Module):
     """Wraps a RealNet so that `forward` gives its training losses, also under data parallelism."""
 

@@ -6,7 +6,7 @@ import gc
 import shutil
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -29,7 +29,11 @@ def test_damaged_model_is_refused_before_another_is_loaded(
 ) -> None:
     copy = shutil.copytree(models, tmp_path / "models")
     (copy / "plate/config.json").write_text("{")
-    monkeypatch.setattr("sia_gen.evaluation.evaluate.load_realnet", lambda _: pytest.fail("loaded"))
+
+    def load(folder: Path, **_: object) -> Fitted:
+        pytest.fail(f"loaded {folder}")
+
+    monkeypatch.setattr("sia_gen.evaluation.evaluate.load_realnet", load)
     with pytest.raises(ModelError, match=r"cannot load the RealNet in .*plate"):
         evaluate(recipe, ["disc", "plate"], photographs, copy, tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
@@ -38,10 +42,10 @@ def test_damaged_model_is_refused_before_another_is_loaded(
 def test_one_model_is_in_memory_at_a_time(run: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[weakref.ref[RealNet]] = []
 
-    def load(folder: Path) -> Fitted:
+    def load(folder: Path, **options: Any) -> Fitted:
         gc.collect()
         assert not any(model() for model in loaded)
-        fitted = load_realnet(folder)
+        fitted = load_realnet(folder, **options)
         loaded.append(weakref.ref(fitted.model))
         return fitted
 
@@ -56,9 +60,9 @@ def test_joint_model_is_loaded_once(
     shutil.copytree(models / "disc", tmp_path / "models/_joint")
     loaded = []
 
-    def load(folder: Path) -> Fitted:
+    def load(folder: Path, **options: Any) -> Fitted:
         loaded.append(folder)
-        return load_realnet(folder)
+        return load_realnet(folder, **options)
 
     monkeypatch.setattr("sia_gen.evaluation.evaluate.load_realnet", load)
     found = evaluate(

@@ -240,7 +240,9 @@ def test_layout_in_memory_is_a_choice(
     layouts = []
 
     def forward(self: RealNetObjective, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = self.model.backbone.model.layer1[0].conv1.weight
+        weight = next(
+            one for one in self.model.parameters() if one.ndim == 4 and min(one.shape[1:3]) > 1
+        )
         layouts.append(weight.is_contiguous(memory_format=torch.channels_last))
         return step(self, *batch)
 
@@ -254,6 +256,33 @@ def test_layout_in_memory_is_a_choice(
         assert report["channels_last"] is by_channels
     half = len(layouts) // 2
     assert layouts == [False] * half + [True] * half
+
+
+def test_fit_goes_on_in_another_layout(
+    fit: Fit,
+    corpus: Path,
+    photographs: Path,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = fit("out")
+    shutil.rmtree(out / "checkpoints/disc/step-00000004")
+    shutil.rmtree(out / "disc")
+    apart = []
+
+    def step(self: torch.optim.Adam, *given: object) -> None:
+        for weight, moments in self.state.items():
+            apart.append(moments["exp_avg"].stride() != weight.stride())
+        adam(self, *given)
+
+    adam = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    runtime = Runtime("fp32", "cpu", channels_last=False)
+    fit_realnet(recipe, ["disc"], photographs, corpus, out, runtime)
+    # Adam in one pass refuses moments that lie otherwise than their weights.
+    assert apart
+    assert not any(apart)
 
 
 def test_memory_that_runs_out_says_which_setting_to_lower(

@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 SIDE = 64
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made") / "twins"
+
+
 @pytest.fixture
-def twins(make_twins: MakeTwins) -> Path:
-    changes = {"synthesis.strength": "0:5", "synthesis.steps": 6, "synthesis.images": 8}
-    return make_twins(twins={"region": "box"}, changes=changes)[0]
+def twins(make_twins: MakeTwins, made: Path, tmp_path: Path) -> Path:
+    if not made.exists():
+        changes = {"synthesis.strength": "0:5", "synthesis.steps": 6, "synthesis.images": 8}
+        shutil.copytree(make_twins(twins={"region": "box"}, changes=changes)[0], made)
+    return shutil.copytree(made, tmp_path / "twins", dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def fit_model(
     best = Best()
     objective = RealNetObjective(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = adam(trained, settings.learning_rate)
+    optimizer = adam(trained, settings.learning_rate, compiled=execution.compiled)
     objective, optimizer = accelerator.prepare(objective, optimizer)
     if execution.compiled:
         # Several processes exchange gradients while the graph would run.

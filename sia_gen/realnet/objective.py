@@ -11,10 +11,12 @@ from torch.nn import functional
 from sia_gen.realnet.model import RealNet
 
 
-def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
-    """The optimizer of the paper; on a GPU it goes over all parameters in one pass."""
+def adam(
+    parameters: Iterable[nn.Parameter], learning_rate: float, *, compiled: bool
+) -> torch.optim.Adam:
+    """The optimizer of the paper; beside compiled networks on a GPU it takes one pass over all."""
     parameters = list(parameters)
-    fused = parameters[0].device.type == "cuda"
+    fused = compiled and parameters[0].device.type == "cuda"
     return torch.optim.Adam(parameters, lr=learning_rate, fused=fused or None)
 
 

@@ -26,6 +26,7 @@ from sia_gen.runtime import Runtime
 from tests.corpus.conftest import HandmadeCorpus
 
 CPU = Runtime("fp32", "cpu")
+ROWS = Runtime("fp32", "cpu", channels_last=False)
 Fit = Callable[..., Path]
 
 
@@ -37,9 +38,9 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
     def call(out: str, **changes: object) -> Path:
-        categories = changes.pop("categories", ["disc"])
+        categories, runtime = changes.pop("categories", ["disc"]), changes.pop("runtime", CPU)
         changed = recipe.override({f"realnet.{name}": value for name, value in changes.items()})
-        fit_realnet(changed, categories, photographs, corpus, tmp_path / out, CPU)
+        fit_realnet(changed, categories, photographs, corpus, tmp_path / out, runtime)
         return tmp_path / out
 
     return call
@@ -229,14 +230,7 @@ def test_compiled_fit_learns_the_same(
         assert apart.sum() <= 0.1 * recipe.realnet.learning_rate * value.numel(), name
 
 
-def test_layout_in_memory_is_a_choice(
-    fit: Fit,
-    corpus: Path,
-    photographs: Path,
-    recipe: Recipe,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_layout_in_memory_is_a_choice(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     layouts = []
 
     def forward(self: RealNetObjective, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,24 +242,14 @@ def test_layout_in_memory_is_a_choice(
 
     step = RealNetObjective.forward
     monkeypatch.setattr(RealNetObjective, "forward", forward)
-    runtime = Runtime("fp32", "cpu", channels_last=False)
-    fit_realnet(recipe, ["disc"], photographs, corpus, tmp_path / "rows", runtime)
-    fit("usual")
-    for out, by_channels in ((tmp_path / "rows", False), (tmp_path / "usual", True)):
+    for out, by_channels in ((fit("rows", runtime=ROWS), False), (fit("usual"), True)):
         report = json.loads((out / "disc/fit.json").read_text())
         assert report["channels_last"] is by_channels
     half = len(layouts) // 2
     assert layouts == [False] * half + [True] * half
 
 
-def test_fit_goes_on_in_another_layout(
-    fit: Fit,
-    corpus: Path,
-    photographs: Path,
-    recipe: Recipe,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_fit_goes_on_in_another_layout(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     out = fit("out")
     shutil.rmtree(out / "checkpoints/disc/step-00000004")
     shutil.rmtree(out / "disc")
@@ -278,8 +262,7 @@ def test_fit_goes_on_in_another_layout(
 
     adam = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", step)
-    runtime = Runtime("fp32", "cpu", channels_last=False)
-    fit_realnet(recipe, ["disc"], photographs, corpus, out, runtime)
+    fit("out", runtime=ROWS)
     # Adam in one pass refuses moments that lie otherwise than their weights.
     assert apart
     assert not any(apart)

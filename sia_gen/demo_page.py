@@ -123,7 +123,7 @@ def defect_section(
     tests = list_test_images(recipe, root, category)
     by_name = {test.name: test.path for test in tests}
     model, threshold, _ = load_realnet(
-        out / "realnet" / category, channels_last=runtime.channels_last
+        out / "realnet" / category, channels_last=runtime.detector_channels_last
     )
     accelerator = runtime.accelerator()
     model.to(accelerator.device)

@@ -82,6 +82,11 @@ class Runtime:
             )
         return problem is None
 
+    @property
+    def detector_channels_last(self) -> bool:
+        """Whether a RealNet computes in channels-last memory, fastest for its convolutions."""
+        return self.channels_last is not False
+
     def execution(self, device: torch.device, *, compiled: bool) -> Execution:
         """How the networks of a diffusion model are executed.
 

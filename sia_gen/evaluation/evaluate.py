@@ -143,7 +143,7 @@ def evaluate_model(
 ) -> dict[str, Result]:
     """Scores the test images of the categories of one model, and lets go of it."""
     accelerator = runtime.accelerator()
-    fitted = load_realnet(folder, channels_last=runtime.channels_last)
+    fitted = load_realnet(folder, channels_last=runtime.detector_channels_last)
     fitted.model.to(accelerator.device)
     results: dict[str, Result] = {}
     for category, images in tests.items():

@@ -75,7 +75,8 @@ def predict(
         ModelError: If the model cannot be read; nothing has been written then.
         ImageError: If images cannot be read; all others have been scored then.
     """
-    model, threshold, selected_on = load_realnet(model_folder, channels_last=runtime.channels_last)
+    channels_last = runtime.detector_channels_last
+    model, threshold, selected_on = load_realnet(model_folder, channels_last=channels_last)
     if selected_on == SELECTED_ON["test"]:
         print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
     recipe = Recipe.load(model_folder / RECIPE)
@@ -85,7 +86,7 @@ def predict(
     compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))
     prepare_output(out)
     if compiled:
-        compile_network(model, channels_last=runtime.channels_last is not False, graphs=True)
+        compile_network(model, channels_last=channels_last, graphs=True)
         print(NOTICE, file=sys.stderr)
     found: dict[str, Prediction] = {}
     problems: list[ImageError] = []

@@ -108,13 +108,12 @@ def check_realnet(folder: Path) -> tuple[float, str]:
     return report
 
 
-def load_realnet(folder: Path, *, channels_last: bool | None = None) -> Fitted:
+def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
     """Loads a model from its folder.
 
     Args:
         folder: Of the model.
-        channels_last: Whether it computes in channels-last memory; None does, for its convolutions
-            are fastest so.
+        channels_last: Whether it computes in channels-last memory.
 
     Raises:
         ModelError: If it is not there or damaged.
@@ -128,6 +127,6 @@ def load_realnet(folder: Path, *, channels_last: bool | None = None) -> Fitted:
         raise
     except Exception as error:
         raise damaged(folder, first_line(error).rstrip(".")) from error
-    if channels_last is not False:
+    if channels_last:
         model.to(memory_format=torch.channels_last)
     return Fitted(model.eval(), threshold, selected_on)

@@ -40,15 +40,12 @@ def model_with_weights(settings: RealNetFit) -> RealNet:
 
 
 def fit_execution(settings: RealNetFit, runtime: Runtime, device: torch.device) -> Execution:
-    """How the networks of a fit are executed; what is wrong with their weights is told too.
-
-    Channels last is what the convolutions of the backbone are fastest in, on CPU and GPU.
-    """
+    """How the networks of a fit are executed; what is wrong with their weights is told too."""
     model = model_with_weights(settings)
     samples = settings.batch_size * settings.max_steps
     # Operations of the way back are twice those of the way there.
     compiled = runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
-    return Execution(compiled, channels_last=runtime.channels_last is not False)
+    return Execution(compiled, channels_last=runtime.detector_channels_last)
 
 
 def initialise(

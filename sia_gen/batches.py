@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset
+
+from sia_gen.errors import TrainingError, UserError, first_line
+from sia_gen.runtime import loader_workers
 
 
 @dataclass(frozen=True)
@@ -72,27 +76,53 @@ def random_flips(
 
 
 def load_batches(
-    batches: Dataset[Any],
-    start: int,
-    stop: int,
-    workers: int,
-    every: int = 1,
-    *,
-    pinned: bool = False,
+    batches: Dataset[Any], start: int, stop: int, accelerator: Accelerator, every: int = 1
 ) -> Iterator[Any]:
-    """Yields `batches[start:stop:every]`, prepared by `workers` processes.
+    """Yields `batches[start:stop:every]`, prepared by processes of their own beside a GPU.
 
-    Pinned, by a method `pin_memory` of theirs, they lie where a GPU reads them without waiting.
+    There they lie in pinned memory, by their method `pin_memory`, so that no copy waits.
+
+    Raises:
+        UserError: As `batches` raised it, in whichever process.
+        TrainingError: If one of these processes was killed.
     """
     loader = DataLoader(
-        Subset(batches, range(start, stop, every)),
+        Carried(Subset(batches, range(start, stop, every))),
         batch_size=None,
-        num_workers=workers,
-        pin_memory=pinned,
+        num_workers=loader_workers(accelerator),
+        pin_memory=accelerator.device.type == "cuda",
         # Its own generator: the global one belongs to the training and is saved with it.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise TrainingError(
+            problem=f"a process that prepares batches ended ({first_line(error).rstrip('.')}).",
+            fix="It is usually memory that runs out: free some, or give a container more shared "
+            "memory (docker run --shm-size 8g); then run the same command again.",
+        ) from error
+
+
+class Carried(Dataset[Any]):
+    """Returns what the user can put right as an item; raised, a loader makes it a traceback."""
+
+    def __init__(self, batches: Dataset[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.batches[number]
+        except (UserError, OSError) as error:
+            return error
 
 
 def learning_rate_at(

@@ -32,6 +32,15 @@ def location(text: str | Path) -> Location:
     return Path(found.path) if filesystem.protocol[0] in ("file", "local") else found
 
 
+def read_range(file: Location, start: int, end: int) -> bytes:
+    """The bytes of a file from `start` to `end`; fewer if it ends before."""
+    # By itself fsspec would read ahead by megabytes.
+    opened = file.open("rb") if isinstance(file, Path) else file.open("rb", cache_type="none")
+    with opened as stream:
+        stream.seek(start)
+        return stream.read(end - start)
+
+
 def files_below(folder: Location, pattern: str) -> list[str]:
     """The paths below a folder, relative to it, that match a glob, sorted."""
     # The two kinds have these methods in common, but no common type.

@@ -13,22 +13,24 @@ from sia_gen.locations import Location
 from sia_gen.locks import settling, working_on
 
 RECIPE = "recipe.yaml"
-# Training longer continues a run, and further categories join those that are there. A learning rate
-# that proved too high may be lowered on the way: the log tells which steps had which. Of calibrated
-# strengths the records of a corpus know which shard had which.
+# By their full paths. Training longer continues a run. A learning rate that proved too high may be
+# lowered on the way: the log shows which steps had which. The records of a corpus know the strength
+# of each shard.
 MAY_CHANGE = {
-    "calibrated",
-    "categories",
-    "checkpoint_every",
-    "checkpoints_kept",
-    "gradient_checkpointing",
-    "learning_rate",
-    "license",
-    "max_minutes",
-    "max_steps",
-    "preview_every",
-    "source",
-    "title",
+    "classifier.checkpoint_every",
+    "classifier.learning_rate",
+    "classifier.max_steps",
+    "diffusion.checkpoint_every",
+    "diffusion.checkpoints_kept",
+    "diffusion.gradient_checkpointing",
+    "diffusion.learning_rate",
+    "diffusion.max_minutes",
+    "diffusion.max_steps",
+    "diffusion.preview_every",
+    "realnet.learning_rate",
+    "realnet.max_minutes",
+    "realnet.max_steps",
+    "synthesis.calibrated",
 }
 
 
@@ -97,11 +99,12 @@ def check_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable
 
 def first_difference(path: str, old: Any, new: Any) -> str | None:
     """The first field in which two parts of recipes differ, as "field: old, now new"."""
+    if path in MAY_CHANGE:
+        return None
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            if key not in MAY_CHANGE:
-                found = first_difference(f"{path}.{key}", old.get(key), new.get(key))
-                if found:
-                    return found
+            found = first_difference(f"{path}.{key}", old.get(key), new.get(key))
+            if found:
+                return found
         return None
     return None if old == new else f"{path}: {old}, now {new}"

@@ -70,7 +70,9 @@ class Composer:
         paths = list_images(recipe, root, category).fit
         normal = open_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
         reader = SampleReader(corpus, recipe.dataset, category)
-        source = SDASSource(reader, recipe.mode, settings.image_size, settings.opacity)
+        source = SDASSource(
+            reader, recipe.mode, settings.image_size, settings.opacity, range(reader.total)
+        )
         anomalies = LocalAnomalies(
             normal=normal,
             sources=[source],

@@ -9,7 +9,7 @@ from sia_gen.composition.triplets import Triplet
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import TwinMetadata
 from sia_gen.locations import Location
-from sia_gen.realnet.sources import TwinSource, make_twin_source
+from sia_gen.realnet.sources import TwinSource, useful_twins
 from sia_gen.recipe import Recipe
 
 
@@ -19,22 +19,25 @@ class TwinComposer:
 
     Attributes:
         source: Reads them.
+        useful: The indices of those to give.
         left_out: How many it did not give, since their masks are of no use.
     """
 
     source: TwinSource
+    useful: frozenset[int]
     left_out: int = 0
 
     @classmethod
     def of(cls, recipe: Recipe, category: str, corpus: Location) -> TwinComposer:
         """Opens a corpus; `CorpusError` if no mask in it is of use."""
-        return cls(make_twin_source(recipe, category, corpus))
+        source = useful_twins(recipe, category, corpus)
+        return cls(source, frozenset(source.numbers))
 
     def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
         """The twins of a shard whose masks are of use, in the order of their indices."""
         for index in shard.indices:
-            metadata, twin = self.source.read(index)
-            if twin is None:
-                self.left_out += 1
-            else:
+            if index in self.useful:
+                metadata, twin = self.source.read(index)
                 yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
+            else:
+                self.left_out += 1

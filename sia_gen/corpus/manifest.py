@@ -27,6 +27,7 @@ from sia_gen.corpus.entries import (
     record_of,
     version_of,
 )
+from sia_gen.corpus.index import write_index
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError, first_line
@@ -52,8 +53,10 @@ def record_path(corpus: Location, shard: ShardPlan) -> Location:
 
 
 def write_record(corpus: Location, shard: ShardPlan, file: ShardFile, model: str) -> None:
-    """Records a shard that is there under its final name."""
-    write_json(record_path(corpus, shard), asdict(shard) | asdict(file) | {"model": model})
+    """Records a shard that is there under its final name, once its index is there too."""
+    write_index(corpus, shard, file.index)
+    known = {"bytes": file.bytes, "sha256": file.sha256, "model": model}
+    write_json(record_path(corpus, shard), asdict(shard) | known)
 
 
 def manifest_entries(corpus: Location) -> list[dict[str, Any]]:

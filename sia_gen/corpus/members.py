@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -38,10 +38,31 @@ TAR_ERRORS = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError
 
 @dataclass(frozen=True)
 class RawSample:
-    """The members of a sample as they are in the shard, by their extension."""
+    """The members of a sample as they are in the shard.
+
+    Attributes:
+        index: Of the sample.
+        members: By their extension.
+        end: The byte after the last of them, counted from where reading began.
+    """
 
     index: int
     members: dict[str, bytes]
+    end: int
+
+
+class Member(NamedTuple):
+    """A member of a tar file.
+
+    Attributes:
+        name: As it stands there.
+        content: None if it is no plain file, or too large.
+        end: The byte after it.
+    """
+
+    name: str
+    content: bytes | None
+    end: int
 
 
 def read_samples(stream: IO[bytes], shard: ShardRecord, form: SampleForm) -> Iterator[RawSample]:
@@ -51,42 +72,62 @@ def read_samples(stream: IO[bytes], shard: ShardRecord, form: SampleForm) -> Ite
         ValueError: If a member is missing, out of its order, one too many, or no plain file of a
             size that it may have.
     """
-    largest = LARGEST_PIXEL * form.image_size**2 + LARGEST_REST
+    yield from read_some(stream, shard.indices, shard, form)
+
+
+def read_one(content: bytes, index: int, shard: ShardRecord, form: SampleForm) -> RawSample:
+    """One sample from its bytes in the shard; see `read_samples` for the errors."""
+    return next(read_some(BytesIO(content), range(index, index + 1), shard, form))
+
+
+def read_some(
+    stream: IO[bytes], indices: range, shard: ShardRecord, form: SampleForm
+) -> Iterator[RawSample]:
+    """Streams the samples of these indices, which are all that is in the stream."""
+    largest = largest_member(form)
     members = read_members(stream, largest)
-    for index in shard.indices:
-        contents = {}
+    for index in indices:
+        contents, end = {}, 0
         for extension in form.members:
             wanted = f"{shard.key(index)}.{extension}"
-            content = read_member(members, wanted)
+            _, content, end = read_member(members, wanted)
             if content is None:
                 msg = f"{wanted}: no plain file of at most {largest} bytes"
                 raise ValueError(msg)
             contents[extension] = content
-        yield RawSample(index, contents)
-    for name, _ in members:
-        raise ValueError(not_expected(name))
+        yield RawSample(index, contents, end)
+    for member in members:
+        raise ValueError(not_expected(member.name))
 
 
-def read_member(members: Iterator[tuple[str, bytes | None]], wanted: str) -> bytes | None:
-    """The content of the next member; `ValueError` unless it has that name."""
+def largest_member(form: SampleForm) -> int:
+    """Bytes that no member of a sample exceeds."""
+    return LARGEST_PIXEL * form.image_size**2 + LARGEST_REST
+
+
+def largest_sample(form: SampleForm) -> int:
+    """Bytes that no sample exceeds, with the headers of its members."""
+    return len(form.members) * (largest_member(form) + LARGEST_REST)
+
+
+def read_member(members: Iterator[Member], wanted: str) -> Member:
+    """The next member; `ValueError` unless it has that name."""
     try:
-        name, content = next(members)
+        member = next(members)
     except StopIteration:
         msg = f"ends before {wanted}"
         raise ValueError(msg) from None
     except ValueError as error:
         msg = f"{wanted}: {error}"
         raise ValueError(msg) from error
-    if name != wanted:
-        msg = f"{not_expected(name)}, but {wanted}"
+    if member.name != wanted:
+        msg = f"{not_expected(member.name)}, but {wanted}"
         raise ValueError(msg)
-    return content
+    return member
 
 
-def read_members(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes | None]]:
-    """Streams the names and contents of the members of a tar file.
-
-    Of a member that is no plain file, or of more bytes than `largest`, the content is None.
+def read_members(stream: IO[bytes], largest: int) -> Iterator[Member]:
+    """Streams the members of a tar file; contents of more bytes than `largest` are left out.
 
     Raises:
         ValueError: If it is no tar file.
@@ -98,7 +139,7 @@ def read_members(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes |
                 # The holes of a sparse file take no room in the tar, but in memory.
                 plain = member.isfile() and not member.issparse() and member.size <= largest
                 file = cast("IO[bytes]", tar.extractfile(member)) if plain else None
-                yield member.name, file.read() if file else None
+                yield Member(member.name, file.read() if file else None, tar.offset)
     except TAR_ERRORS as error:
         msg = f"cannot be read as a tar file ({first_line(error)})"
         raise ValueError(msg) from error

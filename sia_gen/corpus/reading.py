@@ -1,24 +1,30 @@
-"""Reads a corpus back: the samples of a category, as a stream."""
+"""Reads a corpus back: any sample of a category, or all of a shard as a stream."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from typing import IO, Any, cast
 
+import numpy as np
 from PIL import Image
 
 from sia_gen.corpus.entries import COMPLETE, record_of
+from sia_gen.corpus.index import find_index
 from sia_gen.corpus.manifest import read_corpus
-from sia_gen.corpus.members import RawSample, decode_sample, read_samples
+from sia_gen.corpus.members import RawSample, decode_sample, read_one, read_samples
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import TRIPLETS, SampleForm
+from sia_gen.corpus.shards import ShardIndex
 from sia_gen.errors import CorpusError, first_line
-from sia_gen.locations import Location
+from sia_gen.locations import Location, location, read_range
 
 OTHER_CHECKSUM = "checksum differs from the manifest"
+# Indexes are small files: over a network most of the time is waiting.
+THREADS = 8
 # The metadata of a sample and its pictures by their extension, such as `mask.png`.
 Sample = tuple[dict[str, Any], dict[str, Image.Image]]
 
@@ -46,26 +52,48 @@ def require_category(
     Args:
         corpus: Where they lie.
         manifest: Of the corpus, as `read_corpus` gives it.
-        dataset: Decides between several data sets that have the category.
+        dataset: The data set that has it, as its name stands in the corpus.
         category: Whose shards.
 
     Raises:
-        CorpusError: If the corpus lacks the category or some of its shards.
+        CorpusError: If the corpus lacks the category or some of its shards, or one was cut off.
     """
-    shards = [shard for shard in manifest["shards"] if shard["category"] == category]
-    shards = [shard for shard in shards if shard["dataset"] == dataset] or shards
+    wanted = (dataset, category)
+    shards = [one for one in manifest["shards"] if (one["dataset"], one["category"]) == wanted]
     if not shards:
-        raise CorpusError(
-            problem=f"the corpus {corpus} has no category '{category}'.",
-            fix=f"Make it with 'sia-gen synthesize --category {category}'.",
-        )
+        raise missing_category(corpus, manifest, dataset, category)
     for shard in shards:
-        if shard["state"] != COMPLETE or not (corpus / shard["path"]).is_file():
+        path = corpus / shard["path"]
+        if shard["state"] != COMPLETE or not path.is_file():
             raise CorpusError(
-                problem=f"the shard {corpus / shard['path']} is missing.",
+                problem=f"the shard {path} is missing.",
                 fix="Run 'sia-gen synthesize' again: it makes the missing shards.",
             )
+        if path.stat().st_size != shard["bytes"]:
+            raise damaged(path, f"it has {path.stat().st_size} bytes, not {shard['bytes']}")
     return shards
+
+
+def missing_category(
+    corpus: Location, manifest: dict[str, Any], dataset: str, category: str
+) -> CorpusError:
+    """The error of a category that a corpus lacks; one of another data set is another category."""
+    others = {one["dataset"] for one in manifest["shards"] if one["category"] == category}
+    fix = f"Make it with 'sia-gen synthesize --category {category}'."
+    if others:
+        names = ", ".join(sorted(f"'{other}.{category}'" for other in others))
+        fix = f"It has {names}: give the recipe of that data set, or {fix[0].lower()}{fix[1:]}"
+    return CorpusError(
+        problem=f"the corpus {corpus} has no category '{dataset}.{category}'.", fix=fix
+    )
+
+
+def damaged(path: Location, reason: str) -> CorpusError:
+    """The error of a shard that is not as it was written."""
+    return CorpusError(
+        problem=f"the shard {path} is damaged ({reason}).",
+        fix="Delete it and run 'sia-gen synthesize' again: it makes the missing shards.",
+    )
 
 
 def read_raw(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[RawSample]:
@@ -123,22 +151,22 @@ def reporting_damage(corpus: Location, shard: ShardRecord) -> Iterator[None]:
             fix="Check the connection or the disk, then run the same command again.",
         ) from error
     except ValueError as error:
-        raise CorpusError(
-            problem=f"the shard {corpus / shard.path} is damaged ({first_line(error)}).",
-            fix="Delete it and run 'sia-gen synthesize' again: it makes the missing shards.",
-        ) from error
+        raise damaged(corpus / shard.path, first_line(error)) from error
 
 
 class SampleReader:
-    """The samples of a category by number, read as a stream, so that any corpus fits into memory.
+    """The samples of a category by number, each read alone; after the last comes the first again.
 
-    Samples are independent of each other: their order is as good as any shuffle. Ascending numbers
-    are read fastest; after the last sample comes the first again.
+    Whoever reads it, in whatever process and order, reads what it asks for and no more. That a
+    shard has the bytes it was written with is for `verify` to find out.
 
     Args:
         corpus: Folder or URL of the corpus.
-        dataset: Decides between several data sets that have the category.
+        dataset: The data set that has the category, as its name stands in the corpus.
         category: Which to read.
+
+    Attributes:
+        mask_areas: Share of the pixels that each mask covers, (total,); empty without masks.
 
     Raises:
         CorpusError: If the corpus lacks the category or some of its shards.
@@ -150,39 +178,39 @@ class SampleReader:
         self.form = SampleForm.of(manifest)
         shards = require_category(corpus, manifest, dataset, category)
         self.shards = [record_of(shard) for shard in shards]
-        self.total = sum(shard.samples for shard in self.shards)
-        self.stream: Iterator[tuple[ShardRecord, RawSample]] | None = None
-        self.next_number = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What another process needs; it opens the stream anew."""
-        return self.__dict__ | {"stream": None}
+        with ThreadPoolExecutor(THREADS) as threads:
+            self.indexes = list(threads.map(self.index, self.shards))
+        self.ends = np.cumsum([shard.samples for shard in self.shards])
+        self.total = int(self.ends[-1])
+        self.mask_areas = np.array([area for one in self.indexes for area in one.mask_areas])
+        self.process = os.getpid()
 
     def __getitem__(self, number: int) -> tuple[dict[str, Any], Image.Image]:
-        """The metadata and the picture of a sample; `CorpusError` if its shard is damaged."""
+        """The metadata and the picture of a sample; `CorpusError` if it is damaged."""
         metadata, images = self.read(number)
         return metadata, images[self.form.picture]
 
     def read(self, number: int) -> Sample:
-        """The metadata and all pictures of a sample; `CorpusError` if its shard is damaged."""
+        """The metadata and all pictures of a sample; `CorpusError` if it is damaged."""
         place = number % self.total
-        if self.stream is None or place < self.next_number:
-            self.stream, self.next_number = self.read_from(place)
-        shard, raw = next(islice(self.stream, place - self.next_number, None))
-        self.next_number = place + 1
+        position = int(np.searchsorted(self.ends, place, side="right"))
+        shard, index = self.shards[position], self.indexes[position]
+        inside = place - int(self.ends[position]) + shard.samples
+        start, end = index.offsets[inside : inside + 2]
         with reporting_damage(self.corpus, shard):
+            raw = read_one(
+                self.read_bytes(shard, start, end), shard.indices[inside], shard, self.form
+            )
             return decode_sample(raw, shard, self.form)
 
-    def read_from(self, place: int) -> tuple[Iterator[tuple[ShardRecord, RawSample]], int]:
-        """A stream from the shard that holds a place, and the number of its first sample."""
-        first = 0
-        for position, shard in enumerate(self.shards):
-            if place < first + shard.samples:
-                return self.stream_of(self.shards[position:]), first
-            first += shard.samples
-        msg = "a corpus without samples"
-        raise ValueError(msg)
+    def index(self, shard: ShardRecord) -> ShardIndex:
+        """Where the samples of a shard are; `CorpusError` if it is damaged."""
+        with reporting_damage(self.corpus, shard):
+            return find_index(self.corpus, shard, self.form)
 
-    def stream_of(self, shards: list[ShardRecord]) -> Iterator[tuple[ShardRecord, RawSample]]:
-        """The samples of shards, each with its shard."""
-        return ((shard, raw) for shard in shards for raw in read_raw(self.corpus, shard, self.form))
+    def read_bytes(self, shard: ShardRecord, start: int, end: int) -> bytes:
+        """A part of a shard."""
+        # A file that is open, and a connection, belong to the process that opened them.
+        if self.process != os.getpid():
+            self.corpus, self.process = location(str(self.corpus)), os.getpid()
+        return read_range(self.corpus / shard.path, start, end)

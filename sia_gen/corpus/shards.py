@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any, Self
 
+import pydantic.dataclasses
 import webdataset
 from PIL import Image
+from pydantic import Field, model_validator
 
-from sia_gen.corpus.schema import SampleMetadata
+from sia_gen.corpus.schema import MASK, STRICT, SampleMetadata
 from sia_gen.files import atomic_path, sha256
 from sia_gen.locations import Location
 
@@ -28,12 +31,39 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class ShardIndex:
+    """Where the samples of a shard are, so that any of them is read alone.
+
+    Attributes:
+        sha256: Of the shard.
+        offsets: The first byte of each sample, and the end of the last, ascending.
+        mask_areas: Share of the pixels that each mask covers; empty where samples have no mask.
+    """
+
+    sha256: str
+    offsets: list[Annotated[int, Field(ge=0)]]
+    mask_areas: list[Annotated[float, Field(ge=0, le=1)]]
+
+    @model_validator(mode="after")
+    def _offsets_ascend(self) -> Self:
+        if any(first >= second for first, second in pairwise(self.offsets)):
+            msg = "its offsets do not ascend"
+            raise ValueError(msg)
+        return self
+
+
 @dataclass(frozen=True)
 class ShardFile:
     """What there is to know about a shard that was written."""
 
     bytes: int
-    sha256: str
+    index: ShardIndex
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return self.index.sha256
 
 
 def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
@@ -43,6 +73,7 @@ def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
         path: The tar file.
         samples: In the order of their index.
     """
+    offsets, mask_areas = [0], list[float]()
     with atomic_path(path) as temporary:
         with (
             temporary.open("wb") as file,
@@ -50,7 +81,11 @@ def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
         ):
             for sample in samples:
                 writer.write(sample)
-        written = ShardFile(temporary.stat().st_size, sha256(temporary))
+                offsets.append(writer.tarstream.offset)
+                if MASK in sample:
+                    mask_areas.append(json.loads(sample["json"])["mask_area"])
+        index = ShardIndex(sha256(temporary), offsets, mask_areas)
+        written = ShardFile(temporary.stat().st_size, index)
     return written
 
 

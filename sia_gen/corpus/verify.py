@@ -13,6 +13,7 @@ from typing import Any
 
 from sia_gen.corpus.checking import NOT_MADE, check_shard
 from sia_gen.corpus.entries import plan_of
+from sia_gen.corpus.index import index_name
 from sia_gen.corpus.manifest import read_corpus, record_path, settle_manifest
 from sia_gen.errors import CorpusError
 from sia_gen.locations import Location, files_below
@@ -59,7 +60,9 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
     if repair:
         bad = {problem.path: shards[problem.path] for problem in problems if problem.path in shards}
         files = [record_path(corpus, shard) for shard in bad.values()]
-        files += [corpus / shard.path for shard in bad.values()]
+        files += [
+            corpus / place for shard in bad.values() for place in (shard.path, index_name(shard))
+        ]
         for file in files:
             require_inside(corpus, file)
         for file in files:

@@ -36,7 +36,7 @@ from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, environment, loader_workers
+from sia_gen.runtime import Runtime, environment
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
@@ -102,8 +102,7 @@ def train_model(
         batches,
         start,
         settings.max_steps,
-        loader_workers(accelerator),
-        pinned=accelerator.device.type == "cuda",
+        accelerator,
     )
     guard = DivergenceGuard(NAME, checkpoints, "classifier.learning_rate")
     visible = accelerator.is_main_process

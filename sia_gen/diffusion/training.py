@@ -39,7 +39,7 @@ from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, loader_workers, time_is_up
+from sia_gen.runtime import Runtime, time_is_up
 from sia_gen.sdas.loading import JOINT
 
 STEPS_BETWEEN_LOGS = 10
@@ -129,8 +129,7 @@ def train_model(
         noise_batches(recipe, images, training, accelerator),
         start * passes,
         settings.max_steps * passes,
-        loader_workers(accelerator),
-        pinned=accelerator.device.type == "cuda",
+        accelerator,
     )
     visible = accelerator.is_main_process
     log = TrainingLog(out / "logs" / name if visible else None, start)

@@ -13,6 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 from sia_gen.collection import load_corpus_recipe
 from sia_gen.corpus.card import CARD, PICTURE, write_card
 from sia_gen.corpus.entries import MISSING, CorpusHeader, plan_of
+from sia_gen.corpus.index import index_name
 from sia_gen.corpus.manifest import (
     MANIFEST,
     UNTOLD,
@@ -24,7 +25,7 @@ from sia_gen.corpus.manifest import (
 )
 from sia_gen.corpus.verify import find_problems, not_intact
 from sia_gen.errors import CorpusError, HubError
-from sia_gen.files import atomic_path, write_json
+from sia_gen.files import atomic_path, sha256, write_json
 from sia_gen.hub.measure import measure
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
 from sia_gen.outputs import RECIPE
@@ -56,6 +57,8 @@ class CorpusPublication:
             )
         self.manifest = manifest
         self.large = {shard["path"]: str(shard["sha256"]) for shard in manifest["shards"]}
+        indexes = [index_name(plan_of(shard)) for shard in manifest["shards"]]
+        self.large |= {path: sha256(folder / path) for path in indexes if (folder / path).is_file()}
         self.small = [RECIPE, PICTURE, CARD, MANIFEST]
 
     @property

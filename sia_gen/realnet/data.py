@@ -12,7 +12,7 @@ from sia_gen.images.listing import list_images
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies
-from sia_gen.realnet.sources import Source, TwinSource, make_source, make_twin_source
+from sia_gen.realnet.sources import Parts, Source, TwinSource, make_source, make_twin_source
 from sia_gen.recipe import Recipe
 
 # Share of the anomalies that are twins.
@@ -56,40 +56,60 @@ def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
     )
 
 
-def fit_data(recipe: Recipe, normal: Sequence[NormalImages], corpus: Location) -> FitData:
+def fit_data(recipe: Recipe, normal: Sequence[NormalImages], sources: Sequence[Sources]) -> FitData:
     """Joins the normal images of a model's categories with what is pasted into them."""
     settings = recipe.realnet
+    flips = (settings.horizontal_flip, settings.vertical_flip)
+    fraction = settings.anomalous_fraction
+    fit = [images.fit for images in normal]
+    validation = [images.validation for images in normal]
     categories = [images.category for images in normal]
-    sources, twins = open_sources(recipe, categories, corpus)
-    training = anomalies_in(
-        recipe,
-        categories,
-        [images.fit for images in normal],
-        sources,
-        twins,
-        settings.anomalous_fraction,
-        flips=(settings.horizontal_flip, settings.vertical_flip),
+    pieces = [one.pieces for one in sources if one.pieces is not None]
+    twins = [one.twins for one in sources if one.twins is not None]
+    return FitData(
+        anomalies_in(
+            recipe,
+            categories,
+            fit,
+            [parts.fit for parts in pieces],
+            [parts.fit for parts in twins],
+            fraction,
+            flips=flips,
+        ),
+        anomalies_in(
+            recipe,
+            categories,
+            validation,
+            [parts.validation for parts in pieces],
+            [parts.validation for parts in twins],
+            1.0,
+        ),
     )
-    validation = anomalies_in(
-        recipe, categories, [images.validation for images in normal], sources, twins, 1.0
-    )
-    return FitData(training, validation)
 
 
-def open_sources(
-    recipe: Recipe, categories: Sequence[str], corpus: Location
-) -> tuple[list[Source], list[TwinSource]]:
-    """Where the anomalies of each category come from, as far as the recipe asks for them.
+@dataclass(frozen=True)
+class Sources:
+    """Where the anomalies of a category come from.
+
+    Attributes:
+        pieces: Gives images to paste from, if the recipe asks for any.
+        twins: Gives twins, likewise.
+    """
+
+    pieces: Parts[Source] | None
+    twins: Parts[TwinSource] | None
+
+
+def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
+    """Where the anomalies of a category come from, as far as the recipe asks for them.
 
     Raises:
-        UserError: If the corpus or the textures are not there.
+        UserError: If the corpus or the textures are not there, or too few.
     """
     kind = recipe.realnet.anomalies
-    pieces = [] if kind == "twins" else categories
-    twins = [] if kind == "perlin" else categories
-    return (
-        [make_source(recipe, category, corpus) for category in pieces],
-        [make_twin_source(recipe, category, corpus) for category in twins],
+    return Sources(
+        pieces=None if kind == "twins" else make_source(recipe, category, corpus),
+        twins=None if kind == "perlin" else make_twin_source(recipe, category, corpus),
     )
 
 

@@ -55,7 +55,7 @@ from sia_gen.realnet.selection import (
 )
 from sia_gen.realnet.setup import fit_execution, initialise, model_with_weights
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
+from sia_gen.runtime import Runtime, environment, time_is_up
 from sia_gen.settings import RealNetFit
 
 
@@ -92,7 +92,7 @@ def fit_realnet(
         )
     accelerator = runtime.accelerator()
     execution = fit_execution(settings, runtime, accelerator.device)
-    open_sources(recipe, categories, corpus)
+    sources = {category: open_sources(recipe, category, corpus) for category in categories}
     tests = {}
     if settings.select_on == "test":
         tests = {category: list_test_images(recipe, root, category) for category in categories}
@@ -105,7 +105,11 @@ def fit_realnet(
         for name, members in groups.items():
             # An accelerator of its own: what is registered for checkpoints cannot be taken back.
             accelerator = runtime.accelerator()
-            data = fit_data(recipe, [normal[member] for member in members], corpus)
+            data = fit_data(
+                recipe,
+                [normal[member] for member in members],
+                [sources[member] for member in members],
+            )
             chosen = [test for member in members for test in tests.get(member, [])]
             look: Validate = partial(validate, data.validation)
             if settings.select_on == "test":
@@ -177,8 +181,7 @@ def fit_model(
         batches,
         start,
         settings.max_steps,
-        loader_workers(accelerator),
-        pinned=accelerator.device.type == "cuda",
+        accelerator,
     )
     guard = DivergenceGuard(name, checkpoints, "realnet.learning_rate")
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process

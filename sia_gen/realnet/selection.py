@@ -1,6 +1,6 @@
 """Selects the best weights and the threshold, by default without a test image.
 
-They come from normal images kept back, each once as it is and once with a synthetic anomaly. Only
+They come from normal photographs kept back, and from anomalies that training never sees. Only
 if the recipe says so, to compare with published tables, the test images choose; whatever comes of
 that says so.
 """
@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, load_mask
-from sia_gen.realnet.anomalies import LocalAnomalies
+from sia_gen.realnet.anomalies import LocalAnomalies, to_unit_range
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
@@ -62,13 +62,18 @@ def keep_best(best: Best, step: int, model: RealNet, metrics: dict[str, float]) 
 def validate(
     validation: LocalAnomalies, model: RealNet, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Metrics on images kept back, each once as it is and once with a synthetic anomaly."""
+    """Metrics on photographs kept back, and on as many synthetic anomalies.
+
+    An anomaly is a piece pasted into such a photograph, or a twin of a part of the corpus that
+    training never reads.
+    """
     indices = range(len(validation.normal))
     samples = [
         validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
         for index in indices
     ]
-    anomalous, normal, masks = (np.stack(part) for part in zip(*samples, strict=True))
+    normal = np.stack([to_unit_range(validation.normal[index]) for index in indices])
+    anomalous, _, masks = (np.stack(part) for part in zip(*samples, strict=True))
     predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
     labels = np.repeat([0, 1], len(indices))
     pixels = average_precision(masks[:, 0], predictions.maps[len(indices) :])

@@ -18,7 +18,7 @@ from sia_gen.realnet.backbone import FeatureStatistics, require_features
 from sia_gen.realnet.model import RealNet, forward_flops
 from sia_gen.realnet.weights import load_backbone_weights
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, loader_workers
+from sia_gen.runtime import Runtime
 from sia_gen.settings import RealNetFit
 
 
@@ -93,7 +93,7 @@ def select_features(
         AnomalyBatches(every_sample, order),
         mine.start,
         mine.stop,
-        loader_workers(accelerator),
+        accelerator,
         mine.step,
     )
     title, visible = f"{name}: choosing features", accelerator.is_main_process

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from sia_gen.recipe import Recipe
 Pixels = NDArray[np.uint8]
 Opacity = tuple[float, float]
 Mode = Literal["L", "RGB"]
+Item = TypeVar("Item")
+Kind = TypeVar("Kind")
 
 
 class Piece(NamedTuple):
@@ -49,19 +51,28 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SDASSource:
-    """The samples of a corpus, one after another: they are independent of each other."""
+    """The samples of a corpus, one after another: they are independent of each other.
+
+    Attributes:
+        reader: Reads them.
+        mode: Of the pieces.
+        size: Side of the pieces, pixels.
+        opacity: Range of delta.
+        numbers: Of the samples to give.
+    """
 
     reader: SampleReader
     mode: Mode
     size: int
     opacity: Opacity
+    numbers: Sequence[int]
 
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
-        """Sample `number` of the corpus; after the last comes the first again."""
-        return self.read(number)[1]
+        """The next sample; after the last comes the first again."""
+        return self.read(self.numbers[number % len(self.numbers)])[1]
 
     def read(self, number: int) -> tuple[dict[str, Any], Piece]:
-        """The same, with its metadata."""
+        """Sample `number` of the corpus, with its metadata."""
         metadata, image = self.reader[number]
         square = to_square(image.convert(self.mode), Path(metadata["key"]), self.size, None)
         return metadata, Piece(to_pixels(square), self.opacity)
@@ -69,35 +80,28 @@ class SDASSource:
 
 @dataclass(frozen=True)
 class TwinSource:
-    """The twins of a corpus, one after another, but for those whose masks are of no use."""
+    """The twins of a corpus whose masks are useful, one after another.
+
+    Attributes:
+        reader: Reads them.
+        mode: Of the images.
+        size: Side of the images, pixels.
+        numbers: Of the twins to give.
+    """
 
     reader: SampleReader
     mode: Mode
     size: int
-    area: tuple[float, float]
+    numbers: Sequence[int]
 
     def draw(self, number: int) -> Twin:
-        """Twin `number` of the corpus, or the next one with a mask of the right area.
+        """The next twin; after the last comes the first again."""
+        return self.read(self.numbers[number % len(self.numbers)])[1]
 
-        Raises:
-            CorpusError: If there is none.
-        """
-        for place in range(number, number + self.reader.total):
-            _, twin = self.read(place)
-            if twin is not None:
-                return twin
-        low, high = self.area
-        raise CorpusError(
-            problem=f"no mask of {self.reader.corpus} covers {low:.2%} to {high:.0%} of its image.",
-            fix="Make twins of another strength or region, or change the recipe's "
-            "'realnet.mask_area'.",
-        )
-
-    def read(self, number: int) -> tuple[dict[str, Any], Twin | None]:
-        """The metadata of twin `number`, and the twin unless its mask is of no use."""
+    def read(self, number: int) -> tuple[dict[str, Any], Twin]:
+        """Twin `number` of the corpus, with its metadata."""
         metadata, images = self.reader.read(number)
-        useful = self.area[0] <= metadata["mask_area"] <= self.area[1]
-        return metadata, self.resized(images) if useful else None
+        return metadata, self.resized(images)
 
     def resized(self, images: dict[str, Image.Image]) -> Twin:
         """The images of a twin in the size to train on."""
@@ -116,7 +120,7 @@ class TwinSource:
 class TextureSource:
     """Images of textures, augmented (paper, section 4: DTD as the alternative source)."""
 
-    paths: list[Path]
+    paths: Sequence[Path]
     mode: Mode
     size: int
     opacity: Opacity
@@ -140,28 +144,73 @@ class MixedSource:
         return self.sources[int(rng.integers(len(self.sources)))].draw(number, rng)
 
 
-def make_source(recipe: Recipe, category: str, corpus: Location) -> Source:
-    """The source a recipe asks for.
+class Parts(NamedTuple, Generic[Kind]):
+    """What a model learns from, and what it never sees but in validation."""
+
+    fit: Kind
+    validation: Kind
+
+
+def kept_apart(every: Sequence[Item], fraction: float, what: str) -> Parts[Sequence[Item]]:
+    """Keeps a share of some items, the last of them, for validation.
 
     Raises:
-        UserError: If the corpus or the textures are not there.
+        CorpusError: If there are fewer than two; `what` says of what.
     """
-    settings, sources = recipe.realnet, list[Source]()
-    size = settings.image_size
+    kept = max(1, round(fraction * len(every)))
+    if kept >= len(every):
+        raise CorpusError(
+            problem=f"{what}: {len(every)}, too few to learn from some and validate on others.",
+            fix="Make more of them; two are the least.",
+        )
+    return Parts(every[:-kept], every[-kept:])
+
+
+def make_source(recipe: Recipe, category: str, corpus: Location) -> Parts[Source]:
+    """The sources that a recipe asks for.
+
+    Raises:
+        UserError: If the corpus or the textures are not there, or too few.
+    """
+    settings, parts = recipe.realnet, list[Parts[Source]]()
+    size, fraction = settings.image_size, recipe.data.validation_fraction
     if settings.source != "dtd":
         reader = SampleReader(corpus, recipe.dataset, category)
-        sources.append(SDASSource(reader, recipe.mode, size, settings.opacity))
+        numbers = kept_apart(range(reader.total), fraction, f"samples of '{category}' in {corpus}")
+        samples = (
+            SDASSource(reader, recipe.mode, size, settings.opacity, some) for some in numbers
+        )
+        parts.append(Parts(*samples))
     if settings.source != "sdas":
-        paths = texture_files(settings.textures)
-        sources.append(TextureSource(paths, recipe.mode, size, settings.texture_opacity))
-    return sources[0] if len(sources) == 1 else MixedSource(sources)
+        paths = kept_apart(
+            texture_files(settings.textures), fraction, f"textures in {settings.textures}"
+        )
+        textures = (
+            TextureSource(some, recipe.mode, size, settings.texture_opacity) for some in paths
+        )
+        parts.append(Parts(*textures))
+    if len(parts) == 1:
+        return parts[0]
+    return Parts(*(MixedSource(sources) for sources in zip(*parts, strict=True)))
 
 
-def make_twin_source(recipe: Recipe, category: str, corpus: Location) -> TwinSource:
-    """The twins of a corpus.
+def make_twin_source(recipe: Recipe, category: str, corpus: Location) -> Parts[TwinSource]:
+    """The useful twins of a corpus.
 
     Raises:
-        CorpusError: If the corpus is not there, or has none with a mask of the right area.
+        CorpusError: If the corpus is not there, or has too few with a mask of the right area.
+    """
+    everything = useful_twins(recipe, category, corpus)
+    fraction, what = recipe.data.validation_fraction, f"useful twins of '{category}' in {corpus}"
+    numbers = kept_apart(everything.numbers, fraction, what)
+    return Parts(*(replace(everything, numbers=some) for some in numbers))
+
+
+def useful_twins(recipe: Recipe, category: str, corpus: Location) -> TwinSource:
+    """The twins of a corpus whose masks cover as much as the recipe's `realnet.mask_area` says.
+
+    Raises:
+        CorpusError: If the corpus is not there, or has none.
     """
     reader, settings = SampleReader(corpus, recipe.dataset, category), recipe.realnet
     if reader.form.kind != TWINS:
@@ -169,9 +218,15 @@ def make_twin_source(recipe: Recipe, category: str, corpus: Location) -> TwinSou
             problem=f"{corpus} holds {reader.form.kind}, not twins with masks.",
             fix="Make them with 'sia-gen synthesize --twins', or leave --anomalies out.",
         )
-    source = TwinSource(reader, recipe.mode, settings.image_size, settings.mask_area)
-    source.draw(0)
-    return source
+    low, high = settings.mask_area
+    useful = np.flatnonzero((reader.mask_areas >= low) & (reader.mask_areas <= high)).tolist()
+    if not useful:
+        raise CorpusError(
+            problem=f"no mask of {corpus} covers {low:.2%} to {high:.0%} of its image.",
+            fix="Make twins of another strength or region, or change the recipe's "
+            "'realnet.mask_area'.",
+        )
+    return TwinSource(reader, recipe.mode, settings.image_size, useful)
 
 
 def texture_files(folder: str | None) -> list[Path]:
@@ -183,7 +238,7 @@ def texture_files(folder: str | None) -> list[Path]:
     """
     if folder is None:
         raise OptionError(
-            problem="textures are to be pasted, but nobody says where they are.",
+            problem="no texture folder was given.",
             fix="Give a folder of images with --textures, e.g. that of DTD.",
         )
     paths = sorted(path for path in Path(folder).rglob("*") if is_image(path))

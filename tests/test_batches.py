@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 from collections import Counter
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches, random_flips
+from sia_gen.errors import CorpusError, TrainingError
+from sia_gen.storage import ReadError
 
 small = st.integers(1, 7)
 
@@ -86,15 +92,70 @@ def test_flips_mirror_only_the_allowed_axes_and_half_of_the_time() -> None:
         assert min(counts.values()) > 0.7 * 400 / len(expected)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_arrive_in_order_from_the_step_asked_for(workers: int) -> None:
-    assert [int(batch) for batch in load_batches(Squares(), 3, 7, workers)] == [9, 16, 25, 36]
+class Spoilt(Dataset[int]):
+    """Its third item cannot be made."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, number: int) -> int:
+        if number == 2:
+            raise self.error
+        return number
 
 
+@pytest.fixture(params=[0, 2])
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many processes prepare batches."""
+    monkeypatch.setattr("sia_gen.batches.loader_workers", lambda _: request.param)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("workers")
+def test_batches_arrive_in_order_from_the_step_asked_for() -> None:
+    loaded = load_batches(Squares(), 3, 7, Accelerator(cpu=True))
+    assert [int(batch) for batch in loaded] == [9, 16, 25, 36]
+
+
+@pytest.mark.usefixtures("workers")
 def test_loading_leaves_the_randomness_of_training_alone() -> None:
     before = torch.get_rng_state()
-    list(load_batches(Squares(), 0, 3, workers=0))
+    list(load_batches(Squares(), 0, 3, Accelerator(cpu=True)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize(
+    "error",
+    [
+        CorpusError(problem="the shard is damaged.", fix="Delete it."),
+        ReadError(errno.EACCES, "Permission denied", "shard.tar"),
+    ],
+)
+def test_error_of_a_worker_is_the_same_error(error: Exception) -> None:
+    loaded = load_batches(Spoilt(error), 0, 8, Accelerator(cpu=True))
+    assert [next(loaded), next(loaded)] == [0, 1]
+    with pytest.raises(type(error)) as caught:
+        next(loaded)
+    assert str(caught.value) == str(error)
+    assert vars(caught.value) == vars(error)
+
+
+class Fatal(Squares):
+    """Its worker is killed, as when memory runs out."""
+
+    def __getitem__(self, number: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+
+def test_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sia_gen.batches.loader_workers", lambda _: 1)
+    with pytest.raises(TrainingError, match="process that prepares batches ended"):
+        next(load_batches(Fatal(), 0, 8, Accelerator(cpu=True)))
 
 
 @given(

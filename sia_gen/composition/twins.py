@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sia_gen.composition.triplets import Triplet
 from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TwinMetadata
 from sia_gen.locations import Location
 from sia_gen.realnet.sources import TwinSource, useful_twins
@@ -30,7 +31,7 @@ class TwinComposer:
     @classmethod
     def of(cls, recipe: Recipe, category: str, corpus: Location) -> TwinComposer:
         """Opens a corpus; `CorpusError` if no mask in it is of use."""
-        source = useful_twins(recipe, category, corpus)
+        source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
         return cls(source, frozenset(source.numbers))
 
     def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from sia_gen.corpus.plan import ShardPlan, ShardRecord
 from sia_gen.corpus.schema import STRICT
+from sia_gen.corpus.shards import ShardIndex
 from sia_gen.settings import LARGEST_SIDE
 
 VERSION = 1
@@ -52,7 +53,7 @@ class CorpusHeader:
     manifest_version: int = VERSION
 
 
-Kind = TypeVar("Kind", ShardPlan, ShardRecord, CorpusHeader)
+Kind = TypeVar("Kind", ShardPlan, ShardRecord, CorpusHeader, ShardIndex)
 
 
 def version_of(manifest: Any) -> int:

@@ -15,8 +15,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import IO, cast
 
-from pydantic import TypeAdapter
-
+from sia_gen.corpus.entries import checked
 from sia_gen.corpus.members import RawSample, decode_metadata, largest_sample, read_samples
 from sia_gen.corpus.plan import ShardPlan, ShardRecord
 from sia_gen.corpus.schema import MASK, SampleForm
@@ -24,8 +23,6 @@ from sia_gen.corpus.shards import ShardIndex
 from sia_gen.files import write_text
 from sia_gen.locations import Location
 from sia_gen.strict_json import read_json
-
-READER = TypeAdapter(ShardIndex)
 
 
 def index_name(shard: ShardPlan) -> str:
@@ -41,8 +38,7 @@ def write_index(corpus: Location, shard: ShardPlan, index: ShardIndex) -> None:
 def stored_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> ShardIndex | None:
     """The index that lies beside a shard; None if there is none, or it is of other bytes."""
     try:
-        index = READER.validate_python(read_json(corpus / index_name(shard)))
-    # Of damaged JSON, or of fields that are no index; pydantic's error is a `ValueError` too.
+        index = checked(ShardIndex, read_json(corpus / index_name(shard)))
     except (FileNotFoundError, ValueError):
         return None
     return index if fits(index, shard, form) else None

@@ -20,6 +20,7 @@ from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import TRIPLETS, SampleForm
 from sia_gen.corpus.shards import ShardIndex
 from sia_gen.errors import CorpusError, first_line
+from sia_gen.inputs import PLACE
 from sia_gen.locations import Location, location, read_range
 
 OTHER_CHECKSUM = "checksum differs from the manifest"
@@ -207,6 +208,17 @@ class SampleReader:
         """Where the samples of a shard are; `CorpusError` if it is damaged."""
         with reporting_damage(self.corpus, shard):
             return find_index(self.corpus, shard, self.form)
+
+    def describe(self) -> dict[str, Any]:
+        """What is read, to distinguish it from others: where it lies, how much, and its bytes."""
+        checksums = "\n".join(shard.sha256 for shard in self.shards)
+        return {
+            PLACE: str(self.corpus),
+            "kind": self.form.kind,
+            "samples": self.total,
+            "strengths": sorted({shard.strength for shard in self.shards}),
+            "sha256": hashlib.sha256(checksums.encode()).hexdigest(),
+        }
 
     def read_bytes(self, shard: ShardRecord, start: int, end: int) -> bytes:
         """A part of a shard."""

@@ -18,11 +18,7 @@ from accelerate.utils import set_seed
 from torch.nn import functional
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.checkpoints import (
-    load_last,
-    remove_checkpoints,
-    save_checkpoint,
-)
+from sia_gen.checkpoints import load_last, save_checkpoint
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.diffusion.classifier_presets import build_classifier
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
@@ -31,6 +27,8 @@ from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.files import atomic_folder, write_json
+from sia_gen.images.listing import describe_photographs
+from sia_gen.inputs import begin_checkpoints, check_inputs
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import RECIPE, claim_output
@@ -70,10 +68,13 @@ def train_classifier(
     accelerator = runtime.accelerator()
     build_classifier(recipe)
     images = load_diffusion_images(recipe, recipe.categories, root)
+    inputs = {"photographs": describe_photographs(recipe, root, recipe.categories)}
+    if resume:
+        check_inputs(out / "checkpoints", inputs)
     main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
     with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
-        if main and not resume:
-            remove_checkpoints(out / "checkpoints")
+        if main:
+            begin_checkpoints(out / "checkpoints", inputs, resume=resume)
         accelerator.wait_for_everyone()
         with explained_out_of_memory(
             f"out of memory with 'classifier.batch_size' {recipe.classifier.batch_size} at "

@@ -21,11 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.checkpoints import (
-    load_last,
-    remove_checkpoints,
-    save_checkpoint,
-)
+from sia_gen.checkpoints import load_last, save_checkpoint
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
@@ -34,6 +30,8 @@ from sia_gen.diffusion.publishing import TrainedModel, is_finished
 from sia_gen.diffusion.setup import Training, planned_network, report_memory, start_training
 from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
+from sia_gen.images.listing import describe_photographs
+from sia_gen.inputs import begin_checkpoints, check_inputs
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import claim_output
@@ -80,6 +78,12 @@ def train_diffusion(
     network = planned_network(recipe, num_classes)
     groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
     images = {name: load_diffusion_images(recipe, group, root) for name, group in groups.items()}
+    inputs = {
+        name: {"photographs": describe_photographs(recipe, root, group)}
+        for name, group in groups.items()
+    }
+    for name in groups if resume else ():
+        check_inputs(out / "checkpoints" / name, inputs[name])
     main = accelerator.is_main_process
     sections = ["diffusion", "categories"] if joint else ["diffusion"]
     with claim_output(out, recipe, sections, dict.fromkeys(groups, EVERYTHING), main=main):
@@ -90,7 +94,9 @@ def train_diffusion(
             # An accelerator of its own: what is registered for checkpoints cannot be taken back.
             accelerator = runtime.accelerator()
             with explained_out_of_memory(*out_of_memory(recipe.diffusion)):
-                train_model(recipe, name, group, images[name], out, accelerator, resume=resume)
+                if accelerator.is_main_process:
+                    begin_checkpoints(out / "checkpoints" / name, inputs[name], resume=resume)
+                train_model(recipe, name, group, images[name], out, accelerator)
             # In mixed precision a network refers to itself: only the collector frees it.
             release_memory()
 
@@ -102,14 +108,10 @@ def train_model(
     images: DiffusionImages,
     out: Path,
     accelerator: Accelerator,
-    *,
-    resume: bool,
 ) -> None:
     """Trains one model, from the last checkpoint on, and saves it as `out/name`."""
     settings = recipe.diffusion
     checkpoints = out / "checkpoints" / name
-    if accelerator.is_main_process and not resume:
-        remove_checkpoints(checkpoints)
     accelerator.wait_for_everyone()
 
     set_seed(recipe.seed, device_specific=True)

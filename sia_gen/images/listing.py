@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sia_gen.collection import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.data_settings import Layout, TableLayout
@@ -15,6 +16,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
 from sia_gen.images.loading import find_unreadable
 from sia_gen.images.recognition import require_right_root
+from sia_gen.inputs import fingerprint
 from sia_gen.recipe import Recipe
 
 
@@ -157,6 +159,12 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
         defects=[image.defect for image in found.test_anomalous],
         masks=[image.mask for image in found.test_anomalous],
     )
+
+
+def describe_photographs(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str, Any]:
+    """The normal images of some categories, to distinguish them from others; none is read."""
+    split = [split_images(recipe, root, category) for category in categories]
+    return fingerprint(root, [path for one in split for path in (*one.fit, *one.validation)])
 
 
 def choose_layout(recipe: Recipe, root: Path, category: str) -> Layout:

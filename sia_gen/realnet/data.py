@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sia_gen.images.listing import list_images
+from sia_gen.images.listing import describe_photographs, list_images
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
-from sia_gen.locations import Location
+from sia_gen.inputs import fingerprint
 from sia_gen.realnet.anomalies import LocalAnomalies
-from sia_gen.realnet.sources import Parts, Source, TwinSource, make_source, make_twin_source
+from sia_gen.realnet.sources import Source, Sources, TwinSource, texture_files
 from sia_gen.recipe import Recipe
 
 # Share of the anomalies that are twins.
@@ -87,30 +88,24 @@ def fit_data(recipe: Recipe, normal: Sequence[NormalImages], sources: Sequence[S
     )
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Where the anomalies of a category come from.
+def describe_inputs(recipe: Recipe, root: Path, sources: Mapping[str, Sources]) -> dict[str, Any]:
+    """What a model is fitted to, to distinguish it from other inputs.
 
-    Attributes:
-        pieces: Gives images to paste from, if the recipe asks for any.
-        twins: Gives twins, likewise.
+    Args:
+        recipe: Of the fit.
+        root: Folder of the photographs.
+        sources: Of the anomalies, by the categories of the model.
     """
-
-    pieces: Parts[Source] | None
-    twins: Parts[TwinSource] | None
-
-
-def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
-    """Where the anomalies of a category come from, as far as the recipe asks for them.
-
-    Raises:
-        UserError: If the corpus or the textures are not there, or too few.
-    """
-    kind = recipe.realnet.anomalies
-    return Sources(
-        pieces=None if kind == "twins" else make_source(recipe, category, corpus),
-        twins=None if kind == "perlin" else make_twin_source(recipe, category, corpus),
-    )
+    readers = {name: one.reader for name, one in sources.items() if one.reader is not None}
+    described = {
+        "photographs": describe_photographs(recipe, root, list(sources)),
+        "corpus": {name: reader.describe() for name, reader in readers.items()},
+    }
+    settings = recipe.realnet
+    if settings.anomalies != "twins" and settings.source != "sdas":
+        textures = texture_files(settings.textures)
+        described["textures"] = fingerprint(Path(str(settings.textures)), textures)
+    return described
 
 
 def anomalies_in(

@@ -27,7 +27,6 @@ from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
 from sia_gen.checkpoints import (
     last_checkpoint,
     load_last,
-    remove_checkpoints,
     save_checkpoint,
 )
 from sia_gen.compilation import NOTICE, Execution, compile_network
@@ -35,13 +34,14 @@ from sia_gen.divergence import DivergenceGuard
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.test_set import list_test_images
+from sia_gen.inputs import Inputs, begin_checkpoints, check_inputs
 from sia_gen.locations import Location
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import RECIPE, claim_output
 from sia_gen.progress import Progress
 from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
-from sia_gen.realnet.data import fit_data, load_normal, open_sources
+from sia_gen.realnet.data import describe_inputs, fit_data, load_normal
 from sia_gen.realnet.loading import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
@@ -54,6 +54,7 @@ from sia_gen.realnet.selection import (
     validate_on_test,
 )
 from sia_gen.realnet.setup import fit_execution, initialise, model_with_weights
+from sia_gen.realnet.sources import open_sources
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment, time_is_up
 from sia_gen.settings import RealNetFit
@@ -98,6 +99,12 @@ def fit_realnet(
         tests = {category: list_test_images(recipe, root, category) for category in categories}
     normal = {category: load_normal(recipe, category, root) for category in categories}
     groups = {JOINT: list(categories)} if settings.joint else {one: [one] for one in categories}
+    inputs = {
+        name: describe_inputs(recipe, root, {member: sources[member] for member in members})
+        for name, members in groups.items()
+    }
+    for name in groups if resume else ():
+        check_inputs(out / "checkpoints" / name, inputs[name])
     parts, main = dict.fromkeys(groups, EVERYTHING), accelerator.is_main_process
     together = ["categories"] if settings.joint else []
     with claim_output(out, recipe, ["realnet", "foreground", *together], parts, main=main):
@@ -115,7 +122,7 @@ def fit_realnet(
             if settings.select_on == "test":
                 look = partial(validate_on_test, recipe, chosen)
             unreadable = sum(normal[member].unreadable for member in members)
-            report = {"unreadable": unreadable, **asdict(execution)}
+            report = {**inputs[name], "unreadable": unreadable, **asdict(execution)}
             with explained_out_of_memory(
                 f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
                 f"{settings.image_size} pixels.",
@@ -130,6 +137,7 @@ def fit_realnet(
                     accelerator,
                     execution,
                     report,
+                    inputs[name],
                     resume=resume,
                 )
             # In mixed precision a network refers to itself: only the collector frees it.
@@ -145,14 +153,15 @@ def fit_model(
     accelerator: Accelerator,
     execution: Execution,
     report: dict[str, Any],
+    inputs: Inputs,
     *,
     resume: bool,
 ) -> None:
     """Fits one model, from the last checkpoint on, and saves it as `out/name` with a report."""
     settings = recipe.realnet
     checkpoints = out / "checkpoints" / name
-    if accelerator.is_main_process and not resume:
-        remove_checkpoints(checkpoints)
+    if accelerator.is_main_process:
+        begin_checkpoints(checkpoints, inputs, resume=resume)
     accelerator.wait_for_everyone()
 
     set_seed(recipe.seed, device_specific=True)

@@ -166,59 +166,86 @@ def kept_apart(every: Sequence[Item], fraction: float, what: str) -> Parts[Seque
     return Parts(every[:-kept], every[-kept:])
 
 
-def make_source(recipe: Recipe, category: str, corpus: Location) -> Parts[Source]:
-    """The sources that a recipe asks for.
+@dataclass(frozen=True)
+class Sources:
+    """Where the anomalies of a category come from.
+
+    Attributes:
+        reader: Of the corpus, if it is read.
+        pieces: Gives images to paste from, if the recipe asks for any.
+        twins: Gives twins, likewise.
+    """
+
+    reader: SampleReader | None
+    pieces: Parts[Source] | None
+    twins: Parts[TwinSource] | None
+
+
+def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
+    """Where the anomalies of a category come from, as far as the recipe asks for them.
 
     Raises:
         UserError: If the corpus or the textures are not there, or too few.
     """
     settings, parts = recipe.realnet, list[Parts[Source]]()
-    size, fraction = settings.image_size, recipe.data.validation_fraction
-    if settings.source != "dtd":
+    pasted, twinned = settings.anomalies != "twins", settings.anomalies != "perlin"
+    reader = None
+    if twinned or settings.source != "dtd":
         reader = SampleReader(corpus, recipe.dataset, category)
-        numbers = kept_apart(range(reader.total), fraction, f"samples of '{category}' in {corpus}")
-        samples = (
-            SDASSource(reader, recipe.mode, size, settings.opacity, some) for some in numbers
-        )
-        parts.append(Parts(*samples))
-    if settings.source != "sdas":
-        paths = kept_apart(
-            texture_files(settings.textures), fraction, f"textures in {settings.textures}"
-        )
-        textures = (
-            TextureSource(some, recipe.mode, size, settings.texture_opacity) for some in paths
-        )
-        parts.append(Parts(*textures))
-    if len(parts) == 1:
-        return parts[0]
-    return Parts(*(MixedSource(sources) for sources in zip(*parts, strict=True)))
+    if pasted and reader is not None and settings.source != "dtd":
+        parts.append(sample_sources(recipe, reader))
+    if pasted and settings.source != "sdas":
+        parts.append(texture_sources(recipe))
+    pieces: Parts[Source] | None = parts[0] if parts else None
+    if len(parts) > 1:
+        pieces = Parts(*map(MixedSource, zip(*parts, strict=True)))
+    twins = twin_sources(recipe, reader) if twinned and reader is not None else None
+    return Sources(reader, pieces, twins)
 
 
-def make_twin_source(recipe: Recipe, category: str, corpus: Location) -> Parts[TwinSource]:
-    """The useful twins of a corpus.
-
-    Raises:
-        CorpusError: If the corpus is not there, or has too few with a mask of the right area.
-    """
-    everything = useful_twins(recipe, category, corpus)
-    fraction, what = recipe.data.validation_fraction, f"useful twins of '{category}' in {corpus}"
-    numbers = kept_apart(everything.numbers, fraction, what)
-    return Parts(*(replace(everything, numbers=some) for some in numbers))
+def sample_sources(recipe: Recipe, reader: SampleReader) -> Parts[Source]:
+    """The samples of a corpus."""
+    settings = recipe.realnet
+    numbers = kept_apart(
+        range(reader.total), recipe.data.validation_fraction, f"samples in {reader.corpus}"
+    )
+    size, opacity = settings.image_size, settings.opacity
+    return Parts(*(SDASSource(reader, recipe.mode, size, opacity, some) for some in numbers))
 
 
-def useful_twins(recipe: Recipe, category: str, corpus: Location) -> TwinSource:
+def texture_sources(recipe: Recipe) -> Parts[Source]:
+    """The textures that a recipe names."""
+    settings = recipe.realnet
+    paths = kept_apart(
+        texture_files(settings.textures),
+        recipe.data.validation_fraction,
+        f"textures in {settings.textures}",
+    )
+    size, opacity = settings.image_size, settings.texture_opacity
+    return Parts(*(TextureSource(some, recipe.mode, size, opacity) for some in paths))
+
+
+def twin_sources(recipe: Recipe, reader: SampleReader) -> Parts[TwinSource]:
+    """The useful twins of a corpus."""
+    every = useful_twins(recipe, reader)
+    numbers = kept_apart(
+        every.numbers, recipe.data.validation_fraction, f"useful twins in {reader.corpus}"
+    )
+    return Parts(*(replace(every, numbers=some) for some in numbers))
+
+
+def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
     """The twins of a corpus whose masks cover as much as the recipe's `realnet.mask_area` says.
 
     Raises:
-        CorpusError: If the corpus is not there, or has none.
+        CorpusError: If it has none.
     """
-    reader, settings = SampleReader(corpus, recipe.dataset, category), recipe.realnet
+    corpus, (low, high) = reader.corpus, recipe.realnet.mask_area
     if reader.form.kind != TWINS:
         raise CorpusError(
             problem=f"{corpus} holds {reader.form.kind}, not twins with masks.",
             fix="Make them with 'sia-gen synthesize --twins', or leave --anomalies out.",
         )
-    low, high = settings.mask_area
     useful = np.flatnonzero((reader.mask_areas >= low) & (reader.mask_areas <= high)).tolist()
     if not useful:
         raise CorpusError(
@@ -226,7 +253,7 @@ def useful_twins(recipe: Recipe, category: str, corpus: Location) -> TwinSource:
             fix="Make twins of another strength or region, or change the recipe's "
             "'realnet.mask_area'.",
         )
-    return TwinSource(reader, recipe.mode, settings.image_size, useful)
+    return TwinSource(reader, recipe.mode, recipe.realnet.image_size, useful)
 
 
 def texture_files(folder: str | None) -> list[Path]:

@@ -1,24 +1,32 @@
-"""Reading the synthetic images of a corpus back, as a stream."""
+"""Reading the synthetic images of a corpus back, each alone."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
 from sia_gen.corpus import manifest as manifests
-from sia_gen.corpus import reading
 from sia_gen.corpus.entries import record_of
+from sia_gen.corpus.index import index_name
 from sia_gen.corpus.manifest import read_corpus, record_path
 from sia_gen.corpus.reading import SampleReader, read_whole
 from sia_gen.corpus.schema import SampleForm
+from sia_gen.corpus.verify import find_problems
 from sia_gen.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -59,23 +67,89 @@ def test_reader_goes_to_other_processes(corpus: HandmadeCorpus) -> None:
     assert reader[4][0]["index"] == 4
 
 
-def test_ascending_numbers_open_each_shard_once_and_decode_nothing_else(
-    corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened, decoded = [], []
-    read, decode = reading.read_samples, reading.decode_sample
-
-    def reads(file: Any, *arguments: Any) -> Any:
-        opened.append(Path(file.file.name))
-        return read(file, *arguments)
-
-    monkeypatch.setattr(reading, "read_samples", reads)
-    monkeypatch.setattr(reading, "decode_sample", lambda *a: decoded.append(1) or decode(*a))
+def test_each_of_many_processes_reads_its_own_samples_alone(corpus: HandmadeCorpus) -> None:
     reader = SampleReader(corpus.folder, "parts", "disc")
-    for number in (0, 2, 4):
-        reader[number]
-    assert opened == [corpus.path(0), corpus.path(1)]
-    assert len(decoded) == 3
+    assert reader[0][0]["index"] == 0
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        parts = list(pool.map(partial(indices_of, reader), [range(0, 400, 2), range(1, 400, 2)]))
+    assert parts == [[n % 5 for n in range(0, 400, 2)], [n % 5 for n in range(1, 400, 2)]]
+
+
+def indices_of(reader: SampleReader, numbers: Iterable[int]) -> list[int]:
+    return [reader[number][0]["index"] for number in numbers]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes of shards at URLs were read at a time."""
+    sizes: list[int] = []
+
+    def counted(self: MemoryFile, size: int = -1) -> bytes:
+        content = BytesIO.read(self, size)
+        if self.path.endswith(".tar"):
+            sizes.append(len(content))
+        return content
+
+    monkeypatch.setattr(MemoryFile, "read", counted, raising=False)
+    return sizes
+
+
+@pytest.fixture
+def url(corpus: HandmadeCorpus) -> UPath:
+    """The corpus at a URL."""
+    place = UPath(f"memory://{corpus.folder.parent.name}")
+    for path in corpus.folder.rglob("*.*"):
+        if path.is_file():
+            there = place / path.relative_to(corpus.folder).as_posix()
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(path.read_bytes())
+    return place
+
+
+def test_over_a_url_no_more_is_read_than_what_is_used(url: UPath, read: list[int]) -> None:
+    reader = SampleReader(url, "parts", "disc")
+    assert read == []
+    assert indices_of(reader, [4, 1, 1]) == [4, 1, 1]
+    sizes = [np.diff(index.offsets) for index in reader.indexes]
+    assert read == [sizes[1][1], sizes[0][1], sizes[0][1]]
+
+
+def test_shard_that_lost_its_index_is_read_through_once(url: UPath, read: list[int]) -> None:
+    (url / "data/parts/disc/train-00000-of-00002.index.json").unlink()
+    reader = SampleReader(url, "parts", "disc")
+    found = sum(read)
+    assert found <= (url / "data/parts/disc/train-00000-of-00002.tar").stat().st_size
+    assert indices_of(reader, range(5)) == [0, 1, 2, 3, 4]
+    assert sum(read) == found + sum(index.offsets[-1] for index in reader.indexes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "0" * 64},
+        {"offsets": [0, 512]},
+        {"offsets": [0, 2560, 1024, 7680]},
+        {"offsets": [0, 2560, 5120, 1 << 40]},
+        {"offsets": "all"},
+        {"mask_areas": [0.5, 0.5, 0.5]},
+        {"sha256": None},
+    ],
+)
+def test_index_that_cannot_be_right_is_none(corpus: HandmadeCorpus, change: dict[str, Any]) -> None:
+    path = corpus.folder / index_name(corpus.plan[0])
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert np.array_equal([np.asarray(image) for _, image in read_all(corpus)], made(corpus))
+
+
+def test_index_that_lies_is_noticed(corpus: HandmadeCorpus) -> None:
+    path = corpus.folder / index_name(corpus.plan[0])
+    index = json.loads(path.read_text())
+    index["offsets"][1] += 512
+    path.write_text(json.dumps(index))
+    with pytest.raises(CorpusError, match=r"00000-of-00002\.tar is damaged"):
+        read_all(corpus)
+    problems = find_problems(corpus.folder)
+    assert [str(one) for one in problems] == [f"{corpus.plan[0].path}: its index does not fit it"]
 
 
 def test_manifest_and_records_are_read_once(
@@ -93,7 +167,7 @@ def test_manifest_and_records_are_read_once(
     assert files == ["manifest.json", *records]
 
 
-def test_data_set_decides_between_categories_of_one_name(corpus: HandmadeCorpus) -> None:
+def test_categories_of_one_name_belong_to_their_data_sets(corpus: HandmadeCorpus) -> None:
     path = corpus.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     other = [
@@ -105,8 +179,13 @@ def test_data_set_decides_between_categories_of_one_name(corpus: HandmadeCorpus)
     assert [shard.dataset for shard in shards] == ["parts", "parts"]
 
 
+def test_category_of_another_data_set_is_another_category(corpus: HandmadeCorpus) -> None:
+    with pytest.raises(CorpusError, match=r"no category 'third\.disc'.* It has 'parts\.disc'"):
+        SampleReader(corpus.folder, "third", "disc")
+
+
 def test_unknown_category_is_refused(corpus: HandmadeCorpus) -> None:
-    with pytest.raises(CorpusError, match="has no category 'plate'"):
+    with pytest.raises(CorpusError, match=r"has no category 'parts\.plate'"):
         SampleReader(corpus.folder, "parts", "plate")
 
 
@@ -114,7 +193,7 @@ def test_empty_corpus_is_refused(corpus: HandmadeCorpus) -> None:
     path = corpus.folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"shards": []}))
     shutil.rmtree(corpus.folder / ".records")
-    with pytest.raises(CorpusError, match="has no category 'disc'"):
+    with pytest.raises(CorpusError, match=r"has no category 'parts\.disc'"):
         SampleReader(corpus.folder, "parts", "disc")
 
 
@@ -134,7 +213,7 @@ def test_shard_cut_between_members_is_refused(corpus: HandmadeCorpus) -> None:
     second_sample = content.index(b"parts_disc_00000001.json")
     assert second_sample % TAR_BLOCK == 0
     corpus.path(0).write_bytes(content[:second_sample])
-    with pytest.raises(CorpusError, match=r"00000-of-00002\.tar is damaged \(ends before"):
+    with pytest.raises(CorpusError, match=r"00000-of-00002\.tar is damaged \(it has .* bytes"):
         read_all(corpus)
 
 
@@ -162,6 +241,6 @@ def test_sample_without_its_image_is_named(corpus: HandmadeCorpus) -> None:
     start = content.index(b"parts_disc_00000001.png")
     length = int(content[start + 124 : start + 135], 8)
     end = start + TAR_BLOCK + -(-length // TAR_BLOCK) * TAR_BLOCK
-    corpus.path(0).write_bytes(content[:start] + content[end:])
+    corpus.path(0).write_bytes(content[:start] + content[end:] + bytes(end - start))
     with pytest.raises(CorpusError, match=r"parts_disc_00000002\.json: not expected here"):
         read_all(corpus)

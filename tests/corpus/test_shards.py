@@ -20,7 +20,6 @@ from PIL import Image
 
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.corpus.shards import (
-    ShardFile,
     encode,
     encode_sample,
     write_shard,
@@ -80,7 +79,7 @@ def test_lossless_formats_keep_every_pixel(
     samples = [sample(index, mode=mode) for index in range(3)]
     path = tmp_path / "shard.tar"
     written = write_shard(path, encoded(samples, image_format))
-    assert written == ShardFile(path.stat().st_size, sha256(path))
+    assert (written.bytes, written.sha256) == (path.stat().st_size, sha256(path))
     read = list(read_shards([tmp_path / "shard.tar"]))
     assert [metadata for metadata, _ in read] == [asdict(metadata) for metadata, _ in samples]
     for (_, before), (_, after) in zip(samples, read, strict=True):

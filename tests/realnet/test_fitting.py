@@ -21,6 +21,7 @@ from sia_gen.realnet.loading import find_realnet, load_realnet
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.realnet.selection import Best, keep_best, validate
+from sia_gen.realnet.sources import open_sources
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from tests.corpus.conftest import HandmadeCorpus
@@ -77,7 +78,9 @@ def test_threshold_and_metrics_are_those_of_images_kept_back(
     out = fit("out")
     report = json.loads((out / "disc/fit.json").read_text())
     model, threshold_in_use, _ = load_realnet(out / "disc")
-    data = fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
+    data = fit_data(
+        recipe, [load_normal(recipe, "disc", photographs)], [open_sources(recipe, "disc", corpus)]
+    )
     kept_back = data.validation
     assert len(kept_back.normal) == 3
     made = [
@@ -118,7 +121,9 @@ def test_validation_is_the_same_every_time(
 ) -> None:
     model = load_realnet(fit("out") / "disc").model
     normal = load_normal(recipe, "disc", photographs)
-    validation: LocalAnomalies = fit_data(recipe, [normal], corpus).validation
+    validation: LocalAnomalies = fit_data(
+        recipe, [normal], [open_sources(recipe, "disc", corpus)]
+    ).validation
     accelerator: Accelerator = CPU.accelerator()
     assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
 
@@ -151,7 +156,8 @@ def test_joint_data_keeps_source_and_rule_of_each_category(
     rule = {"method": "otsu", "polarity": "bright"}
     changed = Recipe.parse(recipe.model_dump() | {"foreground": {"disc": rule}}, where="test")
     normal = [load_normal(changed, category, photographs) for category in changed.categories]
-    training = fit_data(changed, normal, corpus).training
+    sources = [open_sources(changed, category, corpus) for category in changed.categories]
+    training = fit_data(changed, normal, sources).training
     first = len(normal[0].fit)
     joined = [training.normal[index] for index in range(len(training.normal))]
     assert np.array_equal(joined, np.concatenate([normal[0].fit, normal[1].fit]))

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from sia_gen.errors import CorpusError, ImageError, OptionError
-from sia_gen.realnet.sources import make_source
+from sia_gen.realnet.sources import kept_apart, open_sources
 from sia_gen.recipe import Recipe
 from tests.corpus.conftest import HandmadeCorpus
 
@@ -47,37 +49,57 @@ def rng(seed: int = 0) -> np.random.Generator:
 def test_sdas_gives_the_samples_in_their_order_at_the_size_of_training(
     recipe: Recipe, corpus: HandmadeCorpus
 ) -> None:
-    source = make_source(change(recipe, opacity=[0.3, 0.4]), "disc", corpus.folder)
+    parts = open_sources(change(recipe, opacity=[0.3, 0.4]), "disc", corpus.folder).pieces
     made = [image for shard in corpus.plan for _, image in corpus.samples(shard)]
-    for number in range(7):
-        piece = source.draw(number, rng())
-        expected = made[number % 5].resize((64, 64), Image.Resampling.BICUBIC)
-        assert np.array_equal(piece.pixels[0], np.asarray(expected))
-        assert piece.opacity == (0.3, 0.4)
+    # A quarter of the five samples, the last, is for validation alone.
+    for source, own in ((parts.fit, made[:4]), (parts.validation, made[4:])):
+        for number in range(7):
+            piece = source.draw(number, rng())
+            expected = own[number % len(own)].resize((64, 64), Image.Resampling.BICUBIC)
+            assert np.array_equal(piece.pixels[0], np.asarray(expected))
+            assert piece.opacity == (0.3, 0.4)
 
 
 def test_textures_need_no_corpus_and_follow_from_the_randomness_alone(
     recipe: Recipe, textures: Path, tmp_path: Path
 ) -> None:
     settings = {"source": "dtd", "textures": str(textures), "texture_opacity": [0.1, 0.9]}
-    source = make_source(change(recipe, **settings), "disc", tmp_path / "nowhere")
-    pieces = [source.draw(number, rng(number)) for number in range(20)]
+    parts = open_sources(change(recipe, **settings), "disc", tmp_path / "nowhere").pieces
+    pieces = [parts.fit.draw(number, rng(number)) for number in range(20)]
     assert all(piece.pixels.shape == (1, 64, 64) for piece in pieces)
     assert all(piece.pixels.dtype == np.uint8 for piece in pieces)
     assert {piece.opacity for piece in pieces} == {(0.1, 0.9)}
     assert len({piece.pixels.tobytes() for piece in pieces}) == 20
-    again = source.draw(99, rng(3))
+    again = parts.fit.draw(99, rng(3))
     assert np.array_equal(again.pixels, pieces[3].pixels)
+    assert not set(parts.fit.paths) & set(parts.validation.paths)
 
 
 def test_mixed_takes_both_equally_often(
     recipe: Recipe, corpus: HandmadeCorpus, textures: Path
 ) -> None:
     mixed = change(recipe, source="mixed", textures=str(textures))
-    source = make_source(mixed, "disc", corpus.folder)
-    opacities = [source.draw(0, rng(seed)).opacity for seed in range(200)]
-    assert set(opacities) == {(0.5, 1.0), (0.2, 1.0)}
-    assert 70 < opacities.count((0.5, 1.0)) < 130
+    for source in open_sources(mixed, "disc", corpus.folder).pieces:
+        opacities = [source.draw(0, rng(seed)).opacity for seed in range(200)]
+        assert set(opacities) == {(0.5, 1.0), (0.2, 1.0)}
+        assert 70 < opacities.count((0.5, 1.0)) < 130
+
+
+@given(count=st.integers(2, 500), fraction=st.floats(0.001, 0.999))
+def test_what_is_kept_for_validation_is_learnt_from_by_none(count: int, fraction: float) -> None:
+    numbers = range(count)
+    if max(1, round(fraction * count)) == count:
+        with pytest.raises(CorpusError, match="too few to learn from some"):
+            kept_apart(numbers, fraction, "samples")
+        return
+    fit, validation = kept_apart(numbers, fraction, "samples")
+    assert [*fit, *validation] == [*numbers]
+    assert len(validation) == max(1, round(fraction * count))
+
+
+def test_corpus_of_one_sample_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(CorpusError, match="samples: 1, too few to learn"):
+        kept_apart(range(1), recipe.data.validation_fraction, "samples")
 
 
 @pytest.mark.parametrize("source", ["dtd", "mixed"])
@@ -85,12 +107,12 @@ def test_textures_that_nobody_named_or_that_are_not_there_are_refused(
     recipe: Recipe, corpus: HandmadeCorpus, tmp_path: Path, source: str
 ) -> None:
     with pytest.raises(OptionError, match="--textures"):
-        make_source(change(recipe, source=source), "disc", corpus.folder)
+        open_sources(change(recipe, source=source), "disc", corpus.folder)
     empty = change(recipe, source=source, textures=str(tmp_path / "nothing"))
     with pytest.raises(ImageError, match=r"no images of textures in .*nothing"):
-        make_source(empty, "disc", corpus.folder)
+        open_sources(empty, "disc", corpus.folder)
 
 
 def test_corpus_without_the_category_is_refused(recipe: Recipe, corpus: HandmadeCorpus) -> None:
-    with pytest.raises(CorpusError, match="has no category 'plate'"):
-        make_source(recipe, "plate", corpus.folder)
+    with pytest.raises(CorpusError, match=r"has no category 'parts\.plate'"):
+        open_sources(recipe, "plate", corpus.folder)

@@ -15,8 +15,9 @@ from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.sources import TwinSource
+from sia_gen.realnet.sources import TwinSource, useful_twins
 from sia_gen.recipe import Recipe
+from tests.conftest import recipe_content
 from tests.corpus.conftest import RUNTIME
 from tests.realnet.conftest import ArraySource
 from tests.twins.conftest import read
@@ -37,6 +38,7 @@ class Handmade:
     def __init__(self, rows: list[int]) -> None:
         self.rows = rows
         self.total = len(rows)
+        self.mask_areas = np.array(rows) / SIDE
 
     def read(self, number: int) -> tuple[dict[str, Any], dict[str, Image.Image]]:
         rows = self.rows[number % self.total]
@@ -49,7 +51,10 @@ class Handmade:
 
 
 def source(rows: list[int], size: int = SIDE) -> TwinSource:
-    return TwinSource(Handmade(rows), "L", size, (0.1, 0.5))
+    """Those of them whose masks cover a tenth to half of the image."""
+    content = recipe_content()
+    content["realnet"] |= {"image_size": size, "mask_area": (0.1, 0.5)}
+    return useful_twins(Recipe.parse(content, where="test"), Handmade(rows))
 
 
 def anomalies(rows: list[int], fraction: float, **options: Any) -> LocalAnomalies:

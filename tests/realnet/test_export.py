@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +14,14 @@ from sia_gen.errors import ModelError, OutputError
 from sia_gen.locks import LOCKS
 from sia_gen.realnet import export
 from sia_gen.realnet.export import export_realnet
-
-
-def save_model(path: Path, *strides: int) -> Path:
-    torch.manual_seed(0)
-    channels = [8] * len(strides)
-    RealNet("resnet18", 64, strides, channels, num_max=4, num_mean=4).save_pretrained(path)
-    (path / "fit.json").write_text(
-        json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
-    )
-    return path
+from tests.networks import BACKBONE, save_detector
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"), 8, 16)
+    path = tmp_path_factory.mktemp("model")
+    save_detector(path, strides=[16])
+    return path
 
 
 def shown(folder: Path) -> list[str]:
@@ -37,7 +29,15 @@ def shown(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != LOCKS)
 
 
-def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "strides"),
+    [(BACKBONE, [16]), pytest.param("resnet18", [8, 16], marks=pytest.mark.slow)],
+)
+def test_onnx_gives_the_same_maps_and_scores_for_any_batch(
+    tmp_path: Path, backbone: str, strides: list[int]
+) -> None:
+    folder = tmp_path / "model"
+    save_detector(folder, strides=strides, backbone=backbone)
     assert export_realnet(folder, tmp_path / "model.onnx", 1) <= 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     model = RealNet.from_pretrained(folder).eval()
@@ -51,10 +51,12 @@ def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_pat
         assert np.abs(found["map"] - output.anomaly_map.numpy()).max() <= 1e-4
         assert np.abs(found["score"] - output.score.numpy()).max() <= 1e-4
     assert [one.name for one in session.get_outputs()] == ["anomaly_map", "score"]
-    assert shown(tmp_path) == ["model.onnx"]
+    assert shown(tmp_path) == ["model", "model.onnx"]
 
 
-def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: Path) -> None:
+def test_torch_program_gives_the_same_and_takes_colour(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_detector(folder, strides=[8, 16])
     assert export_realnet(folder, tmp_path / "model.pt2", 3) <= 1e-4
     program = torch.export.load(tmp_path / "model.pt2").module()
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -65,9 +67,9 @@ def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: P
 
 
 def test_model_that_differs_after_the_export_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, out = save_model(tmp_path / "small", 16), tmp_path / "out"
+    out = tmp_path / "out"
     original = export.run_program
     monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
     with pytest.raises(ModelError, match="differs by 2"):

@@ -8,19 +8,24 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sia_gen import RealNet
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.locks import LOCKS
 from sia_gen.realnet import export
 from sia_gen.realnet.export import export_realnet
-from tests.networks import BACKBONE, save_detector
+from tests.networks import save_detector
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    save_detector(path, strides=[16])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["small", "full"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "model"
+    if request.param:
+        request.getfixturevalue("shallow")
+        save_detector(path, strides=[16])
+    else:
+        save_detector(path, strides=[8, 16], backbone="resnet18")
     return path
 
 
@@ -29,15 +34,7 @@ def shown(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != LOCKS)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "strides"),
-    [(BACKBONE, [16]), pytest.param("resnet18", [8, 16], marks=pytest.mark.slow)],
-)
-def test_onnx_gives_the_same_maps_and_scores_for_any_batch(
-    tmp_path: Path, backbone: str, strides: list[int]
-) -> None:
-    folder = tmp_path / "model"
-    save_detector(folder, strides=strides, backbone=backbone)
+def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_path: Path) -> None:
     assert export_realnet(folder, tmp_path / "model.onnx", 1) <= 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     model = RealNet.from_pretrained(folder).eval()
@@ -54,9 +51,7 @@ def test_onnx_gives_the_same_maps_and_scores_for_any_batch(
     assert shown(tmp_path) == ["model", "model.onnx"]
 
 
-def test_torch_program_gives_the_same_and_takes_colour(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    save_detector(folder, strides=[8, 16])
+def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: Path) -> None:
     assert export_realnet(folder, tmp_path / "model.pt2", 3) <= 1e-4
     program = torch.export.load(tmp_path / "model.pt2").module()
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -69,9 +64,13 @@ def test_torch_program_gives_the_same_and_takes_colour(tmp_path: Path) -> None:
 def test_model_that_differs_after_the_export_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    original = export.run_program
-    monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
+    out, model = tmp_path / "out", RealNet.from_pretrained(folder).eval()
+
+    def run_program(_: Path, images: torch.Tensor) -> NDArray[np.float32]:
+        return model(images).anomaly_map.numpy() + np.float32(2e-4)
+
+    monkeypatch.setattr(export, "write_program", lambda plain, images, path: path.touch())
+    monkeypatch.setattr(export, "run_program", run_program)
     with pytest.raises(ModelError, match="differs by 2"):
         export_realnet(folder, out / "model.pt2", 1)
     assert shown(out) == []

@@ -18,8 +18,11 @@ from torch import nn
 from sia_gen.recipe import Recipe
 from tests.hub.server import Hub
 from tests.hub.session import HUB
+from tests.networks import small_networks
 
 SIZE = 32
+# Folders of tests whose commands are processes of their own, which know no networks of the tests.
+PROCESSES = ("end_to_end", "faults")
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
 
@@ -174,7 +177,16 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     HUB.clear()
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """That recipe with the networks of the tests."""
+    changes = small_networks(tmp_path_factory.mktemp("networks"))
+    return Recipe.parse(recipe_content(), where="conftest").override(changes)
+
+
 @pytest.fixture
-def recipe() -> Recipe:
+def recipe(request: pytest.FixtureRequest, small: Recipe) -> Recipe:
     """That recipe, validated."""
-    return Recipe.parse(recipe_content(), where="conftest")
+    if request.path.parent.name in PROCESSES:
+        return Recipe.parse(recipe_content(), where="conftest")
+    return small

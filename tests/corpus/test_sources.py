@@ -22,19 +22,25 @@ from sia_gen.runtime import Precision, Runtime
 CPU = Runtime("fp32", "cpu")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe) -> Path:
+    """A joint model of both categories and a classifier, to be copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    changed = small.override(
+        {"diffusion.joint": True, "diffusion.max_steps": 2, "classifier.max_steps": 2}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "INVERSION_STEPS", 2)
+        train_diffusion(changed, changed.categories, photographs, folder / "models", CPU)
+    train_classifier(changed, photographs, folder / "classifier", CPU)
+    return folder
+
+
 @pytest.fixture
-def joint(
-    tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A folder of models: a joint one of both categories, and a classifier."""
-    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
-    changed = recipe.override(
-        {"diffusion.joint": True, "diffusion.max_steps": 2, "classifier.preset": "tiny"}
-    ).override({"classifier.max_steps": 2, "classifier.batch_size": 2})
-    models = tmp_path / "models"
-    train_diffusion(changed, changed.categories, photographs, models, CPU)
-    train_classifier(changed, photographs, tmp_path / "classifier", CPU)
-    return models
+def joint(trained: Path, tmp_path: Path) -> Path:
+    """A folder of models with a joint one of both categories; beside it is a classifier."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "models"
 
 
 def samples(corpus: Path, category: str) -> dict[str, tuple[dict[str, object], bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,17 @@ from sia_gen.runtime import Precision, Runtime
 Train = Callable[..., Path]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short_previews() -> Iterator[None]:
+    """Previews are to be looked at, not waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "INVERSION_STEPS", 2)
+        yield
+
+
 @pytest.fixture
-def train(
-    tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> Train:
+def train(tmp_path: Path, photographs: Path, recipe: Recipe) -> Train:
     """Trains with some settings of the diffusion model changed; returns the output folder."""
-    # Previews are to be looked at, not waited for.
-    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
 
     def call(
         out: str = "out",
@@ -36,3 +40,17 @@ def train(
         return folder
 
     return call
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    photographs: Path,
+    small: Recipe,
+    _short_previews: None,
+) -> Path:
+    """A training of four steps with a preview after two, to read only."""
+    changed = small.override({"diffusion.preview_every": 2})
+    out = tmp_path_factory.mktemp("trained") / "first"
+    training.train_diffusion(changed, ["disc"], photographs, out, Runtime("fp32", "cpu"))
+    return out

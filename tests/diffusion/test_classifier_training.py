@@ -16,6 +16,7 @@ from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.errors import OptionError, OutputError, RecipeError
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.networks import PRESET
 
 WEIGHTS = "model/diffusion_pytorch_model.safetensors"
 Train = Callable[..., Path]
@@ -24,7 +25,7 @@ Train = Callable[..., Path]
 @pytest.fixture
 def train(tmp_path: Path, photographs: Path, recipe: Recipe) -> Train:
     def call(out: str = "out", root: Path = photographs, **changes: object) -> Path:
-        settings = {"preset": "tiny", "batch_size": 4, "max_steps": 4, "checkpoint_every": 2}
+        settings = {"preset": PRESET, "batch_size": 4, "max_steps": 4, "checkpoint_every": 2}
         changed = recipe.override(
             {f"classifier.{name}": value for name, value in (settings | changes).items()}
         )

@@ -6,6 +6,7 @@ import torch
 from sia_gen.diffusion.unet import PRESETS, build_unet
 from sia_gen.errors import RecipeError
 from sia_gen.settings import Diffusion
+from tests.networks import PRESET
 
 PARAMETERS = {"tiny": 4.3, "small": 21.3, "base": 103.9, "adm-256": 552.8}
 STRIDES = {"tiny": 8, "small": 8, "base": 16, "adm-256": 32}
@@ -15,16 +16,17 @@ def settings(**changes: object) -> Diffusion:
     return Diffusion.model_validate({"preset": "tiny", "image_size": 32, **changes})
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PARAMETERS)
 def test_presets_have_the_size_they_are_known_for(preset: str) -> None:
     with torch.device("meta"):
         unet = build_unet(settings(preset=preset, variance="learned_range", image_size=256), 3)
     millions = sum(parameter.numel() for parameter in unet.parameters()) / 1e6
     assert millions == pytest.approx(PARAMETERS[preset], abs=0.1)
+    assert PRESETS.keys() == {*PARAMETERS, PRESET}
 
 
 @pytest.mark.parametrize("multiple", [2, 3, 5])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PARAMETERS)
 def test_any_multiple_of_the_stride_goes_through(preset: str, multiple: int) -> None:
     size = multiple * STRIDES[preset]
     with torch.device("meta"):
@@ -33,7 +35,7 @@ def test_any_multiple_of_the_stride_goes_through(preset: str, multiple: int) -> 
     assert output.shape == (2, 1, size, size)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PARAMETERS)
 def test_other_sizes_are_refused_with_one_that_fits(preset: str) -> None:
     stride = STRIDES[preset]
     with pytest.raises(RecipeError, match=f"{2 * stride + 4} is not a multiple of {stride}. Use"):

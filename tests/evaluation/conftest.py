@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from sia_gen import RealNet
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.networks import save_detector
 
 CPU = Runtime("fp32", "cpu")
 THRESHOLD = 0.5
@@ -23,15 +21,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Unfitted models; what counts here is that their scores are counted rightly."""
     folder = tmp_path_factory.mktemp("realnet")
     for seed, category in enumerate(["disc", "plate"]):
-        torch.manual_seed(seed)
-        model = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
-        model.save_pretrained(folder / category)
-        report = {
-            "threshold": THRESHOLD,
-            "selected_on": "normal images kept back",
-            "model_version": 1,
-        }
-        (folder / category / "fit.json").write_text(json.dumps(report))
+        save_detector(folder / category, seed, threshold=THRESHOLD)
     return folder
 
 

@@ -18,6 +18,7 @@ from sia_gen.images.loading import load_images
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.networks import save_detector
 
 CPU = Runtime("fp32", "cpu")
 
@@ -25,14 +26,9 @@ CPU = Runtime("fp32", "cpu")
 @pytest.fixture
 def model(tmp_path: Path, recipe: Recipe) -> Path:
     """A model folder, with a threshold in the middle of its scores."""
-    torch.manual_seed(0)
     folder = tmp_path / "model"
-    realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
-    realnet.save_pretrained(folder)
+    save_detector(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    (folder / "fit.json").write_text(
-        json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
-    )
     return folder
 
 

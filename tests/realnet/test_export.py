@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sia_gen import RealNet
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.locks import LOCKS
 from sia_gen.realnet import export
 from sia_gen.realnet.export import export_realnet
+from tests.networks import save_detector
 
 
-def save_model(path: Path, *strides: int) -> Path:
-    torch.manual_seed(0)
-    channels = [8] * len(strides)
-    RealNet("resnet18", 64, strides, channels, num_max=4, num_mean=4).save_pretrained(path)
-    (path / "fit.json").write_text(
-        json.dumps({"threshold": 0.5, "selected_on": "x", "model_version": 1})
-    )
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["small", "full"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "model"
+    if request.param:
+        request.getfixturevalue("shallow")
+        save_detector(path, strides=[16])
+    else:
+        save_detector(path, strides=[8, 16], backbone="resnet18")
     return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"), 8, 16)
 
 
 def shown(folder: Path) -> list[str]:
@@ -51,7 +48,7 @@ def test_onnx_gives_the_same_maps_and_scores_for_any_batch(folder: Path, tmp_pat
         assert np.abs(found["map"] - output.anomaly_map.numpy()).max() <= 1e-4
         assert np.abs(found["score"] - output.score.numpy()).max() <= 1e-4
     assert [one.name for one in session.get_outputs()] == ["anomaly_map", "score"]
-    assert shown(tmp_path) == ["model.onnx"]
+    assert shown(tmp_path) == ["model", "model.onnx"]
 
 
 def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: Path) -> None:
@@ -65,11 +62,15 @@ def test_torch_program_gives_the_same_and_takes_colour(folder: Path, tmp_path: P
 
 
 def test_model_that_differs_after_the_export_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, out = save_model(tmp_path / "small", 16), tmp_path / "out"
-    original = export.run_program
-    monkeypatch.setattr(export, "run_program", lambda *given: original(*given) + 2e-4)
+    out, model = tmp_path / "out", RealNet.from_pretrained(folder).eval()
+
+    def run_program(_: Path, images: torch.Tensor) -> NDArray[np.float32]:
+        return model(images).anomaly_map.numpy() + np.float32(2e-4)
+
+    monkeypatch.setattr(export, "write_program", lambda plain, images, path: path.touch())
+    monkeypatch.setattr(export, "run_program", run_program)
     with pytest.raises(ModelError, match="differs by 2"):
         export_realnet(folder, out / "model.pt2", 1)
     assert shown(out) == []

@@ -31,9 +31,29 @@ ROWS = Runtime("fp32", "cpu", channels_last=False)
 Fit = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    return HandmadeCorpus(folder / "corpus", categories=("disc", "plate")).folder
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, corpus: Path, photographs: Path, small: Recipe
+) -> Path:
+    """A fit that nothing interrupted, to read only."""
+    out = tmp_path_factory.mktemp("fitted") / "whole"
+    fit_realnet(small, ["disc"], photographs, corpus, out, CPU)
+    return out
+
+
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return HandmadeCorpus(tmp_path / "corpus", categories=("disc", "plate")).folder
+def halfway(whole: Path, tmp_path: Path) -> Path:
+    """The same, as if it had been killed after step 2 of 4."""
+    out = shutil.copytree(whole, tmp_path / "halfway")
+    shutil.rmtree(out / "checkpoints/disc/step-00000004")
+    shutil.rmtree(out / "disc")
+    return out
 
 
 @pytest.fixture
@@ -51,33 +71,30 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "disc/model.safetensors")
 
 
-def test_interrupted_fit_ends_with_the_same_weights(fit: Fit) -> None:
-    whole = weights(fit("whole"))
-    parts = fit("parts")
-    checkpoints = parts / "checkpoints/disc"
-    # As if the run had been killed after step 2.
-    shutil.rmtree(checkpoints / "step-00000004")
-    shutil.rmtree(parts / "disc")
-    resumed = weights(fit("parts"))
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+def equal(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    return all(torch.equal(second[name], value) for name, value in first.items())
 
 
-def test_saved_folder_tells_how_it_was_chosen(fit: Fit, tmp_path: Path) -> None:
-    report = json.loads((fit("out") / "disc/fit.json").read_text())
+def test_interrupted_fit_ends_with_the_same_weights(fit: Fit, whole: Path, halfway: Path) -> None:
+    assert equal(whole, fit(halfway.name))
+
+
+def test_saved_folder_tells_how_it_was_chosen(whole: Path) -> None:
+    report = json.loads((whole / "disc/fit.json").read_text())
     assert report["selected_on"] == "normal images kept back, with synthetic anomalies"
     assert report["best_step"] in (2, 4)
     assert report["threshold"] == report["validation"]["threshold"]
-    losses = weights(tmp_path / "out")["afs.losses_0"]
+    losses = weights(whole)["afs.losses_0"]
     assert losses.isfinite().all()
 
 
 def test_threshold_and_metrics_are_those_of_images_kept_back(
-    fit: Fit, corpus: Path, photographs: Path, recipe: Recipe
+    whole: Path, corpus: Path, photographs: Path, recipe: Recipe
 ) -> None:
-    out = fit("out")
-    report = json.loads((out / "disc/fit.json").read_text())
-    model, threshold_in_use, _ = load_realnet(out / "disc")
+    report = json.loads((whole / "disc/fit.json").read_text())
+    model, threshold_in_use, _ = load_realnet(whole / "disc")
     data = fit_data(
         recipe, [load_normal(recipe, "disc", photographs)], [open_sources(recipe, "disc", corpus)]
     )
@@ -117,9 +134,9 @@ def test_best_weights_are_those_of_the_highest_score() -> None:
 
 
 def test_validation_is_the_same_every_time(
-    fit: Fit, corpus: Path, photographs: Path, recipe: Recipe
+    whole: Path, corpus: Path, photographs: Path, recipe: Recipe
 ) -> None:
-    model = load_realnet(fit("out") / "disc").model
+    model = load_realnet(whole / "disc").model
     normal = load_normal(recipe, "disc", photographs)
     validation: LocalAnomalies = fit_data(
         recipe, [normal], [open_sources(recipe, "disc", corpus)]
@@ -128,13 +145,13 @@ def test_validation_is_the_same_every_time(
     assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
 
 
-def test_batch_size_does_not_change_predictions(fit: Fit) -> None:
-    model = load_realnet(fit("out") / "disc").model
+def test_batch_size_does_not_change_predictions(whole: Path) -> None:
+    model = load_realnet(whole / "disc").model
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 64, 64), dtype=np.uint8)
     accelerator = CPU.accelerator()
-    whole, parts = (predict_images(model, images, accelerator, size) for size in (5, 2))
-    np.testing.assert_allclose(whole.maps, parts.maps, atol=1e-5)
-    np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)
+    at_once, parts = (predict_images(model, images, accelerator, size) for size in (5, 2))
+    np.testing.assert_allclose(at_once.maps, parts.maps, atol=1e-5)
+    np.testing.assert_allclose(at_once.scores, parts.scores, atol=1e-5)
 
 
 def test_one_model_learns_all_categories_and_is_found_for_each(
@@ -177,14 +194,13 @@ def test_joint_model_of_some_categories_is_refused(fit: Fit, tmp_path: Path) -> 
     assert not (tmp_path / "joint").exists()
 
 
-def test_minutes_end_a_fit_that_goes_on_in_the_next_run(fit: Fit, tmp_path: Path) -> None:
-    whole = weights(fit("whole"))
+def test_minutes_end_a_fit_that_goes_on_in_the_next_run(fit: Fit, whole: Path) -> None:
     report = json.loads((fit("short", max_minutes=1e-6) / "disc/fit.json").read_text())
     assert (report["steps"], report["best_step"]) == (1, 1)
     resumed = fit("short")
     assert json.loads((resumed / "disc/fit.json").read_text())["steps"] == 4
     trained = weights(resumed)
-    names = [name for name in whole if name.startswith("reconstruction")]
+    names = [name for name in weights(whole) if name.startswith("reconstruction")]
     assert any(not torch.equal(trained[name], torch.zeros_like(trained[name])) for name in names)
 
 
@@ -213,22 +229,19 @@ def test_textures_alone_need_no_corpus(recipe: Recipe, photographs: Path, tmp_pa
 
 
 def test_images_that_do_not_fit_into_memory_give_the_same_weights(
-    fit: Fit, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    fit: Fit, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside = weights(fit("inside"))
     monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
-    streamed = weights(fit("streamed"))
-    assert all(torch.equal(streamed[name], value) for name, value in inside.items())
+    assert equal(whole, fit("streamed"))
 
 
 def test_compiled_fit_learns_the_same(
-    fit: Fit, corpus: Path, photographs: Path, recipe: Recipe, tmp_path: Path, traced: list[int]
+    fit: Fit, recipe: Recipe, traced: list[int], shallow: None
 ) -> None:
-    plain, out = weights(fit("plain")), tmp_path / "compiled"
-    runtime = Runtime("fp32", "cpu", compiled=True)
-    fit_realnet(recipe, ["disc"], photographs, corpus, out, runtime)
+    one_layer = {"strides": [16], "channels_kept": [16]}
+    plain = weights(fit("plain", **one_layer))
+    compiled = weights(fit("compiled", runtime=Runtime("fp32", "cpu", compiled=True), **one_layer))
     assert traced == [recipe.realnet.batch_size]
-    compiled = weights(out)
     assert compiled.keys() == plain.keys()
     for name, value in plain.items():
         # Adam makes steps of the whole rate of gradients that are zero but for rounding.
@@ -236,41 +249,25 @@ def test_compiled_fit_learns_the_same(
         assert apart.sum() <= 0.1 * recipe.realnet.learning_rate * value.numel(), name
 
 
-def test_layout_in_memory_is_a_choice(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    layouts = []
-
-    def forward(self: RealNetObjective, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = next(
-            one for one in self.model.parameters() if one.ndim == 4 and min(one.shape[1:3]) > 1
-        )
-        layouts.append(weight.is_contiguous(memory_format=torch.channels_last))
-        return step(self, *batch)
-
-    step = RealNetObjective.forward
-    monkeypatch.setattr(RealNetObjective, "forward", forward)
-    for out, by_channels in ((fit("rows", runtime=ROWS), False), (fit("usual"), True)):
-        report = json.loads((out / "disc/fit.json").read_text())
-        assert report["channels_last"] is by_channels
-    half = len(layouts) // 2
-    assert layouts == [False] * half + [True] * half
-
-
-def test_fit_goes_on_in_another_layout(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = fit("out")
-    shutil.rmtree(out / "checkpoints/disc/step-00000004")
-    shutil.rmtree(out / "disc")
-    apart = []
+@pytest.mark.parametrize(("runtime", "by_channels"), [(ROWS, False), (CPU, True)])
+def test_layout_in_memory_is_a_choice_of_every_run(
+    fit: Fit, halfway: Path, monkeypatch: pytest.MonkeyPatch, runtime: Runtime, by_channels: bool
+) -> None:
+    layouts, apart = [], []
 
     def step(self: torch.optim.Adam, *given: object) -> None:
         for weight, moments in self.state.items():
+            # Adam in one pass refuses moments that lie otherwise than their weights.
             apart.append(moments["exp_avg"].stride() != weight.stride())
+            if weight.ndim == 4 and min(weight.shape[1:3]) > 1:
+                layouts.append(weight.is_contiguous(memory_format=torch.channels_last))
         adam(self, *given)
 
     adam = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", step)
-    fit("out", runtime=ROWS)
-    # Adam in one pass refuses moments that lie otherwise than their weights.
-    assert apart
+    report = json.loads((fit(halfway.name, runtime=runtime) / "disc/fit.json").read_text())
+    assert report["channels_last"] is by_channels
+    assert set(layouts) == {by_channels}
     assert not any(apart)
 
 

@@ -9,25 +9,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sia_gen import RealNet
 from sia_gen.errors import ModelError
 from sia_gen.realnet.loading import find_realnet, load_realnet
+from tests.networks import SELECTED_ON, save_detector
 
-REPORT = {"threshold": 0.25, "selected_on": "x", "model_version": 1}
+REPORT = {"threshold": 0.25, "selected_on": SELECTED_ON, "model_version": 1}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
     path = tmp_path / "model"
-    RealNet("resnet18", 64, [8, 16], [8, 8], num_max=4, num_mean=4).save_pretrained(path)
-    (path / "fit.json").write_text(json.dumps(REPORT))
+    save_detector(path, threshold=REPORT["threshold"])
     return path
 
 
 def test_folder_gives_the_model_with_its_threshold_and_how_it_was_chosen(folder: Path) -> None:
     model, threshold, selected_on = load_realnet(folder)
-    assert (threshold, selected_on) == (0.25, "x")
+    assert (threshold, selected_on) == (0.25, SELECTED_ON)
     assert not model.training
     for name, value in load_file(folder / "model.safetensors").items():
         torch.testing.assert_close(model.state_dict()[name], value, equal_nan=True)

@@ -13,6 +13,7 @@ from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.model import image_score
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.reconstruction import ReconstructionUNet
+from tests.networks import BACKBONE
 
 IMAGES = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -21,7 +22,7 @@ IMAGES = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 def model() -> RealNet:
     torch.manual_seed(0)
     return RealNet(
-        backbone="tf_efficientnet_lite0",
+        backbone=BACKBONE,
         image_size=64,
         strides=[8, 16],
         channels_kept=[12, 16],
@@ -112,7 +113,7 @@ def test_objective_trains_everything_but_the_backbone(model: RealNet) -> None:
 
 def test_standardised_features_have_mean_zero_and_deviation_one() -> None:
     torch.manual_seed(0)
-    backbone = Backbone("tf_efficientnet_lite0", [8, 16])
+    backbone = Backbone(BACKBONE, [8, 16])
     statistics = FeatureStatistics(backbone.channels, torch.device("cpu"))
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     for batch in images.split(3):
@@ -137,7 +138,7 @@ def test_reconstruction_keeps_the_shape_of_its_block(height: int, width: int) ->
 def test_neighbouring_layers_are_reconstructed_together_at_the_stride_of_the_finer() -> None:
     torch.manual_seed(0)
     settings = {"num_max": 6, "num_mean": 6, "architecture": "neighbour-aligned"}
-    model = RealNet("resnet18", 64, [4, 8, 16], [6, 8, 10], **settings).eval()
+    model = RealNet(BACKBONE, 64, [4, 8, 16], [6, 8, 10], **settings).eval()
     with torch.no_grad():
         blocks = model.selected_features(IMAGES)
         assert [tuple(block.shape[1:]) for block in blocks] == [(14, 16, 16), (10, 4, 4)]
@@ -152,7 +153,7 @@ def test_neighbouring_layers_are_reconstructed_together_at_the_stride_of_the_fin
 @pytest.mark.parametrize("rrs", ["max", "random", "all"])
 def test_ablations_are_saved_with_the_model(tmp_path: Path, rrs: str) -> None:
     settings = {"num_max": 3, "num_mean": 3, "rrs": rrs, "architecture": "neighbour-aligned"}
-    model = RealNet("resnet18", 64, [8, 16], [6, 8], **settings).eval()
+    model = RealNet(BACKBONE, 64, [8, 16], [6, 8], **settings).eval()
     model.save_pretrained(tmp_path)
     loaded = RealNet.from_pretrained(tmp_path).eval()
     with torch.no_grad():
@@ -162,11 +163,14 @@ def test_ablations_are_saved_with_the_model(tmp_path: Path, rrs: str) -> None:
 @pytest.mark.parametrize(
     ("name", "strides"),
     [
-        ("resnet34", [4, 8, 16, 32]),
-        ("resnet50", [4, 8, 16, 32]),
-        ("efficientnet_b4", [8, 16, 32]),
-        ("convnext_atto", [4, 8, 16, 32]),
-        ("tf_efficientnet_lite0", [2, 4]),
+        ("test_resnet", [4, 8, 16, 32]),
+        ("test_efficientnet", [2, 4]),
+        ("test_convnext", [4, 8, 16, 32]),
+        ("tf_efficientnet_lite0", [8, 16]),
+        *(
+            pytest.param(name, [8, 16, 32], marks=pytest.mark.slow)
+            for name in ("resnet34", "resnet50", "efficientnet_b4", "convnext_atto")
+        ),
     ],
 )
 def test_any_convolutional_network_of_timm_gives_the_layers_of_the_strides(
@@ -182,7 +186,7 @@ def test_any_convolutional_network_of_timm_gives_the_layers_of_the_strides(
     ("name", "strides", "message"),
     [
         ("wide_resnet50", [4], r"no backbone 'wide_resnet50' \(did you mean 'wide_resnet50_2'\?\)"),
-        ("resnet18", [64], r"no layer of stride 64, but \[2, 4, 8, 16, 32\]"),
+        (BACKBONE, [64], r"no layer of stride 64, but \[2, 4, 8, 16, 32\]"),
     ],
 )
 def test_backbone_that_does_not_serve_is_one_line(

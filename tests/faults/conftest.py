@@ -1,7 +1,8 @@
 """What is tried, how often, and the table of it.
 
 `pytest tests/faults` tries a few cases of each kind and prints the table. `make faults`, which sets
-SIA_GEN_FAULTS=all, tries them all and writes the table into CONTRIBUTING.md.
+SIA_GEN_FAULTS=all and adds `tests/checks`, tries them all and writes the table into
+CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import refuse, run
-from tests.end_to_end.conftest import ROOT, CommandLine
+from tests.end_to_end.conftest import CommandLine
+from tests.processes import ROOT
 
 # Fixtures of those of the commands.
 __all__ = ["refuse", "run"]
@@ -36,6 +38,7 @@ SECTIONS = {
     "test_weights": "Weights",
     "test_numbers": "Numbers",
     "test_load": "Load",
+    "test_network": "Supply chain",
     "test_supply_chain": "Supply chain",
 }
 

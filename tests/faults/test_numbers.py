@@ -17,9 +17,9 @@ from sia_gen.realnet.weights import weights_path
 from sia_gen.recipe import Recipe
 from tests.conftest import SIZE, photograph, recipe_content
 from tests.corpus.conftest import save_model
-from tests.faults.breaking import Running, Told, ranks
 from tests.faults.conftest import ALL, Tried, times
 from tests.faults.storage import as_always, contents
+from tests.processes import Running, Told, ranks
 
 SETTINGS = {
     "data.images.mask": "{category}/ground_truth/{defect}/{stem}.png",

@@ -27,7 +27,7 @@ test-end-to-end: $(INSTALLED)
 # Every fault as often as it takes to believe in it; writes the table in CONTRIBUTING.md.
 # Thousands of cases are one test, which may take its time.
 faults: $(INSTALLED)
-	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) --timeout 3600 $(ALL) \
+	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) --dist worksteal --timeout 3600 $(ALL) \
 		tests/faults tests/checks
 
 # Known vulnerabilities of all that is installed; it asks PyPI, and fails for what PyPI does not know.

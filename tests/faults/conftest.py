@@ -7,11 +7,12 @@ CONTRIBUTING.md.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -43,11 +44,27 @@ SECTIONS = {
 }
 
 Tried = Callable[..., None]
+T, U = TypeVar("T"), TypeVar("U")
 
 
 def times(few: int, many: int) -> int:
     """How often to try: a few times, or as often as it takes to believe in it."""
     return many if ALL else few
+
+
+def pairs(ones: Iterable[T], others: Iterable[U]) -> list[tuple[T, U]]:
+    """All pairs; for a quick look, each of the ones and of the others in one or more, by turns."""
+    first, second = list(ones), list(others)
+    if ALL:
+        return list(itertools.product(first, second))
+    count = range(max(len(first), len(second)))
+    return [(first[i % len(first)], second[i % len(second)]) for i in count]
+
+
+def few(cases: Iterable[T], number: int = 0) -> list[T]:
+    """All cases; for a quick look one of them, another for each number."""
+    every = list(cases)
+    return every if ALL else [every[number % len(every)]]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from sia_gen.images.test_set import list_test_images
 from sia_gen.recipe import Recipe
 from tests.cli import conftest as cli
 from tests.conftest import photograph
-from tests.faults.conftest import Tried, times
+from tests.faults.conftest import Tried, few, pairs, times
 from tests.faults.pictures import GREY, bombs, png, tiff, write
 from tests.processes import Running
 
@@ -65,25 +65,26 @@ def place(tmp_path: Path, recipe: Recipe, images: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", damaged())
+COMMANDS = {
+    GOOD: ["train-diffusion", *ONE, "--out", "out", *CPU],
+    SCRATCH: ["evaluate", *ONE, "--model", "models", "--out", "out", *CPU],
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), pairs(COMMANDS, damaged()))
 def test_a_damaged_image_ends_the_command(
-    kind: str, place: Path, refuse: cli.Refuse, run: cli.Run, tried: Tried
+    name: str, kind: str, place: Path, run: cli.Run, tried: Tried
 ) -> None:
-    commands = {
-        GOOD: ["train-diffusion", *ONE, "--out", "out", *CPU],
-        SCRATCH: ["evaluate", *ONE, "--model", "models", "--out", "out", *CPU],
-    }
-    for name, command in commands.items():
-        damaged()[kind](place / "images" / name)
-        code, _, err = run(*command)
-        last = err.splitlines()[-1]
-        assert (code, "Traceback" in err) == (2, False), err
-        assert last.startswith(f"error: cannot read the image images/{name}: "), err
-        assert "set the recipe's 'data.unreadable' to 'skip'" in last
-    tried("damaged images (10 kinds) given to `train-diffusion` and `evaluate`", 2, "one line")
+    damaged()[kind](place / "images" / name)
+    code, _, err = run(*COMMANDS[name])
+    last = err.splitlines()[-1]
+    assert (code, "Traceback" in err) == (2, False), err
+    assert last.startswith(f"error: cannot read the image images/{name}: "), err
+    assert "set the recipe's 'data.unreadable' to 'skip'" in last
+    tried("damaged images (10 kinds) given to `train-diffusion` and `evaluate`", 1, "one line")
 
 
-@pytest.mark.parametrize("kind", damaged())
+@pytest.mark.parametrize("kind", few(damaged()))
 def test_predict_scores_the_others(kind: str, place: Path, run: cli.Run, tried: Tried) -> None:
     folder = place / "images/disc/test/scratch"
     damaged()[kind](folder / "001.png")

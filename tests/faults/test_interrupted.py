@@ -135,15 +135,15 @@ def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) 
     tried("Ctrl-C in the first half second", tries, "one line", mended=1)
 
 
-@pytest.fixture
-def line(tmp_path: Path, photographs: Path) -> CommandLine:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> CommandLine:
     """A folder with a recipe, models and a corpus."""
     settings = {"synthesis.images": 24, "synthesis.steps": 8, "realnet.max_steps": 1000}
     recipe = Recipe.parse(recipe_content(), where="conftest").override(settings)
-    line = CommandLine(tmp_path, photographs, recipe)
+    line = CommandLine(tmp_path_factory.mktemp("interrupted"), photographs, recipe)
     for seed, category in enumerate(recipe.categories):
         save_model(line.folder / "models" / category, seed, size=32)
-    Running([*SYNTHESIZE, "--out", "whole"], tmp_path, tmp_path / "told.txt").done()
+    Running([*SYNTHESIZE, "--out", "whole"], line.folder, line.folder / "whole.txt").done()
     return line
 
 
@@ -177,10 +177,11 @@ def test_two_processes_end_with_one_line_and_go_on(line: CommandLine, tried: Tri
 def test_a_process_that_waits_for_another_ends(
     line: CommandLine, there: bool, tried: Tried
 ) -> None:
-    first, second = ranks(2, [*SYNTHESIZE, "--out", "two"], line.folder, "two")
+    out = f"waiting-{there}"
+    first, second = ranks(2, [*SYNTHESIZE, "--out", out], line.folder, out)
     if there:
         # Both have met; the other stops before they meet again.
-        first.wait_for("two/data/*/*/*.tar", line.folder)
+        first.wait_for(f"{out}/data/*/*/*.tar", line.folder)
         second.send(signal.SIGSTOP)
     else:
         second.process.kill()

@@ -5,9 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Every test runs on one thread; more processes than this only load the libraries more often.
-PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
+# The tests of a file stay together: they share what takes long to make.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+# Those that take long as well, and those of `make check`.
+ALL := -m ''
 
-.PHONY: demo test check test-end-to-end faults audit clean
+.PHONY: demo test test-all check test-end-to-end faults audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/sia-gen demo --out demo
@@ -15,13 +18,17 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
 
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest $(PARALLEL) $(ALL)
+
 test-end-to-end: $(INSTALLED)
-	$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end
+	$(BIN)/python -m pytest $(PARALLEL) $(ALL) tests/end_to_end
 
 # Every fault as often as it takes to believe in it; writes the table in CONTRIBUTING.md.
 # Thousands of cases are one test, which may take its time.
 faults: $(INSTALLED)
-	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) --timeout 3600 tests/faults
+	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) --dist worksteal --timeout 3600 $(ALL) \
+		tests/faults tests/checks
 
 # Known vulnerabilities of all that is installed; it asks PyPI, and fails for what PyPI does not know.
 audit: $(INSTALLED)
@@ -34,6 +41,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -m check tests/checks
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from sia_gen.cli import app
+from sia_gen.diffusion import preview
 from sia_gen.recipe import Recipe
 
 
@@ -27,6 +28,8 @@ Run = Callable[..., Result]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs sia-gen in an empty folder: `run("verify", "corpus")`."""
     monkeypatch.chdir(tmp_path)
+    # Previews are to be there, not to be good.
+    monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
 
     def call(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])

@@ -2,68 +2,67 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import itertools
 import sys
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
-import psutil
 import pytest
 
 from sia_gen.recipe import Recipe
+from tests.processes import FROM_NOTHING, Running, ranks
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
-ROOT = Path(__file__).parents[2]
-TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+# Any free port: other tests may use it too.
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# How processes are started: as forks, or as users do it, with all imports, which is far slower.
+TWO: dict[str, Any] = {"processes": 2}
+FRESH: dict[str, Any] = {"launcher": FROM_NOTHING}
+TORCHRUN: dict[str, Any] = {"launcher": LAUNCHER}
 
 
 class CommandLine:
     """Runs sia-gen in a folder, on a recipe that lies in it."""
 
-    python: ClassVar = [sys.executable]
-
     def __init__(self, folder: Path, photographs: Path, recipe: Recipe) -> None:
         self.folder = folder
         self.data = photographs
+        self.numbers = itertools.count()
+        self.started: list[Running] = []
         (folder / "parts.yaml").write_text(recipe.to_yaml())
 
-    def arguments(self, command: str, *options: str) -> list[str]:
-        recipe = ["--recipe", "parts.yaml", "--precision", "fp32", "--device", "cpu"]
-        return ["-m", "sia_gen", command, *recipe, *options]
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+    def start(
+        self, *arguments: str, processes: int = 1, launcher: Sequence[str] = ()
+    ) -> list[Running]:
+        """Starts a command, in one process or more."""
+        told = f"told-{next(self.numbers)}"
+        running = (
+            ranks(processes, arguments, self.folder, told)
+            if processes > 1
+            else [Running(arguments, self.folder, self.folder / f"{told}.txt", launcher=launcher)]
         )
+        self.started += running
+        return running
 
-    def run(self, command: str, *options: str, launcher: list[str] | None = None) -> str:
-        process = self.start(*(launcher or self.python), *self.arguments(command, *options))
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output
-        return output
+    def begin(self, command: str, *options: str, **started: Any) -> list[Running]:
+        """Starts a command on the recipe."""
+        recipe = ["--recipe", "parts.yaml", "--precision", "fp32", "--device", "cpu"]
+        return self.start(command, *recipe, *options, **started)
 
-    def wait_for(self, path: str, process: subprocess.Popen[str]) -> None:
-        while not (self.folder / path).exists():
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.01)
+    def run(self, command: str, *options: str, **started: Any) -> str:
+        """Runs a command on the recipe to its good end; returns what it printed."""
+        return "".join(one.done().text for one in self.begin(command, *options, **started))
+
+    def kill(self, running: list[Running]) -> None:
+        """Kills the processes of a command."""
+        for one in running:
+            one.kill()
 
 
 @pytest.fixture
-def line(tmp_path: Path, photographs: Path, recipe: Recipe) -> CommandLine:
-    return CommandLine(tmp_path, photographs, recipe)
-
-
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """Kills a process and what it launched, without a chance to clean up."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
-    process.kill()
-    process.communicate()
+def line(tmp_path: Path, photographs: Path, recipe: Recipe) -> Iterator[CommandLine]:
+    line = CommandLine(tmp_path, photographs, recipe)
+    yield line
+    # Processes must not outlive the test.
+    line.kill(line.started)

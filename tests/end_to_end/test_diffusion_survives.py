@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.end_to_end.conftest import TWO_PROCESSES, WEIGHTS, CommandLine, kill_all
+from tests.end_to_end.conftest import FRESH, TORCHRUN, TWO, WEIGHTS, CommandLine
 
 
-def train(line: CommandLine, out: str, launcher: list[str] | None = None) -> None:
+def train(line: CommandLine, out: str, **started: Any) -> None:
     options = ["--data", str(line.data), "--category", "disc", "--out", out]
-    line.run("train-diffusion", *options, launcher=launcher)
+    line.run("train-diffusion", *options, **started)
 
 
 def change(line: CommandLine, **settings: object) -> None:
@@ -29,21 +30,25 @@ def losses(line: CommandLine, out: str) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "kills"),
-    [(None, (2, 5)), (TWO_PROCESSES, (3,))],
-    ids=["one process", "two processes"],
+    ("started", "kills"),
+    [
+        pytest.param({}, (2, 5), id="one process"),
+        pytest.param(TWO, (3,), id="two processes"),
+        pytest.param(FRESH, (2, 5), id="one from nothing", marks=pytest.mark.slow),
+        pytest.param(TORCHRUN, (3,), id="two by torchrun", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_training_ends_with_the_same_weights(
-    line: CommandLine, launcher: list[str] | None, kills: tuple[int, ...]
+    line: CommandLine, started: dict[str, Any], kills: tuple[int, ...]
 ) -> None:
-    change(line, max_steps=8, checkpoint_every=1, learning_rate=1e-3)
-    train(line, "unbroken", launcher)
-    command = line.arguments("train-diffusion", "--data", str(line.data), "--category", "disc")
+    change(line, max_steps=6, checkpoint_every=1, learning_rate=1e-3)
+    train(line, "unbroken", **started)
+    options = ["--data", str(line.data), "--category", "disc", "--out", "broken"]
     for step in kills:
-        process = line.start(*(launcher or line.python), *command, "--out", "broken")
-        line.wait_for(f"broken/checkpoints/disc/step-{step:08d}", process)
-        kill_all(process)
-    train(line, "broken", launcher)
+        running = line.begin("train-diffusion", *options, **started)
+        running[0].wait_for(f"broken/checkpoints/disc/step-{step:08d}", line.folder)
+        line.kill(running)
+    train(line, "broken", **started)
     weights = [load_file(line.folder / out / "disc" / WEIGHTS) for out in ("unbroken", "broken")]
     assert weights[0].keys() == weights[1].keys()
     assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
@@ -54,7 +59,7 @@ def test_two_processes_reach_the_loss_of_one_with_the_same_batch(line: CommandLi
     change(line, batch_size=4, **settings)
     train(line, "one")
     change(line, batch_size=2, **settings)
-    train(line, "two", TWO_PROCESSES)
+    train(line, "two", **TWO)
     expected = losses(line, "one")
     assert len(expected) == 2
     # The same samples in another order of summation: equal up to rounding, step after step.

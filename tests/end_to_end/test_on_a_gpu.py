@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from sia_gen.files import sha256
-from tests.end_to_end.conftest import CommandLine
+from tests.end_to_end.conftest import FRESH, CommandLine
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
@@ -17,15 +19,15 @@ ON_GPU = ["--device", "cuda", "--precision", "bf16", "--category", "disc"]
 
 
 def test_every_command_works_and_resumes_on_a_gpu(line: CommandLine) -> None:
-    data = ["--data", str(line.data)]
+    data, run = ["--data", str(line.data)], partial(line.run, **FRESH)
     # From a checkpoint on, and with norms in half precision.
-    line.run("train-diffusion", *data, *ON_GPU, "--max-steps", "2")
-    line.run("train-diffusion", *data, *ON_GPU, "--max-steps", "4")
+    run("train-diffusion", *data, *ON_GPU, "--max-steps", "2")
+    run("train-diffusion", *data, *ON_GPU, "--max-steps", "4")
 
     strength = ["--strength", "0.1:0.2"]
-    line.run("synthesize", *ON_GPU, *strength)
-    line.run("synthesize", *ON_GPU, *strength, "--compile", "--out", "compiled")
-    line.run("synthesize", *ON_GPU, *strength, "--compile", "--out", "compiled-again")
+    run("synthesize", *ON_GPU, *strength)
+    run("synthesize", *ON_GPU, *strength, "--compile", "--out", "compiled")
+    run("synthesize", *ON_GPU, *strength, "--compile", "--out", "compiled-again")
     shards = [
         [sha256(path) for path in sorted((line.folder / out).rglob("*.tar"))]
         for out in ("compiled", "compiled-again")
@@ -33,9 +35,9 @@ def test_every_command_works_and_resumes_on_a_gpu(line: CommandLine) -> None:
     assert shards[0]
     assert shards[0] == shards[1]
     twins = ["--twins", "--source", "image", "--start", "0.5", "--out", "twins"]
-    line.run("synthesize", *data, *ON_GPU, *strength, *twins)
+    run("synthesize", *data, *ON_GPU, *strength, *twins)
 
-    line.run("fit-realnet", *data, *ON_GPU, "--max-steps", "2")
-    line.run("fit-realnet", *data, *ON_GPU, "--max-steps", "4")
-    line.run("fit-realnet", *data, *ON_GPU, "--compile", "--out", "compiled-fit")
-    line.run("evaluate", *data, *ON_GPU)
+    run("fit-realnet", *data, *ON_GPU, "--max-steps", "2")
+    run("fit-realnet", *data, *ON_GPU, "--max-steps", "4")
+    run("fit-realnet", *data, *ON_GPU, "--compile", "--out", "compiled-fit")
+    run("evaluate", *data, *ON_GPU)

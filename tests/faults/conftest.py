@@ -1,21 +1,24 @@
 """What is tried, how often, and the table of it.
 
 `pytest tests/faults` tries a few cases of each kind and prints the table. `make faults`, which sets
-SIA_GEN_FAULTS=all, tries them all and writes the table into CONTRIBUTING.md.
+SIA_GEN_FAULTS=all and adds `tests/checks`, tries them all and writes the table into
+CONTRIBUTING.md.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.cli.conftest import refuse, run
-from tests.end_to_end.conftest import ROOT, CommandLine
+from tests.end_to_end.conftest import CommandLine
+from tests.processes import ROOT
 
 # Fixtures of those of the commands.
 __all__ = ["refuse", "run"]
@@ -36,15 +39,32 @@ SECTIONS = {
     "test_weights": "Weights",
     "test_numbers": "Numbers",
     "test_load": "Load",
+    "test_network": "Supply chain",
     "test_supply_chain": "Supply chain",
 }
 
 Tried = Callable[..., None]
+T, U = TypeVar("T"), TypeVar("U")
 
 
 def times(few: int, many: int) -> int:
     """How often to try: a few times, or as often as it takes to believe in it."""
     return many if ALL else few
+
+
+def pairs(ones: Iterable[T], others: Iterable[U]) -> list[tuple[T, U]]:
+    """All pairs; for a quick look, each of the ones and of the others in one or more, by turns."""
+    first, second = list(ones), list(others)
+    if ALL:
+        return list(itertools.product(first, second))
+    count = range(max(len(first), len(second)))
+    return [(first[i % len(first)], second[i % len(second)]) for i in count]
+
+
+def few(cases: Iterable[T], number: int = 0) -> list[T]:
+    """All cases; for a quick look one of them, another for each number."""
+    every = list(cases)
+    return every if ALL else [every[number % len(every)]]
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """What storage does to commands, on file systems that last as long as a test.
 
-Nothing here imports the Hub's client: `tests.faults.processes` runs it apart from other tests.
+Nothing here imports the Hub's client: `tests.processes` runs it apart from other tests.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -12,14 +13,16 @@ import resource
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.processes import Condition, Told, begin, end, mount, own_mounts, run
+from tests.processes import Condition, Told, run_here
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 DISC = ["--recipe", "parts.yaml", "--data", "images", "--category", "disc"]
@@ -41,6 +44,7 @@ COMMANDS = {
 }
 # In the folder of a test: where file systems are mounted.
 DISK = Path("disk")
+NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 FILES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.listdir"}
 
 
@@ -60,6 +64,50 @@ class Story(NamedTuple):
     files: dict[str, str]
 
 
+def own_mounts() -> None:
+    """From now on this process mounts for itself alone; nobody needs to be root for it."""
+    user, group = os.getuid(), os.getgid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_USER | NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+
+
+def mount(*arguments: str | Path) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def begin(
+    arguments: Sequence[str], folder: Path, told: Path, condition: Condition | None = None
+) -> int:
+    """Forks a process that runs sia-gen in a folder; returns its number."""
+    number = os.fork()
+    if number == 0:
+        code = 1
+        try:
+            code = run_here(arguments, folder, told, condition)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return number
+
+
+def end(number: int, told: Path) -> Told:
+    """Waits for a process; tells how it ended."""
+    code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    return Told(code, 0.0, told.read_text())
+
+
+def run(arguments: Sequence[str], folder: Path, condition: Condition | None = None) -> Told:
+    """Runs sia-gen in a folder."""
+    told = folder / "told"
+    return end(begin(arguments, folder, told, condition), told)
+
+
 def arguments(name: str, out: Path) -> list[str]:
     """The words of a command that writes to `out`."""
     command, *options = name.split()
@@ -71,12 +119,10 @@ def arguments(name: str, out: Path) -> list[str]:
 
 def as_always() -> None:
     """What all commands run with: an untrained model has neither time nor strengths to show."""
-    from sia_gen.diffusion import preview
     from sia_gen.inspection import calibrate
     from sia_gen.strength import Strength
 
     os.environ["HF_TOKEN"] = "hf_of_ada"
-    preview.INVERSION_STEPS = 2
     calibrate.useful_range = lambda *_: Strength(0.1, 0.2)
 
 

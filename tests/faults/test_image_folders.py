@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +23,9 @@ from sia_gen.images.test_set import list_test_images
 from sia_gen.recipe import Recipe
 from tests.cli import conftest as cli
 from tests.conftest import photograph
-from tests.end_to_end.conftest import ROOT
-from tests.faults.conftest import Tried, times
+from tests.faults.conftest import Tried, few, pairs, times
 from tests.faults.pictures import GREY, bombs, png, tiff, write
+from tests.processes import Running
 
 run, refuse, images = cli.run, cli.refuse, cli.images
 CPU = ["--device", "cpu", "--precision", "fp32"]
@@ -66,25 +65,26 @@ def place(tmp_path: Path, recipe: Recipe, images: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", damaged())
+COMMANDS = {
+    GOOD: ["train-diffusion", *ONE, "--out", "out", *CPU],
+    SCRATCH: ["evaluate", *ONE, "--model", "models", "--out", "out", *CPU],
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), pairs(COMMANDS, damaged()))
 def test_a_damaged_image_ends_the_command(
-    kind: str, place: Path, refuse: cli.Refuse, run: cli.Run, tried: Tried
+    name: str, kind: str, place: Path, run: cli.Run, tried: Tried
 ) -> None:
-    commands = {
-        GOOD: ["train-diffusion", *ONE, "--out", "out", *CPU],
-        SCRATCH: ["evaluate", *ONE, "--model", "models", "--out", "out", *CPU],
-    }
-    for name, command in commands.items():
-        damaged()[kind](place / "images" / name)
-        code, _, err = run(*command)
-        last = err.splitlines()[-1]
-        assert (code, "Traceback" in err) == (2, False), err
-        assert last.startswith(f"error: cannot read the image images/{name}: "), err
-        assert "set the recipe's 'data.unreadable' to 'skip'" in last
-    tried("damaged images (10 kinds) given to `train-diffusion` and `evaluate`", 2, "one line")
+    damaged()[kind](place / "images" / name)
+    code, _, err = run(*COMMANDS[name])
+    last = err.splitlines()[-1]
+    assert (code, "Traceback" in err) == (2, False), err
+    assert last.startswith(f"error: cannot read the image images/{name}: "), err
+    assert "set the recipe's 'data.unreadable' to 'skip'" in last
+    tried("damaged images (10 kinds) given to `train-diffusion` and `evaluate`", 1, "one line")
 
 
-@pytest.mark.parametrize("kind", damaged())
+@pytest.mark.parametrize("kind", few(damaged()))
 def test_predict_scores_the_others(kind: str, place: Path, run: cli.Run, tried: Tried) -> None:
     folder = place / "images/disc/test/scratch"
     damaged()[kind](folder / "001.png")
@@ -164,18 +164,15 @@ def test_names(place: Path, run: cli.Run, tried: Tried) -> None:
     tried(what, len(NAMES), "as any other", mended=3)
 
 
+def latin_terminal() -> None:
+    sys.stdout.reconfigure(encoding="latin-1", errors="strict")
+
+
 def test_names_that_a_terminal_does_not_know(place: Path, tried: Tried) -> None:
     photographs = place / "images/disc/test/good"
-    arguments = ["predict", "models/disc", photographs, "--out", "猫", *CPU]
-    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "sia_gen", *map(str, arguments)],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, rb"see \u732b/predictions.csv" in done.stdout) == (0, True), done
+    arguments = ["predict", "models/disc", str(photographs), "--out", "猫", *CPU]
+    told = Running(arguments, place, place / "told.txt", condition=latin_terminal).done()
+    assert r"see \u732b/predictions.csv" in told.text
     tried("a name that the terminal's encoding lacks", 1, "as any other", mended=1)
 
 

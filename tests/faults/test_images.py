@@ -26,7 +26,7 @@ from tests.faults.pictures import (
     whole_bomb,
     write,
 )
-from tests.faults.processes import apart
+from tests.processes import apart
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 FORMATS = {

@@ -16,9 +16,10 @@ import pytest
 from sia_gen.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
-from tests.end_to_end.conftest import ROOT, CommandLine
-from tests.faults.breaking import IN_TIME, STOPPED, Running, check_line, ranks, two_workers
+from tests.end_to_end.conftest import CommandLine
+from tests.faults.breaking import IN_TIME, STOPPED, check_line, two_workers
 from tests.faults.conftest import ALL, Tried, times
+from tests.processes import FROM_NOTHING, ROOT, Running, ranks
 
 BEFORE = """
 import atexit, contextlib, ctypes, pathlib, sys, tempfile, threading, time
@@ -123,25 +124,26 @@ def test_where_it_is_ignored_it_stays_so(tried: Tried) -> None:
 def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) -> None:
     moments, tries = random.Random(0), times(2, 40)
     for _ in range(tries):
-        running = Running(["compose", "--help"], tmp_path, tmp_path / "told.txt", fresh=True)
+        told = tmp_path / "told.txt"
+        running = Running(["compose", "--help"], tmp_path, told, launcher=FROM_NOTHING)
         running.wait_until_it_watches()
         if not running.ends_within(moments.uniform(0, 0.2)):
             running.send(signal.SIGINT)
-        told = running.end()
-        if told.code:
-            check_line(told)
+        ended = running.end()
+        if ended.code:
+            check_line(ended)
     tried("Ctrl-C in the first half second", tries, "one line", mended=1)
 
 
-@pytest.fixture
-def line(tmp_path: Path, photographs: Path) -> CommandLine:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> CommandLine:
     """A folder with a recipe, models and a corpus."""
     settings = {"synthesis.images": 24, "synthesis.steps": 8, "realnet.max_steps": 1000}
     recipe = Recipe.parse(recipe_content(), where="conftest").override(settings)
-    line = CommandLine(tmp_path, photographs, recipe)
+    line = CommandLine(tmp_path_factory.mktemp("interrupted"), photographs, recipe)
     for seed, category in enumerate(recipe.categories):
         save_model(line.folder / "models" / category, seed, size=32)
-    Running([*SYNTHESIZE, "--out", "whole"], tmp_path, tmp_path / "told.txt").done()
+    Running([*SYNTHESIZE, "--out", "whole"], line.folder, line.folder / "whole.txt").done()
     return line
 
 
@@ -171,19 +173,15 @@ def test_two_processes_end_with_one_line_and_go_on(line: CommandLine, tried: Tri
     tried("Ctrl-C of two processes of one run", tries, outcome, mended=1)
 
 
-def wait_for(folder: Path, pattern: str, running: Running) -> None:
-    while not any(folder.glob(pattern)):
-        assert not running.ends_within(0.01), running.told.read_text()
-
-
 @pytest.mark.parametrize("there", [True, False])
 def test_a_process_that_waits_for_another_ends(
     line: CommandLine, there: bool, tried: Tried
 ) -> None:
-    first, second = ranks(2, [*SYNTHESIZE, "--out", "two"], line.folder, "two")
+    out = f"waiting-{there}"
+    first, second = ranks(2, [*SYNTHESIZE, "--out", out], line.folder, out)
     if there:
         # Both have met; the other stops before they meet again.
-        wait_for(line.folder, "two/data/*/*/*.tar", first)
+        first.wait_for(f"{out}/data/*/*/*.tar", line.folder)
         second.send(signal.SIGSTOP)
     else:
         second.process.kill()

@@ -15,10 +15,11 @@ from sia_gen.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
-from tests.faults.breaking import Running, check_line
+from tests.faults.breaking import check_line
 from tests.faults.conftest import ALL, Tried, times
 from tests.hub.conftest import new_name
 from tests.hub.server import Hub
+from tests.processes import FROM_NOTHING, Running
 
 SETTINGS = {
     "diffusion.init": "models/disc",
@@ -73,7 +74,8 @@ class Work:
             options = [{"IMAGES": str(self.line.data)}.get(one, one) for one in COMMANDS[self.name]]
             arguments = [self.name, "--recipe", "parts.yaml", *options, "--out", self.out]
         folder = self.line.folder
-        return Running(arguments, folder, folder / f"{self.out}.txt", fresh=fresh)
+        launcher = FROM_NOTHING if fresh else ()
+        return Running(arguments, folder, folder / f"{self.out}.txt", launcher=launcher)
 
     def finish(self, *, fresh: bool = False) -> dict[str, object]:
         told = self.begin(fresh=fresh).end()

@@ -15,8 +15,8 @@ from sia_gen.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
-from tests.faults.breaking import Running, ranks
 from tests.faults.conftest import Tried, times
+from tests.processes import Running, ranks
 
 PROCESSES = times(2, 4)
 CPU = ["--device", "cpu", "--precision", "fp32"]

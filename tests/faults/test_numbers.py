@@ -17,9 +17,9 @@ from sia_gen.realnet.weights import weights_path
 from sia_gen.recipe import Recipe
 from tests.conftest import SIZE, photograph, recipe_content
 from tests.corpus.conftest import save_model
-from tests.faults.breaking import Running, Told, ranks
-from tests.faults.conftest import ALL, Tried, times
+from tests.faults.conftest import ALL, Tried, few
 from tests.faults.storage import as_always, contents
+from tests.processes import Running, Told, ranks
 
 SETTINGS = {
     "data.images.mask": "{category}/ground_truth/{defect}/{stem}.png",
@@ -140,7 +140,7 @@ def rates(rate: float, steps: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("command", TRAINING)
+@pytest.mark.parametrize("command", few(TRAINING, 0))
 def test_loss_that_is_no_number_ends_a_training_and_spoils_nothing(
     place: Place, command: str, tried: Tried
 ) -> None:
@@ -155,7 +155,7 @@ def test_loss_that_is_no_number_ends_a_training_and_spoils_nothing(
     tried("a loss of NaN", 1, "one line, exit code 2; at a lower rate it goes on", 4)
 
 
-@pytest.mark.parametrize("command", TRAINING)
+@pytest.mark.parametrize("command", few(TRAINING, 1))
 def test_last_step_that_spoils_a_model_does_not_publish_it(
     place: Place, command: str, tried: Tried
 ) -> None:
@@ -170,7 +170,7 @@ def test_last_step_that_spoils_a_model_does_not_publish_it(
 
 
 @pytest.mark.parametrize("standardise", [True, False] if ALL else [False])
-@pytest.mark.parametrize("command", ["fit-realnet", "calibrate", "inspect"])
+@pytest.mark.parametrize("command", few(["fit-realnet", "calibrate", "inspect"]))
 def test_features_that_are_no_numbers(
     place: Place, command: str, standardise: bool, tried: Tried
 ) -> None:
@@ -190,7 +190,7 @@ def test_features_that_are_no_numbers(
     tried("features of NaN", 1, REFUSED, 1)
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
+@pytest.mark.parametrize("command", few(["predict", "evaluate", "export"]))
 def test_scores_that_are_no_numbers(place: Place, command: str, tried: Tried) -> None:
     path = place.own("realnet") / "disc/model.safetensors"
     weights = load_file(path)
@@ -208,7 +208,7 @@ def test_scores_that_are_no_numbers(place: Place, command: str, tried: Tried) ->
     tried("scores of NaN", 1, REFUSED, 3)
 
 
-@pytest.mark.parametrize("command", ["synthesize", "synthesize --only", "calibrate"])
+@pytest.mark.parametrize("command", few(["synthesize", "synthesize --only", "calibrate"], 1))
 def test_samples_that_are_no_numbers(place: Place, command: str, tried: Tried) -> None:
     path = place.own("models") / "disc/unet/diffusion_pytorch_model.safetensors"
     weights = load_file(path)
@@ -226,7 +226,7 @@ def test_samples_that_are_no_numbers(place: Place, command: str, tried: Tried) -
     tried("samples of NaN", 1, REFUSED, 2)
 
 
-@pytest.mark.parametrize("command", READING if ALL else ["fit-realnet", "evaluate"])
+@pytest.mark.parametrize("command", few(READING, 4))
 def test_categories_of_few_images(place: Place, command: str, tried: Tried) -> None:
     """Whatever is a batch is larger than all of them."""
     images = place.own("images")
@@ -285,7 +285,7 @@ def test_samples_and_images_that_are_all_black(place: Place, tried: Tried) -> No
     tried("a corpus all black, of images all black", 3, "completes")
 
 
-@pytest.mark.parametrize("empty", [["dent"], ["dent", "scratch"], ["scratch"]][: times(2, 3)])
+@pytest.mark.parametrize("empty", few([["dent"], ["dent", "scratch"], ["scratch"]], 1))
 def test_masks_that_mark_nothing(place: Place, empty: list[str], tried: Tried) -> None:
     root = place.own("images") / "disc"
     save_images(root / "test/dent", [photograph(300, defect=True)])
@@ -306,7 +306,7 @@ def test_masks_that_mark_nothing(place: Place, empty: list[str], tried: Tried) -
     tried("masks that mark nothing", 2, "a warning; no metrics of pixels that there are not", 3)
 
 
-@pytest.mark.parametrize("command", ["synthesize", "evaluate", "fit-realnet"][: times(1, 3)])
+@pytest.mark.parametrize("command", few(["synthesize", "evaluate", "fit-realnet"]))
 def test_one_process_more_than_there_is_work_for(place: Place, command: str, tried: Tried) -> None:
     """Two shards, two test images, one batch of AFS."""
     root = place.own("images") / "disc"

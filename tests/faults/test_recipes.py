@@ -17,7 +17,7 @@ from sia_gen.collection import load_corpus_recipe
 from sia_gen.errors import RecipeError
 from sia_gen.strength import Strength
 from tests.cli import conftest as cli
-from tests.faults.conftest import Tried, times
+from tests.faults.conftest import Tried, pairs, times
 from tests.faults.hostile_yaml import UNREADABLE, YAML_LIKE, damaged, mutants
 from tests.faults.recipes import (
     KINDS,
@@ -184,8 +184,10 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("what", ["billion laughs, merged", "what steers a terminal", "UTF-16"])
+@pytest.mark.parametrize(
+    ("command", "what"),
+    pairs(COMMANDS, ["billion laughs, merged", "what steers a terminal", "UTF-16"]),
+)
 def test_every_command_refuses_them(
     command: str, what: str, refuse: cli.Refuse, tmp_path: Path, tried: Tried
 ) -> None:

@@ -21,9 +21,9 @@ from tests.corpus.conftest import save_model
 from tests.diffusion.original_adm import small_unet
 from tests.faults import storage
 from tests.faults.conftest import ALL, Tried, times
-from tests.faults.processes import apart
 from tests.faults.storage import COMMANDS, Story
 from tests.hub.server import Hub
+from tests.processes import apart
 
 SETTINGS = {
     "data.images.mask": "{category}/ground_truth/{defect}/{stem}.png",
@@ -150,6 +150,12 @@ def test_full_disk(case: Case, tried: Tried) -> None:
             room, inodes = 1 << 20, case.chance.randrange(1, len(case.files) + 6)
         case.check(case.tell(storage.full_disk, room, inodes))
     tried("disk full at any write", times(1, 8), GOES_ON, 6)
+
+
+def test_full_disk_is_said_so(case: Case) -> None:
+    story = case.tell(storage.full_disk, case.size // 2, 100_000)
+    case.check(story, "No space left on device. Free some room, then run the same command again")
+    assert story.first.lines[-1].startswith("error: cannot write ")
 
 
 def test_read_only_folder(case: Case, tried: Tried) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from sia_gen.recipe import Recipe
 from tests.cli.conftest import Run
-from tests.faults.conftest import ALL, Tried
+from tests.faults.conftest import ALL, Tried, few, pairs
 from tests.faults.weights import (
     ADM,
     BACKBONE,
@@ -37,7 +38,7 @@ from tests.faults.weights import (
 )
 from tests.hostile import Evil
 
-CASES = [(file, command) for file, commands in COMMANDS.items() for command in commands]
+CASES = [(file, name) for file, commands in COMMANDS.items() for name in few(commands)]
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +137,14 @@ def test_safetensors_of_another_name_are_refused(
     tried("safetensors named as pickles", 1, "one line")
 
 
-@pytest.mark.parametrize("broken", [*BROKEN, "a tensor too many"])
-@pytest.mark.parametrize("file", COMMANDS)
+@pytest.mark.parametrize(("file", "broken"), pairs(COMMANDS, [*BROKEN, "a tensor too many"]))
 def test_broken_weights_are_one_line(
     run: Run, place: Path, hub: object, file: str, broken: str, tried: Tried
 ) -> None:
     if broken == "a tensor too many" and file == BACKBONE:
         return
     BROKEN.get(broken, add_tensor)(place / file)
-    for command in COMMANDS[file].values():
+    for command in few(COMMANDS[file].values(), len(broken)):
         refused(run, place, command, file)
         tried("weights that are cut, NaN, of other shapes, types or names", 1, "one line", mended=3)
 
@@ -156,8 +156,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("config", [config for configs in CONFIGS.values() for config in configs])
+@pytest.mark.parametrize(("config", "content"), pairs(chain(*CONFIGS.values()), CONTENTS))
 def test_hostile_config_is_one_line(
     run: Run, place: Path, hub: object, config: str, content: str, tried: Tried
 ) -> None:
@@ -165,7 +164,7 @@ def test_hostile_config_is_one_line(
     path = place / config
     path.write_text(CONTENTS[content](json.loads(path.read_text())))
     (path.parent / "evil.py").write_text(f"import os\nos.mkdir({str(place / 'canary')!r})\n")
-    for command in COMMANDS[file].values():
+    for command in few(COMMANDS[file].values(), len(content)):
         refused(run, place, command, file)
         tried("configs of other classes, versions, types and sizes", 1, "one line; no code is run")
 
@@ -177,7 +176,7 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("command", RESUMED)
+@pytest.mark.parametrize("command", few(RESUMED))
 def test_checkpoint_that_would_run_code_is_refused(
     run: Run, place: Path, command: str, tried: Tried
 ) -> None:

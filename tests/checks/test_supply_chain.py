@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
-from tests.end_to_end.conftest import ROOT, CommandLine
-from tests.faults.breaking import Running, no_network
 from tests.faults.conftest import Tried
+from tests.processes import ROOT
 
+pytestmark = pytest.mark.check
 SOURCES = sorted((ROOT / "sia_gen").rglob("*.py"))
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN = {
@@ -118,25 +119,6 @@ def test_only_what_is_asked_for_is_fetched(tried: Tried) -> None:
             allowed = NETWORK.get(name.rpartition(".")[2])
             assert allowed is None or place in allowed, f"{path}:{call.lineno}: {name}"
     tried("files that might fetch something unasked", len(SOURCES), "there is none")
-
-
-def test_no_command_needs_a_network(line: CommandLine, tried: Tried) -> None:
-    """With weights from a package; a connection would end the process at once."""
-    cpu = ["--device", "cpu", "--precision", "fp32"]
-    disc = ["--recipe", "parts.yaml", "--category", "disc"]
-    data = ["--data", str(line.data)]
-    commands = [
-        ["train-diffusion", *disc, *data, *cpu, "--out", "models"],
-        ["synthesize", *disc, *cpu, "--model", "models", "--out", "corpus"],
-        ["verify", "corpus"],
-        ["fit-realnet", *disc, *data, *cpu, "--corpus", "corpus", "--out", "realnet"],
-        ["evaluate", *disc, *data, *cpu, "--model", "realnet", "--out", "evaluation"],
-        ["predict", "realnet/disc", *data[1:], *cpu, "--out", "predictions"],
-    ]
-    for command in commands:
-        told = line.folder / "told.txt"
-        Running(command, line.folder, told, condition=no_network).done()
-    tried("commands without a network", len(commands), "complete, and connect to nothing")
 
 
 def closure(name: str, extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:

@@ -50,6 +50,16 @@ def compiler() -> Iterator[None]:
 
 
 @pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has some processes prepare the batches of every training from now on: `workers(2)`."""
+
+    def use(count: int) -> None:
+        monkeypatch.setattr("sia_gen.batches.loader_workers", lambda _: count)
+
+    return use
+
+
+@pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
     """Networks to be compiled are traced and run so; tells the batch sizes of what was traced.
 

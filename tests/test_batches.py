@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 
 import numpy as np
@@ -108,26 +109,25 @@ class Spoilt(Dataset[int]):
 
 
 @pytest.fixture(params=[0, 2])
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+def each_number_of_workers(request: pytest.FixtureRequest, workers: Callable[[int], None]) -> None:
     """How many processes prepare batches."""
-    monkeypatch.setattr("sia_gen.batches.loader_workers", lambda _: request.param)
-    return int(request.param)
+    workers(request.param)
 
 
-@pytest.mark.usefixtures("workers")
+@pytest.mark.usefixtures("each_number_of_workers")
 def test_batches_arrive_in_order_from_the_step_asked_for() -> None:
     loaded = load_batches(Squares(), 3, 7, Accelerator(cpu=True))
     assert [int(batch) for batch in loaded] == [9, 16, 25, 36]
 
 
-@pytest.mark.usefixtures("workers")
+@pytest.mark.usefixtures("each_number_of_workers")
 def test_loading_leaves_the_randomness_of_training_alone() -> None:
     before = torch.get_rng_state()
     list(load_batches(Squares(), 0, 3, Accelerator(cpu=True)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.usefixtures("workers")
+@pytest.mark.usefixtures("each_number_of_workers")
 @pytest.mark.parametrize(
     "error",
     [
@@ -152,8 +152,8 @@ class Fatal(Squares):
         return number
 
 
-def test_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sia_gen.batches.loader_workers", lambda _: 1)
+def test_killed_worker_is_one_line(workers: Callable[[int], None]) -> None:
+    workers(1)
     with pytest.raises(TrainingError, match="process that prepares batches ended"):
         next(load_batches(Fatal(), 0, 8, Accelerator(cpu=True)))
 

@@ -166,8 +166,7 @@ def kept_apart(every: Sequence[Item], fraction: float, what: str) -> Parts[Seque
     return Parts(every[:-kept], every[-kept:])
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(NamedTuple):
     """Where the anomalies of a category come from.
 
     Attributes:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from sia_gen import RealNet
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.sources import TwinSource, useful_twins
+from sia_gen.realnet.sources import TwinSource, open_sources, useful_twins
 from sia_gen.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import RUNTIME
@@ -115,16 +119,74 @@ def test_images_are_enlarged_and_masks_stay_masks() -> None:
     assert (twin.mask > 0).mean() == pytest.approx(8 / SIDE, abs=0.02)
 
 
-@pytest.mark.parametrize("kind", ["twins", "mixed", "perlin"])
-def test_realnet_is_fitted_to_a_corpus_of_twins(
-    make_twins: MakeTwins, photographs: Path, tmp_path: Path, kind: str
-) -> None:
-    changes = {"synthesis.strength": 3, "synthesis.steps": 6}
+@pytest.fixture
+def boxes(make_twins: MakeTwins) -> tuple[Path, Recipe]:
+    """A corpus of twins that differ in boxes, with its recipe, of two steps."""
+    changes = {"synthesis.strength": 3, "synthesis.steps": 6, "synthesis.images": 8}
     corpus, maker = make_twins(twins={"region": "box"}, changes=changes, categories=["disc"])
-    recipe = maker.recipe.override({"realnet.anomalies": kind, "realnet.max_steps": 2})
+    recipe = maker.recipe.override({"realnet.max_steps": 2})
     assert isinstance(recipe, Recipe)
-    fit_realnet(recipe, ["disc"], photographs, corpus, tmp_path / f"fitted-{kind}", RUNTIME)
-    assert RealNet.from_pretrained(tmp_path / f"fitted-{kind}" / "disc").image_size == 64
+    return corpus, recipe
+
+
+@pytest.mark.parametrize("kind", ["twins", "mixed", "perlin"])
+def test_realnet_is_fitted_to_twins_with_and_without_workers(
+    boxes: tuple[Path, Recipe],
+    photographs: Path,
+    tmp_path: Path,
+    workers: Callable[[int], None],
+    kind: str,
+) -> None:
+    corpus, recipe = boxes
+    asked = recipe.override({"realnet.anomalies": kind})
+    fitted = []
+    for count in (0, 2):
+        workers(count)
+        out = tmp_path / f"fitted-{count}"
+        fit_realnet(asked, ["disc"], photographs, corpus, out, RUNTIME)
+        fitted.append(load_file(out / "disc/model.safetensors"))
+    assert all(torch.equal(fitted[1][name], value) for name, value in fitted[0].items())
+
+
+def test_twins_to_validate_on_are_not_learnt_from(boxes: tuple[Path, Recipe]) -> None:
+    corpus, recipe = boxes
+    asked = recipe.override({"realnet.anomalies": "mixed"})
+    for parts in open_sources(asked, "disc", corpus)[1:]:
+        assert not set(parts.fit.numbers) & set(parts.validation.numbers)
+
+
+def test_only_twins_that_are_used_are_read(
+    boxes: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, recipe = boxes
+    reader = SampleReader(corpus, "parts", "disc")
+    # One mask in eight is useful.
+    reader.mask_areas[:] = [0, 0, 0.2, 0, 0, 0, 0, 0.9]
+    source, read = useful_twins(recipe, reader), []
+    monkeypatch.setattr(reader, "read_bytes", partial(counted, reader.read_bytes, read))
+    # Eight workers, each with batches of its own.
+    for worker in range(8):
+        for number in range(worker, 400, 8):
+            source.draw(number)
+    assert len(read) == 400
+
+
+def counted(read: Callable[..., bytes], counts: list[int], *place: Any) -> bytes:
+    counts.append(1)
+    return read(*place)
+
+
+def test_model_says_what_it_was_fitted_to(
+    boxes: tuple[Path, Recipe], photographs: Path, tmp_path: Path
+) -> None:
+    corpus, recipe = boxes
+    asked = recipe.override({"realnet.anomalies": "twins"})
+    fit_realnet(asked, ["disc"], photographs, corpus, tmp_path / "out", RUNTIME)
+    report = json.loads((tmp_path / "out/disc/fit.json").read_text())
+    assert report["corpus"]["disc"] == SampleReader(corpus, "parts", "disc").describe()
+    assert report["corpus"]["disc"]["place"] == str(corpus)
+    assert report["corpus"]["disc"]["strengths"] == ["3.0"]
+    assert report["photographs"]["files"] == 12
 
 
 def test_reader_gives_the_abnormal_image_of_a_twin(make_twins: MakeTwins) -> None:

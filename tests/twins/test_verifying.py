@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import webdataset
 from PIL import Image
 
 from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.manifest import present_records, read_manifest, write_manifest, write_record
-from sia_gen.corpus.shards import write_shard
+from sia_gen.corpus.shards import ShardFile, ShardIndex
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
+from sia_gen.files import sha256
 
 if TYPE_CHECKING:
     from tests.twins.conftest import MakeTwins
@@ -44,10 +46,14 @@ def damaged(corpus: Path, change: Callable[[Members], Any]) -> list[str]:
             key, _, extension = member.name.partition(".")
             samples.setdefault(key, {})[extension] = tar.extractfile(member).read()
     change(samples[KEY])
-    encoded = [{"__key__": key, **members} for key, members in samples.items()]
+    with (corpus / SHARD).open("wb") as file, webdataset.TarWriter(file, encoder=False) as writer:
+        for key, members in samples.items():
+            writer.write({"__key__": key, **members})
+    index = ShardIndex(sha256(corpus / SHARD), [0], [])
+    written = ShardFile((corpus / SHARD).stat().st_size, index)
     manifest = read_manifest(corpus)
     record = next(record_of(one) for one in manifest["shards"] if one["path"] == SHARD)
-    write_record(corpus, record, write_shard(corpus / SHARD, encoded), record.model)
+    write_record(corpus, record, written, record.model)
     plan = [record_of(one) for one in manifest["shards"]]
     header = {name: value for name, value in manifest.items() if name != "shards"}
     write_manifest(corpus, header, plan, present_records(corpus))

@@ -34,7 +34,7 @@ def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
 
 
 def shards(corpus: Path) -> dict[str, bytes]:
-    return contents(corpus, "data/**/*")
+    return contents(corpus, "data/**/*.tar")
 
 
 def test_corpus_is_complete_and_verifies(make: Make) -> None:

@@ -112,6 +112,16 @@ def test_reading_survives_what_happens_to_a_connection(
     assert keys == [metadata.key for metadata, _ in samples_of(corpus, ("disc",))]
 
 
+def test_each_sample_is_one_request(hub: Hub, corpus: HandmadeCorpus, name: str) -> None:
+    push_to_hub(corpus.folder, name)
+    reader = SampleReader(location(f"hf://datasets/{name}"), "parts", "disc")
+    hub.requests.clear()
+    for number in (4, 0, 1, 1):
+        reader[number]
+    assert len(hub.requests) == 4
+    assert all(request.startswith("GET") for request in hub.requests)
+
+
 def test_shard_that_is_not_for_reading_is_not_called_damaged(
     hub: Hub, corpus: HandmadeCorpus, name: str
 ) -> None:

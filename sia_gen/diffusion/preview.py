@@ -52,14 +52,14 @@ def make_preview(
 
     Args:
         pipeline: The pipeline, in evaluation mode.
-        images: Normal images it was not trained on, (B, C, H, W) in [0, 1], at most `COLUMNS`
-            of them are used.
+        images: Normal images it was not trained on, (B, C, H, W) in [0, 1], one per
+            column.
         labels: Their classes, (B,), for a class-conditional model.
         training_images: Images it was trained on, (N, C, H, W), 0 to 255.
         steps: Reverse steps per sample.
     """
-    images = images[:COLUMNS].to(pipeline.device)
-    labels = None if labels is None else labels[:COLUMNS].to(pipeline.device)
+    images = images.to(pipeline.device)
+    labels = None if labels is None else labels.to(pipeline.device)
     samples = sample_strengths(pipeline, len(images), labels, steps)
     unet, scheduler = pipeline.unet, pipeline.scheduler
     noise = invert(unet, scheduler, images * 2 - 1, INVERSION_STEPS, labels)

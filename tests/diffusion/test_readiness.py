@@ -26,6 +26,11 @@ def smooth(number: int, size: int = 64) -> np.ndarray:
     return np.repeat((0.3 * x + 0.4 * disc)[None, None], number, axis=0)
 
 
+def figures(noise: float, noise_of_images: float, error: float, distance: float) -> Readiness:
+    """Of real images that are 0.1 from the nearest training image."""
+    return Readiness(noise, noise_of_images, error, distance, 0.1, 0.1, 8)
+
+
 @pytest.mark.parametrize("sigma", [0.01, 0.05, 0.2])
 def test_noise_level_finds_the_noise_that_was_added(sigma: float) -> None:
     noise = np.random.default_rng(0).normal(0, sigma, (5, 1, 64, 64))
@@ -70,24 +75,29 @@ def test_verdict_needs_all_three_figures(
     samples: tuple[float, float, float], error: float, ready: bool
 ) -> None:
     noise, noise_of_images, distance = samples
-    readiness = Readiness(noise, 2 * noise_of_images, error, distance, 0.1)
+    readiness = figures(noise, 2 * noise_of_images, error, distance)
     assert readiness.ready == ready
     assert readiness.describe().startswith("ready" if ready else "not ready")
     assert ("needs more training" in readiness.describe()) != ready
 
 
 def test_images_without_any_noise_do_not_divide_by_zero() -> None:
-    assert Readiness(1 / 255, 0.0, 0.0, 0.0, 0.0).noise_ratio == 1
+    assert Readiness(1 / 255, 0.0, 0.0, 0.0, 0.0, 0.0, 8).noise_ratio == 1
 
 
 def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
     report = tmp_path / "training.json"
     assert unready(report) is None
-    bad = Readiness(0.3, 0.01, 0.2, 0.1, 0.1)
+    bad = figures(0.3, 0.01, 0.2, 0.1)
     report.write_text(json.dumps({"readiness": bad.to_json()}))
     assert unready(report) == bad.describe()
-    report.write_text(json.dumps({"readiness": Readiness(0.01, 0.01, 0.02, 0.1, 0.1).to_json()}))
+    report.write_text(json.dumps({"readiness": figures(0.01, 0.01, 0.02, 0.1).to_json()}))
     assert unready(report) is None
+    report.write_text(json.dumps({"readiness": None}))
+    assert str(unready(report)).startswith("perhaps not ready")
+    # As an earlier version wrote it.
+    report.write_text(json.dumps({"readiness": {"noise_of_samples": 0.3, "ready": False}}))
+    assert unready(report) == "not ready"
     report.write_text(json.dumps({"steps": 3}))
     assert unready(report) is None
     for damaged in ("", "[" * 100_000, "\xff"):
@@ -123,3 +133,40 @@ def test_parts_in_the_wrong_place_are_not_ready_whatever_their_texture() -> None
     readiness = measure_readiness(moved, unseen, unseen, training)
     assert readiness.noise_ratio < 1.2
     assert not readiness.ready
+
+
+@pytest.mark.parametrize("contrast", [0.05, 0.3, 1.0])
+def test_verdict_does_not_depend_on_the_contrast_of_the_images(contrast: float) -> None:
+    """Images of random squares; what is found back is off by a share of their differences."""
+    rng = np.random.default_rng(4)
+    squares = rng.random((40, 1, 8, 8)).repeat(8, axis=2).repeat(8, axis=3)
+    images = 0.5 + contrast * (squares - 0.5)
+    training = (images[8:] * 255).round().astype(np.uint8)
+    unseen = torch.from_numpy(images[:8]).float()
+    mean = torch.from_numpy(images[8:]).float().mean(dim=0)
+
+    def judge(share: float) -> Readiness:
+        return measure_readiness(unseen, unseen, unseen.lerp(mean, share), training)
+
+    assert judge(0.25).ready
+    assert not judge(0.75).ready
+
+
+def test_a_training_image_in_place_of_each_image_is_not_found_back() -> None:
+    rng = np.random.default_rng(5)
+    training = (smooth(30) + rng.normal(0, 0.02, (30, 1, 64, 64))).clip(0, 1)
+    unseen = torch.from_numpy(smooth(3) + rng.normal(0, 0.02, (3, 1, 64, 64))).float()
+    known = (training * 255).round().astype(np.uint8)
+    found = measure_readiness(unseen, unseen, torch.from_numpy(training[:3]).float(), known)
+    assert found.reconstruction_error < 0.05
+    assert found.error_ratio == pytest.approx(1, abs=0.05)
+    assert not found.ready
+
+
+def test_report_says_what_the_verdict_rests_on() -> None:
+    readiness = figures(0.01, 0.01, 0.02, 0.1)
+    limits = readiness.to_json()["limits"]
+    assert limits["error_ratio"] == 0.5
+    for said in (limits["from"], readiness.describe(), figures(0.3, 0.01, 0.2, 0.1).describe()):
+        assert "ELPV" in said
+        assert "untried on other images" in said

@@ -65,7 +65,7 @@ def pipeline_folder(tmp_path: Path) -> Path:
     save_model(folder, seed=0, size=32)
     content = recipe_content() | {"name": "parts"}
     (folder / "recipe.yaml").write_text(Recipe.parse(content, where="conftest").to_yaml())
-    readiness = Readiness(0.03, 0.02, 0.1, 0.4, 0.1)
+    readiness = Readiness(0.03, 0.02, 0.1, 0.4, 0.1, 0.1, 8)
     report = {
         "steps": 4,
         "categories": ["disc"],

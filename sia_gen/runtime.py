@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast
+from accelerate.utils import InitProcessGroupKwargs
 
 from sia_gen.compilation import LARGE, Execution, compiler_problem
 from sia_gen.errors import OptionError
@@ -134,14 +133,6 @@ def loader_workers(accelerator: Accelerator) -> int:
     if accelerator.device.type == "cpu":
         return 0
     return min(8, (os.cpu_count() or 1) // int(accelerator.num_processes))
-
-
-def time_is_up(started: float, minutes: float | None, accelerator: Accelerator) -> bool:
-    """Whether a run that started then has used its minutes; the first process decides for all."""
-    if minutes is None:
-        return False
-    over = int(time.monotonic() - started >= 60 * minutes)
-    return bool(broadcast(torch.tensor(over, device=accelerator.device)).item())
 
 
 def environment() -> dict[str, str]:

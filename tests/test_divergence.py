@@ -1,42 +1,77 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
-from sia_gen.divergence import MOST_SKIPPED, DivergenceGuard
+from sia_gen.divergence import MOST_SKIPPED, NORM, STEPS_BETWEEN_LOOKS, TrainingWatch
 from sia_gen.errors import TrainingError
+from sia_gen.runtime import Precision, Runtime
 
 NAN = torch.tensor(float("nan"))
-RATE = "diffusion.learning_rate"
+Watch = Callable[..., TrainingWatch]
 
 
-def test_finite_gradients_pass(tmp_path: Path) -> None:
-    DivergenceGuard("mono", tmp_path, RATE).check(0, torch.tensor(1e6), precision="no")
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    def make(precision: Precision | None = "fp32") -> TrainingWatch:
+        accelerator = Runtime("fp32", "cpu").accelerator()
+        if precision != "fp32":
+            # Half precision needs a GPU.
+            monkeypatch.setattr(Accelerator, "mixed_precision", precision)
+        return TrainingWatch("mono", tmp_path, "diffusion.learning_rate", accelerator)
+
+    return make
+
+
+def test_figures_come_back_step_by_step(watch: Watch) -> None:
+    watched = watch()
+    for step in range(3):
+        watched.add(torch.tensor(1e6), loss=torch.tensor(float(step)))
+    assert watched.look(3) == [{NORM: 1e6, "loss": step} for step in (0, 1, 2)]
+    watched.add(torch.tensor(1.0), loss=torch.tensor(7.0))
+    assert watched.look(4) == [{NORM: 1, "loss": 7}]
+
+
+def test_figures_are_those_of_their_step_whatever_is_written_there_later(watch: Watch) -> None:
+    watched, loss = watch(), torch.tensor(1.0)
+    watched.add(torch.tensor(1.0), loss=loss)
+    loss.fill_(2)
+    assert watched.look(1)[0]["loss"] == 1
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_first_step_that_is_not_finite_stops(tmp_path: Path, value: str, precision: str) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_first_step_that_is_not_finite_is_named(
+    watch: Watch, tmp_path: Path, value: str, precision: Precision
+) -> None:
     (tmp_path / "step-00000200").mkdir()
-    norm = torch.tensor(float(value))
+    watched = watch(precision)
+    for norm in (1.0, 1.0, float(value), float(value), 1.0):
+        watched.add(torch.tensor(norm))
     with pytest.raises(TrainingError, match=r"^mono: .* step 207; the checkpoint of step 200"):
-        DivergenceGuard("mono", tmp_path, RATE).check(206, norm, precision=precision)
+        watched.look(209)
 
 
-def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:
+def test_without_a_checkpoint_it_says_so(watch: Watch) -> None:
+    watched = watch()
+    watched.add(NAN)
     with pytest.raises(TrainingError, match="none was saved"):
-        DivergenceGuard("mono", tmp_path, RATE).check(0, NAN, precision="no")
+        watched.look(1)
 
 
-def test_half_precision_may_skip_some_steps_but_not_for_ever(tmp_path: Path) -> None:
-    guard = DivergenceGuard("mono", tmp_path, RATE)
-    for _ in range(2):
-        for step in range(MOST_SKIPPED):
-            guard.check(step, NAN, precision="fp16")
-        guard.check(MOST_SKIPPED, torch.tensor(1.0), precision="fp16")
-    for step in range(MOST_SKIPPED):
-        guard.check(step, NAN, precision="fp16")
-    with pytest.raises(TrainingError):
-        guard.check(MOST_SKIPPED, NAN, precision="fp16")
+@pytest.mark.parametrize("between", [1, STEPS_BETWEEN_LOOKS])
+def test_half_precision_may_skip_some_steps_but_not_for_ever(watch: Watch, between: int) -> None:
+    watched, steps = watch("fp16"), 0
+    norms = ([NAN] * MOST_SKIPPED + [torch.tensor(1.0)]) * 2 + [NAN] * MOST_SKIPPED
+    for norm in norms:
+        watched.add(norm)
+        steps += 1
+        if steps % between == 0:
+            watched.look(steps)
+    watched.add(NAN)
+    with pytest.raises(TrainingError, match=f"at step {steps + 1}; "):
+        watched.look(steps + 1)

@@ -28,7 +28,7 @@ from sia_gen.diffusion.classifier_presets import build_classifier
 from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.memory import prepare_norms
-from sia_gen.divergence import DivergenceGuard
+from sia_gen.divergence import TrainingWatch
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.locks import EVERYTHING
@@ -105,8 +105,8 @@ def train_model(
         loader_workers(accelerator),
         pinned=accelerator.device.type == "cuda",
     )
-    guard = DivergenceGuard(NAME, checkpoints, "classifier.learning_rate")
-    visible = accelerator.is_main_process
+    watch = TrainingWatch(NAME, checkpoints, "classifier.learning_rate", accelerator)
+    visible, note = accelerator.is_main_process, ""
     with (
         TrainingLog(out / "logs" if visible else None, start) as log,
         Progress("training the classifier", settings.max_steps, done=start, visible=visible) as bar,
@@ -124,14 +124,20 @@ def train_model(
             loss = functional.cross_entropy(logits, batch.labels)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
-            guard.check(step, norm, precision=accelerator.mixed_precision)
+            accuracy = (logits.argmax(dim=1) == batch.labels).float().mean()
+            watch.add(norm, loss=loss, accuracy=accuracy)
             optimizer.step()
             optimizer.zero_grad()
-            correct = (logits.argmax(dim=1) == batch.labels).float().mean().item()
-            bar.advance(note=f"loss {loss.item():.4f}")
-            log.write(step + 1, {"loss": loss.item(), "accuracy": correct})
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.max_steps:
-                save_checkpoint(accelerator, checkpoints, step + 1)
+            done = step + 1
+            saves = done % settings.checkpoint_every == 0 or done == settings.max_steps
+            if saves or watch.is_due(done):
+                recent = watch.look(done)
+                for number, figures in enumerate(recent, done - len(recent) + 1):
+                    log.write(number, figures)
+                note = f"loss {recent[-1]['loss']:.4f}"
+            bar.advance(note=note)
+            if saves:
+                save_checkpoint(accelerator, checkpoints, done)
 
     if accelerator.is_main_process:
         accuracies = measure_accuracy(model, scheduler, images, accelerator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from accelerate import Accelerator
 
 from sia_gen.diffusion.data import DiffusionImages
 from sia_gen.diffusion.logs import TrainingLog
-from sia_gen.diffusion.preview import COLUMNS, make_preview
+from sia_gen.diffusion.preview import make_preview
+from sia_gen.diffusion.preview_plan import PreviewPlan
 from sia_gen.diffusion.readiness import Readiness
 from sia_gen.diffusion.setup import Training
 from sia_gen.files import atomic_folder, atomic_path, write_json
@@ -37,6 +39,7 @@ class TrainedModel:
         categories: What it is trained on; the order gives the labels.
         images: Their images.
         out: Output folder of the training.
+        plan: How large its previews are.
     """
 
     training: Training
@@ -45,20 +48,42 @@ class TrainedModel:
     categories: Sequence[str]
     images: DiffusionImages
     out: Path
+    plan: PreviewPlan
 
     def preview(
-        self, step: int, log: TrainingLog, progress: Progress, accelerator: Accelerator
+        self,
+        step: int,
+        log: TrainingLog,
+        progress: Progress,
+        accelerator: Accelerator,
+        *,
+        last: bool = False,
     ) -> Readiness | None:
-        """Saves a picture of what the model makes now, and logs how ready it is.
+        """Shows what the model makes now, if there is time.
 
         Returns:
-            The readiness; None in all processes but the first.
+            The readiness; None without time, and in all processes but the first.
         """
-        if not accelerator.is_main_process:
-            accelerator.wait_for_everyone()
-            return None
+        readiness = None
+        columns = self.plan.last() if last else self.plan.on_the_way()
+        if accelerator.is_main_process and columns:
+            started = time.monotonic()
+            readiness = self.show(columns, step, log, progress, accelerator)
+            self.plan.measured(columns, time.monotonic() - started)
+        accelerator.wait_for_everyone()
+        return readiness
+
+    def show(
+        self,
+        columns: int,
+        step: int,
+        log: TrainingLog,
+        progress: Progress,
+        accelerator: Accelerator,
+    ) -> Readiness:
+        """Saves a picture of what the model makes now, and logs how ready it is."""
         held_out = self.images.held_out
-        chosen = np.unique(np.linspace(0, len(held_out) - 1, COLUMNS).round().astype(int))
+        chosen = np.linspace(0, len(held_out) - 1, columns).round().astype(int)
         images = torch.from_numpy(held_out[chosen]).float() / 255
         labels = torch.from_numpy(self.images.held_out_labels[chosen])
         classes = labels if self.recipe.diffusion.joint else None
@@ -69,12 +94,11 @@ class TrainedModel:
             preview.sheet().save(temporary, format="PNG")
         log.write(step, preview.readiness.figures())
         progress.say(f"{self.name}: step {step}, {preview.readiness.describe()}")
-        accelerator.wait_for_everyone()
         return preview.readiness
 
     def publish(self, step: int, readiness: Readiness | None, accelerator: Accelerator) -> None:
         """Saves the pipeline with what there is to know about it, whole or not at all."""
-        if readiness is not None:
+        if accelerator.is_main_process:
             with (
                 self.averaged(accelerator) as pipeline,
                 atomic_folder(self.out / self.name) as temporary,
@@ -85,7 +109,7 @@ class TrainedModel:
         accelerator.wait_for_everyone()
 
     def report(
-        self, step: int, readiness: Readiness, accelerator: Accelerator
+        self, step: int, readiness: Readiness | None, accelerator: Accelerator
     ) -> dict[str, object]:
         """What there is to know about a model."""
         return {
@@ -96,7 +120,7 @@ class TrainedModel:
             "seed": self.recipe.seed,
             "precision": accelerator.mixed_precision,
             "processes": accelerator.num_processes,
-            "readiness": readiness.to_json(),
+            "readiness": None if readiness is None else readiness.to_json(),
             "versions": environment(),
         }
 
@@ -119,9 +143,13 @@ class TrainedModel:
 
 
 def is_finished(folder: Path, step: int) -> bool:
-    """Whether the model of a step has been saved."""
+    """Whether the model of a step has been saved, and it is known how ready it is."""
     try:
         report = read_json(folder / REPORT)
     except (FileNotFoundError, ValueError):
         return False
-    return isinstance(report, dict) and report.get("steps") == step
+    return (
+        isinstance(report, dict)
+        and report.get("steps") == step
+        and report.get("readiness") is not None
+    )

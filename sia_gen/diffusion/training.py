@@ -11,38 +11,45 @@ OUT/
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 
-from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.batches import BatchOrder, learning_rate, load_batches
+from sia_gen.budget import Budget
 from sia_gen.checkpoints import (
     load_last,
     remove_checkpoints,
     save_checkpoint,
 )
-from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
+from sia_gen.diffusion.data import (
+    DiffusionImages,
+    NoiseBatch,
+    NoiseBatches,
+    load_diffusion_images,
+)
 from sia_gen.diffusion.logs import TrainingLog
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import out_of_memory
+from sia_gen.diffusion.preview import COLUMNS
+from sia_gen.diffusion.preview_plan import PreviewPlan
 from sia_gen.diffusion.publishing import TrainedModel, is_finished
 from sia_gen.diffusion.setup import Training, planned_network, report_memory, start_training
-from sia_gen.divergence import DivergenceGuard
+from sia_gen.divergence import NORM, TrainingWatch
 from sia_gen.errors import OptionError
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.outputs import claim_output
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, loader_workers, time_is_up
+from sia_gen.runtime import Runtime, loader_workers
 from sia_gen.sdas.loading import JOINT
-
-STEPS_BETWEEN_LOGS = 10
+from sia_gen.settings import Diffusion
 
 
 def train_diffusion(
@@ -107,6 +114,7 @@ def train_model(
 ) -> None:
     """Trains one model, from the last checkpoint on, and saves it as `out/name`."""
     settings = recipe.diffusion
+    budget = Budget(settings.max_minutes, accelerator)
     checkpoints = out / "checkpoints" / name
     if accelerator.is_main_process and not resume:
         remove_checkpoints(checkpoints)
@@ -116,7 +124,8 @@ def train_model(
     num_classes = len(categories) if settings.joint else None
     training = start_training(recipe, num_classes, accelerator)
     unet, optimizer = training.unet, training.optimizer
-    model = TrainedModel(training, recipe, name, categories, images, out)
+    plan = PreviewPlan(budget, min(COLUMNS, len(images.held_out)))
+    model = TrainedModel(training, recipe, name, categories, images, out, plan)
     start = load_last(accelerator, checkpoints, kept=settings.checkpoints_kept)
     # Accelerate brings what is registered with it back to the CPU.
     training.ema.to(device=accelerator.device)
@@ -134,56 +143,91 @@ def train_model(
     )
     visible = accelerator.is_main_process
     log = TrainingLog(out / "logs" / name if visible else None, start)
-    guard = DivergenceGuard(name, checkpoints, "diffusion.learning_rate")
-    started = time.monotonic()
-    recent: list[torch.Tensor] = []
-    done = start
+    watch = TrainingWatch(name, checkpoints, "diffusion.learning_rate", accelerator)
+    done, note = start, ""
     title = f"{name}: training the diffusion model"
     with log, Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+        plan_previews(model, progress, accelerator)
         unet.train()
+        budget.begin(start)
         for step in range(start, settings.max_steps):
+            rate = learning_rate(settings, step)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            for number in range(passes):
-                batch = next(batches).to(accelerator.device)
-                noisy = training.scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
-                # Gradients are exchanged once per step, with the last pass.
-                last_pass = number == passes - 1
-                with nullcontext() if last_pass else accelerator.no_sync(unet):
-                    classes = batch.labels if settings.joint else None
-                    output = unet(noisy, batch.timesteps, class_labels=classes).sample.float()
-                    loss = denoising_loss(
-                        output, batch.images, noisy, batch.noise, batch.timesteps, schedule
-                    )
-                    accelerator.backward(loss / passes)
-                recent.append(loss.detach())
-            gradient_norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
-            guard.check(step, gradient_norm, precision=accelerator.mixed_precision)
+                group["lr"] = rate
+            loss = add_gradients(training, batches, schedule, settings, accelerator)
+            norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
+            watch.add(norm, loss=loss)
             optimizer.step()
             optimizer.zero_grad()
             training.ema.step(unet.parameters())
             done = step + 1
-            progress.advance(note=f"loss {recent[-1].item():.4f}")
-
-            last = done == settings.max_steps or time_is_up(
-                started, settings.max_minutes, accelerator
-            )
-            if done % STEPS_BETWEEN_LOGS == 0 or last:
-                mean = accelerator.reduce(torch.stack(recent).mean(), "mean").item()
-                rate = optimizer.param_groups[0]["lr"]
-                norm = float(gradient_norm)
-                log.write(done, {"loss": mean, "gradient_norm": norm, "learning_rate": rate})
-                recent.clear()
+            last = done == settings.max_steps
+            saves = last or done % settings.checkpoint_every == 0 or budget.is_up(done)
+            shows = done % settings.preview_every == 0 and not last
+            if saves or shows or watch.is_due(done):
+                recent = watch.look(done)
+                mean = fmean(figures["loss"] for figures in recent)
+                gradient_norm = recent[-1][NORM]
+                log.write(done, {"loss": mean, NORM: gradient_norm, "learning_rate": rate})
+                note = f"loss {mean:.4f}"
+            progress.advance(note=note)
             # Before the checkpoint, from which a run that is broken off goes on.
-            if done % settings.preview_every == 0 and not last:
+            if shows:
                 model.preview(done, log, progress, accelerator)
-            if done % settings.checkpoint_every == 0 or last:
-                save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
-            if last:
-                break
-        readiness = model.preview(done, log, progress, accelerator)
+            if saves:
+                with budget.measured():
+                    save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
+                if last or budget.is_up(done):
+                    break
+        readiness = model.preview(done, log, progress, accelerator, last=True)
+        if readiness is None:
+            progress.say(
+                f"{name}: --max-minutes leaves no time for the last preview: the model is saved, "
+                "how ready it is shows the next run with more minutes."
+            )
     model.publish(done, readiness, accelerator)
     accelerator.free_memory()
+
+
+def plan_previews(model: TrainedModel, progress: Progress, accelerator: Accelerator) -> None:
+    """Makes the previews of a run with little time smaller, and says so."""
+    plan, unet = model.plan, accelerator.unwrap_model(model.training.unet).eval()
+    most = plan.columns
+    if accelerator.is_main_process and model.recipe.diffusion.max_minutes is not None:
+        plan.estimate(unet, model.recipe.synthesis.steps)
+    if plan.columns < most:
+        progress.say(
+            f"{model.name}: previews have {plan.columns} columns instead of {most}, to take no "
+            "more than a quarter of --max-minutes"
+        )
+
+
+def add_gradients(
+    training: Training,
+    batches: Iterator[NoiseBatch],
+    schedule: DiffusionSchedule,
+    settings: Diffusion,
+    accelerator: Accelerator,
+) -> torch.Tensor:
+    """Computes the gradients of a step, in all of its passes.
+
+    Returns:
+        The mean loss, a scalar on the device.
+    """
+    unet, passes, losses = training.unet, settings.gradient_accumulation, []
+    for number in range(passes):
+        batch = next(batches).to(accelerator.device)
+        noisy = training.scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
+        # Gradients are exchanged once per step, with the last pass.
+        with nullcontext() if number == passes - 1 else accelerator.no_sync(unet):
+            classes = batch.labels if settings.joint else None
+            output = unet(noisy, batch.timesteps, class_labels=classes).sample.float()
+            loss = denoising_loss(
+                output, batch.images, noisy, batch.noise, batch.timesteps, schedule
+            )
+            accelerator.backward(loss / passes)
+        losses.append(loss.detach())
+    return torch.stack(losses).mean()
 
 
 def noise_batches(
@@ -205,16 +249,4 @@ def noise_batches(
         training.scheduler.config.num_train_timesteps,
         horizontal_flip=settings.horizontal_flip,
         vertical_flip=settings.vertical_flip,
-    )
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step."""
-    settings = recipe.diffusion
-    return learning_rate_at(
-        step,
-        settings.learning_rate,
-        settings.max_steps,
-        settings.warmup_steps,
-        settings.decay_from,
     )

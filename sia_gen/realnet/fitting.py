@@ -11,8 +11,6 @@ no test image is read unless the recipe selects on them.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -22,8 +20,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
+from torch.nn.utils import get_total_norm
 
-from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.batches import BatchOrder, learning_rate, load_batches
+from sia_gen.budget import Budget
 from sia_gen.checkpoints import (
     last_checkpoint,
     load_last,
@@ -31,7 +31,7 @@ from sia_gen.checkpoints import (
     save_checkpoint,
 )
 from sia_gen.compilation import NOTICE, Execution, compile_network
-from sia_gen.divergence import DivergenceGuard
+from sia_gen.divergence import TrainingWatch
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.test_set import list_test_images
@@ -55,8 +55,7 @@ from sia_gen.realnet.selection import (
 )
 from sia_gen.realnet.setup import fit_execution, initialise, model_with_weights
 from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, environment, loader_workers, time_is_up
-from sia_gen.settings import RealNetFit
+from sia_gen.runtime import Runtime, environment, loader_workers
 
 
 def fit_realnet(
@@ -146,6 +145,7 @@ def fit_model(
 ) -> None:
     """Fits one model, from the last checkpoint on, and saves it as `out/name` with a report."""
     settings = recipe.realnet
+    budget = Budget(settings.max_minutes, accelerator)
     checkpoints = out / "checkpoints" / name
     if accelerator.is_main_process and not resume:
         remove_checkpoints(checkpoints)
@@ -180,37 +180,41 @@ def fit_model(
         loader_workers(accelerator),
         pinned=accelerator.device.type == "cuda",
     )
-    guard = DivergenceGuard(name, checkpoints, "realnet.learning_rate")
+    watch = TrainingWatch(name, checkpoints, "realnet.learning_rate", accelerator)
     title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
-    started, done = time.monotonic(), start
+    done, note = start, ""
     with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
         if execution.compiled:
             progress.say(f"{name}: {NOTICE}")
         objective.train()
+        budget.begin(start)
         for step, batch in enumerate(loader, start):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, step)
             moved = batch.to(accelerator.device)
-            losses = objective(moved.anomalous, moved.normal, moved.mask)
-            accelerator.backward(sum(losses))
-            # Only the norm is wanted: nothing is clipped.
-            norm = accelerator.clip_grad_norm_(trained, math.inf)
-            guard.check(step, norm, precision=accelerator.mixed_precision)
+            reconstruction, segmentation = objective(moved.anomalous, moved.normal, moved.mask)
+            accelerator.backward(reconstruction + segmentation)
+            accelerator.unscale_gradients()
+            norm = get_total_norm([one.grad for one in trained if one.grad is not None])
+            watch.add(norm, reconstruction=reconstruction, segmentation=segmentation)
             optimizer.step()
             optimizer.zero_grad()
             done = step + 1
-            progress.advance(note=f"loss {losses[0].item():.3f} + {losses[1].item():.3f}")
             if execution.compiled and step == start:
                 # The minutes are for learning, not for the compiler.
-                started = time.monotonic()
-            last = done == settings.max_steps or time_is_up(
-                started, settings.max_minutes, accelerator
-            )
-            if done % settings.validate_every == 0 or last:
-                keep_best(best, done, model, look(model, accelerator))
-                save_checkpoint(accelerator, checkpoints, done)
-            if last:
-                break
+                budget.exclude(done)
+            last = done == settings.max_steps
+            saves = last or done % settings.validate_every == 0 or budget.is_up(done)
+            if saves or watch.is_due(done):
+                figures = watch.look(done)[-1]
+                note = f"loss {figures['reconstruction']:.3f} + {figures['segmentation']:.3f}"
+            progress.advance(note=note)
+            if saves:
+                with budget.measured():
+                    keep_best(best, done, model, look(model, accelerator))
+                    save_checkpoint(accelerator, checkpoints, done)
+                if last or budget.is_up(done):
+                    break
 
     if execution.compiled:
         # A graph keeps the memory of a step for itself.
@@ -229,17 +233,6 @@ def batch_order(recipe: Recipe, anomalies: LocalAnomalies, accelerator: Accelera
         recipe.realnet.batch_size,
         accelerator.process_index,
         accelerator.num_processes,
-    )
-
-
-def learning_rate(settings: RealNetFit, step: int) -> float:
-    """The learning rate of a step."""
-    return learning_rate_at(
-        step,
-        settings.learning_rate,
-        settings.max_steps,
-        settings.warmup_steps,
-        settings.decay_from,
     )
 
 

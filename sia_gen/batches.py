@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from sia_gen.errors import TrainingError, UserError, first_line
 from sia_gen.runtime import loader_workers
+from sia_gen.settings import Diffusion, RealNetFit
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,14 @@ def learning_rate_at(
     decay_start = decay_from * max_steps
     decay = (max_steps - step) / (max_steps - decay_start) if step > decay_start else 1.0
     return base * warmup * decay
+
+
+def learning_rate(settings: Diffusion | RealNetFit, step: int) -> float:
+    """The learning rate of a step of a training."""
+    return learning_rate_at(
+        step,
+        settings.learning_rate,
+        settings.max_steps,
+        settings.warmup_steps,
+        settings.decay_from,
+    )

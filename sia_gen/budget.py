@@ -95,3 +95,5 @@ class Budget:
         started = time.monotonic()
         yield
         self.end = time.monotonic() - started
+        # The steps did not take it.
+        self.stepping += self.end

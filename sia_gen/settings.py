@@ -57,7 +57,9 @@ class Diffusion(Section):
         batch_size: Images per process and pass.
         gradient_accumulation: Passes per step; multiplies the batch at no cost of memory.
         max_steps: Steps in all.
-        max_minutes: Minutes a run may take for one model; it then saves and stops.
+        max_minutes: Minutes a run may take for one model, from building the network to publishing
+            it: steps, checkpoints and previews, the last among them, which gets smaller or is left
+            out where time is short. Loading the images comes before.
         optimizer: `adam`, or `adafactor` that keeps hardly any state; its learning rate is
             relative to the size of the weights, so a hundred times Adam's is usual.
         gradient_checkpointing: Computes activations twice instead of keeping them.
@@ -233,7 +235,9 @@ class RealNetFit(Section):
             differs in them, or either at random.
         mask_area: Shares of the pixels that the mask of a twin may cover; others are left out.
         anomalous_fraction: Share of a batch that gets an anomaly.
-        max_minutes: Minutes a run may take for one model; it then saves and stops.
+        max_minutes: Minutes a run may take for one model, from building the network to saving it:
+            the choice of features, steps, validations and checkpoints. Loading the images comes
+            before, and what a compiler takes is not counted.
         joint: One model of all categories instead of one each (the paper's multi-class setting).
         select_on: What chooses weights and threshold: normal images kept back, with synthetic
             anomalies; or the test images, to compare with published tables that did so.

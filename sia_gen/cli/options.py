@@ -45,7 +45,10 @@ StepsOption = Annotated[
 MinutesOption = Annotated[
     float | None,
     typer.Option(
-        "--max-minutes", min=0.0, help="Minutes for each model; run again to go on from there."
+        "--max-minutes",
+        min=0.0,
+        help="Minutes for each model until it is saved, without loading images and compiling; "
+        "run again to go on from there.",
     ),
 ]
 WeightsOption = Annotated[

@@ -45,6 +45,14 @@ class PreviewPlan:
                 break
             self.set(columns, seconds)
 
+    def on_the_way(self) -> int:
+        """Columns of a preview in the middle of a run; 0 if time is kept for other things."""
+        return self.columns if self.seconds <= self.budget.spare else 0
+
+    def last(self) -> int:
+        """Columns of the preview after the last checkpoint, 0 without time for it."""
+        return self.within(self.budget.before_publishing)
+
     def within(self, seconds: float) -> int:
         """Columns of a preview that takes no longer; 0 if there is none."""
         columns = self.columns
@@ -53,7 +61,8 @@ class PreviewPlan:
         return columns
 
     def measured(self, columns: int, seconds: float) -> None:
-        """Learns how long a preview took."""
+        """Learns how long a preview took, which steps did not take."""
+        self.budget.stepping += seconds
         self.set(self.columns, seconds * self.columns / columns)
         fewer = self.within(LARGEST_SHARE * self.budget.seconds)
         self.set(fewer, self.seconds * fewer / self.columns)

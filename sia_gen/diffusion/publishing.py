@@ -56,16 +56,17 @@ class TrainedModel:
         log: TrainingLog,
         progress: Progress,
         accelerator: Accelerator,
-        seconds: float,
+        *,
+        last: bool = False,
     ) -> Readiness | None:
-        """Shows what the model makes now, as far as there is time.
+        """Shows what the model makes now, if there is time.
 
         Returns:
-            The readiness; None if a preview takes more than `seconds`, and in all processes but
-            the first.
+            The readiness; None without time, and in all processes but the first.
         """
         readiness = None
-        if accelerator.is_main_process and (columns := self.plan.within(seconds)):
+        columns = self.plan.last() if last else self.plan.on_the_way()
+        if accelerator.is_main_process and columns:
             started = time.monotonic()
             readiness = self.show(columns, step, log, progress, accelerator)
             self.plan.measured(columns, time.monotonic() - started)

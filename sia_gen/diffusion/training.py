@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 
-from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.batches import BatchOrder, learning_rate, load_batches
 from sia_gen.budget import Budget
 from sia_gen.checkpoints import load_last, save_checkpoint
 from sia_gen.diffusion.data import (
@@ -152,7 +152,7 @@ def train_model(
         unet.train()
         budget.begin(start)
         for step in range(start, settings.max_steps):
-            rate = learning_rate(recipe, step)
+            rate = learning_rate(settings, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             loss = add_gradients(training, batches, schedule, settings, accelerator)
@@ -174,13 +174,13 @@ def train_model(
             progress.advance(note=note)
             # Before the checkpoint, from which a run that is broken off goes on.
             if shows:
-                model.preview(done, log, progress, accelerator, budget.spare)
+                model.preview(done, log, progress, accelerator)
             if saves:
                 with budget.measured():
                     save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
                 if last or budget.is_up(done):
                     break
-        readiness = model.preview(done, log, progress, accelerator, budget.before_publishing)
+        readiness = model.preview(done, log, progress, accelerator, last=True)
         if readiness is None:
             progress.say(
                 f"{name}: --max-minutes leaves no time for the last preview: the model is saved, "
@@ -250,16 +250,4 @@ def noise_batches(
         training.scheduler.config.num_train_timesteps,
         horizontal_flip=settings.horizontal_flip,
         vertical_flip=settings.vertical_flip,
-    )
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step."""
-    settings = recipe.diffusion
-    return learning_rate_at(
-        step,
-        settings.learning_rate,
-        settings.max_steps,
-        settings.warmup_steps,
-        settings.decay_from,
     )

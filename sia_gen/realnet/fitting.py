@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 from torch.nn.utils import get_total_norm
 
-from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.batches import BatchOrder, learning_rate, load_batches
 from sia_gen.budget import Budget
 from sia_gen.checkpoints import (
     last_checkpoint,
@@ -57,7 +57,6 @@ from sia_gen.realnet.setup import fit_execution, initialise, model_with_weights
 from sia_gen.realnet.sources import open_sources
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime, environment
-from sia_gen.settings import RealNetFit
 
 
 def fit_realnet(
@@ -246,17 +245,6 @@ def batch_order(recipe: Recipe, anomalies: LocalAnomalies, accelerator: Accelera
         recipe.realnet.batch_size,
         accelerator.process_index,
         accelerator.num_processes,
-    )
-
-
-def learning_rate(settings: RealNetFit, step: int) -> float:
-    """The learning rate of a step."""
-    return learning_rate_at(
-        step,
-        settings.learning_rate,
-        settings.max_steps,
-        settings.warmup_steps,
-        settings.decay_from,
     )
 
 

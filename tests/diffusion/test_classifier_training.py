@@ -17,6 +17,7 @@ from sia_gen.errors import OptionError, OutputError, RecipeError
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from tests.networks import PRESET
+from tests.waiting import looks_per_step
 
 WEIGHTS = "model/diffusion_pytorch_model.safetensors"
 Train = Callable[..., Path]
@@ -100,3 +101,8 @@ def test_memory_that_runs_out_says_which_setting_to_lower(
     monkeypatch.setattr(NoisyClassifier, "forward", forward)
     with pytest.raises(OptionError, match=r"'classifier.batch_size' 4 at 32 pixels\. Lower it"):
         train()
+
+
+def test_steps_do_not_wait_for_the_device(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = looks_per_step(lambda: train(max_steps=25, checkpoint_every=100), monkeypatch)
+    assert looks == [int(step % 10 == 0) for step in range(1, 25)]

@@ -20,6 +20,7 @@ from sia_gen.diffusion import setup
 from sia_gen.errors import ModelError, OptionError, OutputError, TrainingError
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline
+from tests.waiting import looks_per_step
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 Train = Callable[..., Path]
@@ -229,3 +230,9 @@ def test_network_of_a_category_is_gone_before_the_next_is_built(
     finally:
         gc.enable()
     assert left == [0, 0]
+
+
+def test_steps_do_not_wait_for_the_device(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"image_size": 8, "checkpoint_every": 100, "max_minutes": 100}
+    looks = looks_per_step(lambda: train(max_steps=25, **few), monkeypatch)
+    assert looks == [int(step % 10 == 0) for step in range(1, 25)]

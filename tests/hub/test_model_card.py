@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
-from sia_gen.hub.model_card import count_parameters
+from sia_gen.hub.model_card import CARD, count_parameters, write_pipeline_card
+from sia_gen.recipe import Recipe
 
 
 def test_parameters_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"weight": torch.zeros(3, 5), "bias": torch.zeros(()), "none": torch.zeros(0)}, path)
     assert count_parameters(path) == 16
+
+
+OLD = {"noise_ratio": 1.5, "distance_ratio": 4.0, "ready": False}
+
+
+@pytest.mark.parametrize(
+    ("readiness", "said"),
+    [
+        ({}, "| ready | no: train it longer; limits from grey solar cells (ELPV)"),
+        ({"readiness": OLD}, "| ready | no: train it longer |"),
+        ({"readiness": None}, "| ready | not measured |"),
+    ],
+    ids=["measured", "by an earlier version", "without time"],
+)
+def test_card_says_how_ready_a_model_is(
+    pipeline_folder: Path, tmp_path: Path, readiness: dict[str, Any], said: str
+) -> None:
+    report = json.loads((pipeline_folder / "training.json").read_text()) | readiness
+    target = tmp_path / "card"
+    target.mkdir()
+    recipe = Recipe.load(pipeline_folder / "recipe.yaml")
+    write_pipeline_card(pipeline_folder, target, recipe, report, "ada/parts")
+    card = (target / CARD).read_text()
+    assert said in card
+    assert "|\n| versions |" in card

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import auroc, f1_max
+from sia_gen.realnet import fitting
 from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.data import fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
@@ -24,7 +25,9 @@ from sia_gen.realnet.selection import Best, keep_best, validate
 from sia_gen.realnet.sources import open_sources
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from tests.clock import Clock
 from tests.corpus.conftest import HandmadeCorpus
+from tests.waiting import looks_per_step
 
 CPU = Runtime("fp32", "cpu")
 ROWS = Runtime("fp32", "cpu", channels_last=False)
@@ -280,3 +283,37 @@ def test_memory_that_runs_out_says_which_setting_to_lower(
     monkeypatch.setattr(RealNetObjective, "forward", forward)
     with pytest.raises(OptionError, match=r"'realnet.batch_size' 2 at 64 pixels\. Lower it"):
         fit("out")
+
+
+def test_steps_do_not_wait_for_the_device(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"batch_size": 1, "validate_every": 100, "max_minutes": 100}
+    looks = looks_per_step(lambda: fit("out", max_steps=25, **few), monkeypatch)
+    assert looks == [int(step % 10 == 0) for step in range(1, 25)]
+
+
+def test_gradients_are_measured_and_left_as_they_are(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Infinite is no limit, but to clip at it multiplies all gradients by 1."""
+
+    def clip(*_: object, **__: object) -> None:
+        pytest.fail("gradients were clipped")
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    fit("out", max_steps=1)
+
+
+def test_minutes_are_those_until_the_model_is_saved(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    clock.takes(fitting, "initialise", 20)
+    clock.takes(RealNetObjective, "forward", 10)
+    clock.takes(fitting, "validate", 20)
+    clock.takes(fitting, "save_checkpoint", 5)
+    clock.takes(fitting, "save_best", 5)
+    out = fit("out", batch_size=1, max_steps=100, validate_every=100, max_minutes=3)
+    assert 0.8 * 180 < clock.now <= 180
+    # One validation at half time, to see what it takes, and one at the end.
+    report = json.loads((out / "disc/fit.json").read_text())
+    assert report["steps"] == (clock.now - 20 - 2 * 25 - 5) / 10

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import load
 
 from sia_gen.errors import TrainingError
 from sia_gen.files import publish_folder, sync
+from sia_gen.out_of_memory import ran_out
 from sia_gen.storage import writing
 from sia_gen.tensors import reason_of, what_it_calls
 
@@ -76,10 +76,10 @@ def load_checkpoint(accelerator: Accelerator, path: Path, *, kept: int = KEPT) -
             states = path / f"random_states_{accelerator.process_index}.pkl"
             if states.exists():
                 load(states)
-    except torch.OutOfMemoryError:
-        raise
     # What a damaged checkpoint makes Accelerate raise has no common base.
     except Exception as error:
+        if ran_out(error):
+            raise
         called = what_it_calls(error)
         why = f"it would run '{called}'" if called else reason_of(error)
         raise TrainingError(

@@ -17,7 +17,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import NoReturn
 
-from torch.distributed import DistError, Store, rendezvous
+from torch.distributed import DistError
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from sia_gen.errors import UserError, first_line
 

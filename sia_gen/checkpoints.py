@@ -33,6 +33,8 @@ NAMES = "step-" + 8 * "[0-9]"
 TENSORS_ALONE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # What file systems without links say.
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+# What Windows says to whom it does not trust with links.
+NO_PRIVILEGE = 1314
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: int = KEPT) -> None:
@@ -165,7 +167,7 @@ def link_last(folder: Path, name: str) -> None:
     try:
         temporary.symlink_to(name, target_is_directory=True)
     except OSError as error:
-        if error.errno in NO_LINKS:
+        if error.errno in NO_LINKS or getattr(error, "winerror", None) == NO_PRIVILEGE:
             return
         raise OSError(error.errno, error.strerror, str(last)) from error
     temporary.replace(last)

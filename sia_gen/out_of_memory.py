@@ -47,7 +47,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 def explain(error: Exception) -> str | None:
-    """The line for memory that ran out where no setting is known to blame; None for other errors."""
+    """The line for memory that ran out where no setting is known to blame; None for others."""
     if not ran_out(error):
         return None
     return (

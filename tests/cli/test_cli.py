@@ -183,7 +183,8 @@ def test_error_that_a_thread_keeps_for_the_main_thread_is_told_once(
         writer = EventFileWriter(str(tmp_path))
         monkeypatch.setattr(writer._async_writer._writer, "write", refuse_to_write)
         writer.add_event(Event())
-        writer.flush()
+        writer._async_writer._worker.join()
+        writer.add_event(Event())
 
     def refuse_to_write(_: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "events")

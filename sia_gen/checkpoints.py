@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import load
 
 from sia_gen.errors import TrainingError
 from sia_gen.files import publish_folder, sync
+from sia_gen.out_of_memory import ran_out
 from sia_gen.storage import writing
 from sia_gen.tensors import reason_of, what_it_calls
 
@@ -33,6 +33,8 @@ NAMES = "step-" + 8 * "[0-9]"
 TENSORS_ALONE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # What file systems without links say.
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+# What Windows says to whom it does not trust with links.
+NO_PRIVILEGE = 1314
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: int = KEPT) -> None:
@@ -76,10 +78,10 @@ def load_checkpoint(accelerator: Accelerator, path: Path, *, kept: int = KEPT) -
             states = path / f"random_states_{accelerator.process_index}.pkl"
             if states.exists():
                 load(states)
-    except torch.OutOfMemoryError:
-        raise
     # What a damaged checkpoint makes Accelerate raise has no common base.
     except Exception as error:
+        if ran_out(error):
+            raise
         called = what_it_calls(error)
         why = f"it would run '{called}'" if called else reason_of(error)
         raise TrainingError(
@@ -165,7 +167,7 @@ def link_last(folder: Path, name: str) -> None:
     try:
         temporary.symlink_to(name, target_is_directory=True)
     except OSError as error:
-        if error.errno in NO_LINKS:
+        if error.errno in NO_LINKS or getattr(error, "winerror", None) == NO_PRIVILEGE:
             return
         raise OSError(error.errno, error.strerror, str(last)) from error
     temporary.replace(last)

@@ -25,6 +25,9 @@ LONGEST_STEM = 200
 # What some file systems say of a folder that is to be synced: they do so by themselves.
 UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
+# It opens no folders, whose entries it keeps by itself, and syncs only what may be written.
+WINDOWS = os.name == "nt"
+
 
 @contextmanager
 def atomic_path(path: Location) -> Iterator[Path]:
@@ -81,7 +84,9 @@ def publish_folder(temporary: Path, path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Waits until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if WINDOWS and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -17,6 +17,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from sia_gen.compilation import LARGE, Execution, compiler_problem
 from sia_gen.errors import OptionError
+from sia_gen.processes import join
 from sia_gen.version import __version__
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -50,6 +51,7 @@ class Runtime:
 
         Raises:
             OptionError: If the device or precision is not to be had here.
+        UserError: If the other processes do not come.
         """
         return make_accelerator(self.precision, self.device)
 
@@ -107,6 +109,7 @@ def make_accelerator(precision: Precision | None, device: DeviceName) -> Acceler
         raise OptionError(
             problem="--device mps: this machine has no MPS device.", fix="Leave --device out."
         )
+    join()
     on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if precision == "fp16" and on_cpu:
         raise OptionError(problem="--precision fp16 needs a GPU.", fix="Use bf16 or fp32.")
@@ -114,7 +117,8 @@ def make_accelerator(precision: Precision | None, device: DeviceName) -> Acceler
     return Accelerator(
         mixed_precision="no" if chosen == "fp32" else chosen,
         cpu=device == "cpu",
-        # Between two meetings of the processes one may have many hours of work more than another.
+        # Between two meetings one process may have many hours of work more than another; none waits
+        # for one that is gone, see `sia_gen.processes`.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=MEETING_TIMEOUT)],
     )
 

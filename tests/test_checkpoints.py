@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -59,6 +60,32 @@ def test_folder_copied_with_its_link_followed_goes_on(
     shutil.copytree(tmp_path / "original", tmp_path / "copy")
     save_checkpoint(accelerator, tmp_path / "copy", 2)
     assert (tmp_path / "copy/last").readlink() == Path("step-00000002")
+
+
+def test_where_windows_allows_no_links_there_is_none(
+    accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        error = OSError(errno.EINVAL, "A required privilege is not held by the client")
+        error.winerror = 1314
+        raise error
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    save_checkpoint(accelerator, tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("MPS backend out of memory")])
+def test_checkpoint_that_memory_does_not_suffice_for_is_not_called_damaged(
+    accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def run_out(_: str) -> None:
+        raise error
+
+    save_checkpoint(accelerator, tmp_path, 1)
+    monkeypatch.setattr(accelerator, "load_state", run_out)
+    with pytest.raises(type(error)):
+        load_checkpoint(accelerator, tmp_path / "step-00000001")
 
 
 def test_no_checkpoint_without_a_folder(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,28 @@ def test_what_a_killed_process_left_of_the_old_folder_goes_with_the_next_one(
     with atomic_folder(tmp_path / "folder"):
         pass
     assert names(tmp_path) == ["folder"]
+
+
+def test_windows_opens_no_folders_and_syncs_what_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_open, access = os.open, dict[int, int]()
+
+    def open_file(path: Path, flags: int) -> int:
+        if path.is_dir():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        descriptor = really_open(path, flags)
+        access[descriptor] = flags
+        return descriptor
+
+    def sync(descriptor: int) -> None:
+        if access[descriptor] != os.O_RDWR:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(files, "WINDOWS", True, raising=False)
+    monkeypatch.setattr("os.open", open_file)
+    monkeypatch.setattr("os.fsync", sync)
+    write_text(tmp_path / "file.txt", "whole")
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "file.txt").write_bytes(b"whole")
+    assert names(tmp_path) == ["file.txt", "folder"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import pytest
 from upath import UPath
 
 from sia_gen.errors import OutputError
-from sia_gen.locks import EVERYTHING, settling, working_on
+from sia_gen.locks import EVERYTHING, LOCKS, settling, working_on
 
 HOLD = """
 import sys, time
@@ -84,6 +86,79 @@ def test_ranges_of_samples_may_not_overlap(tmp_path: Path, mine: range, free: bo
         else:
             with pytest.raises(OutputError), working_on(tmp_path, "disc", mine):
                 pass
+
+
+def test_shards_that_others_began_in_other_ranges_are_tried_too(tmp_path: Path) -> None:
+    for samples in (range(0, 4), range(2, 6), range(4, 8)):
+        with working_on(tmp_path, "disc", samples):
+            pass
+    with working_on(tmp_path, "disc", range(0, 4)), working_on(tmp_path, "disc", range(4, 8)):
+        with pytest.raises(OutputError), working_on(tmp_path, "disc", range(2, 6)):
+            pass
+        with working_on(tmp_path, "disc", range(8, 9)):
+            pass
+
+
+@pytest.mark.parametrize("name", ["settling", "claiming", "disc.0-4"])
+def test_part_is_held_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    with working_on(tmp_path, name):
+        with settling(tmp_path), working_on(tmp_path, "disc"):
+            pass
+        with pytest.raises(OutputError), working_on(tmp_path, name):
+            pass
+
+
+def test_lock_stays_when_its_file_is_opened_and_closed(tmp_path: Path) -> None:
+    with working_on(tmp_path, "disc"):
+        for path in (tmp_path / LOCKS).iterdir():
+            path.open("ab").close()
+        with pytest.raises(OutputError), working_on(tmp_path, "disc"):
+            pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_process_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """As those that load images, for a moment after a kill of the one they work for."""
+    reader, writer = os.pipe()
+    with working_on(tmp_path, "disc"):
+        child = os.fork()
+        if child == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        with pytest.raises(OutputError), working_on(tmp_path, "disc"):
+            pass
+    with working_on(tmp_path, "disc"):
+        os.close(writer)
+        os.waitpid(child, 0)
+    os.close(reader)
+
+
+def test_file_system_without_locks_is_worked_on_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with working_on(tmp_path, "disc"), settling(tmp_path), working_on(tmp_path, "disc"):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path} cannot be locked (No locks available)")
+
+
+def test_folder_that_is_removed_is_noticed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="was removed while it was worked on"),
+        working_on(tmp_path / "out", "disc"),
+    ):
+        pass
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(OutputError, match="was removed while it was worked on"),
+        working_on(tmp_path / "out", "disc"),
+    ):
+        (tmp_path / "out").rename(tmp_path / "elsewhere")
 
 
 def append(out: Path) -> None:

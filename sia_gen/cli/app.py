@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 import os
 import sys
-import threading
 import traceback
-import warnings
-from typing import Annotated, Any
+from contextlib import nullcontext
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, verify
 from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
+from sia_gen.cli.notices import plain_notices
 from sia_gen.cli.publishing import push_to_hub
 from sia_gen.cli.start import demo, recipes
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
+from sia_gen.out_of_memory import explain as explain_out_of_memory
 from sia_gen.storage import explain_refusal
 from sia_gen.version import __version__
 
@@ -78,10 +79,19 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files may have letters that a terminal does not know.
         sys.stdout.reconfigure(errors="backslashreplace")
-    if not debug:
-        warnings.filterwarnings("ignore")
-        # What goes wrong in a thread is raised again where it is waited for.
-        threading.excepthook = lambda _: None
+    try:
+        with nullcontext() if debug else plain_notices():
+            run(debug=debug)
+    except BaseException as error:
+        if "sia_gen.processes" in sys.modules:
+            from sia_gen.processes import leave
+
+            leave(failed=not isinstance(error, SystemExit) or bool(error.code))
+        raise
+
+
+def run(*, debug: bool) -> NoReturn:
+    """Runs a command; see `main`."""
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
@@ -103,20 +113,23 @@ def main() -> None:
 
 
 def explain(error: Exception) -> str | None:
-    """The line for what storage or the Hub refuse; None for anything else."""
+    """The line for what is nobody's mistake: storage, memory, other processes, the Hub."""
     refusal = explain_refusal(error) if isinstance(error, OSError) else None
-    if refusal is not None:
-        return refusal
+    told = refusal or explain_out_of_memory(error)
     # Whose errors it may be has been imported: what reads or writes on the Hub did so.
-    if "huggingface_hub.errors" in sys.modules:
+    if told is None and "sia_gen.processes" in sys.modules:
+        from sia_gen.processes import explain as explain_processes
+
+        told = explain_processes(error)
+    if told is None and "huggingface_hub.errors" in sys.modules:
         from sia_gen.hub.errors import explain as explain_hub
 
-        told = explain_hub(error)
-        return None if told is None else str(told)
-    return None
+        of_hub = explain_hub(error)
+        told = None if of_hub is None else str(of_hub)
+    return told
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Prints one line and exits as for what the user can mend."""
     print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(EXIT_USER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -45,10 +46,11 @@ def watch_for_interrupts() -> None:
         sys.unraisablehook = lambda _: None
         raise KeyboardInterrupt
 
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    threading.Thread(target=end_in_time, args=(reader,), daemon=True).start()
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # Windows takes no pipe for it.
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    threading.Thread(target=end_in_time, args=(reader, writer), daemon=True).start()
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
 
 
@@ -69,9 +71,12 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def end_in_time(signals: int) -> None:
-    """Waits for Ctrl-C, whatever the main thread is doing, and ends the process a while later."""
-    while signal.SIGINT not in os.read(signals, 1):
+def end_in_time(signals: socket.socket, _: socket.socket) -> None:
+    """Waits for Ctrl-C, whatever the main thread is doing, and ends the process a while later.
+
+    It keeps both ends open.
+    """
+    while signal.SIGINT not in signals.recv(1):
         pass
     time.sleep(SECONDS_TO_TIDY_UP)
     end()

@@ -90,6 +90,8 @@ def compose(
     check_same_corpus(out, triplet_header)
     check_same_origin(out, plan, models)
     with claim_output(out, recipe, ["foreground", "realnet"], samples_by_name(plan)):
+        # Whoever held these shards until now may have made some.
+        check_same_origin(out, plan, models)
         announce(recipe, triplet_header, plan, out)
         try:
             write_shards(recipe, plan, models, root, corpus, out)

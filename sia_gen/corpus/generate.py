@@ -80,6 +80,9 @@ def synthesize(
     main, parts = accelerator.is_main_process, samples_by_name(wanted)
     with claim_output(out, recipe, ["synthesis"], parts, main=main):
         if main:
+            if resume:
+                # Whoever held these shards until now may have made some.
+                check_same_origin(out, wanted, prepared.hashes)
             again = [] if resume else wanted
             announce(recipe, prepared.header, all_shards, out, again=again, hashes=prepared.cache)
             sources.warn_of_unready(needed)

@@ -148,10 +148,15 @@ def announce(
         out: Where the corpus is.
         again: Those to make again: they are forgotten.
         hashes: Of the models, to be kept.
+
+    Raises:
+        OutputError: If another corpus is there. Only who holds the folder can be sure of that:
+            another process may have begun one since `prepare`.
     """
-    for shard in again:
-        record_path(out, shard).unlink(missing_ok=True)
     with settling(out):
+        check_same_corpus(out, header)
+        for shard in again:
+            record_path(out, shard).unlink(missing_ok=True)
         if hashes is not None:
             hashes.save(out / HASHES)
         entries = manifest_entries(out)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from sia_gen.errors import ModelError, first_line
+from sia_gen.out_of_memory import ran_out
 from sia_gen.realnet.model import RealNet, damaged
 from sia_gen.strict_json import read_json
 from sia_gen.tensors import misfit
@@ -126,6 +127,8 @@ def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
     except ModelError:
         raise
     except Exception as error:
+        if ran_out(error):
+            raise
         raise damaged(folder, first_line(error).rstrip(".")) from error
     if channels_last:
         model.to(memory_format=torch.channels_last)

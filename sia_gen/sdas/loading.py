@@ -15,6 +15,7 @@ from diffusers.utils.logging import disable_progress_bar
 
 from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.errors import ModelError
+from sia_gen.out_of_memory import ran_out
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.contents import (
     INDEX,
@@ -110,6 +111,8 @@ def load(kind: Any, folder: Path) -> Any:
         raise
     # What a damaged config makes diffusers raise has no common base.
     except Exception as error:
+        if ran_out(error):
+            raise
         raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from sia_gen import __version__
 from sia_gen.recipe import Recipe
@@ -113,3 +122,75 @@ def test_debug_mode_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatc
     assert result.code == 2
     assert "Traceback" in result.err
     assert result.err.splitlines()[-1].startswith("error: there is no recipe 'nowhere'")
+
+
+def do(monkeypatch: pytest.MonkeyPatch, command: Callable[[], object]) -> None:
+    """Has `sia-gen recipes` do something else."""
+
+    def names() -> list[str]:
+        command()
+        return []
+
+    monkeypatch.setattr("sia_gen.recipe_file.recipe_names", names)
+
+
+def test_memory_that_runs_out_anywhere_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(monkeypatch, lambda: np.empty(2**60, np.uint8))
+    result = run("recipes")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: out of memory (Unable to allocate 1.00 EiB")
+    assert "End what else takes memory" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("always")
+def test_warning_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(monkeypatch, lambda: warnings.warn("pixels are\nfew", stacklevel=1))
+    assert run("recipes") == (0, "", "warning: pixels are few\n")
+
+
+@pytest.mark.filterwarnings("always")
+def test_known_noise_of_libraries_is_not_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = "OMP_NUM_THREADS/MKL_NUM_THREADS unset, we set it at 2 to improve oob performance."
+    warn = partial(warnings.warn_explicit, noise, UserWarning, "state.py", 1)
+    do(monkeypatch, partial(warn, module="accelerate.state"))
+    assert run("recipes") == (0, "", "")
+    do(monkeypatch, partial(warn, module="elsewhere"))
+    assert run("recipes").err == f"warning: {noise}\n"
+
+
+def fail_in_a_thread(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    thread = threading.Thread(target=fail, name="encoder")
+    thread.start()
+    thread.join()
+
+
+def test_error_in_a_thread_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(monkeypatch, partial(fail_in_a_thread, ValueError("no\nimage")))
+    line = "warning: the thread 'encoder' failed (ValueError: no image).\n"
+    assert run("recipes") == (0, "", line)
+
+
+def test_error_that_a_thread_keeps_for_the_main_thread_is_told_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def write() -> None:
+        writer = EventFileWriter(str(tmp_path))
+        monkeypatch.setattr(writer._async_writer._writer, "write", refuse_to_write)
+        writer.add_event(Event())
+        writer._async_writer._worker.join()
+        writer.add_event(Event())
+
+    def refuse_to_write(_: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "events")
+
+    do(monkeypatch, write)
+    result = run("recipes")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: cannot write events: No space left on device.")
+    assert result.err.count("\n") == 1

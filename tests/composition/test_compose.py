@@ -16,11 +16,12 @@ from PIL import Image
 
 from sia_gen.composition.compose import compose
 from sia_gen.composition.triplets import Composer
-from sia_gen.corpus.manifest import read_manifest
+from sia_gen.corpus.manifest import MANIFEST, read_manifest
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.images.listing import list_images
 from sia_gen.locations import location
+from sia_gen.outputs import claim_output
 from sia_gen.recipe import Recipe
 from tests.corpus.conftest import HandmadeCorpus
 
@@ -188,12 +189,38 @@ def test_other_triplets_in_the_same_folder_are_refused(run: Any, change: dict[st
     assert files(run()) == before
 
 
+def rename_model(corpus: HandmadeCorpus, old: str, new: str) -> None:
+    for record in (corpus.folder / ".records").iterdir():
+        record.write_text(record.read_text().replace(64 * old, 64 * new))
+
+
 def test_samples_of_another_model_are_refused(run: Any, corpus: HandmadeCorpus) -> None:
     run()
-    for record in (corpus.folder / ".records").iterdir():
-        record.write_text(record.read_text().replace("0" * 64, "2" * 64))
+    rename_model(corpus, "0", "2")
     with pytest.raises(OutputError, match="samples of 'disc' by another model"):
         run()
+
+
+@pytest.mark.parametrize("different", ["images", "model"])
+def test_other_triplets_that_are_made_meanwhile_are_refused(
+    run: Any, corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch, different: str
+) -> None:
+    """Between the first look at the folder and the claim on it."""
+    made = []
+
+    def claim_late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        rename_model(corpus, "2", "0")
+        made.append(run(images=2 if different == "images" else None) / MANIFEST)
+        made.append(made[0].read_bytes())
+        return claim_output(*arguments, **options)
+
+    monkeypatch.setattr("sia_gen.composition.compose.claim_output", claim_late)
+    if different == "model":
+        rename_model(corpus, "0", "2")
+    with pytest.raises(OutputError, match=f"another {different}"):
+        run()
+    assert made[0].read_bytes() == made[1]
 
 
 def test_triplets_of_triplets_are_refused(

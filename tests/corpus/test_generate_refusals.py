@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from sia_gen.collection import all_categories
+from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.verify import find_problems
 from sia_gen.errors import ModelError, OptionError, OutputError
+from sia_gen.outputs import claim_output
+from sia_gen.recipe import Recipe
+from sia_gen.runtime import Runtime
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 if TYPE_CHECKING:
@@ -56,6 +61,35 @@ def test_other_model_in_the_same_folder_is_refused(
 
     assert shards(make(**other, resume=False)) != shards(make("old", categories=["disc"]))
     assert find_problems(corpus) == []
+
+
+@pytest.mark.parametrize("different", ["channels_last", "model"])
+def test_another_corpus_that_is_made_meanwhile_is_refused(
+    make: Make,
+    recipe: Recipe,
+    models: Path,
+    save_model: SaveModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    different: str,
+) -> None:
+    """Between the first look at the folder and the claim on it."""
+    for seed, category in enumerate(CATEGORIES, start=0 if different == "channels_last" else 8):
+        save_model(tmp_path / "models" / category, seed)
+    runtime = Runtime("fp32", "cpu", channels_last=different == "model")
+    made = []
+
+    def claim_late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        categories, out = all_categories(recipe), tmp_path / "corpus"
+        synthesize(recipe, categories, tmp_path / "models", out, runtime)
+        made.append(contents(tmp_path / "corpus"))
+        return claim_output(*arguments, **options)
+
+    monkeypatch.setattr("sia_gen.corpus.generate.claim_output", claim_late)
+    with pytest.raises(OutputError, match=f"another {different}"):
+        make()
+    assert made == [contents(tmp_path / "corpus")]
 
 
 @pytest.mark.parametrize("missing", ["disc", "plate"])

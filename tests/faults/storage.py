@@ -200,7 +200,7 @@ def foreign_file_system() -> None:
 
     os.fsync = files_only
     os.symlink = lambda *_, **__: refuse(errno.EPERM)
-    fcntl.lockf = lambda *_: refuse(errno.ENOLCK)
+    fcntl.flock = lambda *_: refuse(errno.ENOLCK)
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -71,6 +71,11 @@ def random_flips(
     return images
 
 
+def batches_of(count: int, batch_size: int) -> list[range]:
+    """The numbers 0 to count - 1 in batches."""
+    return [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+
+
 def load_batches(
     batches: Dataset[Any],
     start: int,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sia_gen.compilation import NOTICE, compile_network
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.evaluation.scoring import BATCH_SIZE, explained_scoring
+from sia_gen.evaluation.scoring import explained_scoring
 from sia_gen.files import atomic_path, prepare_output, shortened_stem, write_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
@@ -32,7 +32,7 @@ from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import forward_flops
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime

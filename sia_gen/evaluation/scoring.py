@@ -18,10 +18,8 @@ from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.progress import Progress
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.recipe import Recipe
-
-BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)

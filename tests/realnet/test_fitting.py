@@ -14,13 +14,16 @@ from safetensors.torch import load_file
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import auroc, f1_max
+from sia_gen.images.test_set import list_test_images
+from sia_gen.realnet import selection
 from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.data import fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.loading import find_realnet, load_realnet
+from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
-from sia_gen.realnet.prediction import predict_images
-from sia_gen.realnet.selection import Best, keep_best, validate
+from sia_gen.realnet.prediction import Predictions, predict_images
+from sia_gen.realnet.selection import Best, keep_best, validate, validate_on_test
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from tests.corpus.conftest import HandmadeCorpus
@@ -121,6 +124,35 @@ def test_validation_is_the_same_every_time(
     validation: LocalAnomalies = fit_data(recipe, [normal], corpus).validation
     accelerator: Accelerator = CPU.accelerator()
     assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
+
+
+@pytest.mark.parametrize("on", ["validation", "test"])
+def test_images_to_select_on_are_looked_at_in_batches(
+    on: str,
+    fit: Fit,
+    corpus: Path,
+    photographs: Path,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, sizes = load_realnet(fit("out") / "disc").model, list[int]()
+
+    def watched(model: RealNet, images: np.ndarray, accelerator: Accelerator) -> Predictions:
+        sizes.append(len(images))
+        return predict_images(model, images, accelerator)
+
+    def look() -> dict[str, float]:
+        if on == "test":
+            tests = list_test_images(recipe, photographs, "disc")
+            return validate_on_test(recipe, tests, model, CPU.accelerator())
+        data = fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
+        return validate(data.validation, model, CPU.accelerator())
+
+    monkeypatch.setattr(selection, "predict_images", watched)
+    whole = look()
+    monkeypatch.setattr(selection, "BATCH_SIZE", 4)
+    assert look() == pytest.approx(whole, abs=1e-5)
+    assert sizes == {"validation": [6, 4, 2], "test": [8, 4, 4]}[on]
 
 
 def test_batch_size_does_not_change_predictions(fit: Fit) -> None:

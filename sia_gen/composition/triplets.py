@@ -18,6 +18,7 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import to_picture
 from sia_gen.images.store import open_foregrounds, open_images
@@ -101,7 +102,7 @@ class Composer:
             dataset=identity.dataset,
             category=identity.category,
             index=index,
-            normal=self.paths[number].relative_to(self.root).as_posix(),
+            normal=name_below(self.root, self.paths[number]),
             source=source["key"],
             strength=float(source["strength"]),
             opacity=opacity,

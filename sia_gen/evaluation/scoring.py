@@ -65,6 +65,9 @@ def score_images(
     """
     mine = range(accelerator.process_index, len(tests), accelerator.num_processes)
     with_masks = any(test.mask for test in tests)
+    # A table may call its defects anything; their numbers make better names of files.
+    names = dict.fromkeys(test.defect for test in tests) if with_masks else ()
+    defects = {name: number for number, name in enumerate(names)}
     scores: list[tuple[int, float]] = []
     regions: Counter[str] = Counter()
     unmarked: list[str] = []
@@ -80,7 +83,7 @@ def score_images(
             for test, anomaly_map in (
                 zip(batch, predictions.maps, strict=True) if with_masks else ()
             ):
-                path = pixel_file(folder, test.defect, accelerator.process_index)
+                path = pixel_file(folder, defects[test.defect], accelerator.process_index)
                 mask = load_mask(test, size, non_square)
                 regions[test.defect] += append_pixels(path, anomaly_map, mask)
                 if test.label and not mask.any():
@@ -91,8 +94,10 @@ def score_images(
     by_index = dict(gather_object(scores))
     counted = sum((Counter(part) for part in gather_object([dict(regions)])), Counter[str]())
     ranks = range(accelerator.num_processes)
-    defects = dict.fromkeys(test.defect for test in tests) if with_masks else {}
-    files = {name: [pixel_file(folder, name, rank) for rank in ranks] for name in defects}
+    files = {
+        name: [pixel_file(folder, number, rank) for rank in ranks]
+        for name, number in defects.items()
+    }
     return Scores(
         images=[ScoredImage(test, by_index[index]) for index, test in enumerate(tests)],
         regions=dict(counted),
@@ -117,6 +122,6 @@ def warn_of_unmarked(category: str, names: Sequence[str], size: int) -> None:
     )
 
 
-def pixel_file(folder: Path, defect: str, rank: int) -> Path:
-    """Where a process keeps the scores of the pixels of the images with a defect."""
+def pixel_file(folder: Path, defect: int, rank: int) -> Path:
+    """Where a process keeps the scores of the pixels of the images with a defect, by its number."""
     return folder / f"{defect}-{rank}.pixels"

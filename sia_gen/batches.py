@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from sia_gen.errors import UserError
+
 
 @dataclass(frozen=True)
 class BatchOrder:
@@ -90,14 +92,36 @@ def load_batches(
     Pinned, by a method `pin_memory` of theirs, they lie where a GPU reads them without waiting.
     """
     loader = DataLoader(
-        Subset(batches, range(start, stop, every)),
+        Carried(Subset(batches, range(start, stop, every))),
         batch_size=None,
         num_workers=workers,
         pin_memory=pinned,
         # Its own generator: the global one belongs to the training and is saved with it.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+class Carried(Dataset[Any]):
+    """Batches, or what the user got wrong in one of them.
+
+    Raised in a process that prepares batches, it would come out as an error of that process.
+    """
+
+    def __init__(self, batches: Subset[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, place: int) -> Any:
+        try:
+            return self.batches[place]
+        except (UserError, OSError) as error:
+            return error
 
 
 def learning_rate_at(

@@ -89,6 +89,27 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.fixture
+def images_in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images that were loaded before are there when the next ones are."""
+    from sia_gen.images import store
+
+    counts: list[int] = []
+    loaded: list[weakref.ref[Any]] = []
+
+    def watched(*given: Any) -> Any:
+        there = [images() for images in loaded]
+        counts.append(sum(len(images) for images in there if images is not None))
+        del there
+        images = load(*given)
+        loaded.append(weakref.ref(images))
+        return images
+
+    load = store.load_images
+    monkeypatch.setattr(store, "load_images", watched)
+    return counts
+
+
 def photograph(seed: int, defect: bool = False) -> Image.Image:
     """A grey part with a bright disc on it; a defect is a dark scratch."""
     rng = np.random.default_rng(seed)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from sia_gen.batches import BatchOrder, learning_rate_at, load_batches, random_flips
+from sia_gen.errors import ImageError
 
 small = st.integers(1, 7)
 
@@ -113,3 +114,27 @@ def test_learning_rate_stays_above_zero_and_at_most_the_base(
 def test_learning_rate_warms_up_stays_and_decays() -> None:
     rates = [learning_rate_at(step, 1.0, 10, 3, 0.5) for step in range(10)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+class Failing(Dataset[int]):
+    """Batches in which something is wrong."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getitem__(self, number: int) -> int:
+        if number == 1:
+            raise self.error
+        return number
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "error", [ImageError(problem="it is damaged.", fix="Replace it."), OSError(5, "EIO", "a.png")]
+)
+def test_what_the_user_got_wrong_stays_what_it_is(workers: int, error: Exception) -> None:
+    batches = load_batches(Failing(error), 0, 3, workers)
+    assert next(batches) == 0
+    with pytest.raises(type(error)) as found:
+        next(batches)
+    assert str(found.value) == str(error)

@@ -67,9 +67,9 @@ class Composer:
     @classmethod
     def of(cls, recipe: Recipe, category: str, root: Path, corpus: Location) -> Composer:
         """Loads the normal images to learn from; those of the test are not read."""
-        settings = recipe.realnet
-        paths = list_images(recipe, root, category).fit
-        normal = open_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
+        settings, rule = recipe.realnet, recipe.foreground.get(category)
+        paths, non_square = list_images(recipe, root, category).fit, recipe.data.non_square
+        (normal,) = open_images([paths], recipe.mode, settings.image_size, non_square, [rule])
         reader = SampleReader(corpus, recipe.dataset, category)
         source = SDASSource(reader, recipe.mode, settings.image_size, settings.opacity)
         anomalies = LocalAnomalies(
@@ -78,7 +78,7 @@ class Composer:
             anomalous_fraction=1.0,
             horizontal_flip=settings.horizontal_flip,
             vertical_flip=settings.vertical_flip,
-            foreground=open_foregrounds(normal, recipe.foreground.get(category)),
+            foreground=open_foregrounds(normal, rule),
         )
         return cls(recipe, category, root, paths, source, anomalies)
 

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from torch.nn import functional
 
+from sia_gen.batches import batches_of
+from sia_gen.images.store import Images
 from sia_gen.strict_json import read_json
 
 # The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
@@ -103,7 +105,7 @@ def measure_readiness(
     samples: torch.Tensor,
     images: torch.Tensor,
     reconstructions: torch.Tensor,
-    training_images: NDArray[np.uint8],
+    training_images: Images,
 ) -> Readiness:
     """Compares samples of strength 0 and reconstructions of real images with the real images.
 
@@ -111,27 +113,32 @@ def measure_readiness(
         samples: (B, C, H, W) in [0, 1].
         images: Normal images kept back, (M, C, H, W) in [0, 1].
         reconstructions: What the model makes of these, likewise.
-        training_images: (N, C, H, W), 0 to 255.
+        training_images: Those that the model learns from.
     """
+    known = coarse_images(training_images)
     # An inversion that leaves the numbers finds nothing back.
     difference = (images - reconstructions.clamp(0, 1)).square().nan_to_num(1.0)
     return Readiness(
         noise_of_samples=noise_level(samples.cpu().numpy()),
         noise_of_images=noise_level(images.cpu().numpy()),
         reconstruction_error=float(difference.mean().sqrt()),
-        distance_of_samples=coarse_distance(samples.cpu(), training_images),
-        distance_of_images=coarse_distance(images.cpu(), training_images),
+        distance_of_samples=coarse_distance(samples.cpu(), known),
+        distance_of_images=coarse_distance(images.cpu(), known),
     )
 
 
-def coarse_distance(images: torch.Tensor, training_images: NDArray[np.uint8]) -> float:
-    """Median over images (B, C, H, W) in [0, 1] of the distance to the nearest training image.
+def coarse_images(images: Images) -> torch.Tensor:
+    """Any number of images as `coarse` gives them, read once."""
+    parts = batches_of(len(images), IMAGES_AT_A_TIME)
+    pixels = (np.stack([images[index] for index in part]) for part in parts)
+    return torch.cat([coarse(torch.from_numpy(part).float() / 255) for part in pixels])
+
+
+def coarse_distance(images: torch.Tensor, known: torch.Tensor) -> float:
+    """Median over images (B, C, H, W) in [0, 1] of the distance to the nearest coarse one.
 
     Distances are root mean square differences of pixels, after both were reduced by averaging.
     """
-    starts = range(0, len(training_images), IMAGES_AT_A_TIME)
-    parts = [training_images[start : start + IMAGES_AT_A_TIME] for start in starts]
-    known = torch.cat([coarse(torch.from_numpy(part).float() / 255) for part in parts])
     reduced = coarse(images)
     distances = torch.cdist(reduced, known).amin(dim=1) / reduced.shape[1] ** 0.5
     return float(np.median(distances.numpy()))

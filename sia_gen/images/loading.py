@@ -66,8 +66,8 @@ def load_image(
         ImageError: If it cannot be decoded, or is not square and `non_square` is None.
     """
     image = in_mode(read_image(path), mode)
-    pixels = np.asarray(to_square(image, path, size, non_square), dtype=np.uint8)
-    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+    # Copied, as Pillow's own pixels cannot be written to, which torch warns of.
+    return np.array(to_pixels(to_square(image, path, size, non_square)), order="C")
 
 
 def read_image(path: Path) -> Image.Image:
@@ -168,10 +168,13 @@ def to_square(
 
 
 def load_images(
-    paths: list[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare = None
+    paths: Sequence[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare = None
 ) -> NDArray[np.uint8]:
-    """Reads images of one category into memory, (N, C, size, size)."""
-    return np.stack([load_image(path, mode, size, non_square) for path in paths])
+    """Reads images into memory, (N, C, size, size)."""
+    images = np.empty((len(paths), len(mode), size, size), np.uint8)
+    for place, path in enumerate(paths):
+        images[place] = load_image(path, mode, size, non_square)
+    return images
 
 
 def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:

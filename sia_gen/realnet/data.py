@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from sia_gen.images.listing import list_images
+from sia_gen.images.listing import CategoryImages
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
 from sia_gen.locations import Location
 from sia_gen.realnet.anomalies import LocalAnomalies
@@ -44,16 +43,16 @@ class FitData:
     validation: LocalAnomalies
 
 
-def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
-    """The normal images to train on and those kept back."""
-    paths = list_images(recipe, root, category)
+def load_normal(recipe: Recipe, listed: Mapping[str, CategoryImages]) -> list[NormalImages]:
+    """The normal images to train a model on and those kept back, of its categories."""
+    groups = [paths for images in listed.values() for paths in (images.fit, images.validation)]
+    rules = [recipe.foreground.get(category) for category in listed for _ in ("fit", "validation")]
     size, non_square = recipe.realnet.image_size, recipe.data.non_square
-    return NormalImages(
-        category,
-        open_images(paths.fit, recipe.mode, size, non_square),
-        open_images(paths.validation, recipe.mode, size, non_square),
-        len(paths.unreadable),
-    )
+    opened = iter(open_images(groups, recipe.mode, size, non_square, rules))
+    return [
+        NormalImages(category, next(opened), next(opened), len(images.unreadable))
+        for category, images in listed.items()
+    ]
 
 
 def fit_data(recipe: Recipe, normal: Sequence[NormalImages], corpus: Location) -> FitData:

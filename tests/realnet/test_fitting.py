@@ -11,13 +11,14 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from sia_gen.errors import OptionError, OutputError
+from sia_gen.errors import ImageError, OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import auroc, f1_max
+from sia_gen.images.listing import list_images
 from sia_gen.images.test_set import list_test_images
 from sia_gen.realnet import selection
 from sia_gen.realnet.anomalies import LocalAnomalies
-from sia_gen.realnet.data import fit_data, load_normal
+from sia_gen.realnet.data import NormalImages, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.loading import find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
@@ -47,6 +48,10 @@ def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
         return tmp_path / out
 
     return call
+
+
+def normal_images(recipe: Recipe, root: Path) -> list[NormalImages]:
+    return load_normal(recipe, {"disc": list_images(recipe, root, "disc")})
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -80,7 +85,7 @@ def test_threshold_and_metrics_are_those_of_images_kept_back(
     out = fit("out")
     report = json.loads((out / "disc/fit.json").read_text())
     model, threshold_in_use, _ = load_realnet(out / "disc")
-    data = fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
+    data = fit_data(recipe, normal_images(recipe, photographs), corpus)
     kept_back = data.validation
     assert len(kept_back.normal) == 3
     made = [
@@ -120,8 +125,8 @@ def test_validation_is_the_same_every_time(
     fit: Fit, corpus: Path, photographs: Path, recipe: Recipe
 ) -> None:
     model = load_realnet(fit("out") / "disc").model
-    normal = load_normal(recipe, "disc", photographs)
-    validation: LocalAnomalies = fit_data(recipe, [normal], corpus).validation
+    normal = normal_images(recipe, photographs)
+    validation: LocalAnomalies = fit_data(recipe, normal, corpus).validation
     accelerator: Accelerator = CPU.accelerator()
     assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
 
@@ -145,7 +150,7 @@ def test_images_to_select_on_are_looked_at_in_batches(
         if on == "test":
             tests = list_test_images(recipe, photographs, "disc")
             return validate_on_test(recipe, tests, model, CPU.accelerator())
-        data = fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
+        data = fit_data(recipe, normal_images(recipe, photographs), corpus)
         return validate(data.validation, model, CPU.accelerator())
 
     monkeypatch.setattr(selection, "predict_images", watched)
@@ -182,7 +187,10 @@ def test_joint_data_keeps_source_and_rule_of_each_category(
 ) -> None:
     rule = {"method": "otsu", "polarity": "bright"}
     changed = Recipe.parse(recipe.model_dump() | {"foreground": {"disc": rule}}, where="test")
-    normal = [load_normal(changed, category, photographs) for category in changed.categories]
+    normal = load_normal(
+        changed,
+        {name: list_images(changed, photographs, name) for name in changed.categories},
+    )
     training = fit_data(changed, normal, corpus).training
     first = len(normal[0].fit)
     joined = [training.normal[index] for index in range(len(training.normal))]
@@ -245,6 +253,23 @@ def test_images_that_do_not_fit_into_memory_give_the_same_weights(
     monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
     streamed = weights(fit("streamed"))
     assert all(torch.equal(streamed[name], value) for name, value in inside.items())
+
+
+def test_images_of_one_model_are_in_memory_at_a_time(fit: Fit, images_in_memory: list[int]) -> None:
+    fit("apart", categories=["disc", "plate"], max_steps=1)
+    assert images_in_memory == [0, 9, 0, 9]
+    fit("joint", joint=True, categories=["disc", "plate"], max_steps=1)
+    assert images_in_memory[4:] == [0, 9, 12, 21]
+
+
+def test_missing_images_of_the_last_category_are_told_before_the_first_is_fitted(
+    recipe: Recipe, photographs: Path, corpus: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(photographs, tmp_path / "root")
+    shutil.rmtree(root / "plate/train")
+    with pytest.raises(ImageError, match="has no images of category 'plate'"):
+        fit_realnet(recipe, ["disc", "plate"], root, corpus, tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
 
 
 def test_compiled_fit_learns_the_same(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.errors import OutputError
+from sia_gen.images.listing import list_images
 from sia_gen.realnet.data import FitData, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.recipe import Recipe
@@ -35,7 +36,9 @@ def with_rule(recipe: Recipe, category: str = "disc") -> Recipe:
 
 
 def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> FitData:
-    return fit_data(recipe, [load_normal(recipe, "disc", photographs)], corpus)
+    return fit_data(
+        recipe, load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")}), corpus
+    )
 
 
 def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, corpus: Path) -> None:

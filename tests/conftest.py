@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,20 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     load = sources.load_pipeline
     monkeypatch.setattr(sources, "load_pipeline", watched)
     return counts
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The descriptors of the files and folders that a disk was waited for."""
+    descriptors: list[int] = []
+
+    def watched(descriptor: int) -> None:
+        descriptors.append(descriptor)
+        sync(descriptor)
+
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", watched)
+    return descriptors
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,17 +100,23 @@ def opened(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
             # To open a pipe would be to wait for what comes through it.
             msg = "it is no file"
             raise ValueError(msg)
-        with warnings.catch_warnings():
-            # Pillow only warns of images that are up to twice as large as it allows.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
-                require_rightly_read(file)
-                yield file
+        with Image.open(path, formats=FORMATS) as file:
+            require_few_pixels(file)
+            require_rightly_read(file)
+            yield file
     # What a damaged file makes Pillow raise is whatever its bytes happen to mean.
     except Exception as error:
         raise ImageError(
             problem=f"cannot read the {what} {path}: {reason_of(error)}.", fix=FIXES[what]
         ) from error
+
+
+def require_few_pixels(file: Image.Image) -> None:
+    """Raises `DecompressionBombError` for what Pillow only warns of: up to twice its limit."""
+    pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
+    if limit is not None and pixels > limit:
+        msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
+        raise Image.DecompressionBombError(msg)
 
 
 def reason_of(error: Exception) -> str:

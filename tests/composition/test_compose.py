@@ -179,6 +179,43 @@ def test_folder_that_broke_off_is_completed(run: Any) -> None:
     assert files(run("broken", form="folder", images=4)) == whole
 
 
+def test_pictures_wait_little_for_the_disk(run: Any, synced: list[int]) -> None:
+    folder = run(form="folder", images=20, categories=["disc"])
+    pictures = len(list((folder / "disc").rglob("*.png")))
+    assert pictures == 12 + 2 * 20
+    assert len(synced) < pictures + 20
+
+
+def test_folder_that_was_interrupted_has_whole_pictures_and_is_completed(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = files(run("whole", form="folder", images=6))
+    original = Composer.triplet
+
+    def interrupted(self: Composer, index: int) -> Any:
+        if (self.category, index) == ("plate", 3):
+            raise KeyboardInterrupt
+        return original(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Composer, "triplet", interrupted)
+        patch.setattr("sia_gen.files.GROUP", 4)
+        with pytest.raises(KeyboardInterrupt):
+            run("broken", form="folder", images=6)
+    there = files(tmp_path / "broken")
+    assert len(there) > 20
+    assert there.items() <= whole.items()
+    assert files(run("broken", form="folder", images=6)) == whole
+
+
+@pytest.mark.parametrize("form", ["shards", "folder"])
+def test_images_of_one_category_are_in_memory_at_a_time(
+    form: str, run: Any, images_in_memory: list[int]
+) -> None:
+    run(form=form)
+    assert images_in_memory == [0, 0]
+
+
 @pytest.mark.parametrize("form", ["shards", "folder"])
 @pytest.mark.parametrize("way", ["absolute", "dots", "windows"])
 def test_images_in_a_table_have_names_that_say_nothing_of_the_machine(

@@ -113,13 +113,15 @@ def test_joint_model_knows_all_categories(train: Train, recipe: Recipe) -> None:
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_images_that_do_not_fit_into_memory_give_the_same_losses_and_previews(
-    joint: bool, train: Train, monkeypatch: pytest.MonkeyPatch
+    joint: bool, train: Train, images_in_memory: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"categories": ("disc", "plate"), "joint": joint, "preview_every": 1, "max_steps": 2}
     name = "_joint" if joint else "disc"
     inside = train("inside", **settings)
     monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
+    loaded = len(images_in_memory)
     streamed = train("streamed", **settings)
+    assert len(images_in_memory) == loaded > 0
     for path in (f"previews/{name}/step-00000002.png", f"{name}/training.json"):
         assert (streamed / path).read_bytes() == (inside / path).read_bytes()
     assert equal(weights(streamed / name), weights(inside / name))

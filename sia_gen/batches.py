@@ -76,6 +76,11 @@ def random_flips(
     return images
 
 
+def batches_of(count: int, batch_size: int) -> list[range]:
+    """The numbers 0 to count - 1 in batches."""
+    return [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+
+
 def load_batches(
     batches: Dataset[Any], start: int, stop: int, accelerator: Accelerator, every: int = 1
 ) -> Iterator[Any]:
@@ -113,11 +118,11 @@ def load_batches(
 class Carried(Dataset[Any]):
     """Returns what the user can put right as an item; raised, a loader makes it a traceback."""
 
-    def __init__(self, batches: Dataset[Any]) -> None:
+    def __init__(self, batches: Subset[Any]) -> None:
         self.batches = batches
 
     def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]
+        return len(self.batches)
 
     def __getitem__(self, number: int) -> Any:
         try:

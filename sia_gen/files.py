@@ -1,6 +1,7 @@
 """Files that are whole or absent: written under a temporary name, synced, then renamed.
 
 The temporary name is always the same, so what a killed process leaves is replaced by the next.
+Of many small files in a row, a group at a time becomes whole: the disk is waited for once.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
@@ -22,6 +24,8 @@ from sia_gen.storage import writing
 
 # Names have at most 255 bytes.
 LONGEST_STEM = 200
+# Files that get their names together: so many may be written again after a kill.
+GROUP = 64
 # What some file systems say of a folder that is to be synced: they do so by themselves.
 UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
@@ -40,7 +44,7 @@ def atomic_path(path: Location) -> Iterator[Path]:
             path.fs.put_file(str(Path(folder, path.name)), path.path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     # In a folder of someone else's it may be a link to anywhere.
     temporary.unlink(missing_ok=True)
     try:
@@ -53,10 +57,72 @@ def atomic_path(path: Location) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_of(path: Path) -> Path:
+    """Where a file or folder is until it is whole."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+class FileGroups:
+    """Many files, written in threads; those of a group get their names together.
+
+    Leaving it in good order gives the last ones their names, else they are removed.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pool = pool
+        self.written: dict[Path, Future[None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.publish()
+        finally:
+            for future in self.written.values():
+                future.cancel()
+            wait(self.written.values())
+            for path in self.written:
+                temporary_of(path).unlink(missing_ok=True)
+
+    def add(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Has `write` called with the temporary path of a file; each path may be added once."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written[path] = self.pool.submit(write_synced, path, write)
+        if len(self.written) >= GROUP:
+            self.publish()
+
+    def publish(self) -> None:
+        """Gives the files their names, in the order in which they were added.
+
+        Raises:
+            Exception: Whatever writing one of them raised; none of the group has its name then.
+        """
+        for future in self.written.values():
+            future.result()
+        for path in self.written:
+            with writing(path):
+                temporary_of(path).replace(path)
+        for folder in dict.fromkeys(path.parent for path in self.written):
+            with writing(folder):
+                sync(folder)
+        self.written.clear()
+
+
+def write_synced(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file under its temporary name, until it is on the disk."""
+    temporary = temporary_of(path)
+    temporary.unlink(missing_ok=True)
+    with writing(path):
+        write(temporary)
+        sync(temporary)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; on success it becomes `path`, else it is removed."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

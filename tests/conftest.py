@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,41 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     load = sources.load_pipeline
     monkeypatch.setattr(sources, "load_pipeline", watched)
+    return counts
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The descriptors of the files and folders that a disk was waited for."""
+    descriptors: list[int] = []
+
+    def watched(descriptor: int) -> None:
+        descriptors.append(descriptor)
+        sync(descriptor)
+
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", watched)
+    return descriptors
+
+
+@pytest.fixture
+def images_in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images that were loaded before are there when the next ones are."""
+    from sia_gen.images import store
+
+    counts: list[int] = []
+    loaded: list[weakref.ref[Any]] = []
+
+    def watched(*given: Any) -> Any:
+        there = [images() for images in loaded]
+        counts.append(sum(len(images) for images in there if images is not None))
+        del there
+        images = load(*given)
+        loaded.append(weakref.ref(images))
+        return images
+
+    load = store.load_images
+    monkeypatch.setattr(store, "load_images", watched)
     return counts
 
 

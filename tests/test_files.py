@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from sia_gen import files
 from sia_gen.errors import OutputError
 from sia_gen.files import (
+    GROUP,
+    FileGroups,
     atomic_folder,
     atomic_path,
     prepare_output,
@@ -22,6 +26,7 @@ from sia_gen.files import (
     write_json,
     write_text,
 )
+from sia_gen.threads import worker_threads
 
 
 class Interruption(BaseException):
@@ -216,3 +221,77 @@ def test_windows_opens_no_folders_and_syncs_what_may_be_written(
     with atomic_folder(tmp_path / "folder") as temporary:
         (temporary / "file.txt").write_bytes(b"whole")
     assert names(tmp_path) == ["file.txt", "folder"]
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What has been waited for: names of files and folders."""
+    names: list[str] = []
+    sync = files.sync
+
+    def watched(path: Path) -> None:
+        names.append(path.name)
+        sync(path)
+
+    monkeypatch.setattr(files, "sync", watched)
+    return names
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content) and None
+
+
+def test_files_of_a_group_get_their_names_together(tmp_path: Path, synced: list[str]) -> None:
+    with worker_threads() as pool, FileGroups(pool) as written:
+        for number in range(GROUP + 3):
+            folder = tmp_path / ("even" if number % 2 == 0 else "odd")
+            written.add(folder / f"{number}.txt", text(str(number)))
+            whole = list(tmp_path.rglob("[0-9]*.txt"))
+            assert len(whole) == (GROUP if number + 1 >= GROUP else 0)
+    found = {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {f"{number}.txt": str(number) for number in range(GROUP + 3)}
+    # Each file once, and each of the two folders once in either group.
+    assert len(synced) == GROUP + 3 + 4
+    assert synced.count("even") == synced.count("odd") == 2
+
+
+@pytest.mark.parametrize("where", ["in a thread", "outside"])
+def test_what_goes_wrong_in_a_group_leaves_whole_files_alone(tmp_path: Path, where: str) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("ha")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write() -> None:
+        with worker_threads() as pool, FileGroups(pool) as written:
+            written.add(tmp_path / "a", text("a"))
+            written.publish()
+            written.add(tmp_path / "b", text("b"))
+            if where == "outside":
+                raise Interruption
+            written.add(tmp_path / "c", fail)
+
+    with pytest.raises((OSError, Interruption)) as error:
+        write()
+    assert names(tmp_path) == ["a"]
+    if where == "in a thread":
+        assert error.value.filename == str(tmp_path / "c")
+
+
+def test_killed_group_is_replaced_by_the_next(tmp_path: Path) -> None:
+    def killed() -> None:
+        with worker_threads() as pool:
+            group = FileGroups(pool)
+            for name in "ab":
+                group.add(tmp_path / name, text("old"))
+        os._exit(9)
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert names(tmp_path) == [".a.tmp", ".b.tmp"]
+    with worker_threads() as pool, FileGroups(pool) as written:
+        for name in "ab":
+            written.add(tmp_path / name, text("new"))
+    assert names(tmp_path) == ["a", "b"]
+    assert (tmp_path / "a").read_text() == "new"

@@ -155,6 +155,8 @@ def write_shards(
     ):
         for shard in missing:
             if composer is None or composer.category != shard.category:
+                # The images of the next category take their place.
+                composer = None
                 composer = Composer.of(recipe, shard.category, root, corpus)
             writer.begin(shard)
             for triplet in composer.triplets(shard):

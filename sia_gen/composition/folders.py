@@ -11,24 +11,26 @@ OUT/<category>/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 
 from PIL import Image
 
-from sia_gen.composition.triplets import Composer, Triplet
+from sia_gen.composition.triplets import Composer
 from sia_gen.composition.twins import TwinComposer
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import TwinMetadata
+from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.errors import OutputError
-from sia_gen.files import atomic_path, write_text
+from sia_gen.files import FileGroups, write_text
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images, to_picture
+from sia_gen.images.loading import load_image, to_picture
 from sia_gen.locations import Location
 from sia_gen.progress import Progress
 from sia_gen.recipe import Recipe
+from sia_gen.threads import worker_threads
 
 METADATA = "triplets.jsonl"
 NORMAL = Path("normal", "synthetic")
@@ -74,45 +76,63 @@ def write_folders(
         out: Where the folders go.
         twins: Those of each category, if the corpus has them.
     """
-    with Progress("composing", sum(shard.samples for shard in plan)) as progress:
+    with (
+        Progress("composing", sum(shard.samples for shard in plan)) as progress,
+        worker_threads() as pool,
+    ):
         for category, shards in groupby(plan, key=lambda shard: shard.category):
-            folder = out / category
-            write_normal(recipe, category, root, folder)
-            composer = twins.get(category) or Composer.of(recipe, category, root, corpus)
             lines = []
-            for shard in shards:
-                for triplet in composer.triplets(shard):
-                    write_triplet(triplet, folder)
-                    lines.append(json.dumps(asdict(triplet.metadata), allow_nan=False))
+            with FileGroups(pool) as files:
+                write_normal(recipe, category, root, out / category, files)
+                for metadata in write_triplets(
+                    # Without a name here, so that its images make room for those of the next one.
+                    twins.get(category) or Composer.of(recipe, category, root, corpus),
+                    shards,
+                    out / category,
+                    files,
+                ):
+                    lines.append(json.dumps(asdict(metadata), allow_nan=False))
                     progress.advance()
-            if isinstance(composer, TwinComposer):
-                progress.advance(composer.left_out)
+            if category in twins:
+                progress.advance(twins[category].left_out)
             # Written last: a folder that has it is whole.
-            write_text(folder / METADATA, "\n".join(lines) + "\n")
+            write_text(out / category / METADATA, "\n".join(lines) + "\n")
 
 
-def write_normal(recipe: Recipe, category: str, root: Path, folder: Path) -> None:
+def write_normal(
+    recipe: Recipe, category: str, root: Path, folder: Path, files: FileGroups
+) -> None:
     """Writes the normal images, in the size of the anomalies."""
     listed = list_images(recipe, root, category)
-    settings = recipe.realnet
+
+    def resized(path: Path) -> Image.Image:
+        size, non_square = recipe.realnet.image_size, recipe.data.non_square
+        return to_picture(load_image(path, recipe.mode, size, non_square))
+
     for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
-        images = load_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
-        for number, image in enumerate(images):
-            save(to_picture(image), folder / place / f"{number:05d}.png")
+        for number, path in enumerate(paths):
+            save(partial(resized, path), folder / place / f"{number:05d}.png", files)
 
 
-def write_triplet(triplet: Triplet, folder: Path) -> None:
-    """Writes an anomaly and its mask, and the normal image if nobody else has it."""
-    key = triplet.metadata.key
-    if isinstance(triplet.metadata, TwinMetadata):
-        # First: where anomalies are, it tells that they are twins.
-        save(to_picture(triplet.normal), folder / NORMAL / f"{key}.png")
-    save(to_picture(triplet.image), folder / "test" / "synthetic" / f"{key}.png")
-    save(to_picture(triplet.mask), folder / "ground_truth" / "synthetic" / f"{key}_mask.png")
+def write_triplets(
+    composer: Composer | TwinComposer, shards: Iterable[ShardPlan], folder: Path, files: FileGroups
+) -> Iterator[TripletMetadata | TwinMetadata]:
+    """Writes anomalies and their masks, and the normal images if nobody else has them."""
+    for triplet in chain.from_iterable(map(composer.triplets, shards)):
+        key = triplet.metadata.key
+        pictures = {
+            folder / "test" / "synthetic" / f"{key}.png": triplet.image,
+            folder / "ground_truth" / "synthetic" / f"{key}_mask.png": triplet.mask,
+        }
+        if isinstance(triplet.metadata, TwinMetadata):
+            # First: where anomalies are, it tells that they are twins.
+            pictures = {folder / NORMAL / f"{key}.png": triplet.normal} | pictures
+        for path, pixels in pictures.items():
+            save(partial(to_picture, pixels), path, files)
+        yield triplet.metadata
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """Writes a PNG file, unless it is there."""
+def save(picture: Callable[[], Image.Image], path: Path, files: FileGroups) -> None:
+    """Has a picture made and written as PNG, unless it is there."""
     if not path.exists():
-        with atomic_path(path) as temporary:
-            image.save(temporary, format="PNG")
+        files.add(path, lambda temporary: picture().save(temporary, format="PNG"))

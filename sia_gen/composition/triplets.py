@@ -18,6 +18,7 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import to_picture
 from sia_gen.images.store import open_foregrounds, open_images
@@ -66,9 +67,9 @@ class Composer:
     @classmethod
     def of(cls, recipe: Recipe, category: str, root: Path, corpus: Location) -> Composer:
         """Loads the normal images to learn from; those of the test are not read."""
-        settings = recipe.realnet
-        paths = list_images(recipe, root, category).fit
-        normal = open_images(paths, recipe.mode, settings.image_size, recipe.data.non_square)
+        settings, rule = recipe.realnet, recipe.foreground.get(category)
+        paths, non_square = list_images(recipe, root, category).fit, recipe.data.non_square
+        (normal,) = open_images([paths], recipe.mode, settings.image_size, non_square, [rule])
         reader = SampleReader(corpus, recipe.dataset, category)
         source = SDASSource(
             reader, recipe.mode, settings.image_size, settings.opacity, range(reader.total)
@@ -79,7 +80,7 @@ class Composer:
             anomalous_fraction=1.0,
             horizontal_flip=settings.horizontal_flip,
             vertical_flip=settings.vertical_flip,
-            foreground=open_foregrounds(normal, recipe.foreground.get(category)),
+            foreground=open_foregrounds(normal, rule),
         )
         return cls(recipe, category, root, paths, source, anomalies)
 
@@ -103,7 +104,7 @@ class Composer:
             dataset=identity.dataset,
             category=identity.category,
             index=index,
-            normal=self.paths[number].relative_to(self.root).as_posix(),
+            normal=name_below(self.root, self.paths[number]),
             source=source["key"],
             strength=float(source["strength"]),
             opacity=opacity,

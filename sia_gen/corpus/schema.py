@@ -54,7 +54,7 @@ class TripletMetadata:
     """The `json` member of a triplet: a local anomaly with its mask and its normal image.
 
     Attributes:
-        normal: The file of the normal image, below the root of the data set.
+        normal: The file of the normal image; see `sia_gen.images.layouts.name_below`.
         source: The key of the synthetic image a piece of which was pasted in.
         strength: Of that image.
         opacity: Of the piece.

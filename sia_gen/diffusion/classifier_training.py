@@ -27,7 +27,7 @@ from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.divergence import TrainingWatch
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.files import atomic_folder, write_json
-from sia_gen.images.listing import describe_photographs
+from sia_gen.images.listing import describe_photographs, list_images
 from sia_gen.inputs import begin_checkpoints, check_inputs
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
@@ -67,10 +67,11 @@ def train_classifier(
         )
     accelerator = runtime.accelerator()
     build_classifier(recipe)
-    images = load_diffusion_images(recipe, recipe.categories, root)
-    inputs = {"photographs": describe_photographs(recipe, root, recipe.categories)}
+    listed = [list_images(recipe, root, category) for category in recipe.categories]
+    inputs = {"photographs": describe_photographs(root, listed)}
     if resume:
         check_inputs(out / "checkpoints", inputs)
+    images = load_diffusion_images(recipe, listed)
     main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
     with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
         if main:
@@ -181,7 +182,7 @@ def measure_accuracy(
     for timestep in TESTED_TIMESTEPS:
         correct = 0
         for index, label in enumerate(images.held_out_labels):
-            image = torch.from_numpy(images.held_out[index : index + 1]).float() / 127.5 - 1
+            image = torch.from_numpy(images.held_out[index])[None].float() / 127.5 - 1
             noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(index))
             timesteps = torch.tensor([timestep])
             noisy = scheduler.add_noise(image, noise, timesteps).to(accelerator.device)

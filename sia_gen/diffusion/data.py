@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sia_gen.batches import BatchOrder, random_flips
-from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images
+from sia_gen.images.listing import CategoryImages
+from sia_gen.images.store import Images, Pixels, open_images
 from sia_gen.recipe import Recipe
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -28,39 +26,38 @@ class DiffusionImages:
     """The normal images of one model.
 
     Attributes:
-        fit: Images to learn from, (N, C, H, W), 0 to 255.
+        fit: Images to learn from, N of them.
         labels: Index of the category of each, (N,).
-        held_out: Normal images kept back, (M, C, H, W); they tell when the model is ready.
+        held_out: Normal images kept back, M of them; they tell when the model is ready.
         held_out_labels: Likewise, (M,).
         unreadable: How many could not be read and were left out, as the recipe allows.
     """
 
-    fit: Pixels
+    fit: Images
     labels: NDArray[np.int64]
-    held_out: Pixels
+    held_out: Images
     held_out_labels: NDArray[np.int64]
     unreadable: int = 0
 
 
-def load_diffusion_images(recipe: Recipe, categories: Sequence[str], root: Path) -> DiffusionImages:
-    """Loads the images of one model, of one category or of several.
+def load_diffusion_images(recipe: Recipe, listed: Sequence[CategoryImages]) -> DiffusionImages:
+    """Opens the images of one model, of one category or of several.
 
     Raises:
-        ImageError: If images are missing or cannot be read.
+        ImageError: If one cannot be read.
     """
-    lists = [list_images(recipe, root, category) for category in categories]
-
-    def load(groups: list[list[Path]]) -> tuple[Pixels, NDArray[np.int64]]:
-        paths = [path for group in groups for path in group]
-        labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-        size, non_square = recipe.diffusion.image_size, recipe.data.non_square
-        return load_images(paths, recipe.mode, size, non_square), labels
-
-    return DiffusionImages(
-        *load([images.fit for images in lists]),
-        *load([images.validation for images in lists]),
-        unreadable=sum(len(images.unreadable) for images in lists),
+    parts = [images.fit for images in listed], [images.validation for images in listed]
+    fit, held_out = open_images(
+        [list(chain.from_iterable(groups)) for groups in parts],
+        recipe.mode,
+        recipe.diffusion.image_size,
+        recipe.data.non_square,
     )
+    labels, held_out_labels = (
+        np.repeat(np.arange(len(groups)), [len(paths) for paths in groups]) for groups in parts
+    )
+    unreadable = sum(len(images.unreadable) for images in listed)
+    return DiffusionImages(fit, labels, held_out, held_out_labels, unreadable)
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class NoiseBatches(Dataset[NoiseBatch]):
 
     def __init__(
         self,
-        images: Pixels,
+        images: Images,
         labels: NDArray[np.int64],
         order: BatchOrder,
         num_timesteps: int,

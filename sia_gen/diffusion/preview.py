@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sia_gen.diffusion.inversion import invert, reconstruct
 from sia_gen.diffusion.readiness import Readiness, measure_readiness
+from sia_gen.images.store import Images
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 
 STRENGTHS = (0.0, 0.1, 0.2)
@@ -45,7 +44,7 @@ def make_preview(
     pipeline: SDASPipeline,
     images: torch.Tensor,
     labels: torch.Tensor | None,
-    training_images: NDArray[np.uint8],
+    training_images: Images,
     steps: int,
 ) -> Preview:
     """Samples a pipeline and has it reconstruct images.
@@ -55,7 +54,7 @@ def make_preview(
         images: Normal images it was not trained on, (B, C, H, W) in [0, 1], one per
             column.
         labels: Their classes, (B,), for a class-conditional model.
-        training_images: Images it was trained on, (N, C, H, W), 0 to 255.
+        training_images: Images it was trained on.
         steps: Reverse steps per sample.
     """
     images = images.to(pipeline.device)

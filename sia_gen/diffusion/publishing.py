@@ -83,8 +83,8 @@ class TrainedModel:
     ) -> Readiness:
         """Saves a picture of what the model makes now, and logs how ready it is."""
         held_out = self.images.held_out
-        chosen = np.linspace(0, len(held_out) - 1, columns).round().astype(int)
-        images = torch.from_numpy(held_out[chosen]).float() / 255
+        chosen = np.unique(np.linspace(0, len(held_out) - 1, columns).round().astype(int))
+        images = torch.from_numpy(np.stack([held_out[place] for place in chosen])).float() / 255
         labels = torch.from_numpy(self.images.held_out_labels[chosen])
         classes = labels if self.recipe.diffusion.joint else None
         with self.averaged(accelerator) as pipeline:

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from torch.nn import functional
 
+from sia_gen.batches import batches_of
+from sia_gen.images.store import Images
 from sia_gen.strict_json import read_json
 
 # The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
@@ -134,7 +136,7 @@ def measure_readiness(
     samples: torch.Tensor,
     images: torch.Tensor,
     reconstructions: torch.Tensor,
-    training_images: NDArray[np.uint8],
+    training_images: Images,
 ) -> Readiness:
     """Compares samples of strength 0 and reconstructions of real images with the real images.
 
@@ -142,7 +144,7 @@ def measure_readiness(
         samples: (B, C, H, W) in [0, 1].
         images: Normal images kept back, (M, C, H, W) in [0, 1].
         reconstructions: What the model makes of these, likewise.
-        training_images: (N, C, H, W), 0 to 255.
+        training_images: Those that the model learns from.
     """
     # An inversion that leaves the numbers finds nothing back.
     difference = (images - reconstructions.clamp(0, 1)).square().nan_to_num(1.0)
@@ -159,7 +161,7 @@ def measure_readiness(
     )
 
 
-def coarse_distance(images: torch.Tensor, training_images: NDArray[np.uint8]) -> float:
+def coarse_distance(images: torch.Tensor, training_images: Images) -> float:
     """Median over images (B, C, H, W) in [0, 1] of the distance to the nearest training image.
 
     Distances are root mean square differences of pixels, after both were reduced by averaging.
@@ -167,19 +169,19 @@ def coarse_distance(images: torch.Tensor, training_images: NDArray[np.uint8]) ->
     return float(np.median(nearest(images, training_images, COARSE_SIDE).numpy()))
 
 
-def nearest(images: torch.Tensor, training_images: NDArray[np.uint8], side: int) -> torch.Tensor:
+def nearest(images: torch.Tensor, training_images: Images, side: int) -> torch.Tensor:
     """Root mean square difference of each image from the nearest training image, (B,).
 
     Args:
         images: (B, C, H, W) in [0, 1].
-        training_images: (N, C, H, W), 0 to 255.
+        training_images: N of them, each (C, H, W), 0 to 255.
         side: Pixels per side that both are reduced to by averaging.
     """
     ours: torch.Tensor = functional.adaptive_avg_pool2d(images, side).flatten(1)
     distances = []
-    for start in range(0, len(training_images), IMAGES_AT_A_TIME):
-        part = torch.from_numpy(training_images[start : start + IMAGES_AT_A_TIME]).float() / 255
-        known = functional.adaptive_avg_pool2d(part, side).flatten(1)
+    for indices in batches_of(len(training_images), IMAGES_AT_A_TIME):
+        part = torch.from_numpy(np.stack([training_images[index] for index in indices]))
+        known = functional.adaptive_avg_pool2d(part.float() / 255, side).flatten(1)
         distances.append(torch.cdist(ours, known).amin(dim=1))
     return torch.stack(distances).amin(dim=0) / math.sqrt(ours.shape[1])
 

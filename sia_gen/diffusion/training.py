@@ -38,7 +38,7 @@ from sia_gen.diffusion.publishing import TrainedModel, is_finished
 from sia_gen.diffusion.setup import Training, planned_network, report_memory, start_training
 from sia_gen.divergence import NORM, TrainingWatch
 from sia_gen.errors import OptionError
-from sia_gen.images.listing import describe_photographs
+from sia_gen.images.listing import describe_photographs, list_images
 from sia_gen.inputs import begin_checkpoints, check_inputs
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
@@ -70,9 +70,9 @@ def train_diffusion(
         resume: Whether to go on from the last checkpoint; otherwise training starts again.
 
     Raises:
-        UserError: If the recipe, the images or the output folder do not allow it; nothing has
-            been written then. Also if the loss diverges or memory runs out; the last checkpoint
-            is whole then.
+        UserError: If the recipe or the output folder do not allow it, or images are missing;
+            nothing has been written then. Also if an image cannot be read, the loss diverges, or
+            memory runs out; the last checkpoint is whole then.
     """
     joint = recipe.diffusion.joint
     if joint and list(categories) != recipe.categories:
@@ -84,9 +84,9 @@ def train_diffusion(
     accelerator = runtime.accelerator()
     network = planned_network(recipe, num_classes)
     groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
-    images = {name: load_diffusion_images(recipe, group, root) for name, group in groups.items()}
+    listed = {category: list_images(recipe, root, category) for category in categories}
     inputs = {
-        name: {"photographs": describe_photographs(recipe, root, group)}
+        name: {"photographs": describe_photographs(root, [listed[one] for one in group])}
         for name, group in groups.items()
     }
     for name in groups if resume else ():
@@ -103,7 +103,15 @@ def train_diffusion(
             with explained_out_of_memory(*out_of_memory(recipe.diffusion)):
                 if accelerator.is_main_process:
                     begin_checkpoints(out / "checkpoints" / name, inputs[name], resume=resume)
-                train_model(recipe, name, group, images[name], out, accelerator)
+                # Without a name here, so that they make room for those of the next model.
+                train_model(
+                    recipe,
+                    name,
+                    group,
+                    load_diffusion_images(recipe, [listed[category] for category in group]),
+                    out,
+                    accelerator,
+                )
             # In mixed precision a network refers to itself: only the collector frees it.
             release_memory()
 

@@ -14,17 +14,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sia_gen.batches import batches_of
 from sia_gen.compilation import NOTICE, compile_network
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.evaluation.scoring import BATCH_SIZE, explained_scoring
-from sia_gen.files import atomic_path, prepare_output, shortened_stem, write_text
+from sia_gen.evaluation.scoring import explained_scoring
+from sia_gen.files import FileGroups, prepare_output, shortened_stem, write_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
 from sia_gen.locks import working_on
@@ -32,10 +34,11 @@ from sia_gen.outputs import RECIPE
 from sia_gen.progress import Progress
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import forward_flops
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
+from sia_gen.threads import batches_ahead, worker_threads
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,22 @@ def predict(
     found: dict[str, Prediction] = {}
     problems: list[ImageError] = []
     names = list(files)
-    with working_on(out, "predictions"), Progress("predicting", len(names)) as progress:
-        for start in range(0, len(names), BATCH_SIZE):
-            batch = names[start : start + BATCH_SIZE]
+    batches = [[names[place] for place in some] for some in batches_of(len(names), BATCH_SIZE)]
+
+    def load(name: str) -> NDArray[np.uint8]:
+        return load_image(files[name], recipe.mode, model.image_size, recipe.data.non_square)
+
+    with (
+        working_on(out, "predictions"),
+        Progress("predicting", len(names)) as progress,
+        worker_threads() as pool,
+        FileGroups(pool) as pictures,
+    ):
+        for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
             images: dict[str, NDArray[np.uint8]] = {}
-            for name in batch:
+            for name, future in zip(batch, loaded, strict=True):
                 try:
-                    images[name] = load_image(
-                        files[name], recipe.mode, model.image_size, recipe.data.non_square
-                    )
+                    images[name] = future.result()
                 except ImageError as error:
                     problems.append(error)
                     found[name] = Prediction(str(files[name]), None, "unreadable", threshold)
@@ -110,9 +120,11 @@ def predict(
                 score = float(predictions.scores[place])
                 verdict = "anomalous" if score > threshold else "normal"
                 found[name] = Prediction(str(files[name]), score, verdict, threshold)
-                with atomic_path(out / "heatmaps" / name) as picture:
-                    save_heatmap(picture, image, predictions.maps[place])
+                seen = partial(save_heatmap, image=image, anomaly_map=predictions.maps[place])
+                pictures.add(out / "heatmaps" / name, seen)
             progress.advance(len(batch))
+        # The table comes last: what it names is there.
+        pictures.publish()
         table = [found[name] for name in names]
         write_text(out / f"predictions.{form}", as_csv(table) if form == "csv" else as_jsonl(table))
     if problems:

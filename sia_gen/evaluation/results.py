@@ -13,7 +13,7 @@ import numpy as np
 from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
 from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
 from sia_gen.evaluation.scoring import ScoredImage, Scores
-from sia_gen.images.test_set import GOOD
+from sia_gen.images.test_set import GOOD, TestImage
 
 COLUMNS = {
     "image_auroc": "AUROC",
@@ -146,8 +146,8 @@ def worth_looking_at(
         "The good images of the highest scores": normal[:number],
         "Nearest to the threshold": borderline[:number],
     }
-    seen: set[str] = set()
+    seen: set[TestImage] = set()
     for title, chosen in groups.items():
-        groups[title] = [one for one in chosen if one.image.name not in seen]
-        seen |= {one.image.name for one in chosen}
+        groups[title] = [one for one in chosen if one.image not in seen]
+        seen |= {one.image for one in chosen}
     return groups

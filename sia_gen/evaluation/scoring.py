@@ -9,19 +9,21 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 
+from sia_gen.batches import batches_of
 from sia_gen.evaluation.pixels import append_pixels
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import load_image
 from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.out_of_memory import explained_out_of_memory
 from sia_gen.progress import Progress
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.recipe import Recipe
-
-BATCH_SIZE = 16
+from sia_gen.threads import batches_ahead, worker_threads
 
 
 @dataclass(frozen=True)
@@ -67,23 +69,33 @@ def score_images(
     """
     mine = range(accelerator.process_index, len(tests), accelerator.num_processes)
     with_masks = any(test.mask for test in tests)
+    # A table may call its defects anything; their numbers make better names of files.
+    names = dict.fromkeys(test.defect for test in tests) if with_masks else ()
+    defects = {name: number for number, name in enumerate(names)}
     scores: list[tuple[int, float]] = []
     regions: Counter[str] = Counter()
     unmarked: list[str] = []
     title, visible = f"{category}: evaluating", accelerator.is_main_process
-    with Progress(title, len(mine), visible=visible) as progress:
-        for start in range(0, len(mine), BATCH_SIZE):
-            indices = mine[start : start + BATCH_SIZE]
-            batch = [tests[index] for index in indices]
-            size, non_square = model.image_size, recipe.data.non_square
-            images = load_images([test.path for test in batch], recipe.mode, size, non_square)
-            predictions = predict_images(model, images, accelerator)
+    size, non_square = model.image_size, recipe.data.non_square
+
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        image = load_image(tests[index].path, recipe.mode, size, non_square)
+        return image, load_mask(tests[index], size, non_square)
+
+    batches = [mine[some.start : some.stop] for some in batches_of(len(mine), BATCH_SIZE)]
+    with (
+        Progress(title, len(mine), visible=visible) as progress,
+        worker_threads() as pool,
+    ):
+        for indices, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
+            images, masks = zip(*(future.result() for future in loaded), strict=True)
+            predictions = predict_images(model, np.stack(images), accelerator)
             scores += zip(indices, predictions.scores.tolist(), strict=True)
-            for test, anomaly_map in (
-                zip(batch, predictions.maps, strict=True) if with_masks else ()
+            for index, anomaly_map, mask in (
+                zip(indices, predictions.maps, masks, strict=True) if with_masks else ()
             ):
-                path = pixel_file(folder, test.defect, accelerator.process_index)
-                mask = load_mask(test, size, non_square)
+                test = tests[index]
+                path = pixel_file(folder, defects[test.defect], accelerator.process_index)
                 regions[test.defect] += append_pixels(path, anomaly_map, mask)
                 if test.label and not mask.any():
                     unmarked.append(test.name)
@@ -93,8 +105,10 @@ def score_images(
     by_index = dict(gather_object(scores))
     counted = sum((Counter(part) for part in gather_object([dict(regions)])), Counter[str]())
     ranks = range(accelerator.num_processes)
-    defects = dict.fromkeys(test.defect for test in tests) if with_masks else {}
-    files = {name: [pixel_file(folder, name, rank) for rank in ranks] for name in defects}
+    files = {
+        name: [pixel_file(folder, number, rank) for rank in ranks]
+        for name, number in defects.items()
+    }
     return Scores(
         images=[ScoredImage(test, by_index[index]) for index, test in enumerate(tests)],
         regions=dict(counted),
@@ -119,6 +133,6 @@ def warn_of_unmarked(category: str, names: Sequence[str], size: int) -> None:
     )
 
 
-def pixel_file(folder: Path, defect: str, rank: int) -> Path:
-    """Where a process keeps the scores of the pixels of the images with a defect."""
+def pixel_file(folder: Path, defect: int, rank: int) -> Path:
+    """Where a process keeps the scores of the pixels of the images with a defect, by its number."""
     return folder / f"{defect}-{rank}.pixels"

@@ -5,7 +5,7 @@ The rules and their order (a threshold, closing, opening) are those of the autho
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,13 @@ Pixels = NDArray[np.uint8]
 REFERENCE_SIZE = 256
 
 
-def foreground_masks(images: Pixels, rule: Foreground | None) -> Pixels | None:
-    """The foreground of each image.
+def finds_objects(rule: Foreground | None) -> TypeGuard[Foreground]:
+    """Whether a rule takes less than all of every image for the object."""
+    return rule is not None and rule.method != "none"
 
-    Args:
-        images: (N, C, H, W), 0 to 255, C = 1 or 3.
-        rule: How to find it.
 
-    Returns:
-        (N, 1, H, W), 1 on the object; None if all of every image is.
-    """
-    if rule is None or rule.method == "none":
-        return None
+def foreground_masks(images: Pixels, rule: Foreground) -> Pixels:
+    """The foreground of each image (N, C, H, W), 0 to 255: (N, 1, H, W), 1 on the object."""
     return np.stack([foreground_mask(image, rule) for image in images])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
+import os
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -77,6 +79,19 @@ def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
 def is_image(path: Path) -> bool:
     """Whether a file has the name of an image."""
     return path.suffix.lower() in EXTENSIONS
+
+
+def name_below(root: Path, path: Path) -> str:
+    """What an image is called in what may be published: its path below the data root.
+
+    A table may name files anywhere else. Those are called by the name of the file and a hash of
+    where it lies, which tells them apart and says nothing of the machine.
+    """
+    relative = Path(os.path.relpath(path, root))
+    if relative.parts[:1] != (os.pardir,):
+        return relative.as_posix()
+    place = hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]
+    return f"outside/{place}/{path.name}"
 
 
 def read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
@@ -168,20 +183,26 @@ def read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
         ]
 
     def paths(split: str) -> list[Path]:
-        return [folder / row[layout.image] for row in labelled(layout.normal, split)]
+        return [listed_file(folder, row[layout.image]) for row in labelled(layout.normal, split)]
 
     def mask(row: dict[str, str]) -> Path | None:
-        relative = row[layout.mask] if layout.mask else ""
-        return folder / relative if relative else None
+        entry = row[layout.mask] if layout.mask else ""
+        return listed_file(folder, entry) if entry else None
 
     return FoundImages(
         paths(layout.train),
         paths(layout.test) if layout.split else None,
         [
-            AnomalousImage(folder / row[layout.image], row[layout.label], mask(row))
+            AnomalousImage(listed_file(folder, row[layout.image]), row[layout.label], mask(row))
             for row in labelled(layout.anomalous, layout.test)
         ],
     )
+
+
+def listed_file(folder: Path, entry: str) -> Path:
+    """The file that a table names; tables of Windows have backslashes between folders."""
+    path = folder / entry
+    return path if "\\" not in entry or os.path.exists(path) else folder / entry.replace("\\", "/")
 
 
 def read_rows(layout: TableLayout, root: Path) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,10 +161,9 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     )
 
 
-def describe_photographs(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str, Any]:
+def describe_photographs(root: Path, listed: Iterable[CategoryImages]) -> dict[str, Any]:
     """The normal images of some categories, to distinguish them from others; none is read."""
-    split = [split_images(recipe, root, category) for category in categories]
-    return fingerprint(root, [path for one in split for path in (*one.fit, *one.validation)])
+    return fingerprint(root, [path for one in listed for path in (*one.fit, *one.validation)])
 
 
 def choose_layout(recipe: Recipe, root: Path, category: str) -> Layout:

@@ -27,7 +27,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,8 +65,8 @@ def load_image(
         ImageError: If it cannot be decoded, or is not square and `non_square` is None.
     """
     image = in_mode(read_image(path), mode)
-    pixels = np.asarray(to_square(image, path, size, non_square), dtype=np.uint8)
-    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+    # Copied, as Pillow's own pixels cannot be written to, which torch warns of.
+    return np.array(to_pixels(to_square(image, path, size, non_square)), order="C")
 
 
 def read_image(path: Path) -> Image.Image:
@@ -101,17 +100,23 @@ def opened(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
             # To open a pipe would be to wait for what comes through it.
             msg = "it is no file"
             raise ValueError(msg)
-        with warnings.catch_warnings():
-            # Pillow only warns of images that are up to twice as large as it allows.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
-                require_rightly_read(file)
-                yield file
+        with Image.open(path, formats=FORMATS) as file:
+            require_few_pixels(file)
+            require_rightly_read(file)
+            yield file
     # What a damaged file makes Pillow raise is whatever its bytes happen to mean.
     except Exception as error:
         raise ImageError(
             problem=f"cannot read the {what} {path}: {reason_of(error)}.", fix=FIXES[what]
         ) from error
+
+
+def require_few_pixels(file: Image.Image) -> None:
+    """Raises `DecompressionBombError` for what Pillow only warns of: up to twice its limit."""
+    pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
+    if limit is not None and pixels > limit:
+        msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
+        raise Image.DecompressionBombError(msg)
 
 
 def reason_of(error: Exception) -> str:
@@ -168,10 +173,13 @@ def to_square(
 
 
 def load_images(
-    paths: list[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare = None
+    paths: Sequence[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare = None
 ) -> NDArray[np.uint8]:
-    """Reads images of one category into memory, (N, C, size, size)."""
-    return np.stack([load_image(path, mode, size, non_square) for path in paths])
+    """Reads images into memory, (N, C, size, size)."""
+    images = np.empty((len(paths), len(mode), size, size), np.uint8)
+    for place, path in enumerate(paths):
+        images[place] = load_image(path, mode, size, non_square)
+    return images
 
 
 def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:

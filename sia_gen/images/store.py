@@ -1,4 +1,4 @@
-"""Images of a category for training: in memory if they fit, else read when they are needed."""
+"""The images that a model learns from: in memory if they fit, else read when they are needed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.data_settings import Foreground
-from sia_gen.images.foreground import foreground_mask, foreground_masks
+from sia_gen.images.foreground import finds_objects, foreground_mask, foreground_masks
 from sia_gen.images.loading import NonSquare, load_image, load_images
 
 Pixels = NDArray[np.uint8]
-# Of one process; beyond it images are decoded again in every epoch.
+# Bytes for all images of a model, in each process; beyond it they are decoded in every epoch.
 MEMORY = 2 << 30
 
 
@@ -79,22 +79,37 @@ class StreamedForegrounds:
 
 
 def open_images(
-    paths: Sequence[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare
-) -> Images:
-    """The images in some files, in memory if they take at most `MEMORY` bytes.
+    groups: Sequence[Sequence[Path]],
+    mode: Literal["L", "RGB"],
+    size: int,
+    non_square: NonSquare,
+    rules: Sequence[Foreground | None] | None = None,
+) -> list[Images]:
+    """All images of a model, in memory if they take at most `MEMORY` bytes together.
+
+    Args:
+        groups: Their files, by what they are for.
+        mode: See `sia_gen.images.loading.load_image`, likewise the next two.
+        size: Side in pixels.
+        non_square: What to do with images that are not square.
+        rules: How the foreground is found in each group, for which there has to be room as well.
+
+    Returns:
+        Those of each group.
 
     Raises:
         ImageError: If one of those in memory cannot be read; of others, when it is asked for.
     """
-    if len(paths) * len(mode) * size * size > MEMORY:
-        return StreamedImages(paths, mode, size, non_square)
-    return load_images(list(paths), mode, size, non_square)
+    layers = [len(mode) + finds_objects(rule) for rule in rules or [None] * len(groups)]
+    planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
+    opened = StreamedImages if planes * size * size > MEMORY else load_images
+    return [opened(paths, mode, size, non_square) for paths in groups]
 
 
 def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
     """The foregrounds of images, in memory if these are; None if all of every image is."""
+    if not finds_objects(rule):
+        return None
     if isinstance(images, np.ndarray):
         return foreground_masks(images, rule)
-    if rule is None or rule.method == "none":
-        return None
     return StreamedForegrounds(images, rule)

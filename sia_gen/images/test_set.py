@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.errors import ImageError
+from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import split_images
 from sia_gen.images.loading import (
     NonSquare,
@@ -34,7 +35,7 @@ class TestImage:
 
     Attributes:
         path: The file.
-        name: Its path below the data root.
+        name: See `sia_gen.images.layouts.name_below`.
         defect: The name of its defect, `good` if it has none.
         mask: The file of its ground truth, if there is one.
     """
@@ -99,11 +100,6 @@ def require_both_kinds(tests: Mapping[str, list[TestImage]], category: str, root
                 fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
                 "or check --data.",
             )
-
-
-def name_below(root: Path, path: Path) -> str:
-    """The path of a file below a folder."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def load_mask(image: TestImage, size: int, non_square: NonSquare) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,24 +51,26 @@ class NormalBank:
         backbone = Backbone(settings.backbone, strides or settings.strides)
         load_backbone_weights(backbone, settings.backbone, settings.weights)
         backbone.to(device)
-        statistics = FeatureStatistics(backbone.channels, device)
+        statistics, total = FeatureStatistics(backbone.channels, device), 0
         for batch in batches(images, device):
-            statistics.update(backbone(batch))
+            layers = backbone(batch)
+            statistics.update(layers)
+            total += layers[0][:, 0].numel()
         backbone.standardise(statistics)
-        patches = torch.cat([patch_features(backbone, batch) for batch in batches(images, device)])
-        patches = patches.flatten(0, 1)
         generator = torch.Generator().manual_seed(recipe.seed)
-        chosen = torch.randperm(len(patches), generator=generator)[:BANK_PATCHES]
-        return cls(backbone, patches[chosen.to(device)])
+        chosen = torch.randperm(total, generator=generator)[:BANK_PATCHES].to(device)
+        return cls(backbone, chosen_patches(backbone, batches(images, device), chosen))
 
     def distances(self, images: Pixels) -> NDArray[np.float64]:
         """The distance of each image (N, C, H, W), 0 to 255, from the normal ones: (N,), >= 0."""
-        found = []
-        for batch in batches(images, self.patches.device):
-            for patches in patch_features(self.backbone, batch):
-                nearest = torch.cdist(patches, self.patches).amin(dim=1)
-                found.append(float(nearest.double().mean()))
-        return np.array(found)
+        found = [
+            [
+                float(torch.cdist(patches, self.patches).amin(dim=1).double().mean())
+                for patches in patch_features(self.backbone, batch)
+            ]
+            for batch in batches(images, self.patches.device)
+        ]
+        return np.concatenate(found)
 
     def summaries(self, images: Pixels) -> NDArray[np.float64]:
         """What images (N, C, H, W) show on the whole, to tell copies: (N, D), mean features."""
@@ -84,6 +86,31 @@ def batches(images: Pixels, device: torch.device) -> Iterator[torch.Tensor]:
     for start in range(0, len(images), BATCH_SIZE):
         batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device).float() / 255
         yield batch.expand(-1, 3, -1, -1)
+
+
+def chosen_patches(
+    backbone: Backbone, images: Iterable[torch.Tensor], chosen: torch.Tensor
+) -> torch.Tensor:
+    """Some of all patches of batches of images, of which no more than one batch's are kept.
+
+    Args:
+        backbone: Standardised.
+        images: Batches, (B, 3, H, W) in [0, 1].
+        chosen: Numbers of the patches, in the order of the images and their places, (C,).
+
+    Returns:
+        (C, D), float32.
+    """
+    found = torch.empty(len(chosen), sum(backbone.channels), device=chosen.device)
+    first = 0
+    for batch in images:
+        patches = patch_features(backbone, batch).flatten(0, 1)
+        here = (chosen >= first) & (chosen < first + len(patches))
+        found[here] = patches[chosen[here] - first]
+        first += len(patches)
+        # Else they would stay until the next ones are there.
+        del patches
+    return found
 
 
 def patch_features(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:

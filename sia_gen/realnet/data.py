@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.images.listing import describe_photographs, list_images
+from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
 from sia_gen.inputs import fingerprint
 from sia_gen.realnet.anomalies import LocalAnomalies
@@ -45,16 +45,16 @@ class FitData:
     validation: LocalAnomalies
 
 
-def load_normal(recipe: Recipe, category: str, root: Path) -> NormalImages:
-    """The normal images to train on and those kept back."""
-    paths = list_images(recipe, root, category)
+def load_normal(recipe: Recipe, listed: Mapping[str, CategoryImages]) -> list[NormalImages]:
+    """The normal images to train a model on and those kept back, of its categories."""
+    groups = [paths for images in listed.values() for paths in (images.fit, images.validation)]
+    rules = [recipe.foreground.get(category) for category in listed for _ in ("fit", "validation")]
     size, non_square = recipe.realnet.image_size, recipe.data.non_square
-    return NormalImages(
-        category,
-        open_images(paths.fit, recipe.mode, size, non_square),
-        open_images(paths.validation, recipe.mode, size, non_square),
-        len(paths.unreadable),
-    )
+    opened = iter(open_images(groups, recipe.mode, size, non_square, rules))
+    return [
+        NormalImages(category, next(opened), next(opened), len(images.unreadable))
+        for category, images in listed.items()
+    ]
 
 
 def fit_data(recipe: Recipe, normal: Sequence[NormalImages], sources: Sequence[Sources]) -> FitData:
@@ -88,17 +88,23 @@ def fit_data(recipe: Recipe, normal: Sequence[NormalImages], sources: Sequence[S
     )
 
 
-def describe_inputs(recipe: Recipe, root: Path, sources: Mapping[str, Sources]) -> dict[str, Any]:
+def describe_inputs(
+    recipe: Recipe,
+    root: Path,
+    listed: Mapping[str, CategoryImages],
+    sources: Mapping[str, Sources],
+) -> dict[str, Any]:
     """What a model is fitted to, to distinguish it from other inputs.
 
     Args:
         recipe: Of the fit.
         root: Folder of the photographs.
-        sources: Of the anomalies, by the categories of the model.
+        listed: The photographs, by the categories of the model.
+        sources: Of the anomalies, likewise.
     """
     readers = {name: one.reader for name, one in sources.items() if one.reader is not None}
     described = {
-        "photographs": describe_photographs(recipe, root, list(sources)),
+        "photographs": describe_photographs(root, listed.values()),
         "corpus": {name: reader.describe() for name, reader in readers.items()},
     }
     settings = recipe.realnet

@@ -33,6 +33,7 @@ from sia_gen.compilation import NOTICE, Execution, compile_network
 from sia_gen.divergence import TrainingWatch
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
+from sia_gen.images.listing import list_images
 from sia_gen.images.test_set import list_test_images
 from sia_gen.inputs import Inputs, begin_checkpoints, check_inputs
 from sia_gen.locations import Location
@@ -81,8 +82,9 @@ def fit_realnet(
         resume: Whether to go on from the last checkpoint; otherwise fitting starts again.
 
     Raises:
-        UserError: If the recipe, the images, the corpus, the weights or the output folder do not
-            allow it; nothing has been written then. Also if the loss diverges or memory runs out.
+        UserError: If the recipe, the corpus, the weights or the output folder do not allow it, or
+            images are missing; nothing has been written then. Also if an image cannot be read, the
+            loss diverges, or memory runs out.
     """
     settings = recipe.realnet
     if settings.joint and list(categories) != recipe.categories:
@@ -96,10 +98,15 @@ def fit_realnet(
     tests = {}
     if settings.select_on == "test":
         tests = {category: list_test_images(recipe, root, category) for category in categories}
-    normal = {category: load_normal(recipe, category, root) for category in categories}
+    listed = {category: list_images(recipe, root, category) for category in categories}
     groups = {JOINT: list(categories)} if settings.joint else {one: [one] for one in categories}
     inputs = {
-        name: describe_inputs(recipe, root, {member: sources[member] for member in members})
+        name: describe_inputs(
+            recipe,
+            root,
+            {member: listed[member] for member in members},
+            {member: sources[member] for member in members},
+        )
         for name, members in groups.items()
     }
     for name in groups if resume else ():
@@ -111,16 +118,13 @@ def fit_realnet(
         for name, members in groups.items():
             # An accelerator of its own: what is registered for checkpoints cannot be taken back.
             accelerator = runtime.accelerator()
-            data = fit_data(
-                recipe,
-                [normal[member] for member in members],
-                [sources[member] for member in members],
-            )
+            normal = load_normal(recipe, {member: listed[member] for member in members})
+            data = fit_data(recipe, normal, [sources[member] for member in members])
             chosen = [test for member in members for test in tests.get(member, [])]
             look: Validate = partial(validate, data.validation)
             if settings.select_on == "test":
                 look = partial(validate_on_test, recipe, chosen)
-            unreadable = sum(normal[member].unreadable for member in members)
+            unreadable = sum(images.unreadable for images in normal)
             report = {**inputs[name], "unreadable": unreadable, **asdict(execution)}
             with explained_out_of_memory(
                 f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
@@ -139,6 +143,8 @@ def fit_realnet(
                     inputs[name],
                     resume=resume,
                 )
+            # The next model's images take their place.
+            del normal, data, look
             # In mixed precision a network refers to itself: only the collector frees it.
             release_memory()
 

@@ -13,6 +13,8 @@ from sia_gen.compilation import is_compiled
 from sia_gen.errors import ModelError
 from sia_gen.realnet.model import RealNet
 
+BATCH_SIZE = 16
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -32,7 +34,7 @@ def predict_images(
     model: RealNet,
     images: NDArray[np.uint8] | NDArray[np.float32],
     accelerator: Accelerator,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
 ) -> Predictions:
     """Scores images.
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from sia_gen.batches import batches_of
 from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.realnet.anomalies import LocalAnomalies, to_unit_range
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.recipe import Recipe
 
 SELECTED_ON = {
@@ -67,31 +68,40 @@ def validate(
     An anomaly is a piece pasted into such a photograph, or a twin of a part of the corpus that
     training never reads.
     """
-    indices = range(len(validation.normal))
-    samples = [
-        validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
-        for index in indices
-    ]
-    normal = np.stack([to_unit_range(validation.normal[index]) for index in indices])
-    anomalous, _, masks = (np.stack(part) for part in zip(*samples, strict=True))
-    predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
-    labels = np.repeat([0, 1], len(indices))
-    pixels = average_precision(masks[:, 0], predictions.maps[len(indices) :])
-    return image_metrics(labels, predictions.scores) | {"pixel_average_precision": pixels}
+    labels, scores, masks, maps = [], [], [], []
+    for indices in batches_of(len(validation.normal), BATCH_SIZE // 2):
+        samples = [
+            validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
+            for index in indices
+        ]
+        normal = np.stack([to_unit_range(validation.normal[index]) for index in indices])
+        anomalous, _, mask = (np.stack(part) for part in zip(*samples, strict=True))
+        predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
+        labels += np.repeat([0, 1], len(indices)).tolist()
+        scores += predictions.scores.tolist()
+        masks.append(mask[:, 0] > 0)
+        maps.append(predictions.maps[len(indices) :])
+    pixels = average_precision(np.concatenate(masks), np.concatenate(maps))
+    return image_metrics(labels, scores) | {"pixel_average_precision": pixels}
 
 
 def validate_on_test(
     recipe: Recipe, tests: Sequence[TestImage], model: RealNet, accelerator: Accelerator
 ) -> dict[str, float]:
     """Metrics on the test images themselves."""
-    paths, size = [test.path for test in tests], model.image_size
-    images = load_images(paths, recipe.mode, size, recipe.data.non_square)
-    predictions = predict_images(model, images, accelerator)
-    metrics = image_metrics(np.array([test.label for test in tests]), predictions.scores)
-    if any(test.mask for test in tests):
-        masks = np.stack([load_mask(test, size, recipe.data.non_square) for test in tests])
-        if masks.any():
-            metrics["pixel_average_precision"] = average_precision(masks, predictions.maps)
+    size, non_square = model.image_size, recipe.data.non_square
+    scores, masks, maps = [], [], []
+    for indices in batches_of(len(tests), BATCH_SIZE):
+        some = [tests[index] for index in indices]
+        images = load_images([test.path for test in some], recipe.mode, size, non_square)
+        predictions = predict_images(model, images, accelerator)
+        scores += predictions.scores.tolist()
+        if any(test.mask for test in tests):
+            masks += [load_mask(test, size, non_square) for test in some]
+            maps.append(predictions.maps)
+    metrics = image_metrics([test.label for test in tests], scores)
+    if any(mask.any() for mask in masks):
+        metrics["pixel_average_precision"] = average_precision(masks, np.concatenate(maps))
     return metrics
 
 

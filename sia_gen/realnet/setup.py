@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sia_gen.batches import BatchOrder, load_batches
+from sia_gen.batches import BatchOrder, batches_of, load_batches
 from sia_gen.compilation import Execution
 from sia_gen.images.store import Images
 from sia_gen.progress import Progress
@@ -68,9 +68,8 @@ def standardise(model: RealNet, images: Images, batch_size: int, accelerator: Ac
     """Has the backbone give features of mean 0 and deviation 1 on normal images."""
     statistics = FeatureStatistics(model.backbone.channels, accelerator.device)
     with accelerator.autocast():
-        for start in range(0, len(images), batch_size):
-            stop = min(start + batch_size, len(images))
-            some = np.stack([images[index] for index in range(start, stop)])
+        for indices in batches_of(len(images), batch_size):
+            some = np.stack([images[index] for index in indices])
             batch = torch.from_numpy(some).to(accelerator.device)
             statistics.update(model.features(batch.float() / 255))
     model.backbone.standardise(statistics)

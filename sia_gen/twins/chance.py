@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sia_gen.batches import batches_of
 from sia_gen.progress import Progress
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.twins.change import ChangeMeasure
@@ -85,11 +86,6 @@ def chance_levels(
     weights = [len(pair[0]) for pair in pairs]
     # A model that makes one image only has no chance; then all that differs counts.
     return [max(float(level), 1e-6) for level in np.average(means, axis=0, weights=weights)]
-
-
-def batches_of(count: int, batch_size: int) -> list[range]:
-    """The numbers 0 to count - 1 in batches."""
-    return [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
 
 
 def seeds(name: str, time: int, numbers: range) -> list[int]:

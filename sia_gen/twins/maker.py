@@ -149,8 +149,9 @@ class TwinMaker:
         if name not in self.paths:
             return None
         recipe, category = self.categories[name]
-        images = open_images(self.paths[name], recipe.mode, size, recipe.data.non_square)
-        return Starts(images, open_foregrounds(images, recipe.foreground.get(category)))
+        rule, paths = recipe.foreground.get(category), self.paths[name]
+        (images,) = open_images([paths], recipe.mode, size, recipe.data.non_square, [rule])
+        return Starts(images, open_foregrounds(images, rule))
 
     def start(self, starts: Starts | None, indices: Sequence[int]) -> dict[str, Any]:
         """What a pipeline is called with so that samples start from photographs."""

@@ -24,6 +24,7 @@ from sia_gen.locations import location
 from sia_gen.outputs import claim_output
 from sia_gen.recipe import Recipe
 from tests.corpus.conftest import HandmadeCorpus
+from tests.images.trees import parts_table
 
 SIZE = 64
 
@@ -177,6 +178,71 @@ def test_folder_that_broke_off_is_completed(run: Any) -> None:
         (broken / name).unlink()
     shutil.rmtree(broken / "plate/train")
     assert files(run("broken", form="folder", images=4)) == whole
+
+
+def test_pictures_wait_little_for_the_disk(run: Any, synced: list[int]) -> None:
+    folder = run(form="folder", images=20, categories=["disc"])
+    pictures = len(list((folder / "disc").rglob("*.png")))
+    assert pictures == 12 + 2 * 20
+    assert len(synced) < pictures + 20
+
+
+def test_folder_that_was_interrupted_has_whole_pictures_and_is_completed(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = files(run("whole", form="folder", images=6))
+    original = Composer.triplet
+
+    def interrupted(self: Composer, index: int) -> Any:
+        if (self.category, index) == ("plate", 3):
+            raise KeyboardInterrupt
+        return original(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Composer, "triplet", interrupted)
+        patch.setattr("sia_gen.files.GROUP", 4)
+        with pytest.raises(KeyboardInterrupt):
+            run("broken", form="folder", images=6)
+    there = files(tmp_path / "broken")
+    assert len(there) > 20
+    assert there.items() <= whole.items()
+    assert files(run("broken", form="folder", images=6)) == whole
+
+
+@pytest.mark.parametrize("form", ["shards", "folder"])
+def test_images_of_one_category_are_in_memory_at_a_time(
+    form: str, run: Any, images_in_memory: list[int]
+) -> None:
+    run(form=form)
+    assert images_in_memory == [0, 0]
+
+
+@pytest.mark.parametrize("form", ["shards", "folder"])
+@pytest.mark.parametrize("way", ["absolute", "dots", "windows"])
+def test_images_in_a_table_have_names_that_say_nothing_of_the_machine(
+    way: str,
+    form: str,
+    recipe: Recipe,
+    photographs: Path,
+    corpus: HandmadeCorpus,
+    tmp_path: Path,
+) -> None:
+    listed = parts_table(recipe, photographs, tmp_path / "root", way)
+    out = tmp_path / "out"
+    compose(listed, ["disc"], tmp_path / "root", corpus.folder, out, form, 40)
+    if form == "shards":
+        names = [one["json"]["normal"] for one in triplets(out).values()]
+    else:
+        lines = (out / "disc/triplets.jsonl").read_text().splitlines()
+        names = [json.loads(line)["normal"] for line in lines]
+    parts = {Path(name).parts for name in names}
+    assert len(parts) == len(list_images(listed, tmp_path / "root", "disc").fit) == 9
+    if way == "windows":
+        assert all(part[:-1] == ("lists", "photographs", "disc", "train", "good") for part in parts)
+    else:
+        # Nothing of where they lie but a hash.
+        assert all(part[0] == "outside" and len(part) == 3 for part in parts)
+    assert {part[-1] for part in parts} < {f"{number:03d}.png" for number in range(12)}
 
 
 @pytest.mark.parametrize(

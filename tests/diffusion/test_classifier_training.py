@@ -58,6 +58,18 @@ def test_interrupted_training_ends_with_the_same_weights(train: Train) -> None:
     assert all(bool((resumed[name] == value).all()) for name, value in whole.items())
 
 
+def test_images_that_do_not_fit_into_memory_give_the_same_classifier(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = train("inside") / "model"
+    monkeypatch.setattr("sia_gen.images.store.MEMORY", 18 * 32 * 32)
+    streamed = train("streamed") / "model"
+    assert (streamed / "training.json").read_bytes() == (inside / "training.json").read_bytes()
+    found = load_file(streamed.parent / WEIGHTS)
+    for name, value in load_file(inside.parent / WEIGHTS).items():
+        assert bool((found[name] == value).all())
+
+
 def test_it_learns_to_tell_categories_apart(train: Train, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for category, grey in (("disc", 60), ("plate", 190)):

@@ -92,8 +92,8 @@ def test_images_are_flipped_only_when_allowed(flip: bool) -> None:
 
 
 def test_categories_are_joined_with_their_labels(photographs: Path, recipe: Recipe) -> None:
-    images = load_diffusion_images(recipe, ["disc", "plate"], photographs)
-    plates = list_images(recipe, photographs, "plate")
+    discs, plates = (list_images(recipe, photographs, name) for name in ("disc", "plate"))
+    images = load_diffusion_images(recipe, [discs, plates])
     assert images.labels.tolist() == [0] * 9 + [1] * 9
     assert images.held_out_labels.tolist() == [0] * 3 + [1] * 3
     assert images.fit.shape == (18, 1, 32, 32)

@@ -11,6 +11,7 @@ from scipy.signal import convolve2d
 from sia_gen.diffusion.readiness import (
     Readiness,
     coarse_distance,
+    coarse_images,
     measure_readiness,
     noise_level,
     unready,
@@ -120,7 +121,9 @@ def test_distance_is_that_to_the_nearest_training_image(count: int) -> None:
         )
         for image in images
     ]
-    assert coarse_distance(images, training) == pytest.approx(np.median(nearest), rel=1e-4)
+    assert coarse_distance(images, coarse_images(training)) == pytest.approx(
+        np.median(nearest), rel=1e-4
+    )
 
 
 def test_parts_in_the_wrong_place_are_not_ready_whatever_their_texture() -> None:

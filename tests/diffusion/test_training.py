@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sia_gen import SDASPipeline
 from sia_gen.checkpoints import list_checkpoints
 from sia_gen.diffusion import setup
-from sia_gen.errors import ModelError, OptionError, OutputError, TrainingError
+from sia_gen.errors import ImageError, ModelError, OptionError, OutputError, TrainingError
 from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline
 from tests.waiting import looks_per_step
@@ -114,6 +114,37 @@ def test_joint_model_knows_all_categories(train: Train, recipe: Recipe) -> None:
     assert dict(pipeline.config.id2label) == {"0": "disc", "1": "plate"}
     report = json.loads((out / "_joint/training.json").read_text())
     assert (report["categories"], report["images"]) == (["disc", "plate"], 18)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_images_that_do_not_fit_into_memory_give_the_same_losses_and_previews(
+    joint: bool, train: Train, images_in_memory: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"categories": ("disc", "plate"), "joint": joint, "preview_every": 1, "max_steps": 2}
+    name = "_joint" if joint else "disc"
+    inside = train("inside", **settings)
+    monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
+    loaded = len(images_in_memory)
+    streamed = train("streamed", **settings)
+    assert len(images_in_memory) == loaded > 0
+    for path in (f"previews/{name}/step-00000002.png", f"{name}/training.json"):
+        assert (streamed / path).read_bytes() == (inside / path).read_bytes()
+    assert equal(weights(streamed / name), weights(inside / name))
+
+
+def test_images_of_one_model_are_in_memory_at_a_time(
+    train: Train, images_in_memory: list[int]
+) -> None:
+    train(categories=("disc", "plate"), max_steps=1)
+    assert images_in_memory == [0, 9, 0, 9]
+
+
+def test_missing_images_of_the_last_category_are_told_before_the_first_is_trained(
+    train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match="no images of category 'ring'"):
+        train(categories=("disc", "ring"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_joint_model_of_some_categories_is_refused(train: Train, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sia_gen.diffusion import training
 from sia_gen.diffusion.data import load_diffusion_images
 from sia_gen.diffusion.loss import denoising_loss
 from sia_gen.diffusion.setup import start_training
+from sia_gen.images.listing import list_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from tests.diffusion.test_training import equal, weights
@@ -31,7 +32,7 @@ RATES = {"max_steps": 4, "learning_rate": 1e-3, "warmup_steps": 1, "decay_from":
 
 def first_batch(recipe: Recipe, photographs: Path) -> tuple[torch.Tensor, ...]:
     """Images, noise and timesteps of the first two samples, drawn as the recipe's seed says."""
-    fit = load_diffusion_images(recipe, ["disc"], photographs).fit
+    fit = load_diffusion_images(recipe, [list_images(recipe, photographs, "disc")]).fit
     order = BatchOrder(recipe.seed, len(fit), batch_size=2)
     samples = []
     for epoch, index in order.positions(0):
@@ -140,7 +141,7 @@ def test_images_are_mirrored_only_as_the_recipe_allows(
 ) -> None:
     allowed = {"horizontal_flip": -1 in axes, "vertical_flip": -2 in axes}
     changed = recipe.override({f"diffusion.{name}": value for name, value in allowed.items()})
-    images = load_diffusion_images(changed, ["disc"], photographs)
+    images = load_diffusion_images(changed, [list_images(changed, photographs, "disc")])
     accelerator = Runtime("fp32", "cpu").accelerator()
     started = start_training(changed, None, accelerator)
     batches = training.noise_batches(changed, images, started, accelerator)

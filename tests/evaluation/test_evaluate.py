@@ -22,6 +22,7 @@ from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
 from tests.evaluation.conftest import THRESHOLD
+from tests.images.trees import parts_table
 
 if TYPE_CHECKING:
     from tests.evaluation.conftest import Evaluate
@@ -211,6 +212,25 @@ def test_masks_may_be_of_any_kind_that_tells_two_things_apart(tmp_path: Path) ->
         image = TestImage(tmp_path / "image.png", "x", "cut", tmp_path / f"{name}.png")
         assert np.array_equal(load_mask(image, 8, None), shape > 0), name
         assert load_mask(image, 16, None).sum() == 64
+
+
+@pytest.mark.parametrize("way", ["absolute", "dots", "windows"])
+def test_images_in_a_table_are_evaluated_like_those_in_folders(
+    way: str, run: Evaluate, masked: tuple[Recipe, Path], tmp_path: Path
+) -> None:
+    recipe, photographs = masked
+    listed = parts_table(recipe, photographs, tmp_path / "root", way)
+    summary, out = run(listed, tmp_path / "root")
+    table = (out / "disc/scores.csv").read_text()
+    assert str(photographs) not in table + (out / "disc/index.html").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    assert len({row["image"] for row in rows}) == len(rows) == 8
+    assert len(list((out / "disc/heatmaps").iterdir())) == 8
+    assert summary["defects"]["disc"]["bad/scratch"]["pixel_auroc"] > 0
+    shutil.rmtree(out)
+    # Other sums of the same pixels.
+    same = {name: pytest.approx(one) for name, one in summary["categories"]["disc"].items()}
+    assert run(recipe, photographs)[0]["categories"]["disc"] == same
 
 
 def test_missing_model_is_refused_before_anything_is_written(

@@ -63,6 +63,27 @@ def test_folder_and_file_are_scored_by_the_calibrated_threshold(
             assert picture.size == (128, 64)
 
 
+def test_many_images_wait_little_for_the_disk(
+    model: Path, photographs: Path, tmp_path: Path, synced: list[int]
+) -> None:
+    (tmp_path / "many").mkdir()
+    original = photographs / "disc/test/good/000.png"
+    for number in range(64):
+        (tmp_path / f"many/{number:02d}.png").symlink_to(original)
+    (tmp_path / "many/20.png").unlink()
+    (tmp_path / "many/20.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"1 of 64 images were not scored; .*20\.png"):
+        predict(model, [tmp_path / "many"], tmp_path / "out", "csv", CPU)
+    # Every heat map, the table, and the folder of either.
+    assert len(synced) <= 63 + 1 + 2
+    rows = (tmp_path / "out/predictions.csv").read_text().splitlines()[1:]
+    assert [Path(row.split(",")[0]).stem for row in rows] == [f"{one:02d}" for one in range(64)]
+    assert ["unreadable" in row for row in rows] == [number == 20 for number in range(64)]
+    pictures = [path.read_bytes() for path in sorted((tmp_path / "out/heatmaps").iterdir())]
+    assert len(pictures) == 63
+    assert len(set(pictures)) == 1
+
+
 def test_lines_of_json_say_the_same(model: Path, photographs: Path, tmp_path: Path) -> None:
     path = photographs / "disc/test/good/100.png"
     files = sorted((photographs / "disc/test/good").iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from sia_gen.errors import ImageError, RecipeError
+from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import CategoryImages, list_images
 from sia_gen.recipe import Recipe
 from tests.images.trees import (
@@ -196,3 +198,20 @@ def test_masks_of_odd_names_are_found_and_no_others(tmp_path: Path, recipe: Reci
         f"{path.stem}_mask.png" for path in found.test_anomalous
     ]
     assert len(found.masks) == len(stems)
+
+
+def test_names_stand_below_the_root_however_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path("root")
+    for path in (root / "a/x.png", root / "b/../a/x.png", tmp_path / "root/a/x.png"):
+        assert name_below(root, path) == "a/x.png"
+    assert name_below(root, root) == "."
+    outside = [root / f"../{folder}/x.png" for folder in ("a", "b", "../a")]
+    names = [name_below(root, path) for path in outside]
+    assert len(set(names)) == 3
+    assert all(re.fullmatch("outside/[0-9a-f]{12}/x.png", name) for name in names)
+    # The same files by other words have the same names.
+    again = [name_below(root.absolute(), path.resolve()) for path in outside]
+    assert again == names

@@ -38,7 +38,7 @@ def test_by_default_nothing_is_left_out(recipe: Recipe, root: Path) -> None:
     assert recipe.data.unreadable == "error"
     assert (len(images.fit) + len(images.validation), images.unreadable) == (12, frozenset())
     with pytest.raises(ImageError, match=r"good/000\.png: it is empty.*'data\.unreadable' to 'sk"):
-        load_normal(recipe, "disc", root)
+        load_normal(recipe, {"disc": images})
 
 
 def test_split_stays_that_of_all_files(recipe: Recipe, skip: Recipe, root: Path) -> None:
@@ -49,7 +49,8 @@ def test_split_stays_that_of_all_files(recipe: Recipe, skip: Recipe, root: Path)
     assert images.unreadable == bad
     assert images.fit == [path for path in whole.fit if path not in bad]
     assert images.validation == [path for path in whole.validation if path not in bad]
-    assert load_normal(skip, "disc", root).unreadable == 3
+    (normal,) = load_normal(skip, {"disc": images})
+    assert normal.unreadable == 3
 
 
 def test_one_line_tells_how_many(

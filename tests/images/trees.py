@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -122,3 +124,49 @@ def whole(name: str, tree: Tree, root: Path) -> tuple[Recipe, Path]:
     """A shipped recipe and a tree of all its categories."""
     recipe = Recipe.load(name)
     return recipe, tree(root, recipe.categories)
+
+
+def parts_table(recipe: Recipe, photographs: Path, root: Path, way: str) -> Recipe:
+    """Lists the generated photographs in a table, root/lists/parts.csv.
+
+    Args:
+        recipe: That of the photographs.
+        photographs: Where they lie.
+        root: Of the table.
+        way: How it names them and their masks: `absolute`, `dots` from the folder of the table,
+            or `windows`, relative to it and with backslashes.
+
+    Returns:
+        The recipe that reads it.
+    """
+    (root / "lists").mkdir(parents=True)
+    if way == "windows":
+        photographs = Path(shutil.copytree(photographs, root / "lists/photographs"))
+
+    def named(path: Path) -> str:
+        if not path.exists():
+            return ""
+        name = str(path) if way == "absolute" else os.path.relpath(path, root / "lists")
+        return name.replace("/", "\\") if way == "windows" else name
+
+    rows = []
+    for path in sorted(photographs.glob("*/t*/*/*.png")):
+        category, split, group = path.relative_to(photographs).parts[:3]
+        mask = photographs / category / "ground_truth" / group / f"{path.stem}_mask.png"
+        label = group if group == "good" else "bad/scratch"
+        rows.append(f"{named(path)},{category},{label},{split},{named(mask)}\n")
+    (root / "lists/parts.csv").write_text("".join(rows))
+    layout = {
+        "layout": "table",
+        "table": "lists/parts.csv",
+        "columns": ["image", "category", "label", "split", "mask"],
+        "image": "image",
+        "category": "category",
+        "label": "label",
+        "split": "split",
+        "mask": "mask",
+        "normal": "good",
+        "anomalous": "bad/scratch",
+    }
+    content = recipe.model_dump()
+    return Recipe.parse(content | {"data": content["data"] | {"images": layout}}, where="test")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from sia_gen.images.loading import load_images
 from sia_gen.inspection import distance
 from sia_gen.inspection.distance import NormalBank, nearest, patch_features
+from sia_gen.realnet.backbone import Backbone
 from sia_gen.recipe import Recipe
 from tests.inspection.conftest import CPU, paths_of
 
@@ -40,6 +43,33 @@ def test_normal_images_in_the_bank_are_at_no_distance(
     assert NormalBank.of(recipe, images, CPU).distances(images[:3]).max() < 0.05
     monkeypatch.setattr(distance, "BANK_PATCHES", 100)
     assert len(NormalBank.of(recipe, images, CPU).patches) == 100
+
+
+def test_the_bank_is_a_choice_from_all_patches_of_which_few_are_held(
+    recipe: Recipe, images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distance, "BANK_PATCHES", 100)
+    monkeypatch.setattr(distance, "BATCH_SIZE", 5)
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
+        assert not any(patches() is not None for patches in held)
+        patches = patch_features(backbone, batch)
+        # Views of it keep what it is a view of.
+        held.append(weakref.ref(patches if patches._base is None else patches._base))
+        return patches
+
+    monkeypatch.setattr(distance, "patch_features", watched)
+    bank = NormalBank.of(recipe, images, CPU)
+    assert len(held) == 3
+    some = (torch.from_numpy(images[first : first + 5]) for first in (0, 5, 10))
+    every = torch.cat(
+        [patch_features(bank.backbone, one.float().div(255).expand(-1, 3, -1, -1)) for one in some]
+    ).flatten(0, 1)
+    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(recipe.seed))
+    assert torch.equal(bank.patches, every[order[:100]])
+    bank.distances(images)
+    assert len(held) == 6
 
 
 def test_the_more_noise_the_farther(recipe: Recipe, images) -> None:

@@ -11,17 +11,20 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from sia_gen.errors import OptionError, OutputError
+from sia_gen.errors import ImageError, OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import auroc, f1_max
-from sia_gen.realnet import fitting
+from sia_gen.images.listing import list_images
+from sia_gen.images.test_set import list_test_images
+from sia_gen.realnet import fitting, selection
 from sia_gen.realnet.anomalies import LocalAnomalies
-from sia_gen.realnet.data import fit_data, load_normal
+from sia_gen.realnet.data import FitData, NormalImages, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.loading import find_realnet, load_realnet
+from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
-from sia_gen.realnet.prediction import predict_images
-from sia_gen.realnet.selection import Best, keep_best, validate
+from sia_gen.realnet.prediction import Predictions, predict_images
+from sia_gen.realnet.selection import Best, keep_best, validate, validate_on_test
 from sia_gen.realnet.sources import open_sources
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
@@ -70,6 +73,11 @@ def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
     return call
 
 
+def data_of(recipe: Recipe, root: Path, corpus: Path) -> FitData:
+    normal: list[NormalImages] = load_normal(recipe, {"disc": list_images(recipe, root, "disc")})
+    return fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)])
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "disc/model.safetensors")
 
@@ -98,9 +106,7 @@ def test_threshold_and_metrics_are_those_of_images_kept_back(
 ) -> None:
     report = json.loads((whole / "disc/fit.json").read_text())
     model, threshold_in_use, _ = load_realnet(whole / "disc")
-    data = fit_data(
-        recipe, [load_normal(recipe, "disc", photographs)], [open_sources(recipe, "disc", corpus)]
-    )
+    data = data_of(recipe, photographs, corpus)
     kept_back = data.validation
     assert len(kept_back.normal) == 3
     made = [
@@ -140,12 +146,38 @@ def test_validation_is_the_same_every_time(
     whole: Path, corpus: Path, photographs: Path, recipe: Recipe
 ) -> None:
     model = load_realnet(whole / "disc").model
-    normal = load_normal(recipe, "disc", photographs)
-    validation: LocalAnomalies = fit_data(
-        recipe, [normal], [open_sources(recipe, "disc", corpus)]
-    ).validation
+    validation: LocalAnomalies = data_of(recipe, photographs, corpus).validation
     accelerator: Accelerator = CPU.accelerator()
     assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
+
+
+@pytest.mark.parametrize("on", ["validation", "test"])
+def test_images_to_select_on_are_looked_at_in_batches(
+    on: str,
+    whole: Path,
+    corpus: Path,
+    photographs: Path,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, sizes = load_realnet(whole / "disc").model, list[int]()
+
+    def watched(model: RealNet, images: np.ndarray, accelerator: Accelerator) -> Predictions:
+        sizes.append(len(images))
+        return predict_images(model, images, accelerator)
+
+    def look() -> dict[str, float]:
+        if on == "test":
+            tests = list_test_images(recipe, photographs, "disc")
+            return validate_on_test(recipe, tests, model, CPU.accelerator())
+        data = data_of(recipe, photographs, corpus)
+        return validate(data.validation, model, CPU.accelerator())
+
+    monkeypatch.setattr(selection, "predict_images", watched)
+    at_once = look()
+    monkeypatch.setattr(selection, "BATCH_SIZE", 4)
+    assert look() == pytest.approx(at_once, abs=1e-5)
+    assert sizes == {"validation": [6, 4, 2], "test": [8, 4, 4]}[on]
 
 
 def test_batch_size_does_not_change_predictions(whole: Path) -> None:
@@ -175,7 +207,8 @@ def test_joint_data_keeps_source_and_rule_of_each_category(
 ) -> None:
     rule = {"method": "otsu", "polarity": "bright"}
     changed = Recipe.parse(recipe.model_dump() | {"foreground": {"disc": rule}}, where="test")
-    normal = [load_normal(changed, category, photographs) for category in changed.categories]
+    listed = {name: list_images(changed, photographs, name) for name in changed.categories}
+    normal = load_normal(changed, listed)
     sources = [open_sources(changed, category, corpus) for category in changed.categories]
     training = fit_data(changed, normal, sources).training
     first = len(normal[0].fit)
@@ -236,6 +269,23 @@ def test_images_that_do_not_fit_into_memory_give_the_same_weights(
 ) -> None:
     monkeypatch.setattr("sia_gen.images.store.MEMORY", 0)
     assert equal(whole, fit("streamed"))
+
+
+def test_images_of_one_model_are_in_memory_at_a_time(fit: Fit, images_in_memory: list[int]) -> None:
+    fit("apart", categories=["disc", "plate"], max_steps=1)
+    assert images_in_memory == [0, 9, 0, 9]
+    fit("joint", joint=True, categories=["disc", "plate"], max_steps=1)
+    assert images_in_memory[4:] == [0, 9, 12, 21]
+
+
+def test_missing_images_of_the_last_category_are_told_before_the_first_is_fitted(
+    recipe: Recipe, photographs: Path, corpus: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(photographs, tmp_path / "root")
+    shutil.rmtree(root / "plate/train")
+    with pytest.raises(ImageError, match="has no images of category 'plate'"):
+        fit_realnet(recipe, ["disc", "plate"], root, corpus, tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
 
 
 def test_compiled_fit_learns_the_same(

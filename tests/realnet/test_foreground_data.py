@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.errors import OutputError
+from sia_gen.images.listing import list_images
 from sia_gen.realnet.data import FitData, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.sources import open_sources
@@ -37,7 +38,9 @@ def with_rule(recipe: Recipe, category: str = "disc") -> Recipe:
 
 def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> FitData:
     return fit_data(
-        recipe, [load_normal(recipe, "disc", photographs)], [open_sources(recipe, "disc", corpus)]
+        recipe,
+        load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")}),
+        [open_sources(recipe, "disc", corpus)],
     )
 
 

@@ -149,41 +149,46 @@ def measure_readiness(
     # An inversion that leaves the numbers finds nothing back.
     difference = (images - reconstructions.clamp(0, 1)).square().nan_to_num(1.0)
     images, samples = images.cpu(), samples.cpu()
-    differences = nearest(images, training_images, images.shape[-1])
+    coarse_samples, coarse_reals, differences = nearest(
+        [(samples, COARSE_SIDE), (images, COARSE_SIDE), (images, images.shape[-1])], training_images
+    )
     return Readiness(
         noise_of_samples=noise_level(samples.numpy()),
         noise_of_images=noise_level(images.numpy()),
         reconstruction_error=float(difference.mean().sqrt()),
-        distance_of_samples=coarse_distance(samples, training_images),
-        distance_of_images=coarse_distance(images, training_images),
+        distance_of_samples=float(np.median(coarse_samples.numpy())),
+        distance_of_images=float(np.median(coarse_reals.numpy())),
         difference_of_images=float(differences.square().mean().sqrt()),
         samples=len(samples),
     )
 
 
-def coarse_distance(images: torch.Tensor, training_images: Images) -> float:
-    """Median over images (B, C, H, W) in [0, 1] of the distance to the nearest training image.
-
-    Distances are root mean square differences of pixels, after both were reduced by averaging.
-    """
-    return float(np.median(nearest(images, training_images, COARSE_SIDE).numpy()))
-
-
-def nearest(images: torch.Tensor, training_images: Images, side: int) -> torch.Tensor:
-    """Root mean square difference of each image from the nearest training image, (B,).
+def nearest(
+    queries: Sequence[tuple[torch.Tensor, int]], training_images: Images
+) -> list[torch.Tensor]:
+    """Root mean square difference of each image from the nearest training image.
 
     Args:
-        images: (B, C, H, W) in [0, 1].
-        training_images: N of them, each (C, H, W), 0 to 255.
-        side: Pixels per side that both are reduced to by averaging.
+        queries: Images (B, C, H, W) in [0, 1], and the pixels per side that they and the training
+            images are reduced to by averaging.
+        training_images: N of them, each (C, H, W), 0 to 255; each is read once.
+
+    Returns:
+        The differences of each query, (B,).
     """
-    ours: torch.Tensor = functional.adaptive_avg_pool2d(images, side).flatten(1)
-    distances = []
+    ours = [reduced(images, side) for images, side in queries]
+    least = [torch.full((len(one),), torch.inf) for one in ours]
     for indices in batches_of(len(training_images), IMAGES_AT_A_TIME):
-        part = torch.from_numpy(np.stack([training_images[index] for index in indices]))
-        known = functional.adaptive_avg_pool2d(part.float() / 255, side).flatten(1)
-        distances.append(torch.cdist(ours, known).amin(dim=1))
-    return torch.stack(distances).amin(dim=0) / math.sqrt(ours.shape[1])
+        part = torch.from_numpy(np.stack([training_images[index] for index in indices])) / 255
+        for place, (_, side) in enumerate(queries):
+            distances = torch.cdist(ours[place], reduced(part, side)).amin(dim=1)
+            least[place] = torch.minimum(least[place], distances / math.sqrt(ours[place].shape[1]))
+    return least
+
+
+def reduced(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Images (B, C, H, W) reduced to `side` pixels, as rows of a matrix."""
+    return functional.adaptive_avg_pool2d(images, side).flatten(1)
 
 
 def noise_level(images: NDArray[np.floating]) -> float:

@@ -10,9 +10,8 @@ from scipy.signal import convolve2d
 
 from sia_gen.diffusion.readiness import (
     Readiness,
-    coarse_distance,
-    coarse_images,
     measure_readiness,
+    nearest,
     noise_level,
     unready,
 )
@@ -114,16 +113,15 @@ def test_distance_is_that_to_the_nearest_training_image(count: int) -> None:
     def reduce(image: np.ndarray) -> np.ndarray:
         return image.reshape(16, 2, 16, 2).mean(axis=(1, 3))
 
-    nearest = [
+    expected = [
         min(
             np.sqrt(((reduce(image[0].double().numpy()) - reduce(known[0] / 255)) ** 2).mean())
             for known in training
         )
         for image in images
     ]
-    assert coarse_distance(images, coarse_images(training)) == pytest.approx(
-        np.median(nearest), rel=1e-4
-    )
+    (found,) = nearest([(images, 16)], training)
+    assert found.numpy() == pytest.approx(np.array(expected), rel=1e-4)
 
 
 def test_parts_in_the_wrong_place_are_not_ready_whatever_their_texture() -> None:

@@ -77,7 +77,8 @@ class Running:
         told: The file that it prints to.
         launcher: What starts it from nothing, `FROM_NOTHING` for example; a fork by default.
         environment: On top of this process's own.
-        condition: Called in the process that is forked, before the command.
+        condition: Called in the process that is forked, before the command; of a module that does
+            not import the Hub of the tests.
     """
 
     def __init__(

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch._inductor import config
 from torch._inductor.graph import GraphLowering
 
 from sia_gen.compilation import (
@@ -19,6 +18,7 @@ from sia_gen.compilation import (
 )
 from sia_gen.errors import OptionError
 from sia_gen.runtime import Runtime
+from tests.processes import apart
 
 pytestmark = pytest.mark.usefixtures("compiler")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -56,6 +56,7 @@ def test_compiled_networks_give_the_same_and_always_the_same() -> None:
     assert torch.allclose(found[0], plain(images), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_compiler_chooses_no_layout_that_was_turned_off(
     channels_last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -104,17 +105,21 @@ def test_compiles_what_is_large_on_a_gpu_or_what_was_asked_for(
 
 
 def test_what_is_in_the_way_of_compiling_is_found_by_trying(tmp_path: Path) -> None:
+    found = apart(problem_without_a_compiler, tmp_path)
+    assert "No working C++ compiler found" in found
+    assert "\n" not in found
+
+
+def problem_without_a_compiler(folder: Path) -> str | None:
+    """In a process of its own, for torch keeps in mind which compiler it found."""
+    config.cpp.cxx = (str(folder / "missing"),)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache")
+    return compiler_problem(CPU)
+
+
+@pytest.mark.slow
+def test_nothing_is_in_the_way_where_there_is_a_compiler() -> None:
     assert compiler_problem(CPU) is None
-    # In a process of its own, for torch keeps in mind which compiler it found.
-    script = (
-        "import torch, sia_gen.compilation as c; print(c.compiler_problem(torch.device('cpu')))"
-    )
-    missing = {"CXX": str(tmp_path / "missing"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | missing, capture_output=True, text=True
-    )
-    assert "No working C++ compiler found" in done.stdout
-    assert done.stdout.count("\n") == 1
 
 
 def test_without_a_compiler_it_is_refused_or_left_out(

@@ -38,6 +38,16 @@ COMPILED = Runtime("fp32", "cpu", compiled=True)
 EXECUTION = Execution(compiled=True, channels_last=True)
 
 
+@pytest.fixture(params=["traced", pytest.param("with kernels", marks=pytest.mark.slow)])
+def compilation(request: pytest.FixtureRequest) -> None:
+    """How networks are compiled."""
+    if request.param == "traced":
+        request.getfixturevalue("traced")
+        patch = request.getfixturevalue("monkeypatch")
+        patch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
+
+
+@pytest.mark.usefixtures("compilation")
 def test_corpus_of_compiled_networks_has_the_same_samples(
     make: Make, models: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,8 +85,9 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
 
 
 def test_older_manifests_tell_nothing_and_mean_not_compiled_in_any_layout(
-    make: Make, models: Path, recipe: Recipe
+    make: Make, models: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
     corpus = make(categories=["disc"])
     manifest = json.loads((corpus / MANIFEST).read_text())
     del manifest["compiled"], manifest["channels_last"]

@@ -20,7 +20,7 @@ def train(line: CommandLine, out: str, **started: Any) -> None:
 def change(line: CommandLine, **settings: object) -> None:
     path = line.folder / "parts.yaml"
     content = yaml.safe_load(path.read_text())
-    content["diffusion"] |= settings
+    content["diffusion"] |= {"image_size": 16, **settings}
     path.write_text(yaml.safe_dump(content))
 
 

@@ -1,4 +1,4 @@
-"""Commands that are broken off, and what they run with."""
+"""How commands end that are broken off."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from tests.processes import Told
 STOPPED = "error: stopped. Run the same command again to go on."
 # Beside other tests on too few cores, a second takes longer.
 IN_TIME = 2.0 if ALL else 5.0
-
-
-def two_workers() -> None:
-    """Images are loaded as on a GPU, in processes of their own."""
-    from sia_gen.realnet import fitting
-
-    vars(fitting)["loader_workers"] = lambda _: 2
 
 
 def check_line(told: Told) -> None:

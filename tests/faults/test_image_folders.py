@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sia_gen.images.own_folder import recipe_for_folder
 from sia_gen.images.test_set import list_test_images
 from sia_gen.recipe import Recipe
 from tests.cli import conftest as cli
+from tests.conditions import latin_terminal
 from tests.conftest import photograph
 from tests.faults.conftest import Tried, few, pairs, times
 from tests.faults.pictures import GREY, bombs, png, tiff, write
@@ -162,10 +162,6 @@ def test_names(place: Path, run: cli.Run, tried: Tried) -> None:
     assert len(list((place / "predictions/heatmaps").iterdir())) == count
     what = "names: not ASCII, no text at all, of 255 bytes, with signs"
     tried(what, len(NAMES), "as any other", mended=3)
-
-
-def latin_terminal() -> None:
-    sys.stdout.reconfigure(encoding="latin-1", errors="strict")
 
 
 def test_names_that_a_terminal_does_not_know(place: Path, tried: Tried) -> None:

@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from sia_gen.recipe import Recipe
+from tests.conditions import two_workers
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
-from tests.faults.breaking import IN_TIME, STOPPED, check_line, two_workers
+from tests.faults.breaking import IN_TIME, STOPPED, check_line
 from tests.faults.conftest import ALL, Tried, times
 from tests.processes import FROM_NOTHING, ROOT, Running, ranks
 

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
+from tests.conditions import no_network
 from tests.end_to_end.conftest import CommandLine
 from tests.faults.conftest import Tried
 from tests.processes import Running
-
-
-def no_network() -> None:
-    """Ends a process that connects to anything."""
-
-    def look(event: str, _: object) -> None:
-        if event in ("socket.connect", "socket.getaddrinfo"):
-            os._exit(99)
-
-    sys.addaudithook(look)
 
 
 def test_no_command_needs_a_network(line: CommandLine, tried: Tried) -> None:

@@ -133,7 +133,8 @@ class Case:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every fault under every command; for a quick look under one, each under another."""
-    if "case" in metafunc.fixturenames:
+    chosen = metafunc.definition.get_closest_marker("parametrize")
+    if "case" in metafunc.fixturenames and not chosen:
         names = list(COMMANDS) if ALL else [next(TURNS)]
         metafunc.parametrize("case", names, indirect=True)
 
@@ -152,6 +153,7 @@ def test_full_disk(case: Case, tried: Tried) -> None:
     tried("disk full at any write", times(1, 8), GOES_ON, 6)
 
 
+@pytest.mark.parametrize("case", ["synthesize"], indirect=True)
 def test_full_disk_is_said_so(case: Case) -> None:
     story = case.tell(storage.full_disk, case.size // 2, 100_000)
     case.check(story, "No space left on device. Free some room, then run the same command again")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +12,7 @@ from sia_gen.errors import HubError
 from sia_gen.hub.push import push_to_hub
 from tests.hub.server import Fault, Hub
 from tests.hub.test_push import visible_files, without_attributes
+from tests.processes import Running
 
 if TYPE_CHECKING:
     from tests.hub.conftest import MakeCorpus
@@ -56,14 +53,12 @@ def test_broken_off_ten_times_it_ends_complete_and_identical(
 def kill_in_the_middle(hub: Hub, folder: Path, name: str, more: float) -> None:
     """Runs a push in a process of its own, and kills it once so many more bytes have come in."""
     wanted = hub.received + more
-    command = [sys.executable, "-m", "sia_gen", "push-to-hub", str(folder), name]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    place = folder.parent
+    running = Running(["push-to-hub", str(folder), name], place, place / "told.txt")
     # Not `time.sleep`, which does nothing in this test.
-    pause = threading.Event()
-    while hub.received < wanted and process.poll() is None:
-        pause.wait(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    while hub.received < wanted and not running.ends_within(0.001):
+        pass
+    running.kill()
 
 
 @pytest.mark.parametrize(

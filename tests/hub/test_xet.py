@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conditions import with_xet
 from tests.corpus.conftest import HandmadeCorpus
 from tests.hub.server import Hub
+from tests.processes import Running
 
 pytest.importorskip("hf_xet")
 
@@ -36,6 +35,6 @@ def test_corpus_goes_through_xet_and_not_twice(
 
 
 def push(folder: Path, name: str) -> None:
-    environment = os.environ | {"HF_HUB_DISABLE_XET": "0"}
-    command = [sys.executable, "-m", "sia_gen", "push-to-hub", str(folder), name]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    told = folder.parent / "told.txt"
+    command = ["push-to-hub", str(folder), name]
+    Running(command, folder.parent, told, condition=with_xet).done()

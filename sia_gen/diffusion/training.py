@@ -204,7 +204,7 @@ def plan_previews(model: TrainedModel, progress: Progress, accelerator: Accelera
     most = plan.columns
     if accelerator.is_main_process and model.recipe.diffusion.max_minutes is not None:
         plan.estimate(unet, model.recipe.synthesis.steps)
-    if plan.columns < most:
+    if 0 < plan.columns < most:
         progress.say(
             f"{model.name}: previews have {plan.columns} columns instead of {most}, to take no "
             "more than a quarter of --max-minutes"

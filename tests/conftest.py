@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from torch import nn
 
@@ -25,6 +27,14 @@ SIZE = 32
 PROCESSES = ("end_to_end", "faults")
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
+settings.register_profile(
+    "tests",
+    max_examples=100 if os.environ.get("SIA_GEN_FAULTS") == "all" else 25,
+    # How long one takes depends on what else the machine does.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:

@@ -83,6 +83,13 @@ def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
 
 
 @pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that reconstruct have half the blocks: each takes a second to trace."""
+    monkeypatch.setattr("sia_gen.realnet.reconstruction.MULTIPLIERS", (1, 2))
+    monkeypatch.setattr("sia_gen.realnet.reconstruction.LAYERS_PER_BLOCK", 1)
+
+
+@pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many of the networks that were loaded before are there when the next one is."""
     # It imports the client of the Hub, which the fixtures of the Hub come before.

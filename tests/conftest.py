@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from torch import nn
 
@@ -26,6 +27,14 @@ SIZE = 32
 PROCESSES = ("end_to_end", "faults")
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
+settings.register_profile(
+    "tests",
+    max_examples=100 if os.environ.get("SIA_GEN_FAULTS") == "all" else 25,
+    # How long one takes depends on what else the machine does.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:
@@ -81,6 +90,13 @@ def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
     compile_as = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", trace)
     return sizes
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that reconstruct have half the blocks: each takes a second to trace."""
+    monkeypatch.setattr("sia_gen.realnet.reconstruction.MULTIPLIERS", (1, 2))
+    monkeypatch.setattr("sia_gen.realnet.reconstruction.LAYERS_PER_BLOCK", 1)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from sia_gen import RealNet
 from sia_gen.diffusion import classifier_presets, unet
+from sia_gen.realnet.backbone import FeatureStatistics
 
 PRESET = "minute"
 SELECTED_ON = "normal images kept back"
@@ -61,6 +62,11 @@ def save_detector(
     """Saves a RealNet of 64 pixels that nothing has fitted, as a fit would."""
     torch.manual_seed(seed)
     channels = [8] * len(strides)
-    RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4).save_pretrained(folder)
+    model = RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4)
+    # Without it all images would have almost the same score.
+    statistics = FeatureStatistics(model.backbone.channels, torch.device("cpu"))
+    statistics.update(model.features(0.5 + 0.1 * torch.rand(4, 1, 64, 64)))
+    model.backbone.standardise(statistics)
+    model.save_pretrained(folder)
     report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 1}
     (folder / "fit.json").write_text(json.dumps(report))

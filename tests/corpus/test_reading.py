@@ -50,7 +50,7 @@ def test_samples_come_in_order_and_unchanged(corpus: HandmadeCorpus) -> None:
     assert np.array_equal([np.asarray(image) for _, image in found], made(corpus))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.lists(st.integers(0, 30), max_size=12))
 def test_any_order_of_numbers_gives_those_samples(
     corpus: HandmadeCorpus, numbers: list[int]

@@ -144,7 +144,7 @@ def refusal(state: State, **options: Any) -> UserError:
 
 
 @given(st.sampled_from(sorted(SMALL_STATE)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_missing_tensor_is_named(name: str) -> None:
     state = {key: value for key, value in SMALL_STATE.items() if key != name}
     if name == CLASS_EMBEDDING:
@@ -156,7 +156,6 @@ def test_missing_tensor_is_named(name: str) -> None:
 @given(
     st.sampled_from(sorted(SMALL_STATE)), st.sampled_from(["longer", "deeper", "integer", "number"])
 )
-@settings(max_examples=40, deadline=None)
 def test_tensor_of_a_wrong_shape_or_kind_is_named(name: str, change: str) -> None:
     tensor = SMALL_STATE[name]
     if change == "longer":

@@ -70,7 +70,7 @@ def test_published_classifiers_are_recognised(size: int, unet: dict[str, Any], l
 
 
 @given(st.sampled_from(sorted(SMALL_STATE)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_missing_tensor_is_named(name: str) -> None:
     state = {key: value for key, value in SMALL_STATE.items() if key != name}
     with pytest.raises(ModelError) as caught:
@@ -79,7 +79,7 @@ def test_missing_tensor_is_named(name: str) -> None:
 
 
 @given(st.sampled_from(sorted(SMALL_STATE)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_tensor_of_a_wrong_shape_is_named(name: str) -> None:
     state = {**SMALL_STATE, name: torch.cat([SMALL_STATE[name], SMALL_STATE[name][:1]])}
     with pytest.raises(ModelError) as caught:

@@ -4,20 +4,21 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from sia_gen import RealNet
 from sia_gen.errors import ImageError, ModelError
+from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.metrics import per_region_overlap
 from sia_gen.evaluation.results import worth_looking_at
 from sia_gen.evaluation.scoring import ScoredImage
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
+from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.recipe import Recipe
 from sia_gen.runtime import Runtime
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from tests.evaluation.conftest import Evaluate
 
 CPU = Runtime("fp32", "cpu")
+Evaluated = tuple[dict[str, dict[str, Any]], Path]
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory, models: Path, photographs: Path, small: Recipe
+) -> Evaluated:
+    """What an evaluation returned and its folder, to read only."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    return evaluate(small, small.categories, photographs, models, out, CPU), out
 
 
 def scores(out: Path, category: str) -> tuple[list[int], list[float], list[int]]:
@@ -41,8 +52,8 @@ def scores(out: Path, category: str) -> tuple[list[int], list[float], list[int]]
     )
 
 
-def test_metrics_are_those_of_the_written_scores(run: Evaluate) -> None:
-    summary, out = run()
+def test_metrics_are_those_of_the_written_scores(evaluated: Evaluated) -> None:
+    summary, out = evaluated
     assert json.loads((out / "metrics.json").read_text()) == summary
     for category, found in summary["categories"].items():
         labels, values, verdicts = scores(out, category)
@@ -59,8 +70,8 @@ def test_metrics_are_those_of_the_written_scores(run: Evaluate) -> None:
         )
 
 
-def test_table_gives_percent_by_category_and_their_mean(run: Evaluate) -> None:
-    summary, out = run()
+def test_table_gives_percent_by_category_and_their_mean(evaluated: Evaluated) -> None:
+    summary, out = evaluated
     lines = (out / "metrics.md").read_text().splitlines()
     assert lines[0].startswith("| parts | AUROC |")
     assert f"{100 * summary['mean']['image_auroc']:.1f}" in lines[4]
@@ -68,8 +79,8 @@ def test_table_gives_percent_by_category_and_their_mean(run: Evaluate) -> None:
     assert "Weights and threshold were selected on normal images kept back" in lines[-1]
 
 
-def test_heat_maps_are_pictures_named_by_what_they_show(run: Evaluate) -> None:
-    _, out = run()
+def test_heat_maps_are_pictures_named_by_what_they_show(evaluated: Evaluated) -> None:
+    _, out = evaluated
     pictures = sorted((out / "disc/heatmaps").iterdir())
     assert len(pictures) == 8
     for path in pictures:
@@ -93,8 +104,8 @@ def test_best_worst_and_borderline_images_are_shown_once() -> None:
     assert 0.30 in borderline
 
 
-def test_categories_without_masks_report_image_metrics_alone(run: Evaluate) -> None:
-    summary, out = run()
+def test_categories_without_masks_report_image_metrics_alone(evaluated: Evaluated) -> None:
+    summary, out = evaluated
     assert not any(name.startswith("pixel") for name in summary["mean"])
     assert "PRO" not in (out / "metrics.md").read_text()
     assert summary["defects"]["disc"].keys() == {"scratch"}
@@ -126,7 +137,7 @@ def test_pixel_metrics_are_those_of_the_maps(
 ) -> None:
     recipe, root = masked
     summary, out = run(recipe, root)
-    model = RealNet.from_pretrained(models / "disc").eval()
+    model = load_realnet(models / "disc").model
     tests = list_test_images(recipe, root, "disc")
     images = load_images([test.path for test in tests], "L", 64)
     maps = predict_images(model, images, CPU.accelerator()).maps

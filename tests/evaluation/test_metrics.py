@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -115,7 +115,6 @@ def scored_maps(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.int64]
     return scores, masks
 
 
-@settings(max_examples=60)
 @given(scored_maps(), st.sampled_from([0.05, 0.3, 1.0]))
 def test_pro_is_that_of_brute_force(
     data: tuple[NDArray[np.float64], NDArray[np.int64]], limit: float

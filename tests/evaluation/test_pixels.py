@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_gen.evaluation import pixels
@@ -33,7 +33,6 @@ def written(folder: Path, maps: np.ndarray, masks: np.ndarray) -> tuple[list[Pat
     return paths, sum(append_pixels(paths[n % 2], m, mask) for n, (m, mask) in pairs)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 999), levels=st.sampled_from([1, 3, 50, 10_000]), part=st.integers(5, 900)
 )

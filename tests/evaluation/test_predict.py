@@ -27,7 +27,7 @@ CPU = Runtime("fp32", "cpu")
 def model(tmp_path: Path, recipe: Recipe) -> Path:
     """A model folder, with a threshold in the middle of its scores."""
     folder = tmp_path / "model"
-    save_detector(folder)
+    save_detector(folder, strides=[16])
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
     return folder
 
@@ -134,7 +134,7 @@ def test_file_that_is_no_image_is_named(model: Path, tmp_path: Path) -> None:
 
 
 def test_compiled_model_gives_the_same_scores(
-    model: Path, photographs: Path, tmp_path: Path, traced: list[int]
+    shallow: None, model: Path, photographs: Path, tmp_path: Path, traced: list[int]
 ) -> None:
     folder = photographs / "disc/test"
     files = sorted(folder.rglob("*.png"))

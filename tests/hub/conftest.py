@@ -79,13 +79,12 @@ def pipeline_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fitted(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe) -> Path:
     """A RealNet that was fitted for a few steps."""
     folder = tmp_path_factory.mktemp("fitted")
     HandmadeCorpus(folder / "corpus")
-    recipe = Recipe.parse(recipe_content(), where="conftest")
     out = folder / "realnet"
-    fit_realnet(recipe, ["disc"], photographs, folder / "corpus", out, Runtime("fp32", "cpu"))
+    fit_realnet(small, ["disc"], photographs, folder / "corpus", out, Runtime("fp32", "cpu"))
     return out / "disc"
 
 

@@ -57,7 +57,6 @@ def eroded(mask: np.ndarray, side: int) -> np.ndarray:
     return windows(mask, side, side // 2).min(axis=(2, 3))
 
 
-@settings(max_examples=30, deadline=None)
 @given(SMALL)
 def test_otsu_is_the_best_of_all_thresholds(image: np.ndarray) -> None:
     expected = image > best_threshold(image)
@@ -121,7 +120,7 @@ def test_object_that_opening_removes_is_no_object() -> None:
     assert foreground_mask(image, Foreground(method="otsu", open=6)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SMALL, st.integers(1, 5), st.integers(1, 5))
 def test_closing_then_opening_is_by_squares(image: np.ndarray, close: int, open_: int) -> None:
     at_256 = {"close": round(close * 256 / 12), "open": round(open_ * 256 / 12)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -46,7 +46,6 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, extension: str) -> 
     assert np.array_equal(grey(path), RAMP)
 
 
-@settings(max_examples=50)
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=64))
 def test_sixteen_bits_are_rounded_to_the_nearest_of_eight(values: list[int]) -> None:
     image = Image.fromarray(np.array([values], np.uint16))

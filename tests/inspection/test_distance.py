@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_gen.images.loading import load_images
@@ -94,7 +94,6 @@ def test_batches_and_colour_do_not_matter(
     assert bank.summaries(images).shape == (12, bank.patches.shape[1])
 
 
-@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), count=st.integers(2, 12), others=st.booleans())
 def test_nearest_is_that_of_brute_force(seed: int, count: int, others: bool) -> None:
     rng = np.random.default_rng(seed)

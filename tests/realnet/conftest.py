@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from sia_gen.realnet import reconstruction
 from sia_gen.realnet.sources import Piece
 
 
@@ -20,10 +18,3 @@ class ArraySource:
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
         self.drawn.append(number)
         return Piece(self.images[number % len(self.images)], (0.5, 1.0))
-
-
-@pytest.fixture
-def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks that reconstruct have half the blocks: each takes a second to trace."""
-    monkeypatch.setattr(reconstruction, "MULTIPLIERS", (1, 2))
-    monkeypatch.setattr(reconstruction, "LAYERS_PER_BLOCK", 1)

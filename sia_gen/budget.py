@@ -48,7 +48,9 @@ class Budget:
     @property
     def kept(self) -> float:
         """Seconds that are kept for what follows the last step."""
-        return self.seconds / 2 if self.end is None else MARGIN * (self.end + self.preview)
+        if self.end is None:
+            return 0.0 if math.isinf(self.seconds) else self.seconds / 2
+        return MARGIN * (self.end + self.preview)
 
     @property
     def spare(self) -> float:

@@ -20,6 +20,7 @@ def make(minutes: float | None) -> Budget:
 
 def test_without_minutes_there_is_no_end(clock: Clock) -> None:
     endless = make(None)
+    assert endless.spare > 0
     clock.now = 1e9
     assert not endless.is_up(1)
 

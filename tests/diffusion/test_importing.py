@@ -228,5 +228,5 @@ def test_folder_with_a_damaged_report_is_something_else(tmp_path: Path, content:
 def test_model_with_a_damaged_report_is_not_finished(tmp_path: Path, content: str) -> None:
     (tmp_path / "training.json").write_text(content)
     assert not is_finished(tmp_path, 4)
-    (tmp_path / "training.json").write_text('{"steps": 4}')
+    (tmp_path / "training.json").write_text('{"steps": 4, "readiness": {"ready": true}}')
     assert is_finished(tmp_path, 4)

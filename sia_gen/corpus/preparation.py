@@ -179,19 +179,21 @@ def check_same_origin(out: Location, shards: Sequence[ShardPlan], hashes: dict[s
     """Refuses to go on with another model or strength than a category was begun with.
 
     Raises:
-        OutputError: If a shard is there that was made so.
+        OutputError: If any shard of the categories of these shards was made so.
     """
-    records = present_records(out)
-    for shard in shards:
-        record = records.get(shard.path, {"model": hashes[shard.name], "strength": shard.strength})
-        there, wanted = record["model"], hashes[shard.name]
+    strengths = {shard.name: shard.strength for shard in shards}
+    for record in present_records(out).values():
+        name = f"{record['dataset']}.{record['category']}"
+        if name not in strengths:
+            continue
+        there, wanted = record["model"], hashes[name]
         if there != wanted:
             difference = f"another model ({there[:12]}, not {wanted[:12]})"
-        elif record["strength"] != shard.strength:
-            difference = f"another strength ({record['strength']}, not {shard.strength})"
+        elif record["strength"] != strengths[name]:
+            difference = f"another strength ({record['strength']}, not {strengths[name]})"
         else:
             continue
         raise OutputError(
-            problem=f"{out} holds samples of '{shard.category}' by {difference}.",
+            problem=f"{out} holds samples of '{record['category']}' by {difference}.",
             fix="Choose another folder with --out, or make them again with --no-resume.",
         )

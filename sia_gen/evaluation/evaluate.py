@@ -98,6 +98,9 @@ def evaluate(
     if main:
         require_same_models(out, about["models"])
     with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
+        if main:
+            # Whoever held the folder until now may have evaluated others.
+            require_same_models(out, about["models"])
         return write_evaluation(recipe, folders, tests, about, out, runtime)
 
 

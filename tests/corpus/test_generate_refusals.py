@@ -63,6 +63,15 @@ def test_other_model_in_the_same_folder_is_refused(
     assert find_problems(corpus) == []
 
 
+def test_parts_of_a_category_are_by_one_model(
+    make: Make, save_model: SaveModel, tmp_path: Path
+) -> None:
+    make(categories=["disc"], shards="0:1")
+    save_model(tmp_path / "models" / "disc", seed=9)
+    with pytest.raises(OutputError, match="holds samples of 'disc' by another model"):
+        make(categories=["disc"], shards="1:2", models=tmp_path / "models")
+
+
 @pytest.mark.parametrize("different", ["channels_last", "model"])
 def test_another_corpus_that_is_made_meanwhile_is_refused(
     make: Make,

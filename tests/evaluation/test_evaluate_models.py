@@ -13,6 +13,7 @@ import torch
 
 from sia_gen import RealNet
 from sia_gen.errors import ModelError, OptionError, OutputError
+from sia_gen.evaluation import evaluate as evaluation
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet.loading import Fitted, load_realnet
 from sia_gen.recipe import Recipe
@@ -88,6 +89,23 @@ def test_evaluation_of_other_models_is_not_overwritten(
     monkeypatch.chdir(tmp_path)
     evaluate(recipe, ["disc"], photographs, Path("first"), Path("out"), CPU)
     assert (out / "metrics.json").read_bytes() == before
+
+
+def test_evaluation_that_is_made_meanwhile_is_not_overwritten(
+    models: Path, tmp_path: Path, photographs: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the folder and the claim on it."""
+    first, other = (shutil.copytree(models, tmp_path / name) for name in ("first", "other"))
+    out, claim = tmp_path / "out", evaluation.claim_output
+
+    def claimed_later(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(evaluation, "claim_output", claim)
+        evaluate(recipe, ["disc"], photographs, first, out, CPU)
+        return claim(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "claim_output", claimed_later)
+    with pytest.raises(OutputError, match=r"the evaluation of the models in .*first\."):
+        evaluate(recipe, ["disc"], photographs, other, out, CPU)
 
 
 def test_memory_that_runs_out_is_one_line(run: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import sys
 
 def two_workers() -> None:
     """Images are loaded as on a GPU, in processes of their own."""
-    from sia_gen.realnet import fitting
+    from sia_gen import batches
 
-    vars(fitting)["loader_workers"] = lambda _: 2
+    vars(batches)["loader_workers"] = lambda _: 2
 
 
 def no_network() -> None:

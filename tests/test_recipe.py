@@ -13,14 +13,15 @@ from pydantic import ValidationError
 from sia_gen.errors import RecipeError
 from sia_gen.images.recognition import shipped_recipes
 from sia_gen.recipe import Recipe
+from tests.conftest import recipe_content
 
 Content = dict[str, Any]
 SHIPPED = [recipe.name for recipe in shipped_recipes()]
 
 
 @pytest.fixture
-def content(recipe: Recipe) -> Content:
-    return recipe.model_dump(mode="json")
+def content() -> Content:
+    return Recipe.parse(recipe_content(), where="conftest").model_dump(mode="json")
 
 
 @pytest.fixture

@@ -169,8 +169,9 @@ def test_weights_that_cannot_be_fetched_are_one_line_after_the_attempt(
     result = run("fit-realnet", "--recipe", parts, "--data", images, "--out", "out")
     attempt, error = result.err.splitlines()
     assert (result.code, result.out) == (2, "")
-    assert attempt.startswith("fetching the weights of tf_efficientnet_lite0")
-    assert error.startswith("error: cannot download the weights of 'tf_efficientnet_lite0'")
+    backbone = recipe.realnet.backbone
+    assert attempt.startswith(f"fetching the weights of {backbone}")
+    assert error.startswith(f"error: cannot download the weights of '{backbone}'")
     assert not (tmp_path / "out").exists()
 
 

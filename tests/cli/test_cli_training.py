@@ -23,7 +23,8 @@ def change(parts: Path, **settings: Any) -> None:
 def test_size_that_cannot_be_halved_is_one_line(
     refuse: Refuse, parts: Path, images: Path, command: str
 ) -> None:
-    change(parts, diffusion={"image_size": 36})
+    tiny = {"preset": "tiny"}
+    change(parts, diffusion=tiny | {"image_size": 36}, classifier=tiny)
     error = refuse(command, "--recipe", parts, "--data", images)
     assert "'diffusion.image_size': 36 is not a multiple of 8. Use 32" in error
 

@@ -29,13 +29,20 @@ from tests.diffusion.original_adm import small_unet
 from tests.documents import Block, Reader, code_blocks
 from tests.hub.server import Hub
 from tests.images.trees import write_images
+from tests.networks import BACKBONE, PRESET, small_networks
 
 TOP = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {
-    "diffusion": {"preset": "tiny", "image_size": 16, "batch_size": 2, "max_steps": 2},
+    "diffusion": {"preset": PRESET, "image_size": 16, "batch_size": 2, "max_steps": 2},
     "synthesis": {"images": 8, "steps": 4, "batch_size": 4, "shard_size": 4},
     # Of one stride, for the sake of the exporter.
-    "realnet": recipe_content()["realnet"] | {"strides": [16], "channels_kept": [16]},
+    "realnet": recipe_content()["realnet"]
+    | {
+        "strides": [16],
+        "channels_kept": [16],
+        "backbone": BACKBONE,
+        "weights": "backbone.safetensors",
+    },
 }
 
 
@@ -50,6 +57,7 @@ def small(name: str, **changes: Any) -> dict[str, Any]:
 
 def prepare(folder: Path) -> None:
     """Everything the README takes for granted, small: recipes, images, models, a checkpoint."""
+    small_networks(folder)
     # A file in the folder goes before the recipe of that name.
     (folder / "elpv").write_text(yaml.safe_dump(small("elpv")))
     square = {"data": load_corpus_recipe("mvtec-ad").model_dump(mode="json")["data"]}
@@ -107,7 +115,7 @@ def save_gears(block: Block) -> None:
 
 
 def test_every_block_runs(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Path
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Path, shallow: None
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_you")
     # Strength 0.1 to 0.2 is what `calibrate` finds; no model of two steps has a useful range.

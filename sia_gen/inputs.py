@@ -25,10 +25,18 @@ Inputs = Mapping[str, Any]
 
 def fingerprint(place: Path, files: Iterable[Path]) -> dict[str, Any]:
     """Describes files by their names and sizes, in their order; they are not read."""
-    found = [f"{file.name} {file.stat().st_size}" for file in files]
+    found = [f"{file.name} {size_of(file)}" for file in files]
     # Names of files may be of bytes that are no text.
     digest = hashlib.sha256("\n".join(found).encode(errors="surrogateescape"))
     return {PLACE: str(place), "files": len(found), "sha256": digest.hexdigest()}
+
+
+def size_of(file: Path) -> int:
+    """Bytes of a file, -1 of one that is not there: whoever reads it says so."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
 
 
 def check_inputs(checkpoints: Path, inputs: Inputs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.end_to_end.conftest import ROOT
+from tests.processes import ROOT
 
 EVERYTHING = """
 import importlib, pkgutil, sys

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
-from tests.faults.processes import SERVER, tell_to
 
 from sia_gen import processes, recipe_file
 from sia_gen.cli import app
 from sia_gen.errors import OptionError
 from sia_gen.runtime import Runtime
-from tests.end_to_end.conftest import ROOT
+from tests.processes import ROOT, SERVER, tell_to
 
 STOPPED = (
     "error: another process of this run stopped. Look at its output, then run the same command "

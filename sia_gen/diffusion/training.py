@@ -11,8 +11,9 @@ OUT/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -38,7 +39,12 @@ from sia_gen.diffusion.publishing import TrainedModel, is_finished
 from sia_gen.diffusion.setup import Training, planned_network, report_memory, start_training
 from sia_gen.divergence import NORM, TrainingWatch
 from sia_gen.errors import OptionError
-from sia_gen.images.listing import describe_photographs, list_images
+from sia_gen.images.listing import (
+    CategoryImages,
+    describe_photographs,
+    list_images,
+    require_readable,
+)
 from sia_gen.inputs import begin_checkpoints, check_inputs
 from sia_gen.locks import EVERYTHING
 from sia_gen.out_of_memory import explained_out_of_memory
@@ -70,9 +76,9 @@ def train_diffusion(
         resume: Whether to go on from the last checkpoint; otherwise training starts again.
 
     Raises:
-        UserError: If the recipe or the output folder do not allow it, or images are missing;
-            nothing has been written then. Also if an image cannot be read, the loss diverges, or
-            memory runs out; the last checkpoint is whole then.
+        UserError: If the recipe, the images or the output folder do not allow it; nothing has
+            been written then. Also if the loss diverges or memory runs out; the last checkpoint
+            is whole then.
     """
     joint = recipe.diffusion.joint
     if joint and list(categories) != recipe.categories:
@@ -85,6 +91,10 @@ def train_diffusion(
     network = planned_network(recipe, num_classes)
     groups = {JOINT: list(categories)} if joint else {name: [name] for name in categories}
     listed = {category: list_images(recipe, root, category) for category in categories}
+    load = partial(load_group, recipe, listed)
+    (first, group), *later = groups.items()
+    opened = {first: load(group)}
+    require_readable(recipe, [listed[category] for _, group in later for category in group])
     inputs = {
         name: {"photographs": describe_photographs(root, [listed[one] for one in group])}
         for name, group in groups.items()
@@ -108,12 +118,19 @@ def train_diffusion(
                     recipe,
                     name,
                     group,
-                    load_diffusion_images(recipe, [listed[category] for category in group]),
+                    opened.pop(name) if name in opened else load(group),
                     out,
                     accelerator,
                 )
             # In mixed precision a network refers to itself: only the collector frees it.
             release_memory()
+
+
+def load_group(
+    recipe: Recipe, listed: Mapping[str, CategoryImages], categories: Sequence[str]
+) -> DiffusionImages:
+    """The images of one model, of some of the categories that were listed."""
+    return load_diffusion_images(recipe, [listed[category] for category in categories])
 
 
 def train_model(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from sia_gen.collection import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.data_settings import Layout, TableLayout
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
-from sia_gen.images.loading import find_unreadable
+from sia_gen.images.loading import find_unreadable, load_image
 from sia_gen.images.recognition import require_right_root
 from sia_gen.inputs import fingerprint
 from sia_gen.recipe import Recipe
+from sia_gen.threads import worker_threads
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,18 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
 def describe_photographs(root: Path, listed: Iterable[CategoryImages]) -> dict[str, Any]:
     """The normal images of some categories, to distinguish them from others; none is read."""
     return fingerprint(root, [path for one in listed for path in (*one.fit, *one.validation)])
+
+
+def require_readable(recipe: Recipe, listed: Iterable[CategoryImages]) -> None:
+    """Decodes normal images and keeps none: what is wrong with them is known before hours of work.
+
+    Raises:
+        ImageError: If one cannot be read.
+    """
+    paths = [path for images in listed for path in (*images.fit, *images.validation)]
+    read = partial(load_image, mode=recipe.mode, size=1, non_square=recipe.data.non_square)
+    with worker_threads() as pool:
+        deque(pool.map(read, paths), maxlen=0)
 
 
 def choose_layout(recipe: Recipe, root: Path, category: str) -> Layout:

@@ -33,7 +33,7 @@ from sia_gen.compilation import NOTICE, Execution, compile_network
 from sia_gen.divergence import TrainingWatch
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_folder, write_json
-from sia_gen.images.listing import list_images
+from sia_gen.images.listing import list_images, require_readable
 from sia_gen.images.test_set import list_test_images
 from sia_gen.inputs import Inputs, begin_checkpoints, check_inputs
 from sia_gen.locations import Location
@@ -82,9 +82,8 @@ def fit_realnet(
         resume: Whether to go on from the last checkpoint; otherwise fitting starts again.
 
     Raises:
-        UserError: If the recipe, the corpus, the weights or the output folder do not allow it, or
-            images are missing; nothing has been written then. Also if an image cannot be read, the
-            loss diverges, or memory runs out.
+        UserError: If the recipe, the images, the corpus, the weights or the output folder do not
+            allow it; nothing has been written then. Also if the loss diverges or memory runs out.
     """
     settings = recipe.realnet
     if settings.joint and list(categories) != recipe.categories:
@@ -98,16 +97,17 @@ def fit_realnet(
     tests = {}
     if settings.select_on == "test":
         tests = {category: list_test_images(recipe, root, category) for category in categories}
-    listed = {category: list_images(recipe, root, category) for category in categories}
     groups = {JOINT: list(categories)} if settings.joint else {one: [one] for one in categories}
-    inputs = {
-        name: describe_inputs(
-            recipe,
-            root,
-            {member: listed[member] for member in members},
-            {member: sources[member] for member in members},
-        )
+    listed = {
+        name: {member: list_images(recipe, root, member) for member in members}
         for name, members in groups.items()
+    }
+    (first, images), *later = listed.items()
+    opened = {first: load_normal(recipe, images)}
+    require_readable(recipe, [one for _, images in later for one in images.values()])
+    inputs = {
+        name: describe_inputs(recipe, root, images, {member: sources[member] for member in images})
+        for name, images in listed.items()
     }
     for name in groups if resume else ():
         check_inputs(out / "checkpoints" / name, inputs[name])
@@ -118,7 +118,7 @@ def fit_realnet(
         for name, members in groups.items():
             # An accelerator of its own: what is registered for checkpoints cannot be taken back.
             accelerator = runtime.accelerator()
-            normal = load_normal(recipe, {member: listed[member] for member in members})
+            normal = opened.pop(name) if name in opened else load_normal(recipe, listed[name])
             data = fit_data(recipe, normal, [sources[member] for member in members])
             chosen = [test for member in members for test in tests.get(member, [])]
             look: Validate = partial(validate, data.validation)

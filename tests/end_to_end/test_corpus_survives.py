@@ -42,7 +42,8 @@ class Parts(CommandLine):
         for running in self.make(out, *options, **started):
             running.done()
         folder = self.folder / out
-        paths = [path for path in folder.rglob("*") if path.is_file()]
+        # What was locked in parts was worked on in parts.
+        paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     def shards(self, out: str) -> list[Path]:

@@ -55,7 +55,12 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(
 
 
 def test_two_processes_reach_the_loss_of_one_with_the_same_batch(line: CommandLine) -> None:
-    settings = {"max_steps": 20, "learning_rate": 1e-3, "preview_every": 100}
+    settings = {
+        "max_steps": 20,
+        "learning_rate": 1e-3,
+        "preview_every": 100,
+        "checkpoint_every": 100,
+    }
     change(line, batch_size=4, **settings)
     train(line, "one")
     change(line, batch_size=2, **settings)

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Every test runs on one thread; more processes than this only load the libraries more often.
 # The tests of a file stay together: they share what takes long to make.
-PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # Those that take long as well, and those of `make check`.
 ALL := -m ''
 

@@ -25,6 +25,7 @@ from tests.networks import small_networks
 SIZE = 32
 # Folders of tests whose commands are processes of their own, which know no networks of the tests.
 PROCESSES = ("end_to_end", "faults")
+LONG = {"test_readme", "test_whole_way", "test_demo", "test_corpus_survives", "test_survives"}
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
 settings.register_profile(
@@ -35,6 +36,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: the tests of a file stay in one process."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def pytest_collection_finish() -> None:

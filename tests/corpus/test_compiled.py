@@ -167,6 +167,7 @@ def test_a_model_of_all_categories_is_prepared_once() -> None:
     assert not any(one.requires_grad for network in networks for one in network.parameters())
 
 
+@pytest.mark.slow
 def test_guided_samples_of_compiled_networks_are_the_same(traced: list[int]) -> None:
     arguments = {"guidance_scale": 1.0, "class_labels": "cable"}
     exact = sample(make_pipeline(), [0, 1], **arguments)

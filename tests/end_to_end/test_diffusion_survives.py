@@ -33,7 +33,7 @@ def losses(line: CommandLine, out: str) -> list[float]:
     ("started", "kills"),
     [
         pytest.param({}, (2, 5), id="one process"),
-        pytest.param(TWO, (3,), id="two processes"),
+        pytest.param(TWO, (3,), id="two processes", marks=pytest.mark.slow),
         pytest.param(FRESH, (2, 5), id="one from nothing", marks=pytest.mark.slow),
         pytest.param(TORCHRUN, (3,), id="two by torchrun", marks=pytest.mark.slow),
     ],

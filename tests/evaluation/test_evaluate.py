@@ -225,7 +225,7 @@ def test_masks_may_be_of_any_kind_that_tells_two_things_apart(tmp_path: Path) ->
         assert load_mask(image, 16, None).sum() == 64
 
 
-@pytest.mark.parametrize("way", ["absolute", "dots", "windows"])
+@pytest.mark.parametrize("way", ["absolute"])
 def test_images_in_a_table_are_evaluated_like_those_in_folders(
     way: str, run: Evaluate, masked: tuple[Recipe, Path], tmp_path: Path
 ) -> None:

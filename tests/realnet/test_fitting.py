@@ -288,6 +288,7 @@ def test_missing_images_of_the_last_category_are_told_before_the_first_is_fitted
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_compiled_fit_learns_the_same(
     fit: Fit, recipe: Recipe, traced: list[int], shallow: None
 ) -> None:

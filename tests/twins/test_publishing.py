@@ -40,11 +40,16 @@ STRONG = {"synthesis.strength": 3, "synthesis.steps": 6}
 @pytest.mark.parametrize(
     "twins",
     [
-        {"region": "box"},
-        {"source": "image", "start": 0.5, "region": "box"},
-        {"source": "image", "start": 1.0, "invert": True, "region": "mask.png"},
+        pytest.param({"region": "box"}, id="noise", marks=pytest.mark.slow),
+        pytest.param(
+            {"source": "image", "start": 0.5, "region": "box"},
+            id="photographs",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"source": "image", "start": 1.0, "invert": True, "region": "mask.png"}, id="mask"
+        ),
     ],
-    ids=["noise", "photographs", "mask"],
 )
 def test_blocks_of_the_card_run_and_make_it_again(
     hub: Hub,

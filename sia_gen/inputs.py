@@ -17,18 +17,18 @@ from sia_gen.files import write_json
 from sia_gen.strict_json import read_json
 
 INPUTS = "inputs.json"
-# A folder may be moved, and a corpus published: where an input lies does not count.
+# A corpus may be moved, and published: where it lies does not count.
 PLACE = "place"
 
 Inputs = Mapping[str, Any]
 
 
-def fingerprint(place: Path, files: Iterable[Path]) -> dict[str, Any]:
+def fingerprint(files: Iterable[Path]) -> dict[str, Any]:
     """Describes files by their names and sizes, in their order; they are not read."""
     found = [f"{file.name} {size_of(file)}" for file in files]
     # Names of files may be of bytes that are no text.
     digest = hashlib.sha256("\n".join(found).encode(errors="surrogateescape"))
-    return {PLACE: str(place), "files": len(found), "sha256": digest.hexdigest()}
+    return {"files": len(found), "sha256": digest.hexdigest()}
 
 
 def size_of(file: Path) -> int:
@@ -46,13 +46,14 @@ def check_inputs(checkpoints: Path, inputs: Inputs) -> None:
         OutputError: If there is a checkpoint, and an input has changed since.
     """
     path = checkpoints / INPUTS
-    if last_checkpoint(checkpoints) is None or not path.is_file():
+    if last_checkpoint(checkpoints) is None:
         return
     try:
         begun = dict(read_json(path))
-    except (ValueError, TypeError) as error:
+    except (FileNotFoundError, ValueError, TypeError) as error:
         raise OutputError(
-            problem=f"{path} is damaged.", fix="Start again with --no-resume."
+            problem=f"{path} is missing or damaged: nothing says what the training was begun with.",
+            fix="Start again with --no-resume, or choose another folder with --out.",
         ) from error
     for name, given in inputs.items():
         if without_place(given) != without_place(begun.get(name)):
@@ -71,7 +72,13 @@ def without_place(described: Any) -> Any:
 
 
 def begin_checkpoints(checkpoints: Path, inputs: Inputs, *, resume: bool) -> None:
-    """Keeps what a training is begun with; without `resume` it forgets earlier checkpoints."""
-    if not resume:
+    """Keeps what a training is begun with; without `resume` it forgets earlier checkpoints.
+
+    Raises:
+        OutputError: If another process has begun it with other inputs meanwhile.
+    """
+    if resume:
+        check_inputs(checkpoints, inputs)
+    else:
         remove_checkpoints(checkpoints)
     write_json(checkpoints / INPUTS, inputs)

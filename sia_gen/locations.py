@@ -32,6 +32,16 @@ def location(text: str | Path) -> Location:
     return Path(found.path) if filesystem.protocol[0] in ("file", "local") else found
 
 
+def public_name(place: Location) -> str:
+    """How a place is called in what may be published: nothing in it is private to a machine.
+
+    A path that is not relative is called by its last name, and a URL has no user or password.
+    """
+    if isinstance(place, Path):
+        return place.name if place.is_absolute() else place.as_posix()
+    return re.sub(r"(://)[^/@]*@", r"\1", str(place))
+
+
 def read_range(file: Location, start: int, end: int) -> bytes:
     """The bytes of a file from `start` to `end`; fewer if it ends before."""
     # By itself fsspec would read ahead by megabytes.

@@ -15,7 +15,7 @@ from sia_gen.locks import settling, working_on
 RECIPE = "recipe.yaml"
 # By their full paths. Training longer continues a run. A learning rate that proved too high may be
 # lowered on the way: the log shows which steps had which. The records of a corpus know the strength
-# of each shard.
+# of each shard, and a fit knows its textures wherever they lie.
 MAY_CHANGE = {
     "classifier.checkpoint_every",
     "classifier.learning_rate",
@@ -30,6 +30,7 @@ MAY_CHANGE = {
     "realnet.learning_rate",
     "realnet.max_minutes",
     "realnet.max_steps",
+    "realnet.textures",
     "synthesis.calibrated",
 }
 

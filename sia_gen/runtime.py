@@ -51,7 +51,7 @@ class Runtime:
 
         Raises:
             OptionError: If the device or precision is not to be had here.
-        UserError: If the other processes do not come.
+            UserError: If the other processes do not come.
         """
         return make_accelerator(self.precision, self.device)
 

@@ -18,8 +18,8 @@ LARGEST = 1 << 28
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(path: Location) -> Any:
-    """Reads a file of JSON; see `parse_json`.
+def read_json(path: Location, largest: int = LARGEST) -> Any:
+    """Reads a file of JSON of at most `largest` bytes; see `parse_json`.
 
     Raises:
         ValueError: If it is anything else, or too large to be one of ours.
@@ -29,9 +29,9 @@ def read_json(path: Location) -> Any:
         if isinstance(path, Path) and path.exists() and not path.is_file():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        msg = f"it has more than {LARGEST} bytes"
+            content = file.read(largest + 1)
+    if len(content) > largest:
+        msg = f"it has more than {largest} bytes"
         raise ValueError(msg)
     return parse_json(content)
 

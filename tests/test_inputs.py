@@ -53,20 +53,33 @@ def test_starting_again_forgets(checkpoints: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[1]", "{", "null"])
 def test_damaged_description_is_refused(checkpoints: Path, content: str) -> None:
     (checkpoints / INPUTS).write_text(content)
-    with pytest.raises(OutputError, match=r"inputs\.json is damaged"):
+    with pytest.raises(OutputError, match=r"inputs\.json is missing or damaged"):
         check_inputs(checkpoints, BEGUN)
+
+
+def test_checkpoint_of_unknown_inputs_is_refused(checkpoints: Path) -> None:
+    (checkpoints / INPUTS).unlink()
+    with pytest.raises(OutputError, match=r"inputs\.json is missing or damaged"):
+        begin_checkpoints(checkpoints, BEGUN, resume=True)
+
+
+def test_inputs_that_another_process_began_with_stay(checkpoints: Path) -> None:
+    before = (checkpoints / INPUTS).read_bytes()
+    with pytest.raises(OutputError, match="different inputs"):
+        begin_checkpoints(checkpoints, {"photographs": {"sha256": "other"}}, resume=True)
+    assert (checkpoints / INPUTS).read_bytes() == before
 
 
 def test_fingerprint_follows_names_sizes_and_order(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.png", "b.png")]
     for file in files:
         file.write_bytes(b"1")
-    first = fingerprint(tmp_path, files)
+    first = fingerprint(files)
     assert first["files"] == 2
-    assert fingerprint(tmp_path, files) == first
-    assert fingerprint(tmp_path, files[::-1]) != first
+    assert fingerprint(files) == first
+    assert fingerprint(files[::-1]) != first
     files[0].write_bytes(b"12")
-    assert fingerprint(tmp_path, files) != first
+    assert fingerprint(files) != first
 
 
 Train = Callable[[Path, Path], None]

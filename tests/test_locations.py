@@ -9,7 +9,7 @@ from upath import UPath
 
 from sia_gen.errors import OptionError
 from sia_gen.files import atomic_path, write_text
-from sia_gen.locations import files_below, location
+from sia_gen.locations import files_below, location, public_name
 
 
 def test_paths_and_file_urls_are_paths(tmp_path: Path) -> None:
@@ -50,3 +50,16 @@ def test_files_are_whole_or_absent_in_any_place(kind: str, tmp_path: Path) -> No
     write_text(root / "a" / "one.txt", "changed")
     assert (root / "a" / "one.txt").read_text() == "changed"
     assert files_below(root / "nowhere", "*") == []
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("runs/corpus", "runs/corpus"),
+        ("/home/ada/corpora/cells", "cells"),
+        ("memory://user:secret@host/cells", "memory://host/cells"),
+        ("memory://cells", "memory://cells"),
+    ],
+)
+def test_public_name_says_nothing_of_a_machine(place: str, name: str) -> None:
+    assert public_name(location(place)) == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from sia_gen.corpus.entries import COMPLETE, record_of
@@ -16,36 +17,63 @@ from sia_gen.errors import first_line
 from sia_gen.locations import Location
 
 NOT_MADE = "not made yet"
-OTHER_INDEX = "its index does not fit it"
+OTHER_INDEX = "not the index of its shard"
 
 
-def check_shard(corpus: Location, manifest: dict[str, Any], shard: dict[str, Any]) -> Iterator[str]:
-    """The problems of one shard; it is read once, from start to end.
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a corpus.
+
+    Attributes:
+        path: The shard, or another file in its place, below the corpus.
+        text: What is wrong, and where possible with which sample.
+    """
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+def check_shard(
+    corpus: Location, manifest: dict[str, Any], shard: dict[str, Any]
+) -> Iterator[Problem]:
+    """The problems of one shard and of its index; it is read once, from start to end.
 
     Raises:
         CorpusError: If it cannot be read, which says nothing of the shard.
     """
     path = corpus / shard["path"]
     if not path.is_file():
-        yield "missing" if shard["state"] == COMPLETE else NOT_MADE
+        yield Problem(shard["path"], "missing" if shard["state"] == COMPLETE else NOT_MADE)
         return
     if shard["state"] != COMPLETE:
-        yield "never finished, or of another size than recorded"
+        yield Problem(shard["path"], "never finished, or of another size than recorded")
         return
-    record, size = record_of(shard), path.stat().st_size
-    if size != record.bytes:
-        yield f"{size} bytes, {record.bytes} in the manifest"
-    with reporting_damage(corpus, record), path.open("rb") as file:
-        hashing = HashingReader(file)
-        stream = cast("IO[bytes]", hashing)
-        found, form = ShardIndex(record.sha256, [0], []), SampleForm.of(manifest)
-        problems = list(check_samples(stream, record, form, found))
-        if hashing.finish() != record.sha256 and size == record.bytes:
-            yield OTHER_CHECKSUM
-    yield from problems
+    record, form = record_of(shard), SampleForm.of(manifest)
+    found = ShardIndex(record.sha256, [0], [])
+    problems = list(check_bytes(corpus, record, form, found))
+    yield from (Problem(record.path, text) for text in problems)
     indexed = (corpus / index_name(record)).is_file()
     if not problems and indexed and stored_index(corpus, record, form) != found:
-        yield OTHER_INDEX
+        yield Problem(index_name(record), OTHER_INDEX)
+
+
+def check_bytes(
+    corpus: Location, shard: ShardRecord, form: SampleForm, found: ShardIndex
+) -> Iterator[str]:
+    """The problems of the file of a shard, and of the samples in it; see `check_samples`."""
+    path = corpus / shard.path
+    size = path.stat().st_size
+    if size != shard.bytes:
+        yield f"{size} bytes, {shard.bytes} in the manifest"
+    with reporting_damage(corpus, shard), path.open("rb") as file:
+        hashing = HashingReader(file)
+        problems = list(check_samples(cast("IO[bytes]", hashing), shard, form, found))
+        if hashing.finish() != shard.sha256 and size == shard.bytes:
+            yield OTHER_CHECKSUM
+    yield from problems
 
 
 def check_samples(

@@ -75,15 +75,13 @@ def synthesize(
         runtime, recipe, maker.kind, sources.load(needed[0]).unet, accelerator, out
     )
     prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, execution=execution)
-    if resume:
-        check_same_origin(out, wanted, prepared.hashes)
+    again = [] if resume else wanted
+    check_same_origin(out, wanted, prepared.hashes, again)
     main, parts = accelerator.is_main_process, samples_by_name(wanted)
     with claim_output(out, recipe, ["synthesis"], parts, main=main):
         if main:
-            if resume:
-                # Whoever held these shards until now may have made some.
-                check_same_origin(out, wanted, prepared.hashes)
-            again = [] if resume else wanted
+            # Whoever held these shards until now may have made some.
+            check_same_origin(out, wanted, prepared.hashes, again)
             announce(recipe, prepared.header, all_shards, out, again=again, hashes=prepared.cache)
             sources.warn_of_unready(needed)
         accelerator.wait_for_everyone()

@@ -24,10 +24,14 @@ from sia_gen.files import write_text
 from sia_gen.locations import Location
 from sia_gen.strict_json import read_json
 
+SUFFIX = ".index.json"
+# Bytes of an index, and for each sample in it, that none of ours exceeds.
+LARGEST_REST, LARGEST_ENTRY = 256, 64
+
 
 def index_name(shard: ShardPlan) -> str:
     """The path of a shard's index below its corpus."""
-    return f"{shard.path.removesuffix('.tar')}.index.json"
+    return shard.path.removesuffix(".tar") + SUFFIX
 
 
 def write_index(corpus: Location, shard: ShardPlan, index: ShardIndex) -> None:
@@ -38,7 +42,8 @@ def write_index(corpus: Location, shard: ShardPlan, index: ShardIndex) -> None:
 def stored_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> ShardIndex | None:
     """The index that lies beside a shard; None if there is none, or it is of other bytes."""
     try:
-        index = checked(ShardIndex, read_json(corpus / index_name(shard)))
+        largest = LARGEST_REST + LARGEST_ENTRY * (shard.samples + 1)
+        index = checked(ShardIndex, read_json(corpus / index_name(shard), largest))
     except (FileNotFoundError, ValueError):
         return None
     return index if fits(index, shard, form) else None
@@ -49,6 +54,8 @@ def fits(index: ShardIndex, shard: ShardRecord, form: SampleForm) -> bool:
     sizes = [end - start for start, end in pairwise(index.offsets)]
     return (
         index.sha256 == shard.sha256
+        and index.offsets[:1] == [0]
+        and index.offsets[-1] <= shard.bytes
         and len(sizes) == shard.samples
         and max(sizes) <= largest_sample(form)
         and len(index.mask_areas) == (shard.samples if MASK in form.members else 0)
@@ -76,4 +83,5 @@ def index_of(samples: Iterable[RawSample], shard: ShardRecord, form: SampleForm)
         if MASK in form.members:
             metadata = decode_metadata(raw.members["json"], raw.index, shard, form)
             mask_areas.append(metadata["mask_area"])
-    return ShardIndex(shard.sha256, offsets, mask_areas)
+    found = {"sha256": shard.sha256, "offsets": offsets, "mask_areas": mask_areas}
+    return checked(ShardIndex, found)

@@ -175,16 +175,28 @@ def ordered(recipe: CorpusRecipe, shards: Sequence[ShardPlan]) -> list[ShardPlan
     return sorted(by_path.values(), key=lambda shard: (names.index(shard.name), shard.first))
 
 
-def check_same_origin(out: Location, shards: Sequence[ShardPlan], hashes: dict[str, str]) -> None:
+def check_same_origin(
+    out: Location,
+    shards: Sequence[ShardPlan],
+    hashes: dict[str, str],
+    again: Sequence[ShardPlan] = (),
+) -> None:
     """Refuses to go on with another model or strength than a category was begun with.
+
+    Args:
+        out: Where the corpus is.
+        shards: Those to make.
+        hashes: Of the models that make them, by the names of their categories.
+        again: Those that are made again, whatever made them before.
 
     Raises:
         OutputError: If any shard of the categories of these shards was made so.
     """
     strengths = {shard.name: shard.strength for shard in shards}
+    replaced = {shard.path for shard in again}
     for record in present_records(out).values():
         name = f"{record['dataset']}.{record['category']}"
-        if name not in strengths:
+        if name not in strengths or record["path"] in replaced:
             continue
         there, wanted = record["model"], hashes[name]
         if there != wanted:

@@ -15,13 +15,13 @@ from PIL import Image
 from sia_gen.corpus.entries import COMPLETE, record_of
 from sia_gen.corpus.index import find_index
 from sia_gen.corpus.manifest import read_corpus
-from sia_gen.corpus.members import RawSample, decode_sample, read_one, read_samples
+from sia_gen.corpus.members import decode_sample, read_one, read_samples
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import TRIPLETS, SampleForm
 from sia_gen.corpus.shards import ShardIndex
 from sia_gen.errors import CorpusError, first_line
 from sia_gen.inputs import PLACE
-from sia_gen.locations import Location, location, read_range
+from sia_gen.locations import Location, location, public_name, read_range
 
 OTHER_CHECKSUM = "checksum differs from the manifest"
 # Indexes are small files: over a network most of the time is waiting.
@@ -93,31 +93,25 @@ def damaged(path: Location, reason: str) -> CorpusError:
     """The error of a shard that is not as it was written."""
     return CorpusError(
         problem=f"the shard {path} is damaged ({reason}).",
-        fix="Delete it and run 'sia-gen synthesize' again: it makes the missing shards.",
+        fix="Delete it with 'sia-gen verify --repair', then run 'sia-gen synthesize' again: it "
+        "makes what is missing.",
     )
 
 
-def read_raw(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[RawSample]:
-    """Streams the samples of a shard as they are in it; `CorpusError` if it is damaged.
+def read_whole(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[Sample]:
+    """Streams the samples of a shard, decoded; `CorpusError` if it is damaged.
 
     The last of them comes once the checksum of the shard is found to be right.
     """
     with reporting_damage(corpus, shard), (corpus / shard.path).open("rb") as file:
         hashing = HashingReader(file)
-        held_back: list[RawSample] = []
+        held_back: list[Sample] = []
         for sample in read_samples(cast("IO[bytes]", hashing), shard, form):
             yield from held_back
-            held_back = [sample]
+            held_back = [decode_sample(sample, shard, form)]
         if hashing.finish() != shard.sha256:
             raise ValueError(OTHER_CHECKSUM)
         yield from held_back
-
-
-def read_whole(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterator[Sample]:
-    """Streams the samples of a shard, decoded; `CorpusError` if it is damaged."""
-    with reporting_damage(corpus, shard):
-        for raw in read_raw(corpus, shard, form):
-            yield decode_sample(raw, shard, form)
 
 
 class HashingReader:
@@ -175,6 +169,7 @@ class SampleReader:
 
     def __init__(self, corpus: Location, dataset: str, category: str) -> None:
         self.corpus = corpus
+        self.name = f"{dataset}.{category}"
         manifest = read_synthetic(corpus)
         self.form = SampleForm.of(manifest)
         shards = require_category(corpus, manifest, dataset, category)
@@ -185,6 +180,9 @@ class SampleReader:
         self.total = int(self.ends[-1])
         self.mask_areas = np.array([area for one in self.indexes for area in one.mask_areas])
         self.process = os.getpid()
+
+    def __str__(self) -> str:
+        return f"'{self.name}' in {self.corpus}"
 
     def __getitem__(self, number: int) -> tuple[dict[str, Any], Image.Image]:
         """The metadata and the picture of a sample; `CorpusError` if it is damaged."""
@@ -213,7 +211,7 @@ class SampleReader:
         """What is read, to distinguish it from others: where it lies, how much, and its bytes."""
         checksums = "\n".join(shard.sha256 for shard in self.shards)
         return {
-            PLACE: str(self.corpus),
+            PLACE: public_name(self.corpus),
             "kind": self.form.kind,
             "samples": self.total,
             "strengths": sorted({shard.strength for shard in self.shards}),

@@ -7,14 +7,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen.corpus.checking import NOT_MADE, check_shard
-from sia_gen.corpus.entries import plan_of
-from sia_gen.corpus.index import index_name
+from sia_gen.corpus.checking import NOT_MADE, OTHER_INDEX, Problem, check_shard
+from sia_gen.corpus.entries import COMPLETE, plan_of, record_of
+from sia_gen.corpus.index import find_index, index_name, write_index
 from sia_gen.corpus.manifest import read_corpus, record_path, settle_manifest
+from sia_gen.corpus.reading import reporting_damage
+from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.locations import Location, files_below
 from sia_gen.progress import Progress
@@ -24,28 +25,13 @@ FOREIGN = "not in the manifest"
 THREADS = min(8, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a corpus.
-
-    Attributes:
-        path: The shard, or another file in its place, below the corpus.
-        text: What is wrong, and where possible with which sample.
-    """
-
-    path: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
-
-
 def verify(corpus: Location, *, repair: bool = False) -> str:
     """Checks a corpus, and brings its manifest up to date with all who worked on it.
 
     Args:
         corpus: Its folder.
-        repair: Whether to delete bad shards, so that `synthesize` makes them again.
+        repair: Whether to delete bad shards, so that `synthesize` makes them again, and to write
+            indexes that are wrong or missing.
 
     Returns:
         One line that says how many samples are well, or which shards are to be made again.
@@ -63,11 +49,17 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
         files += [
             corpus / place for shard in bad.values() for place in (shard.path, index_name(shard))
         ]
+        files += [corpus / problem.path for problem in problems if problem.text == OTHER_INDEX]
         for file in files:
             require_inside(corpus, file)
         for file in files:
             file.unlink(missing_ok=True)
-        problems = [problem for problem in problems if problem.path not in bad]
+        write_indexes(corpus)
+        problems = [
+            problem
+            for problem in problems
+            if problem.path not in bad and problem.text != OTHER_INDEX
+        ]
     # The report is what counts: a corpus may lie where nobody may write.
     with contextlib.suppress(OSError):
         settle_manifest(corpus)
@@ -77,6 +69,18 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
         return f"{len(bad)} shards of {corpus} are to be made: run 'sia-gen synthesize' again."
     samples = sum(shard.samples for shard in shards.values())
     return f"{corpus} is intact: {samples} samples in {len(shards)} shards."
+
+
+def write_indexes(corpus: Location) -> None:
+    """Writes the indexes that the shards of a corpus lack."""
+    manifest = read_corpus(corpus)
+    form = SampleForm.of(manifest)
+    for entry in manifest["shards"]:
+        if entry["state"] == COMPLETE and (corpus / entry["path"]).is_file():
+            shard = record_of(entry)
+            if not (corpus / index_name(shard)).is_file():
+                with reporting_damage(corpus, shard):
+                    write_index(corpus, shard, find_index(corpus, shard, form))
 
 
 def require_inside(corpus: Location, file: Location) -> None:
@@ -114,7 +118,7 @@ def find_problems(corpus: Location) -> list[Problem]:
     shards = manifest["shards"]
 
     def check(shard: dict[str, Any]) -> list[Problem]:
-        return [Problem(shard["path"], line) for line in check_shard(corpus, manifest, shard)]
+        return list(check_shard(corpus, manifest, shard))
 
     problems = [*foreign_files(corpus, manifest), *overlaps(shards)]
     with (

@@ -68,7 +68,12 @@ def train_classifier(
     accelerator = runtime.accelerator()
     build_classifier(recipe)
     listed = [list_images(recipe, root, category) for category in recipe.categories]
-    inputs = {"photographs": describe_photographs(root, listed)}
+    settings = recipe.diffusion
+    inputs = {
+        "photographs": describe_photographs(listed),
+        "image size": settings.image_size,
+        "flips": [settings.horizontal_flip, settings.vertical_flip],
+    }
     if resume:
         check_inputs(out / "checkpoints", inputs)
     images = load_diffusion_images(recipe, listed)

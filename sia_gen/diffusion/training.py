@@ -96,7 +96,7 @@ def train_diffusion(
     opened = {first: load(group)}
     require_readable(recipe, [listed[category] for _, group in later for category in group])
     inputs = {
-        name: {"photographs": describe_photographs(root, [listed[one] for one in group])}
+        name: {"photographs": describe_photographs([listed[one] for one in group])}
         for name, group in groups.items()
     }
     for name in groups if resume else ():

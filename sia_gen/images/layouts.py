@@ -87,7 +87,11 @@ def name_below(root: Path, path: Path) -> str:
     A table may name files anywhere else. Those are called by the name of the file and a hash of
     where it lies, which tells them apart and says nothing of the machine.
     """
-    relative = Path(os.path.relpath(path, root))
+    try:
+        relative = Path(os.path.relpath(path, root))
+    except ValueError:
+        # On another drive of Windows.
+        relative = Path(os.pardir, path)
     if relative.parts[:1] != (os.pardir,):
         return relative.as_posix()
     place = hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]

@@ -164,17 +164,21 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     )
 
 
-def describe_photographs(root: Path, listed: Iterable[CategoryImages]) -> dict[str, Any]:
+def describe_photographs(listed: Iterable[CategoryImages]) -> dict[str, Any]:
     """The normal images of some categories, to distinguish them from others; none is read."""
-    return fingerprint(root, [path for one in listed for path in (*one.fit, *one.validation)])
+    return fingerprint([path for one in listed for path in (*one.fit, *one.validation)])
 
 
 def require_readable(recipe: Recipe, listed: Iterable[CategoryImages]) -> None:
     """Decodes normal images and keeps none: what is wrong with them is known before hours of work.
 
+    Those that a recipe allows to skip have been decoded already.
+
     Raises:
         ImageError: If one cannot be read.
     """
+    if recipe.data.unreadable == "skip":
+        return
     paths = [path for images in listed for path in (*images.fit, *images.validation)]
     read = partial(load_image, mode=recipe.mode, size=1, non_square=recipe.data.non_square)
     with worker_threads() as pool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,7 +89,6 @@ def fit_data(recipe: Recipe, normal: Sequence[NormalImages], sources: Sequence[S
 
 def describe_inputs(
     recipe: Recipe,
-    root: Path,
     listed: Mapping[str, CategoryImages],
     sources: Mapping[str, Sources],
 ) -> dict[str, Any]:
@@ -98,19 +96,17 @@ def describe_inputs(
 
     Args:
         recipe: Of the fit.
-        root: Folder of the photographs.
         listed: The photographs, by the categories of the model.
         sources: Of the anomalies, likewise.
     """
     readers = {name: one.reader for name, one in sources.items() if one.reader is not None}
     described = {
-        "photographs": describe_photographs(root, listed.values()),
+        "photographs": describe_photographs(listed.values()),
         "corpus": {name: reader.describe() for name, reader in readers.items()},
     }
     settings = recipe.realnet
     if settings.anomalies != "twins" and settings.source != "sdas":
-        textures = texture_files(settings.textures)
-        described["textures"] = fingerprint(Path(str(settings.textures)), textures)
+        described["textures"] = fingerprint(texture_files(settings.textures))
     return described
 
 

@@ -106,7 +106,7 @@ def fit_realnet(
     opened = {first: load_normal(recipe, images)}
     require_readable(recipe, [one for _, images in later for one in images.values()])
     inputs = {
-        name: describe_inputs(recipe, root, images, {member: sources[member] for member in images})
+        name: describe_inputs(recipe, images, {member: sources[member] for member in images})
         for name, images in listed.items()
     }
     for name in groups if resume else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
-from sia_gen.errors import CorpusError, ImageError, OptionError
+from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image, to_pixels, to_square
 from sia_gen.locations import Location
@@ -151,18 +152,19 @@ class Parts(NamedTuple, Generic[Kind]):
     validation: Kind
 
 
-def kept_apart(every: Sequence[Item], fraction: float, what: str) -> Parts[Sequence[Item]]:
+def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
     """Keeps a share of some items, the last of them, for validation.
 
+    None is kept where the test images choose instead.
+
     Raises:
-        CorpusError: If there are fewer than two; `what` says of what.
+        UserError: The `problem`, if there is nothing left to learn from.
     """
-    kept = max(1, round(fraction * len(every)))
-    if kept >= len(every):
-        raise CorpusError(
-            problem=f"{what}: {len(every)}, too few to learn from some and validate on others.",
-            fix="Make more of them; two are the least.",
-        )
+    if recipe.realnet.select_on == "test":
+        return Parts(every, every[:0])
+    if len(every) < 2:
+        raise problem
+    kept = min(len(every) - 1, max(1, round(recipe.data.validation_fraction * len(every))))
     return Parts(every[:-kept], every[-kept:])
 
 
@@ -188,49 +190,59 @@ def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
     """
     settings, parts = recipe.realnet, list[Parts[Source]]()
     pasted, twinned = settings.anomalies != "twins", settings.anomalies != "perlin"
-    reader = None
+    reader, twins = None, None
     if twinned or settings.source != "dtd":
         reader = SampleReader(corpus, recipe.dataset, category)
-    if pasted and reader is not None and settings.source != "dtd":
-        parts.append(sample_sources(recipe, reader))
+        useful = useful_twins(recipe, reader) if twinned else None
+        numbers = range(reader.total) if useful is None else useful.numbers
+        # One cut for pieces and twins: what one validates on, the other does not learn from.
+        validation = kept_apart(numbers, recipe, too_few(reader)).validation
+        cut = validation[0] if validation else reader.total
+        if useful is not None:
+            twins = Parts(*(replace(useful, numbers=some) for some in split(numbers, cut)))
+        if pasted and settings.source != "dtd":
+            parts.append(sample_sources(recipe, reader, cut))
     if pasted and settings.source != "sdas":
         parts.append(texture_sources(recipe))
     pieces: Parts[Source] | None = parts[0] if parts else None
     if len(parts) > 1:
         pieces = Parts(*map(MixedSource, zip(*parts, strict=True)))
-    twins = twin_sources(recipe, reader) if twinned and reader is not None else None
     return Sources(reader, pieces, twins)
 
 
-def sample_sources(recipe: Recipe, reader: SampleReader) -> Parts[Source]:
-    """The samples of a corpus."""
-    settings = recipe.realnet
-    numbers = kept_apart(
-        range(reader.total), recipe.data.validation_fraction, f"samples in {reader.corpus}"
+def too_few(reader: SampleReader) -> CorpusError:
+    """The error of a corpus of which nothing can be kept for validation."""
+    return CorpusError(
+        problem=f"{reader} has a single sample to use, and it takes two: one to learn from and one "
+        "to validate on.",
+        fix="Make more with 'sia-gen synthesize'; of twins, those count whose masks cover what the "
+        "recipe's 'realnet.mask_area' says.",
     )
-    size, opacity = settings.image_size, settings.opacity
+
+
+def split(numbers: Sequence[int], cut: int) -> Parts[Sequence[int]]:
+    """Ascending numbers, those below a cut and the others."""
+    place = bisect_left(numbers, cut)
+    return Parts(numbers[:place], numbers[place:])
+
+
+def sample_sources(recipe: Recipe, reader: SampleReader, cut: int) -> Parts[Source]:
+    """The samples of a corpus, of which those from `cut` on are for validation."""
+    size, opacity = recipe.realnet.image_size, recipe.realnet.opacity
+    numbers = split(range(reader.total), cut)
     return Parts(*(SDASSource(reader, recipe.mode, size, opacity, some) for some in numbers))
 
 
 def texture_sources(recipe: Recipe) -> Parts[Source]:
     """The textures that a recipe names."""
     settings = recipe.realnet
-    paths = kept_apart(
-        texture_files(settings.textures),
-        recipe.data.validation_fraction,
-        f"textures in {settings.textures}",
+    few = ImageError(
+        problem=f"there is a single image of textures in {settings.textures}.",
+        fix="Give two or more with --textures: some to learn from, others to validate on.",
     )
+    paths = kept_apart(texture_files(settings.textures), recipe, few)
     size, opacity = settings.image_size, settings.texture_opacity
     return Parts(*(TextureSource(some, recipe.mode, size, opacity) for some in paths))
-
-
-def twin_sources(recipe: Recipe, reader: SampleReader) -> Parts[TwinSource]:
-    """The useful twins of a corpus."""
-    every = useful_twins(recipe, reader)
-    numbers = kept_apart(
-        every.numbers, recipe.data.validation_fraction, f"useful twins in {reader.corpus}"
-    )
-    return Parts(*(replace(every, numbers=some) for some in numbers))
 
 
 def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
@@ -239,16 +251,16 @@ def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
     Raises:
         CorpusError: If it has none.
     """
-    corpus, (low, high) = reader.corpus, recipe.realnet.mask_area
+    low, high = recipe.realnet.mask_area
     if reader.form.kind != TWINS:
         raise CorpusError(
-            problem=f"{corpus} holds {reader.form.kind}, not twins with masks.",
+            problem=f"{reader.corpus} holds {reader.form.kind}, not twins with masks.",
             fix="Make them with 'sia-gen synthesize --twins', or leave --anomalies out.",
         )
     useful = np.flatnonzero((reader.mask_areas >= low) & (reader.mask_areas <= high)).tolist()
     if not useful:
         raise CorpusError(
-            problem=f"no mask of {corpus} covers {low:.2%} to {high:.0%} of its image.",
+            problem=f"no mask of {reader} covers {low:.2%} to {high:.0%} of its image.",
             fix="Make twins of another strength or region, or change the recipe's "
             "'realnet.mask_area'.",
         )

@@ -70,6 +70,11 @@ def test_parts_of_a_category_are_by_one_model(
     save_model(tmp_path / "models" / "disc", seed=9)
     with pytest.raises(OutputError, match="holds samples of 'disc' by another model"):
         make(categories=["disc"], shards="1:2", models=tmp_path / "models")
+    make(categories=["disc"])
+    other = {"models": tmp_path / "models", "resume": False}
+    with pytest.raises(OutputError, match="holds samples of 'disc' by another model"):
+        make(categories=["disc"], shards="1:2", **other)
+    make(categories=["disc"], **other)
 
 
 @pytest.mark.parametrize("different", ["channels_last", "model"])

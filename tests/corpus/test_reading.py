@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from sia_gen.corpus import manifest as manifests
+from sia_gen.corpus.checking import OTHER_INDEX
 from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.index import index_name
 from sia_gen.corpus.manifest import read_corpus, record_path
 from sia_gen.corpus.reading import SampleReader, read_whole
 from sia_gen.corpus.schema import SampleForm
-from sia_gen.corpus.verify import find_problems
+from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -133,6 +134,9 @@ def test_shard_that_lost_its_index_is_read_through_once(url: UPath, read: list[i
         {"offsets": "all"},
         {"mask_areas": [0.5, 0.5, 0.5]},
         {"sha256": None},
+        {"offsets": [10**30, 10**30 + 1024, 10**30 + 2048, 10**30 + 3072]},
+        {"offsets": [1 << 62, (1 << 62) + 1, (1 << 62) + 2, (1 << 62) + 3]},
+        {"mask_areas": [[]] * 1000},
     ],
 )
 def test_index_that_cannot_be_right_is_none(corpus: HandmadeCorpus, change: dict[str, Any]) -> None:
@@ -149,7 +153,18 @@ def test_index_that_lies_is_noticed(corpus: HandmadeCorpus) -> None:
     with pytest.raises(CorpusError, match=r"00000-of-00002\.tar is damaged"):
         read_all(corpus)
     problems = find_problems(corpus.folder)
-    assert [str(one) for one in problems] == [f"{corpus.plan[0].path}: its index does not fit it"]
+    assert [str(one) for one in problems] == [f"{index_name(corpus.plan[0])}: {OTHER_INDEX}"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_repair_writes_an_index_and_keeps_its_shard(corpus: HandmadeCorpus, lost: bool) -> None:
+    path, shard = corpus.folder / index_name(corpus.plan[0]), corpus.path(0).read_bytes()
+    right = path.read_bytes()
+    path.write_bytes(right.replace(b"2048", b"2560"))
+    if lost:
+        path.unlink()
+    assert "is intact" in verify(corpus.folder, repair=True)
+    assert (path.read_bytes(), corpus.path(0).read_bytes()) == (right, shard)
 
 
 def test_manifest_and_records_are_read_once(

@@ -14,6 +14,7 @@ from PIL import Image
 from sia_gen.errors import CorpusError, ImageError, OptionError
 from sia_gen.realnet.sources import kept_apart, open_sources
 from sia_gen.recipe import Recipe
+from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus
 
 
@@ -85,21 +86,34 @@ def test_mixed_takes_both_equally_often(
         assert 70 < opacities.count((0.5, 1.0)) < 130
 
 
+FEW = CorpusError(problem="too few.", fix="Make more.")
+
+
 @given(count=st.integers(2, 500), fraction=st.floats(0.001, 0.999))
 def test_what_is_kept_for_validation_is_learnt_from_by_none(count: int, fraction: float) -> None:
-    numbers = range(count)
-    if max(1, round(fraction * count)) == count:
-        with pytest.raises(CorpusError, match="too few to learn from some"):
-            kept_apart(numbers, fraction, "samples")
-        return
-    fit, validation = kept_apart(numbers, fraction, "samples")
-    assert [*fit, *validation] == [*numbers]
-    assert len(validation) == max(1, round(fraction * count))
+    content = recipe_content()
+    content["data"] |= {"validation_fraction": fraction}
+    fit, validation = kept_apart(range(count), Recipe.parse(content, where="test"), FEW)
+    assert [*fit, *validation] == [*range(count)]
+    assert len(validation) == min(count - 1, max(1, round(fraction * count)))
 
 
 def test_corpus_of_one_sample_is_refused(recipe: Recipe) -> None:
-    with pytest.raises(CorpusError, match="samples: 1, too few to learn"):
-        kept_apart(range(1), recipe.data.validation_fraction, "samples")
+    with pytest.raises(CorpusError, match="too few"):
+        kept_apart(range(1), recipe, FEW)
+
+
+def test_nothing_is_kept_where_test_images_choose(recipe: Recipe, corpus: HandmadeCorpus) -> None:
+    on_test = change(recipe, select_on="test")
+    assert kept_apart(range(1), on_test, FEW) == (range(1), range(0))
+    pieces = open_sources(on_test, "disc", corpus.folder).pieces
+    assert [*pieces.fit.numbers] == [0, 1, 2, 3, 4]
+
+
+def test_single_texture_is_refused(recipe: Recipe, textures: Path) -> None:
+    settings = {"source": "dtd", "textures": str(textures / "b")}
+    with pytest.raises(ImageError, match="single image of textures"):
+        open_sources(change(recipe, **settings), "disc", textures)
 
 
 @pytest.mark.parametrize("source", ["dtd", "mixed"])

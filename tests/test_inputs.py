@@ -114,6 +114,16 @@ def test_photographs_that_were_added_are_noticed(
         train(mine, tmp_path / "out")
 
 
+def test_classifier_of_other_flips_is_another(
+    recipe: Recipe, photographs: Path, tmp_path: Path
+) -> None:
+    short = recipe.override({"classifier.max_steps": 1})
+    train_classifier(short, photographs, tmp_path / "out", CPU)
+    turned = short.override({"diffusion.vertical_flip": True})
+    with pytest.raises(OutputError, match=r"different inputs \(flips\)"):
+        train_classifier(turned, photographs, tmp_path / "out", CPU)
+
+
 def test_another_corpus_is_noticed_before_anything_is_written(
     recipe: Recipe, photographs: Path, tmp_path: Path
 ) -> None:

@@ -18,12 +18,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import lock_descriptor
+from filelock import lock_descriptor, unlock_descriptor
 
 from sia_gen.errors import OutputError
 from sia_gen.locations import Location
@@ -69,7 +69,7 @@ def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterato
             with opened(out, other) as held:
                 require_free(out, held, name)
         require_free(out, file, name)
-        claiming.close()
+        release(claiming)
         with noticing_removal(out, own):
             yield
 
@@ -145,7 +145,16 @@ def opened(out: Path, name: str) -> Iterator[BinaryIO]:
         yield file
     finally:
         OPENED.discard(file)
-        file.close()
+        release(file)
+
+
+def release(file: BinaryIO) -> None:
+    """Ends a lock at once, even if a process that was just forked has its file open too."""
+    if not file.closed:
+        # Where there are no locks there is none to end.
+        with suppress(OSError):
+            unlock_descriptor(file.fileno())
+    file.close()
 
 
 def lock(out: Path, file: BinaryIO, *, wait: bool) -> bool:

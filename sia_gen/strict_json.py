@@ -18,13 +18,14 @@ LARGEST = 1 << 28
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(path: Location, largest: int = LARGEST) -> Any:
-    """Reads a file of JSON of at most `largest` bytes; see `parse_json`.
+def read_json(path: Location, largest: int | None = None) -> Any:
+    """Reads a file of JSON of at most `largest` bytes, or `LARGEST`; see `parse_json`.
 
     Raises:
         ValueError: If it is anything else, or too large to be one of ours.
         OSError: If it cannot be read, or is no plain file, as pipes are, which never end.
     """
+    largest = largest or LARGEST
     with reading(path):
         if isinstance(path, Path) and path.exists() and not path.is_file():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

@@ -106,27 +106,27 @@ def run(*, debug: bool) -> NoReturn:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except Exception as error:
-        told = explain(error)
-        if debug or told is None:
+        line = explain(error)
+        if debug or line is None:
             raise
-        fail(told)
+        fail(line)
 
 
 def explain(error: Exception) -> str | None:
     """The line for what is nobody's mistake: storage, memory, other processes, the Hub."""
     refusal = explain_refusal(error) if isinstance(error, OSError) else None
-    told = refusal or explain_out_of_memory(error)
+    line = refusal or explain_out_of_memory(error)
     # Whose errors it may be has been imported: what reads or writes on the Hub did so.
-    if told is None and "sia_gen.processes" in sys.modules:
+    if line is None and "sia_gen.processes" in sys.modules:
         from sia_gen.processes import explain as explain_processes
 
-        told = explain_processes(error)
-    if told is None and "huggingface_hub.errors" in sys.modules:
+        line = explain_processes(error)
+    if line is None and "huggingface_hub.errors" in sys.modules:
         from sia_gen.hub.errors import explain as explain_hub
 
         of_hub = explain_hub(error)
-        told = None if of_hub is None else str(of_hub)
-    return told
+        line = None if of_hub is None else str(of_hub)
+    return line
 
 
 def fail(message: str) -> NoReturn:

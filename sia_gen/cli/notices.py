@@ -57,5 +57,5 @@ def show_thread_error(failure: threading.ExceptHookArgs) -> None:
     if isinstance(error, SystemExit) or getattr(thread, "exception", failure) is error:
         return
     name = thread.name if thread is not None else "unknown"
-    told = one_line(f"{failure.exc_type.__name__}: {error}")
-    print(f"warning: the thread '{name}' failed ({told}).", file=sys.stderr)
+    reason = one_line(f"{failure.exc_type.__name__}: {error}")
+    print(f"warning: the thread '{name}' failed ({reason}).", file=sys.stderr)

@@ -18,15 +18,15 @@ from pathlib import Path
 import torch
 from measuring import CORPUS, PAPER_STEPS, median, ratio, save, seconds, show
 
-from sia_gen.collection import all_categories
+from sia_gen.config.collection import all_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
-from sia_gen.corpus.sources import Sources
-from sia_gen.diffusion.setup import scheduler_for
-from sia_gen.diffusion.unet import build_unet
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.diffusion.initial import scheduler_for
+from sia_gen.networks.unet import build_unet
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 
 LIMIT = "the bare loop of the pipeline"

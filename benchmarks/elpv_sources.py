@@ -18,13 +18,13 @@ from measuring import save, show
 from PIL import Image
 from scipy.ndimage import gaussian_filter, rotate
 
-from sia_gen.collection import all_categories
+from sia_gen.config.collection import all_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.listing import data_root, list_images
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 
 SIDE = 256
 RUNTIME = Runtime(None, "cpu")

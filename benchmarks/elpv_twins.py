@@ -22,14 +22,14 @@ from pathlib import Path
 
 from measuring import save, show
 
-from sia_gen.collection import DatasetCategory
+from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.listing import data_root
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from sia_gen.twins.maker import TwinMaker
 
 RUNTIME = Runtime()

@@ -16,7 +16,7 @@ from measuring import in_turns, median, ratio, save, show, show_profile
 
 from sia_gen.realnet.afs import ChannelLosses, channel_loss
 from sia_gen.realnet.model import RealNet
-from sia_gen.runtime import make_accelerator
+from sia_gen.runtime.device import make_accelerator
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 PER_BLOCK, PER_BLOCK_HALF, OURS = "a pass per block, float32", "a pass per block, ours", "one pass"

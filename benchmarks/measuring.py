@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch.autograd import DeviceType
 
-from sia_gen.runtime import environment
+from sia_gen.runtime.device import environment
 
 CPU_INFO = Path("/proc/cpuinfo")
 # Side of the square matrices whose product is the limit that networks are held against.

@@ -20,13 +20,13 @@ import torch
 from measuring import save, show
 from torch.nn.functional import avg_pool2d, interpolate
 
-from sia_gen.evaluation.metrics import auroc
+from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import data_root, list_images
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import list_test_images
+from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.weights import load_backbone_weights
-from sia_gen.recipe import Recipe
 
 SIZE, STRIDES, BATCH = 256, (8, 16), 16
 BANK = 20_000

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from measuring import save, show
 
-from sia_gen.collection import DatasetCategory
+from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.recipe import Recipe
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.corpus.sources import Sources
 from sia_gen.images.listing import data_root
 from sia_gen.inspection.calibration import StrengthCurve, measure_curve
 from sia_gen.inspection.normal import load_normal
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 
 IMAGES = 16

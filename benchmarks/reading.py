@@ -22,14 +22,14 @@ import torch
 from measuring import in_turns, median, save, show
 from PIL import Image
 
-from sia_gen.batches import BatchOrder
+from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
+from sia_gen.anomalies.sources import Piece
 from sia_gen.corpus.members import decode_sample, read_samples
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import SampleForm, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample, write_shard
-from sia_gen.diffusion.data import NoiseBatches
-from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
-from sia_gen.realnet.sources import Piece
+from sia_gen.diffusion.dataset import NoiseBatches
+from sia_gen.train.batches import BatchOrder
 
 LIMIT = "Python's tarfile on the same bytes"
 

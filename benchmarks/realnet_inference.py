@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from measuring import in_turns, median, ratio, save, show, show_profile
 
-from sia_gen.compilation import compile_network
 from sia_gen.realnet.export import Plain, write_onnx
 from sia_gen.realnet.model import RealNet
-from sia_gen.runtime import make_accelerator
+from sia_gen.runtime.compilation import compile_network
+from sia_gen.runtime.device import make_accelerator
 
 EAGER, OURS, ONNX, COMPILED = "float32, eager", "ours", "ONNX, float32", "ours, compiled"
 LIMIT = "the same network in float32, eager"

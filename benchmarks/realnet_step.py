@@ -24,10 +24,10 @@ from accelerate import Accelerator
 from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 from torch import nn
 
-from sia_gen.compilation import compile_network
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
-from sia_gen.runtime import make_accelerator
+from sia_gen.runtime.compilation import compile_network
+from sia_gen.runtime.device import make_accelerator
 
 EAGER, OURS = "float32, eager", "ours: mixed precision, channels last"
 COMPILED = "ours, compiled"

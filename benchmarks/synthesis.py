@@ -39,13 +39,13 @@ from measuring import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
-from sia_gen.compilation import compile_network
-from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.diffusion.classifier_presets import PRESETS
-from sia_gen.diffusion.setup import scheduler_for
-from sia_gen.diffusion.unet import build_unet, forward_flops
+from sia_gen.config.settings import Diffusion
+from sia_gen.diffusion.initial import scheduler_for
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.networks.classifier_presets import PRESETS
+from sia_gen.networks.unet import build_unet, forward_flops
+from sia_gen.runtime.compilation import compile_network
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.settings import Diffusion
 
 EXACT, EAGER = "float32, no TF32", "float32, eager"
 HALF, LAST, FUSED = "bfloat16", "channels last", "fused attention"

@@ -16,10 +16,10 @@ import torch
 from measuring import save
 from scipy.stats import spearmanr
 
-from sia_gen.collection import DatasetCategory
+from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.sampling import generators, prepare_pipeline, sampling_options
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import find_pipeline, load_pipeline
 from sia_gen.twins.chance import START, Chance
 from sia_gen.twins.maker import TwinMaker

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sia_gen.version import __version__
 
 if TYPE_CHECKING:
+    from sia_gen.config.recipe import Recipe
     from sia_gen.realnet.model import RealNet
-    from sia_gen.recipe import Recipe
     from sia_gen.sdas.pipeline import SDASPipeline
     from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
@@ -18,7 +18,7 @@ __all__ = ["PerturbedDDPMScheduler", "RealNet", "Recipe", "SDASPipeline", "__ver
 HOMES = {
     "PerturbedDDPMScheduler": "sia_gen.sdas.scheduler",
     "RealNet": "sia_gen.realnet.model",
-    "Recipe": "sia_gen.recipe",
+    "Recipe": "sia_gen.config.recipe",
     "SDASPipeline": "sia_gen.sdas.pipeline",
 }
 

@@ -11,7 +11,7 @@ import sys
 
 def two_workers() -> None:
     """Images are loaded as on a GPU, in processes of their own."""
-    from sia_gen import batches
+    from sia_gen.train import batches
 
     vars(batches)["loader_workers"] = lambda _: 2
 

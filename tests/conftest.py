@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from torch import nn
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.hub.server import Hub
 from tests.hub.session import HUB
-from tests.networks import small_networks
+from tests.small_networks import small_networks
 
 SIZE = 32
 # Folders of tests whose commands are processes of their own, which know no networks of the tests.
 PROCESSES = ("end_to_end", "faults")
-LONG = {"test_readme", "test_whole_way", "test_demo", "test_corpus_survives", "test_survives"}
+LONG = {"test_readme", "test_whole_way", "test_run", "test_corpus_survives", "test_survives"}
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
 settings.register_profile(
@@ -70,7 +70,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Has some processes prepare the batches of every training from now on: `workers(2)`."""
 
     def use(count: int) -> None:
-        monkeypatch.setattr("sia_gen.batches.loader_workers", lambda _: count)
+        monkeypatch.setattr("sia_gen.train.batches.loader_workers", lambda _: count)
 
     return use
 
@@ -109,7 +109,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many of the networks that were loaded before are there when the next one is."""
     # It imports the client of the Hub, which the fixtures of the Hub come before.
-    from sia_gen.corpus import sources
+    from sia_gen.corpus import models as sources
 
     counts: list[int] = []
     networks: list[weakref.ref[nn.Module]] = []

@@ -27,7 +27,7 @@ IMPORTED = [
     "sia_gen.composition.compose",
     "sia_gen.corpus.generate",
     "sia_gen.diffusion.classifier_training",
-    "sia_gen.diffusion.importing",
+    "sia_gen.diffusion.adm.importing",
     "sia_gen.diffusion.training",
     "sia_gen.evaluation.evaluate",
     "sia_gen.evaluation.predict",

@@ -16,11 +16,11 @@ import yaml
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import HfApi
 
-from sia_gen.collection import load_corpus_recipe
+from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
 from sia_gen.diffusion import preview
 from sia_gen.inspection import calibrate
-from sia_gen.recipe import Recipe
-from sia_gen.strength import Strength
 from sia_gen.twins import chance
 from sia_gen.twins.masks import ChanceLimits
 from tests.conftest import photograph, recipe_content
@@ -29,7 +29,7 @@ from tests.diffusion.original_adm import small_unet
 from tests.documents import Block, Reader, code_blocks
 from tests.hub.server import Hub
 from tests.images.trees import write_images
-from tests.networks import BACKBONE, PRESET, small_networks
+from tests.small_networks import BACKBONE, PRESET, small_networks
 
 TOP = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {

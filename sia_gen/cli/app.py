@@ -12,15 +12,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, verify
+from sia_gen.cli.demo import demo, recipes
 from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
+from sia_gen.cli.hub import push_to_hub
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.notices import plain_notices
-from sia_gen.cli.publishing import push_to_hub
-from sia_gen.cli.start import demo, recipes
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
-from sia_gen.out_of_memory import explain as explain_out_of_memory
-from sia_gen.storage import explain_refusal
+from sia_gen.io.refusals import explain_refusal
+from sia_gen.runtime.out_of_memory import explain as explain_out_of_memory
 from sia_gen.version import __version__
 
 EXIT_USER = 2
@@ -83,8 +83,8 @@ def main() -> None:
         with nullcontext() if debug else plain_notices():
             run(debug=debug)
     except BaseException as error:
-        if "sia_gen.processes" in sys.modules:
-            from sia_gen.processes import leave
+        if "sia_gen.runtime.processes" in sys.modules:
+            from sia_gen.runtime.processes import leave
 
             leave(failed=not isinstance(error, SystemExit) or bool(error.code))
         raise
@@ -117,8 +117,8 @@ def explain(error: Exception) -> str | None:
     refusal = explain_refusal(error) if isinstance(error, OSError) else None
     line = refusal or explain_out_of_memory(error)
     # Whose errors it may be has been imported: what reads or writes on the Hub did so.
-    if line is None and "sia_gen.processes" in sys.modules:
-        from sia_gen.processes import explain as explain_processes
+    if line is None and "sia_gen.runtime.processes" in sys.modules:
+        from sia_gen.runtime.processes import explain as explain_processes
 
         line = explain_processes(error)
     if line is None and "huggingface_hub.errors" in sys.modules:

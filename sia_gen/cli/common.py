@@ -13,13 +13,13 @@ import typer
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
-    from sia_gen.collection import CorpusRecipe
-    from sia_gen.recipe import Recipe
+    from sia_gen.config.collection import CorpusRecipe
+    from sia_gen.config.recipe import Recipe
 
 
 def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
     """A recipe, or that of a folder of own images, with the options of the command line on top."""
-    from sia_gen.recipe import Recipe
+    from sia_gen.config.recipe import Recipe
 
     if name is not None:
         return Recipe.load(name).override(changes)
@@ -35,14 +35,14 @@ def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = N
 
 def choose_categories(recipe: Recipe, wanted: list[str] | None) -> list[str]:
     """The categories of a data set that a command is for, in the order of the recipe."""
-    from sia_gen.collection import choose_categories as choose
+    from sia_gen.config.collection import choose_categories as choose
 
     return [one.category for one in choose(recipe, wanted)]
 
 
 def used(recipe: str | None, folder: Path) -> str:
     """The recipe for the next step: the one given, else the one that a step saved in a folder."""
-    from sia_gen.outputs import RECIPE
+    from sia_gen.config.outputs import RECIPE
 
     return recipe or str(folder / RECIPE)
 
@@ -76,6 +76,6 @@ def say(text: str) -> None:
 
 def runtime(precision: Any, device: Any, channels_last: Any = None, *, compiled: Any = None) -> Any:
     """What to run on."""
-    from sia_gen.runtime import Runtime
+    from sia_gen.runtime.device import Runtime
 
     return Runtime(precision, device, compiled, channels_last)

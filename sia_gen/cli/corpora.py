@@ -51,9 +51,9 @@ def calibrate(
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """
+    from sia_gen.config.outputs import RECIPE
     from sia_gen.images.listing import data_root
     from sia_gen.inspection.calibrate import calibrate as measure
-    from sia_gen.outputs import RECIPE
 
     chosen = load_recipe(recipe, {}, data)
     categories, root = choose_categories(chosen, category), data_root(chosen, data)
@@ -89,11 +89,11 @@ def inspect(
 
     Example: sia-gen inspect runs/elpv/corpus
     """
-    from sia_gen.collection import load_corpus_recipe
+    from sia_gen.config.collection import load_corpus_recipe
+    from sia_gen.config.outputs import RECIPE
     from sia_gen.corpus.manifest import read_manifest
     from sia_gen.inspection.inspect import inspect_corpus
-    from sia_gen.locations import location
-    from sia_gen.outputs import RECIPE
+    from sia_gen.io.locations import location
 
     place = location(corpus)
     read_manifest(place)
@@ -131,7 +131,7 @@ def compose(
     """
     from sia_gen.composition.compose import compose as make
     from sia_gen.images.listing import data_root
-    from sia_gen.locations import location
+    from sia_gen.io.locations import location
 
     chosen = load_recipe(recipe, {"seed": seed}, data)
     categories, root = choose_categories(chosen, category), data_root(chosen, data)
@@ -159,6 +159,6 @@ def verify(
     Example: sia-gen verify runs/elpv/corpus
     """
     from sia_gen.corpus.verify import verify as check
-    from sia_gen.locations import location
+    from sia_gen.io.locations import location
 
     say(check(location(corpus), repair=repair))

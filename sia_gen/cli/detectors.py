@@ -93,7 +93,7 @@ def fit_realnet(
     chosen = load_recipe(recipe, changes, data)
     categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "realnet")
     from sia_gen.images.listing import data_root
-    from sia_gen.locations import location
+    from sia_gen.io.locations import location
     from sia_gen.realnet.fitting import fit_realnet as fit
 
     root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
@@ -175,10 +175,10 @@ def export(
 
     Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx
     """
-    from sia_gen.outputs import RECIPE
+    from sia_gen.config.outputs import RECIPE
+    from sia_gen.config.recipe import Recipe
     from sia_gen.realnet.export import export_realnet
     from sia_gen.realnet.loading import check_realnet
-    from sia_gen.recipe import Recipe
 
     check_realnet(model)
     channels = len(Recipe.load(model / RECIPE).mode)

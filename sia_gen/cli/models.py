@@ -116,7 +116,7 @@ def import_adm(
 
     Example: sia-gen import-adm 256x256_diffusion_uncond.pt --out adm
     """
-    from sia_gen.diffusion.importing import import_adm as convert
+    from sia_gen.diffusion.adm.importing import import_adm as convert
 
     kind = convert(checkpoint, out, new_classes=new_classes, image_size=image_size)
     say(f"Imported into {out}: a {kind}.")

@@ -24,7 +24,7 @@ def plain_notices() -> Iterator[None]:
     """Shows warnings and errors of threads as lines for the user, but for known noise."""
     if "RANK" in os.environ:
         # PyTorch, which is imported later, logs a connection to another process that is lost with a
-        # trace of C++; `sia_gen.processes` says so in a line.
+        # trace of C++; `sia_gen.runtime.processes` says so in a line.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     shown_before = threading.excepthook
     with warnings.catch_warnings():

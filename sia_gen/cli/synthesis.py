@@ -27,8 +27,8 @@ from sia_gen.cli.options import (
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
-    from sia_gen.collection import CorpusRecipe, DatasetCategory
-    from sia_gen.runtime import Runtime
+    from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+    from sia_gen.runtime.device import Runtime
     from sia_gen.twins.maker import TwinMaker
 
 
@@ -116,7 +116,7 @@ def synthesize(
 
     With twins and masks: sia-gen synthesize --recipe elpv --twins --source image --start 0.5
     """
-    from sia_gen.collection import Collection, choose_categories, load_corpus_recipe
+    from sia_gen.config.collection import Collection, choose_categories, load_corpus_recipe
 
     require_apart({"only": only, "shards": shards, "category": category, "plan": plan})
     changes = {
@@ -198,7 +198,7 @@ def print_plan(work: Work, shards: str | None) -> None:
 def remake_sample(work: Work, key: str, out: str | None) -> None:
     """Makes one sample again, and prints its files."""
     from sia_gen.corpus.remake import remake
-    from sia_gen.locations import location
+    from sia_gen.io.locations import location
 
     paths = remake(
         work.recipe,
@@ -216,7 +216,7 @@ def remake_sample(work: Work, key: str, out: str | None) -> None:
 def make_corpus(work: Work, out: str | None, shards: str | None, *, resume: bool) -> None:
     """Makes a corpus, or some of its shards, and prints where it is."""
     from sia_gen.corpus.generate import synthesize as generate
-    from sia_gen.locations import location
+    from sia_gen.io.locations import location
 
     corpus, maker = location(out or run_folder(work.recipe, "corpus")), work.maker()
     generate(

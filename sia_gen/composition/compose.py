@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from sia_gen.collection import DatasetCategory
 from sia_gen.composition.folders import require_folder, write_folders
 from sia_gen.composition.triplets import Composer
 from sia_gen.composition.twins import TwinComposer
+from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
     UNTOLD,
@@ -25,11 +27,9 @@ from sia_gen.corpus.schema import TRIPLETS, TWINS
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.corpus.writing import ShardWriter
 from sia_gen.errors import CorpusError
-from sia_gen.locations import Location
-from sia_gen.outputs import claim_output
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import environment
+from sia_gen.io.locations import Location
+from sia_gen.runtime.device import environment
+from sia_gen.runtime.progress import Progress
 from sia_gen.version import __version__
 
 

@@ -21,16 +21,16 @@ from PIL import Image
 
 from sia_gen.composition.triplets import Composer
 from sia_gen.composition.twins import TwinComposer
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.errors import OutputError
-from sia_gen.files import FileGroups, write_text
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_image, to_picture
-from sia_gen.locations import Location
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.threads import worker_threads
+from sia_gen.io.files import FileGroups, write_text
+from sia_gen.io.locations import Location
+from sia_gen.io.threads import worker_threads
+from sia_gen.runtime.progress import Progress
 
 METADATA = "triplets.jsonl"
 NORMAL = Path("normal", "synthetic")

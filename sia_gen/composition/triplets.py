@@ -13,6 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sia_gen.anomalies.paste import LocalAnomalies, Pixels
+from sia_gen.anomalies.sources import SDASSource
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.reading import SampleReader
@@ -22,11 +26,7 @@ from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import to_picture
 from sia_gen.images.store import open_foregrounds, open_images
-from sia_gen.locations import Location
-from sia_gen.realnet.anomalies import LocalAnomalies, Pixels
-from sia_gen.realnet.sources import SDASSource
-from sia_gen.recipe import Recipe
-from sia_gen.strength import Strength
+from sia_gen.io.locations import Location
 from sia_gen.version import __version__
 
 

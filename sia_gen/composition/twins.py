@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sia_gen.anomalies.sources import TwinSource, useful_twins
 from sia_gen.composition.triplets import Triplet
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TwinMetadata
-from sia_gen.locations import Location
-from sia_gen.realnet.sources import TwinSource, useful_twins
-from sia_gen.recipe import Recipe
+from sia_gen.io.locations import Location
 
 
 @dataclass

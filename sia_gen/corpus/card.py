@@ -10,18 +10,18 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from sia_gen.collection import CorpusRecipe
+from sia_gen.config.collection import CorpusRecipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe_file import recipe_names
+from sia_gen.config.settings import Twins
 from sia_gen.corpus.card_metadata import card_metadata, names_of
+from sia_gen.corpus.licenses import strictest
 from sia_gen.corpus.manifest import UNTOLD
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, image_members, json_schema
-from sia_gen.files import write_text
-from sia_gen.licenses import strictest
-from sia_gen.locations import Location
-from sia_gen.recipe import Recipe
-from sia_gen.recipe_file import recipe_names
-from sia_gen.settings import Twins
-from sia_gen.shipped import shipped
+from sia_gen.io.files import write_text
+from sia_gen.io.locations import Location
+from sia_gen.io.shipped import shipped
 
 CARD = "README.md"
 # How a card on disk calls its folder: by no name of its own, so that a corpus has the same bytes

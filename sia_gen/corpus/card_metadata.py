@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sia_gen.collection import CorpusRecipe
+from sia_gen.config.collection import CorpusRecipe
+from sia_gen.corpus.licenses import hub_license, strictest
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, image_members, json_schema
-from sia_gen.licenses import hub_license, strictest
 
 FEATURE_TYPES = {str: "string", int: "int64", float: "float64"}
 # The classes of size that the Hub knows, by the number they end before.

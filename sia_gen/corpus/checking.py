@@ -14,7 +14,7 @@ from sia_gen.corpus.reading import OTHER_CHECKSUM, HashingReader, reporting_dama
 from sia_gen.corpus.schema import MASK, SampleForm
 from sia_gen.corpus.shards import ShardIndex
 from sia_gen.errors import first_line
-from sia_gen.locations import Location
+from sia_gen.io.locations import Location
 
 NOT_MADE = "not made yet"
 OTHER_INDEX = "not the index of its shard"

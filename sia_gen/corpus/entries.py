@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from sia_gen.config.settings import LARGEST_SIDE
 from sia_gen.corpus.plan import ShardPlan, ShardRecord
 from sia_gen.corpus.schema import STRICT
 from sia_gen.corpus.shards import ShardIndex
-from sia_gen.settings import LARGEST_SIDE
 
 VERSION = 1
 COMPLETE, MISSING = "complete", "missing"

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 
-from sia_gen.collection import CorpusRecipe, DatasetCategory
-from sia_gen.compilation import is_compiled
+from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+from sia_gen.config.settings import Synthesis
 from sia_gen.corpus.execution import corpus_execution
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.schema import SAMPLES, TWINS
-from sia_gen.corpus.sources import Sources
-from sia_gen.diffusion.unet import forward_flops
-from sia_gen.runtime import Runtime
+from sia_gen.networks.unet import forward_flops
+from sia_gen.runtime.compilation import is_compiled
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.arguments import steps_from
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.settings import Synthesis
 
 # Enough to measure by, on any device.
 SECONDS = 5.0

@@ -9,14 +9,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from diffusers import UNet2DModel
 
-from sia_gen.collection import CorpusRecipe
-from sia_gen.compilation import Execution
+from sia_gen.config.collection import CorpusRecipe
 from sia_gen.corpus.manifest import MANIFEST, UNTOLD, read_manifest
 from sia_gen.corpus.schema import SAMPLES
-from sia_gen.diffusion.unet import forward_flops
 from sia_gen.errors import OptionError
-from sia_gen.locations import Location
-from sia_gen.runtime import Runtime
+from sia_gen.io.locations import Location
+from sia_gen.networks.unet import forward_flops
+from sia_gen.runtime.compilation import Execution
+from sia_gen.runtime.device import Runtime
 
 
 def corpus_execution(

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from sia_gen.collection import CorpusRecipe, DatasetCategory
-from sia_gen.compilation import NOTICE
+from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+from sia_gen.config.outputs import claim_output
 from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.manifest import present_records, write_record
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import (
     ShardPlan,
     choose_shards,
@@ -28,12 +29,11 @@ from sia_gen.corpus.plan import (
 from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
 from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
 from sia_gen.corpus.shards import ShardFile
-from sia_gen.corpus.sources import Sources
 from sia_gen.corpus.writing import ShardWriter
-from sia_gen.locations import Location
-from sia_gen.outputs import claim_output
-from sia_gen.progress import Progress
-from sia_gen.runtime import Runtime
+from sia_gen.io.locations import Location
+from sia_gen.runtime.compilation import NOTICE
+from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.progress import Progress
 
 
 def synthesize(
@@ -53,7 +53,7 @@ def synthesize(
     Args:
         recipe: Says how many samples, of which strength, in how many steps.
         categories: Those to make; categories already in the corpus stay.
-        models: Folder of the pipelines; see `sia_gen.corpus.sources`.
+        models: Folder of the pipelines; see `sia_gen.corpus.models`.
         out: Folder or URL of the corpus.
         runtime: Device and precision.
         maker: Makes what the corpus holds; single samples if None.

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.schema import sample_key
-from sia_gen.strength import Strength
 
 # Seeds and fractions have 53 bits: every JSON reader keeps them exactly.
 BITS = 53

@@ -20,9 +20,9 @@ from sia_gen.corpus.members import RawSample, decode_metadata, largest_sample, r
 from sia_gen.corpus.plan import ShardPlan, ShardRecord
 from sia_gen.corpus.schema import MASK, SampleForm
 from sia_gen.corpus.shards import ShardIndex
-from sia_gen.files import write_text
-from sia_gen.locations import Location
-from sia_gen.strict_json import read_json
+from sia_gen.io.files import write_text
+from sia_gen.io.json import read_json
+from sia_gen.io.locations import Location
 
 SUFFIX = ".index.json"
 # Bytes of an index, and for each sample in it, that none of ours exceeds.

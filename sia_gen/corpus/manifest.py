@@ -31,11 +31,11 @@ from sia_gen.corpus.index import write_index
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.shards import ShardFile
 from sia_gen.errors import CorpusError, OutputError, first_line
-from sia_gen.files import write_json
-from sia_gen.locations import Location, files_below
-from sia_gen.locks import settling
-from sia_gen.storage import reading
-from sia_gen.strict_json import read_json
+from sia_gen.io.files import write_json
+from sia_gen.io.json import read_json
+from sia_gen.io.locations import Location, files_below
+from sia_gen.io.locks import settling
+from sia_gen.io.refusals import reading
 
 MANIFEST = "manifest.json"
 RECORDS = ".records"

@@ -16,12 +16,12 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 from PIL import Image
 
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import MASK, TRIPLETS, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
-from sia_gen.strength import Strength
-from sia_gen.strict_json import parse_json
+from sia_gen.io.json import parse_json
 
 # Bytes per pixel that no format exceeds.
 LARGEST_PIXEL = 4

@@ -10,12 +10,12 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sia_gen.collection import DatasetCategory
+from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.recipe_file import Name
+from sia_gen.config.settings import MOST_IMAGES, Synthesis
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.schema import STRICT, sample_key
 from sia_gen.errors import OptionError
-from sia_gen.recipe_file import Name
-from sia_gen.settings import MOST_IMAGES, Synthesis
-from sia_gen.strength import Strength
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FILE_NAME = re.compile(r"train-[0-9]{5}-of-[0-9]{5}\.tar")

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
-from sia_gen.compilation import Execution
+from sia_gen.config.collection import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.card import write_card
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
@@ -26,12 +25,13 @@ from sia_gen.corpus.manifest import (
     record_path,
     write_manifest,
 )
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OutputError
-from sia_gen.locations import Location
-from sia_gen.locks import settling
-from sia_gen.runtime import environment
+from sia_gen.io.locations import Location
+from sia_gen.io.locks import settling
+from sia_gen.runtime.compilation import Execution
+from sia_gen.runtime.device import environment
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.version import __version__
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sia_gen.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.config.collection import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.execution import corpus_execution
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
 from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
-from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError
-from sia_gen.files import atomic_path, prepare_output
-from sia_gen.locations import Location
-from sia_gen.locks import working_on
-from sia_gen.runtime import Runtime
+from sia_gen.io.files import atomic_path, prepare_output
+from sia_gen.io.locations import Location
+from sia_gen.io.locks import working_on
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.hashing import HashCache
 
 
@@ -33,7 +33,7 @@ def remake(
     Args:
         recipe: Of the corpus; it lies beside its manifest.
         key: Of the sample, `<dataset>_<category>_<index>`.
-        models: Folder of the pipelines; see `sia_gen.corpus.sources`.
+        models: Folder of the pipelines; see `sia_gen.corpus.models`.
         out: Folder for its members.
         runtime: Device and precision.
         maker: Makes what the corpus holds; single samples if None.

@@ -11,15 +11,15 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from sia_gen.collection import CorpusRecipe
-from sia_gen.compilation import Execution, is_compiled
+from sia_gen.config.collection import CorpusRecipe
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.identity import SampleIdentity, identify
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
-from sia_gen.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.compilation import Execution, is_compiled
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
-from sia_gen.strength import Strength
 from sia_gen.version import __version__
 
 

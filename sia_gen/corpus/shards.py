@@ -15,8 +15,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from sia_gen.corpus.schema import MASK, STRICT, SampleMetadata
-from sia_gen.files import atomic_path, sha256
-from sia_gen.locations import Location
+from sia_gen.io.files import atomic_path, sha256
+from sia_gen.io.locations import Location
 
 # Fixed owner, mode and time: the same samples give the same bytes.
 TAR_OPTIONS = {"encoder": False, "mtime": 0, "user": "sia-gen", "group": "sia-gen", "mode": 0o644}

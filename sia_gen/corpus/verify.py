@@ -17,8 +17,8 @@ from sia_gen.corpus.manifest import read_corpus, record_path, settle_manifest
 from sia_gen.corpus.reading import reporting_damage
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import CorpusError
-from sia_gen.locations import Location, files_below
-from sia_gen.progress import Progress
+from sia_gen.io.locations import Location, files_below
+from sia_gen.runtime.progress import Progress
 
 FOREIGN = "not in the manifest"
 # Decoding is the work; it runs beside itself.

@@ -11,7 +11,7 @@ from typing import Self
 
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.shards import Sample, ShardFile, write_shard
-from sia_gen.locations import Location
+from sia_gen.io.locations import Location
 
 # Enough that neither side waits for the other's unevenness, few enough for any memory.
 BATCHES_AHEAD = 8

@@ -3,8 +3,8 @@
 OUT/
     recipe.yaml
     model/          the classifier, and training.json with its categories and accuracy
-    checkpoints/    what it takes to go on; see sia_gen.checkpoints
-    logs/           see sia_gen.diffusion.logs
+    checkpoints/    what it takes to go on; see sia_gen.train.checkpoints
+    logs/           see sia_gen.train.logs
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.nn import functional
 
-from sia_gen.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.checkpoints import load_last, save_checkpoint
-from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.diffusion.classifier_presets import build_classifier
-from sia_gen.diffusion.data import DiffusionImages, NoiseBatches, load_diffusion_images
-from sia_gen.diffusion.logs import TrainingLog
+from sia_gen.config.outputs import RECIPE, claim_output
+from sia_gen.config.recipe import Recipe
+from sia_gen.diffusion.dataset import DiffusionImages, NoiseBatches, load_diffusion_images
 from sia_gen.diffusion.memory import prepare_norms
-from sia_gen.divergence import TrainingWatch
 from sia_gen.errors import OptionError, TrainingError
-from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.listing import describe_photographs, list_images
-from sia_gen.inputs import begin_checkpoints, check_inputs
-from sia_gen.locks import EVERYTHING
-from sia_gen.out_of_memory import explained_out_of_memory
-from sia_gen.outputs import RECIPE, claim_output
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, environment
+from sia_gen.io.files import atomic_folder, write_json
+from sia_gen.io.locks import EVERYTHING
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.networks.classifier_presets import build_classifier
+from sia_gen.runtime.device import Runtime, environment
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.train.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.train.checkpoints import load_last, save_checkpoint
+from sia_gen.train.divergence import TrainingWatch
+from sia_gen.train.inputs import begin_checkpoints, check_inputs
+from sia_gen.train.logs import TrainingLog
 
 NAME = "classifier"
 # How noisy the images are that the accuracy is measured on.

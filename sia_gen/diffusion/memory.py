@@ -17,8 +17,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sia_gen.norms import LeanGroupNorm, replace_norms
-from sia_gen.settings import Diffusion
+from sia_gen.config.settings import Diffusion
+from sia_gen.networks.norms import LeanGroupNorm, replace_norms
 
 GIB = 2**30
 # The CUDA context, cuDNN's workspaces and what the allocator cannot use.

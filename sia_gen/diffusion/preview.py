@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageDraw
 
-from sia_gen.diffusion.inversion import invert, reconstruct
 from sia_gen.diffusion.readiness import Readiness, measure_readiness
 from sia_gen.images.store import Images
+from sia_gen.networks.inversion import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 
 STRENGTHS = (0.0, 0.1, 0.2)

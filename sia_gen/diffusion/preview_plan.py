@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from sia_gen.budget import Budget
 from sia_gen.diffusion import preview
+from sia_gen.train.budget import Budget
 
 LARGEST_SHARE = 0.25
 

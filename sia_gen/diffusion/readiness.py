@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from torch.nn import functional
 
-from sia_gen.batches import batches_of
 from sia_gen.images.store import Images
-from sia_gen.strict_json import read_json
+from sia_gen.io.json import read_json
+from sia_gen.train.batches import batches_of
 
 # The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
 LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1])

@@ -4,8 +4,8 @@ OUT/
     recipe.yaml
     <category>/                 the pipeline with the EMA weights, and training.json
     _joint/                     in its place, if one class-conditional model learns all categories
-    checkpoints/<category>/     what it takes to go on; see sia_gen.checkpoints
-    logs/<category>/            see sia_gen.diffusion.logs
+    checkpoints/<category>/     what it takes to go on; see sia_gen.train.checkpoints
+    logs/<category>/            see sia_gen.train.logs
     previews/<category>/        step-XXXXXXXX.png; see sia_gen.diffusion.preview
 """
 
@@ -21,23 +21,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 
-from sia_gen.batches import BatchOrder, learning_rate, load_batches
-from sia_gen.budget import Budget
-from sia_gen.checkpoints import load_last, save_checkpoint
-from sia_gen.diffusion.data import (
+from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.settings import Diffusion
+from sia_gen.diffusion.dataset import (
     DiffusionImages,
     NoiseBatch,
     NoiseBatches,
     load_diffusion_images,
 )
-from sia_gen.diffusion.logs import TrainingLog
+from sia_gen.diffusion.initial import Training, planned_network, report_memory, start_training
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import out_of_memory
 from sia_gen.diffusion.preview import COLUMNS
 from sia_gen.diffusion.preview_plan import PreviewPlan
-from sia_gen.diffusion.publishing import TrainedModel, is_finished
-from sia_gen.diffusion.setup import Training, planned_network, report_memory, start_training
-from sia_gen.divergence import NORM, TrainingWatch
+from sia_gen.diffusion.saving import TrainedModel, is_finished
 from sia_gen.errors import OptionError
 from sia_gen.images.listing import (
     CategoryImages,
@@ -45,15 +43,17 @@ from sia_gen.images.listing import (
     list_images,
     require_readable,
 )
-from sia_gen.inputs import begin_checkpoints, check_inputs
-from sia_gen.locks import EVERYTHING
-from sia_gen.out_of_memory import explained_out_of_memory
-from sia_gen.outputs import claim_output
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.io.locks import EVERYTHING
+from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import JOINT
-from sia_gen.settings import Diffusion
+from sia_gen.train.batches import BatchOrder, learning_rate, load_batches
+from sia_gen.train.budget import Budget
+from sia_gen.train.checkpoints import load_last, save_checkpoint
+from sia_gen.train.divergence import NORM, TrainingWatch
+from sia_gen.train.inputs import begin_checkpoints, check_inputs
+from sia_gen.train.logs import TrainingLog
 
 
 def train_diffusion(

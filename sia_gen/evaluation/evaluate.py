@@ -19,8 +19,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from sia_gen.evaluation.heatmaps import save_heatmap
-from sia_gen.evaluation.report import Link, Page, write_page
+from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import Recipe
+from sia_gen.evaluation.page import Shown, category_sections
 from sia_gen.evaluation.results import (
     Result,
     category_result,
@@ -29,7 +30,6 @@ from sia_gen.evaluation.results import (
     worth_looking_at,
 )
 from sia_gen.evaluation.scoring import ScoredImage, explained_scoring, score_images
-from sia_gen.evaluation.sections import Shown, category_sections
 from sia_gen.evaluation.summary import (
     PAGE,
     joined,
@@ -37,16 +37,16 @@ from sia_gen.evaluation.summary import (
     require_same_models,
     write_summary,
 )
-from sia_gen.files import atomic_folder, shortened_stem, write_text
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
-from sia_gen.locks import EVERYTHING
-from sia_gen.outputs import claim_output
+from sia_gen.io.files import atomic_folder, shortened_stem, write_text
+from sia_gen.io.locks import EVERYTHING
 from sia_gen.realnet.loading import Fitted, check_realnet, find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.report.heatmaps import save_heatmap
+from sia_gen.report.page import Link, Page, write_page
+from sia_gen.runtime.device import Runtime
 
 PIXELS = ".pixels"
 PICTURES = 8

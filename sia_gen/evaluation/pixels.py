@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.evaluation.metrics import inverse_areas
-from sia_gen.storage import writing
+from sia_gen.io.refusals import writing
+from sia_gen.metrics import inverse_areas
 
 FloatArray = NDArray[np.float64]
 # A pixel: its score, whether it is anomalous, and one over the area of its region if it is.

@@ -21,24 +21,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.batches import batches_of
-from sia_gen.compilation import NOTICE, compile_network
+from sia_gen.config.outputs import RECIPE
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.heatmaps import save_heatmap
 from sia_gen.evaluation.scoring import explained_scoring
-from sia_gen.files import FileGroups, prepare_output, shortened_stem, write_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
-from sia_gen.locks import working_on
-from sia_gen.outputs import RECIPE
-from sia_gen.progress import Progress
+from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
+from sia_gen.io.locks import working_on
+from sia_gen.io.threads import batches_ahead, worker_threads
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import forward_flops
 from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.realnet.selection import SELECTED_ON
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
-from sia_gen.threads import batches_ahead, worker_threads
+from sia_gen.report.heatmaps import save_heatmap
+from sia_gen.runtime.compilation import NOTICE, compile_network
+from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.progress import Progress
+from sia_gen.train.batches import batches_of
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
 from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
 from sia_gen.evaluation.scoring import ScoredImage, Scores
 from sia_gen.images.test_set import GOOD, TestImage
+from sia_gen.metrics import auroc, average_precision, f1_max
 
 COLUMNS = {
     "image_auroc": "AUROC",

@@ -14,16 +14,16 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from sia_gen.batches import batches_of
+from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pixels import append_pixels
 from sia_gen.images.loading import load_image
 from sia_gen.images.test_set import TestImage, load_mask
-from sia_gen.out_of_memory import explained_out_of_memory
-from sia_gen.progress import Progress
+from sia_gen.io.threads import batches_ahead, worker_threads
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
-from sia_gen.recipe import Recipe
-from sia_gen.threads import batches_ahead, worker_threads
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.progress import Progress
+from sia_gen.train.batches import batches_of
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from sia_gen.config.recipe_file import Name
 from sia_gen.errors import OutputError
-from sia_gen.evaluation.report import Link, Page, Section, write_page
 from sia_gen.evaluation.results import (
     mean_metrics,
     metrics_rows,
     metrics_table,
     selection_text,
 )
-from sia_gen.files import write_json, write_text
-from sia_gen.recipe_file import Name
-from sia_gen.strict_json import read_json
+from sia_gen.io.files import write_json, write_text
+from sia_gen.io.json import read_json
+from sia_gen.report.page import Link, Page, Section, write_page
 
 METRICS, PAGE = "metrics.json", "index.html"
 BY_CATEGORY = ("selected_on", "unreadable", "categories", "defects")

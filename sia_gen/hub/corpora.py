@@ -10,7 +10,8 @@ from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
 
-from sia_gen.collection import load_corpus_recipe
+from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.outputs import RECIPE
 from sia_gen.corpus.card import CARD, PICTURE, write_card
 from sia_gen.corpus.entries import MISSING, CorpusHeader, plan_of
 from sia_gen.corpus.index import index_name
@@ -25,11 +26,10 @@ from sia_gen.corpus.manifest import (
 )
 from sia_gen.corpus.verify import find_problems, not_intact
 from sia_gen.errors import CorpusError, HubError
-from sia_gen.files import atomic_path, sha256, write_json
 from sia_gen.hub.measure import measure
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
-from sia_gen.outputs import RECIPE
-from sia_gen.strict_json import parse_json
+from sia_gen.io.files import atomic_path, sha256, write_json
+from sia_gen.io.json import parse_json
 
 
 class CorpusPublication:

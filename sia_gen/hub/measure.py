@@ -15,8 +15,8 @@ from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import Sample, read_whole
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.images.loading import to_pixels
-from sia_gen.inspection.sections import sample_statistics
-from sia_gen.locations import Location
+from sia_gen.inspection.page import sample_statistics
+from sia_gen.io.locations import Location
 
 # Samples of a category that are looked at; they are independent, so the first are as good as any.
 EXAMINED = 256

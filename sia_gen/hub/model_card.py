@@ -12,12 +12,12 @@ from diffusers.utils.logging import disable_progress_bar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import safe_open
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import linked
-from sia_gen.files import atomic_path, write_text
+from sia_gen.corpus.licenses import hub_license
 from sia_gen.hub.measure import contact_sheet
-from sia_gen.licenses import hub_license
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.io.files import atomic_path, write_text
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.sdas.loading import WEIGHTS, load_pipeline
 

@@ -8,20 +8,20 @@ from typing import Any
 
 from huggingface_hub.hf_api import RepoFile
 
+from sia_gen.config.outputs import RECIPE
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.yaml import parse_yaml
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.errors import HubError, ModelError
-from sia_gen.files import sha256
 from sia_gen.hub.model_card import CARD, PICTURE, write_pipeline_card, write_realnet_card
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
-from sia_gen.outputs import RECIPE
+from sia_gen.io.files import sha256
+from sia_gen.io.json import parse_json, read_json
 from sia_gen.realnet.loading import REPORT as FIT_REPORT
 from sia_gen.realnet.loading import load_realnet
-from sia_gen.recipe import Recipe
-from sia_gen.sdas.contents import INDEX
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
 from sia_gen.sdas.loading import check_pipeline
-from sia_gen.strict_json import parse_json, read_json
-from sia_gen.strict_yaml import parse_yaml
+from sia_gen.sdas.validation import INDEX
 
 WEIGHTS = ".safetensors"
 # The file that every repository of a kind has.

@@ -20,7 +20,7 @@ from sia_gen.hub.corpora import CorpusPublication
 from sia_gen.hub.models import ModelPublication
 from sia_gen.hub.repository import WORDS, Repository, RepositoryKind, is_same
 from sia_gen.realnet.loading import REPORT as FIT_REPORT
-from sia_gen.sdas.contents import INDEX
+from sia_gen.sdas.validation import INDEX
 
 
 class Publication(Protocol):

@@ -21,8 +21,8 @@ from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from sia_gen.errors import HubError
-from sia_gen.files import sha256
 from sia_gen.hub.errors import hub_errors, no_revision
+from sia_gen.io.files import sha256
 
 RepositoryKind = Literal["dataset", "model"]
 WORDS: dict[RepositoryKind, str] = {"dataset": "data set", "model": "model"}

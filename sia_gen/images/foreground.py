@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import grey_closing, grey_opening
 from skimage.filters import threshold_otsu, threshold_triangle
 
-from sia_gen.data_settings import Foreground
+from sia_gen.config.data import Foreground
 
 THRESHOLDS: dict[str, Any] = {"otsu": threshold_otsu, "triangle": threshold_triangle}
 COLOURS = ("red", "green", "blue")

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from itertools import takewhile
 from pathlib import Path
 
-from sia_gen.data_settings import Data, FolderLayout, Layout, TableLayout
+from sia_gen.config.data import Data, FolderLayout, Layout, TableLayout
 from sia_gen.errors import ImageError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}

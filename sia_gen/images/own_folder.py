@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe_file import LONGEST_NAME
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import is_image
 from sia_gen.images.listing import existing_folder
@@ -21,8 +23,6 @@ from sia_gen.images.recognition import (
     recognise_nearby,
     shipped_recipes,
 )
-from sia_gen.recipe import Recipe
-from sia_gen.recipe_file import LONGEST_NAME
 
 # Where normal images may be, in the order they are looked for.
 NORMAL = ("*", "good/*", "train/good/*")

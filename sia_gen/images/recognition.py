@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sia_gen.collection import load_corpus_recipe
+from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe_file import recipe_names
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of
-from sia_gen.recipe import Recipe
-from sia_gen.recipe_file import recipe_names
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.data_settings import Foreground
+from sia_gen.config.data import Foreground
 from sia_gen.images.foreground import finds_objects, foreground_mask, foreground_masks
 from sia_gen.images.loading import NonSquare, load_image, load_images
 

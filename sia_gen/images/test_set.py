@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import split_images
@@ -22,7 +23,6 @@ from sia_gen.images.loading import (
     upright,
     upright_size,
 )
-from sia_gen.recipe import Recipe
 
 GOOD = "good"
 # Masks may number their defects, but a photograph has more levels than that.

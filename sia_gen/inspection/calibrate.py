@@ -16,23 +16,23 @@ from typing import Any
 
 from PIL import Image
 
-from sia_gen.collection import DatasetCategory
+from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.outputs import hold_output, save_recipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
+from sia_gen.corpus.models import Sources
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.corpus.sources import Sources
 from sia_gen.errors import OptionError, OutputError
-from sia_gen.files import write_json
 from sia_gen.inspection.calibration import SAMPLES, StrengthCurve, measure_curve, useful_range
 from sia_gen.inspection.normal import NormalImages, load_normal
 from sia_gen.inspection.strength_page import row_path, write_row, write_strength_page
-from sia_gen.locks import EVERYTHING, settling
-from sia_gen.out_of_memory import explained_out_of_memory
-from sia_gen.outputs import hold_output, save_recipe
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.io.files import write_json
+from sia_gen.io.json import read_json
+from sia_gen.io.locks import EVERYTHING, settling
+from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.hashing import HashCache
-from sia_gen.strength import Strength
-from sia_gen.strict_json import read_json
 
 MEASURED = "calibration.json"
 # Sections of the recipe that what is measured depends on.
@@ -57,7 +57,7 @@ def calibrate(
         recipe: Of the data set.
         categories: Those to calibrate.
         root: Folder of the normal images.
-        models: Folder of the pipelines; see `sia_gen.corpus.sources`.
+        models: Folder of the pipelines; see `sia_gen.corpus.models`.
         out: Output folder, see above.
         runtime: Device and precision.
         classifier: Folder of the classifier, for a recipe with a guidance scale.

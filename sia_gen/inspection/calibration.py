@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.errors import ModelError
 from sia_gen.images.loading import to_picture
 from sia_gen.inspection.distance import NormalBank, Pixels
 from sia_gen.inspection.normal import enlarge
-from sia_gen.recipe import Recipe
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.strength import Strength
 
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
 SAMPLES = 16

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d, interpolate
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.weights import load_backbone_weights
-from sia_gen.recipe import Recipe
 
 Pixels = NDArray[np.uint8]
 

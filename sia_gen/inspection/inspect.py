@@ -8,30 +8,30 @@ from pathlib import Path
 
 import torch
 
-from sia_gen.collection import (
+from sia_gen.config.collection import (
     CorpusRecipe,
     DatasetCategory,
     choose_categories,
     load_corpus_recipe,
 )
+from sia_gen.config.outputs import RECIPE
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.entries import COMPLETE, record_of
 from sia_gen.corpus.reading import read_synthetic
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.report import Page, Section, write_page
-from sia_gen.files import prepare_output
 from sia_gen.images.listing import category_root
 from sia_gen.inspection.distance import NormalBank
 from sia_gen.inspection.normal import NormalImages, load_normal
-from sia_gen.inspection.sections import category_sections, without_normal
+from sia_gen.inspection.page import category_sections, without_normal
 from sia_gen.inspection.survey import survey_category
 from sia_gen.inspection.twins import twins_section
-from sia_gen.locations import Location
-from sia_gen.locks import working_on
-from sia_gen.outputs import RECIPE
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.io.files import prepare_output
+from sia_gen.io.locations import Location
+from sia_gen.io.locks import working_on
+from sia_gen.report.page import Page, Section, write_page
+from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.progress import Progress
 
 
 def inspect_corpus(

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_images, to_picture, to_pixels
 from sia_gen.inspection.distance import Pixels
-from sia_gen.recipe import Recipe
 
 # Normal images to compare with, at most.
 LARGEST = 512

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sia_gen.config.strength import Strength
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.report import Chart, Figure, Level, Page, Section, write_page
-from sia_gen.files import atomic_path
 from sia_gen.images.loading import read_image
 from sia_gen.inspection.calibration import StrengthCurve
-from sia_gen.strength import Strength
+from sia_gen.io.files import atomic_path
+from sia_gen.report.page import Chart, Figure, Level, Page, Section, write_page
 
 SAMPLES = "samples"
 SPREAD = (0.1, 0.9)

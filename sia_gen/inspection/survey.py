@@ -15,8 +15,8 @@ from sia_gen.corpus.reading import Sample, read_whole
 from sia_gen.corpus.schema import MASK, TWINS, SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.distance import Pixels
-from sia_gen.locations import Location
-from sia_gen.progress import Progress
+from sia_gen.io.locations import Location
+from sia_gen.runtime.progress import Progress
 
 # Samples of a category that are looked at closely, at most.
 EXAMINED = 256

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from sia_gen.evaluation.report import Figure, Section
 from sia_gen.inspection.survey import SmallTwins, Survey
+from sia_gen.report.page import Figure, Section
 
 SHOWN, PAIRS_PER_ROW = 20, 2
 STRENGTH_BINS = 5

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sia_gen.errors import ModelError, OutputError
-from sia_gen.files import atomic_path, prepare_output
-from sia_gen.locks import working_on
+from sia_gen.io.files import atomic_path, prepare_output
+from sia_gen.io.locks import working_on
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import require_numbers

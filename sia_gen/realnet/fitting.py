@@ -3,7 +3,7 @@
     OUT/
         recipe.yaml
         <category>/                 the model (config, weights) and fit.json; `_joint` of all
-        checkpoints/<category>/     what it takes to go on; see sia_gen.checkpoints
+        checkpoints/<category>/     what it takes to go on; see sia_gen.train.checkpoints
 
 The best weights and the threshold come from normal images kept back, with synthetic anomalies;
 no test image is read unless the recipe selects on them.
@@ -22,27 +22,18 @@ from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 from torch.nn.utils import get_total_norm
 
-from sia_gen.batches import BatchOrder, learning_rate, load_batches
-from sia_gen.budget import Budget
-from sia_gen.checkpoints import (
-    last_checkpoint,
-    load_last,
-    save_checkpoint,
-)
-from sia_gen.compilation import NOTICE, Execution, compile_network
-from sia_gen.divergence import TrainingWatch
+from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
+from sia_gen.anomalies.sources import open_sources
+from sia_gen.config.outputs import RECIPE, claim_output
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OptionError
-from sia_gen.files import atomic_folder, write_json
 from sia_gen.images.listing import list_images, require_readable
 from sia_gen.images.test_set import list_test_images
-from sia_gen.inputs import Inputs, begin_checkpoints, check_inputs
-from sia_gen.locations import Location
-from sia_gen.locks import EVERYTHING
-from sia_gen.out_of_memory import explained_out_of_memory
-from sia_gen.outputs import RECIPE, claim_output
-from sia_gen.progress import Progress
-from sia_gen.realnet.anomalies import AnomalyBatches, LocalAnomalies
-from sia_gen.realnet.data import describe_inputs, fit_data, load_normal
+from sia_gen.io.files import atomic_folder, write_json
+from sia_gen.io.locations import Location
+from sia_gen.io.locks import EVERYTHING
+from sia_gen.realnet.dataset import describe_inputs, fit_data, load_normal
+from sia_gen.realnet.initial import fit_execution, initialise, model_with_weights
 from sia_gen.realnet.loading import JOINT, MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
@@ -54,10 +45,19 @@ from sia_gen.realnet.selection import (
     validate,
     validate_on_test,
 )
-from sia_gen.realnet.setup import fit_execution, initialise, model_with_weights
-from sia_gen.realnet.sources import open_sources
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime, environment
+from sia_gen.runtime.compilation import NOTICE, Execution, compile_network
+from sia_gen.runtime.device import Runtime, environment
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.progress import Progress
+from sia_gen.train.batches import BatchOrder, learning_rate, load_batches
+from sia_gen.train.budget import Budget
+from sia_gen.train.checkpoints import (
+    last_checkpoint,
+    load_last,
+    save_checkpoint,
+)
+from sia_gen.train.divergence import TrainingWatch
+from sia_gen.train.inputs import Inputs, begin_checkpoints, check_inputs
 
 
 def fit_realnet(

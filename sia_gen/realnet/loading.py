@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 
 from sia_gen.errors import ModelError, first_line
-from sia_gen.out_of_memory import ran_out
+from sia_gen.io.json import read_json
+from sia_gen.io.tensors import misfit
 from sia_gen.realnet.model import RealNet, damaged
-from sia_gen.strict_json import read_json
-from sia_gen.tensors import misfit
+from sia_gen.runtime.out_of_memory import ran_out
 
 REPORT = "fit.json"
 # Of the folder of a model: what is in it and what that means.

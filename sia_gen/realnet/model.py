@@ -16,11 +16,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.errors import ModelError
+from sia_gen.io.tensors import misfit
 from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.rrs import Mode, ReconstructionResidualSelection, resize
-from sia_gen.tensors import misfit
 
 Architecture = Literal["independent", "neighbour-aligned"]
 

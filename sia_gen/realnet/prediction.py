@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from sia_gen.compilation import is_compiled
 from sia_gen.errors import ModelError
 from sia_gen.realnet.model import RealNet
+from sia_gen.runtime.compilation import is_compiled
 
 BATCH_SIZE = 16
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sia_gen.batches import batches_of
-from sia_gen.evaluation.metrics import auroc, average_precision, f1_max
+from sia_gen.anomalies.paste import LocalAnomalies, to_unit_range
+from sia_gen.config.recipe import Recipe
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import TestImage, load_mask
-from sia_gen.realnet.anomalies import LocalAnomalies, to_unit_range
+from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
-from sia_gen.recipe import Recipe
+from sia_gen.train.batches import batches_of
 
 SELECTED_ON = {
     "validation": "normal images kept back, with synthetic anomalies",

@@ -10,11 +10,11 @@ from pathlib import Path
 import timm
 import torch
 
+from sia_gen.config.settings import PackageFile
 from sia_gen.errors import ModelError
 from sia_gen.images.listing import package_folder
+from sia_gen.io.tensors import is_state_dict, not_finite, read_tensor_file
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.settings import PackageFile
-from sia_gen.tensors import is_state_dict, not_finite, read_tensor_file
 
 Weights = Mapping[str, torch.Tensor]
 

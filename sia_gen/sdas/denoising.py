@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import UNet2DModel
 
-from sia_gen.diffusion.classifier import NoisyClassifier
+from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.sdas.conditioning import class_gradient
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler, sent
 

@@ -7,8 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sia_gen.files import sha256, write_json
-from sia_gen.locations import Location
+from sia_gen.io.files import sha256, write_json
+from sia_gen.io.json import read_json
+from sia_gen.io.locations import Location
 from sia_gen.sdas.loading import (
     CLASSIFIER_PARTS,
     CLASSIFIER_WEIGHTS,
@@ -16,7 +17,6 @@ from sia_gen.sdas.loading import (
     WEIGHTS,
     check_parts,
 )
-from sia_gen.strict_json import read_json
 
 
 class HashCache:

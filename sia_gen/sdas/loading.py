@@ -13,11 +13,13 @@ from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
 
-from sia_gen.diffusion.classifier import NoisyClassifier
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.suggestions import did_you_mean
 from sia_gen.errors import ModelError
-from sia_gen.out_of_memory import ran_out
-from sia_gen.recipe import Recipe
-from sia_gen.sdas.contents import (
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.runtime.out_of_memory import ran_out
+from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.sdas.validation import (
     INDEX,
     damaged,
     read_object,
@@ -25,8 +27,6 @@ from sia_gen.sdas.contents import (
     require_network,
     require_pipeline,
 )
-from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.suggestions import did_you_mean
 
 # No category can be named so.
 JOINT = "_joint"

@@ -15,10 +15,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 
-from sia_gen.diffusion.adm_unet import ADMUNet2DModel
-from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.diffusion.inversion import invert as ddim_invert
 from sia_gen.errors import ModelError
+from sia_gen.networks.adm_unet import ADMUNet2DModel
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.networks.inversion import invert as ddim_invert
 from sia_gen.sdas.arguments import (
     Numbers,
     Photographs,
@@ -28,9 +28,9 @@ from sia_gen.sdas.arguments import (
     strength_of,
 )
 from sia_gen.sdas.conditioning import ClassLabels, resolve_labels
-from sia_gen.sdas.contents import require_pipeline
 from sia_gen.sdas.denoising import Generators, ReverseProcess, same_noise, with_twin
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.sdas.validation import require_pipeline
 
 # Diffusers loads the parts of a saved pipeline only from modules that have been imported.
 __all__ = ["ADMUNet2DModel", "NoisyClassifier", "PerturbedDDPMScheduler", "SDASPipeline"]

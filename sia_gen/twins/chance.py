@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sia_gen.batches import batches_of
-from sia_gen.progress import Progress
 from sia_gen.realnet.backbone import Backbone
+from sia_gen.runtime.progress import Progress
+from sia_gen.train.batches import batches_of
 from sia_gen.twins.change import ChangeMeasure
 from sia_gen.twins.masks import ChanceLimits, smoothed
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.weights import load_backbone_weights
-from sia_gen.recipe import Recipe
 
 # Layers whose features tell what is where: below is texture alone, above what ImageNet asked for.
 STRIDES = (8, 16)

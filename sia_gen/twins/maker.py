@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from sia_gen.collection import CorpusRecipe, DatasetCategory
+from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+from sia_gen.config.settings import Twins
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sampling import (
     generators,
@@ -26,7 +27,6 @@ from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.settings import Twins
 from sia_gen.twins.batch import Tally, TwinBatch
 from sia_gen.twins.chance import START, Chance, measure_chance
 from sia_gen.twins.change import open_backbone

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sia_gen.anomalies.paste import local_mask
+from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
 from sia_gen.corpus.identity import SampleIdentity
 from sia_gen.errors import ImageError
 from sia_gen.images.loading import NonSquare
 from sia_gen.images.test_set import read_mask
-from sia_gen.realnet.anomalies import local_mask
-from sia_gen.settings import EVERYWHERE, REGIONS, Twins
 
 # Sides of a box, as shares of the image's.
 BOX_SIDES = (1 / 8, 1 / 2)

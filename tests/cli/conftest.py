@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from sia_gen.cli import app
+from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion import preview
-from sia_gen.recipe import Recipe
 
 
 class Result(NamedTuple):

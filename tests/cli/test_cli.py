@@ -19,8 +19,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from sia_gen import __version__
-from sia_gen.recipe import Recipe
-from sia_gen.recipe_file import recipe_names
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe_file import recipe_names
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Refuse, Run
@@ -131,7 +131,7 @@ def do(monkeypatch: pytest.MonkeyPatch, command: Callable[[], object]) -> None:
         command()
         return []
 
-    monkeypatch.setattr("sia_gen.recipe_file.recipe_names", names)
+    monkeypatch.setattr("sia_gen.config.recipe_file.recipe_names", names)
 
 
 def test_memory_that_runs_out_anywhere_is_one_line(

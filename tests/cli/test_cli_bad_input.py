@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Refuse, Run

@@ -246,7 +246,7 @@ def test_foreign_shard_is_one_line_and_stays(refuse: Refuse, corpus: Path) -> No
         with pytest.MonkeyPatch.context() as patch:
             # Besides the error it prints every problem.
             patch.setattr("sia_gen.corpus.verify.print", lambda *_, **__: None, raising=False)
-            patch.setattr("sia_gen.progress.Progress.print_line", lambda _: None)
+            patch.setattr("sia_gen.runtime.progress.Progress.print_line", lambda _: None)
             error = refuse("verify", str(corpus), *repair)
         assert "train-00002-of-00002.tar: not in the manifest. Move data/parts/disc" in error
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sia_gen import RealNet
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Refuse, Run

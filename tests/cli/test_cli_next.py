@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.corpus.conftest import HandmadeCorpus, save_model
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from sia_gen.diffusion.unet import PRESETS
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.networks.unet import PRESETS
 from tests.images.trees import btad, mvtec_ad, visa_table, write_images
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.corpus.conftest import HandmadeCorpus
 from tests.hub.conftest import new_name
 from tests.hub.server import Fault, Hub

@@ -16,13 +16,13 @@ from PIL import Image
 
 from sia_gen.composition.compose import compose
 from sia_gen.composition.triplets import Composer
+from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.manifest import MANIFEST, read_manifest
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.locations import location
-from sia_gen.outputs import claim_output
-from sia_gen.recipe import Recipe
+from sia_gen.io.locations import location
 from tests.corpus.conftest import HandmadeCorpus
 from tests.images.trees import parts_table
 
@@ -200,7 +200,7 @@ def test_folder_that_was_interrupted_has_whole_pictures_and_is_completed(
 
     with monkeypatch.context() as patch:
         patch.setattr(Composer, "triplet", interrupted)
-        patch.setattr("sia_gen.files.GROUP", 4)
+        patch.setattr("sia_gen.io.files.GROUP", 4)
         with pytest.raises(KeyboardInterrupt):
             run("broken", form="folder", images=6)
     there = files(tmp_path / "broken")

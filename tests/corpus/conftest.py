@@ -16,7 +16,9 @@ import torch
 from diffusers import UNet2DModel
 from PIL import Image
 
-from sia_gen.collection import all_categories, choose_categories
+from sia_gen.config.collection import all_categories, choose_categories
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.identity import identify
@@ -30,11 +32,9 @@ from sia_gen.corpus.members import read_members
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.corpus.shards import encode_sample, write_shard
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
-from sia_gen.strength import Strength
 from tests.conftest import recipe_content
 
 SIZE = 8

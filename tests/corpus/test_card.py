@@ -11,9 +11,9 @@ import pytest
 from datasets import Features, Image, Value, load_dataset
 from huggingface_hub import DatasetCard
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import write_card
 from sia_gen.corpus.schema import SampleMetadata
-from sia_gen.recipe import Recipe
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.collection import choose_categories
-from sia_gen.compilation import Execution, is_compiled
+from sia_gen.config.collection import choose_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus import sampling
 from sia_gen.corpus.card import execution_options
 from sia_gen.corpus.estimate import estimate
@@ -21,10 +21,10 @@ from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.corpus.remake import remake
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.diffusion.unet import forward_flops
 from sia_gen.errors import OptionError, OutputError
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.networks.unet import forward_flops
+from sia_gen.runtime.compilation import Execution, is_compiled
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import RUNTIME, read_shards
 from tests.corpus.test_remake import members
@@ -44,7 +44,7 @@ def compilation(request: pytest.FixtureRequest) -> None:
     if request.param == "traced":
         request.getfixturevalue("traced")
         patch = request.getfixturevalue("monkeypatch")
-        patch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
+        patch.setattr("sia_gen.runtime.device.compiler_problem", lambda device: None)
 
 
 @pytest.mark.usefixtures("compilation")
@@ -87,7 +87,7 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
 def test_older_manifests_tell_nothing_and_mean_not_compiled_in_any_layout(
     make: Make, models: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
+    monkeypatch.setattr("sia_gen.runtime.device.compiler_problem", lambda device: None)
     corpus = make(categories=["disc"])
     manifest = json.loads((corpus / MANIFEST).read_text())
     del manifest["compiled"], manifest["channels_last"]
@@ -107,7 +107,7 @@ def test_corpus_that_was_begun_goes_on_as_it_was(
     unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
     decide = partial(corpus_execution, recipe=recipe, kind="samples", unet=unet, accelerator=cpu)
     corpus = make(categories=["disc"])
-    monkeypatch.setattr("sia_gen.runtime.compiler_problem", lambda device: None)
+    monkeypatch.setattr("sia_gen.runtime.device.compiler_problem", lambda device: None)
     assert decide(COMPILED) == Execution(compiled=True, channels_last=True)
     assert decide(Runtime(), out=corpus) == Execution(compiled=False, channels_last=True)
     manifest = json.loads((corpus / MANIFEST).read_text())

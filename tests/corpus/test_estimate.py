@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from sia_gen.collection import all_categories, choose_categories
+from sia_gen.config.collection import all_categories, choose_categories
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.settings import Diffusion
 from sia_gen.corpus.estimate import Throughput, amount, duration, estimate, table
 from sia_gen.corpus.plan import plan_corpus
-from sia_gen.diffusion.unet import build_unet, forward_flops
 from sia_gen.errors import OptionError
-from sia_gen.recipe import Recipe
-from sia_gen.settings import Diffusion
+from sia_gen.networks.unet import build_unet, forward_flops
 from tests.corpus.conftest import RUNTIME, plan_parts
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from sia_gen.config.strength import Strength
 from sia_gen.corpus import sampling
 from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import read_manifest
@@ -18,7 +19,6 @@ from sia_gen.corpus.sampling import SampleMaker
 from sia_gen.corpus.verify import find_problems
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.strength import Strength
 from sia_gen.version import __version__
 from tests.corpus.conftest import read_shards
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from sia_gen.collection import all_categories
+from sia_gen.config.collection import all_categories
+from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.verify import find_problems
 from sia_gen.errors import ModelError, OptionError, OutputError
-from sia_gen.outputs import claim_output
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 if TYPE_CHECKING:

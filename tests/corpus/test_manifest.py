@@ -24,7 +24,7 @@ from sia_gen.corpus.manifest import (
     settle_manifest,
 )
 from sia_gen.errors import CorpusError, OutputError
-from sia_gen.files import sha256, write_json
+from sia_gen.io.files import sha256, write_json
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WRITER = """
 import json, sys
 from pathlib import Path
-from sia_gen.locks import settling
+from sia_gen.io.locks import settling
 corpus = Path(sys.argv[1])
 print("begun", flush=True)
 with settling(corpus):

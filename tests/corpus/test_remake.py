@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sia_gen.collection import all_categories
+from sia_gen.config.collection import all_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.remake import find_sample, remake
 from sia_gen.errors import OptionError
-from sia_gen.locks import LOCKS
-from sia_gen.recipe import Recipe
+from sia_gen.io.locks import LOCKS
 from tests.corpus.conftest import RUNTIME
 
 if TYPE_CHECKING:

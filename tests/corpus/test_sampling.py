@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sia_gen.compilation import Execution
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.runtime import Precision, Runtime
+from sia_gen.runtime.compilation import Execution
+from sia_gen.runtime.device import Precision, Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import save_model
 from tests.sdas.test_conditioning import make_pipeline, sample

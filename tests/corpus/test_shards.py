@@ -24,7 +24,7 @@ from sia_gen.corpus.shards import (
     encode_sample,
     write_shard,
 )
-from sia_gen.files import sha256
+from sia_gen.io.files import sha256
 from tests.corpus.conftest import read_shards
 
 Sample = tuple[SampleMetadata, Image.Image]

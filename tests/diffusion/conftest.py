@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion import preview, training
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Precision, Runtime
+from sia_gen.runtime.device import Precision, Runtime
 
 Train = Callable[..., Path]
 

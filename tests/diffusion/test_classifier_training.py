@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sia_gen.checkpoints import list_checkpoints
-from sia_gen.diffusion.classifier import NoisyClassifier
+from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.errors import OptionError, OutputError, RecipeError
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
-from tests.networks import PRESET
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.runtime.device import Runtime
+from sia_gen.train.checkpoints import list_checkpoints
+from tests.small_networks import PRESET
 from tests.waiting import looks_per_step
 
 WEIGHTS = "model/diffusion_pytorch_model.safetensors"

@@ -5,6 +5,7 @@ import torch
 from diffusers import UNet2DModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from sia_gen.config.settings import Diffusion
 from sia_gen.diffusion.memory import (
     GIB,
     HALF,
@@ -17,9 +18,8 @@ from sia_gen.diffusion.memory import (
     out_of_memory,
     prepare_norms,
 )
-from sia_gen.diffusion.unet import build_unet
-from sia_gen.norms import LeanGroupNorm
-from sia_gen.settings import Diffusion
+from sia_gen.networks.norms import LeanGroupNorm
+from sia_gen.networks.unet import build_unet
 
 
 def on_meta(settings: Diffusion) -> UNet2DModel:

@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sia_gen import SDASPipeline
-from sia_gen.checkpoints import list_checkpoints
-from sia_gen.diffusion import setup
+from sia_gen.config.recipe import Recipe
+from sia_gen.diffusion import initial as setup
 from sia_gen.errors import ImageError, ModelError, OptionError, OutputError, TrainingError
-from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline
+from sia_gen.train.checkpoints import list_checkpoints
 from tests.waiting import looks_per_step
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -210,7 +210,7 @@ def test_model_to_start_from_is_loaded_once(
         loaded.append(folder)
         return load_pipeline(folder, recipe)
 
-    monkeypatch.setattr("sia_gen.diffusion.setup.load_pipeline", load)
+    monkeypatch.setattr("sia_gen.diffusion.initial.load_pipeline", load)
     train(max_steps=1, init=str(trained / "disc"))
     assert loaded == [trained / "disc"]
 

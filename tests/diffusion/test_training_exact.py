@@ -12,14 +12,14 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from sia_gen.batches import BatchOrder
+from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion import training
-from sia_gen.diffusion.data import load_diffusion_images
+from sia_gen.diffusion.dataset import load_diffusion_images
+from sia_gen.diffusion.initial import start_training
 from sia_gen.diffusion.loss import denoising_loss
-from sia_gen.diffusion.setup import start_training
 from sia_gen.images.listing import list_images
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
+from sia_gen.train.batches import BatchOrder
 from tests.diffusion.test_training import equal, weights
 from tests.sdas.reference import KEPT
 

@@ -11,7 +11,8 @@ import torch
 from diffusers import UNet2DModel
 
 from sia_gen import SDASPipeline
-from sia_gen.diffusion import preview, publishing, training
+from sia_gen.diffusion import preview, training
+from sia_gen.diffusion import saving as publishing
 from tests.clock import Clock
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.processes import FROM_NOTHING, Running, ranks
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

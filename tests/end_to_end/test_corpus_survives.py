@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import FRESH, TORCHRUN, TWO, CommandLine

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from sia_gen.files import sha256
+from sia_gen.io.files import sha256
 from tests.end_to_end.conftest import FRESH, CommandLine
 
 pytestmark = [

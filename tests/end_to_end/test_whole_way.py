@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from sia_gen.files import sha256
+from sia_gen.io.files import sha256
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import FRESH, TORCHRUN, TWO, WEIGHTS, CommandLine
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
-from tests.networks import save_detector
+from sia_gen.runtime.device import Runtime
+from tests.small_networks import save_detector
 
 CPU = Runtime("fp32", "cpu")
 THRESHOLD = 0.5

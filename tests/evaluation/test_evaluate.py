@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.evaluation.metrics import per_region_overlap
 from sia_gen.evaluation.results import worth_looking_at
 from sia_gen.evaluation.scoring import ScoredImage
 from sia_gen.images.loading import load_images
 from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
+from sia_gen.metrics import per_region_overlap
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from tests.evaluation.conftest import THRESHOLD
 from tests.images.trees import parts_table
 

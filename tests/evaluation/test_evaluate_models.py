@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from sia_gen import RealNet
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ModelError, OptionError, OutputError
 from sia_gen.evaluation import evaluate as evaluation
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet.loading import Fitted, load_realnet
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 
 if TYPE_CHECKING:
     from tests.evaluation.conftest import Evaluate

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_gen.evaluation import pixels
-from sia_gen.evaluation.metrics import auroc, average_precision, f1_max, per_region_overlap
 from sia_gen.evaluation.pixels import append_pixels, pixel_metrics
+from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
 
 
 def images(seed: int, levels: int, count: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from sia_gen import RealNet
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError, OptionError
 from sia_gen.evaluation.predict import BATCH_SIZE, image_files, predict
 from sia_gen.images.loading import load_images
 from sia_gen.realnet.prediction import predict_images
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
-from tests.networks import save_detector
+from sia_gen.runtime.device import Runtime
+from tests.small_networks import save_detector
 
 CPU = Runtime("fp32", "cpu")
 

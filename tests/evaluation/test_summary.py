@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OutputError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.summary import BY_CATEGORY, read_summary
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
-from tests.evaluation.test_report import read
+from sia_gen.runtime.device import Runtime
+from tests.report.test_page import read
 
 CPU = Runtime("fp32", "cpu")
 Score = Callable[..., dict[str, Any]]

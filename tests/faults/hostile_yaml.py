@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from sia_gen.collection import load_corpus_recipe
-from sia_gen.recipe_file import recipe_names
+from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe_file import recipe_names
 from tests.faults.recipes import Path_, holder
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sia_gen.collection import Collection
-from sia_gen.recipe import Recipe
-from sia_gen.recipe_file import kinds_of
+from sia_gen.config.collection import Collection
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe_file import kinds_of
 from tests.conftest import recipe_content
 
 Path_ = tuple[str | int, ...]

@@ -119,8 +119,8 @@ def arguments(name: str, out: Path) -> list[str]:
 
 def as_always() -> None:
     """What all commands run with: an untrained model has neither time nor strengths to show."""
+    from sia_gen.config.strength import Strength
     from sia_gen.inspection import calibrate
-    from sia_gen.strength import Strength
 
     os.environ["HF_TOKEN"] = "hf_of_ada"
     calibrate.useful_range = lambda *_: Strength(0.1, 0.2)

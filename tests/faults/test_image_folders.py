@@ -13,13 +13,13 @@ import torch
 from PIL.ExifTags import Base
 
 from sia_gen import RealNet
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.predict import image_files
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_image
 from sia_gen.images.own_folder import recipe_for_folder
 from sia_gen.images.test_set import list_test_images
-from sia_gen.recipe import Recipe
 from tests.cli import conftest as cli
 from tests.conditions import latin_terminal
 from tests.conftest import photograph

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.conditions import two_workers
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
@@ -24,7 +24,7 @@ from tests.processes import FROM_NOTHING, ROOT, Running, ranks
 
 BEFORE = """
 import atexit, contextlib, ctypes, pathlib, sys, tempfile, threading, time
-import sia_gen.recipe_file
+import sia_gen.config.recipe_file
 from sia_gen.cli import main
 
 def wait(seconds=60):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sia_gen import RealNet
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.cli.conftest import Run
 from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model

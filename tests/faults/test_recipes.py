@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
-from sia_gen.collection import load_corpus_recipe
+from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.strength import Strength
 from sia_gen.errors import RecipeError
-from sia_gen.strength import Strength
 from tests.cli import conftest as cli
 from tests.faults.conftest import Tried, pairs, times
 from tests.faults.hostile_yaml import UNREADABLE, YAML_LIKE, damaged, mutants

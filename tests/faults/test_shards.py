@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from sia_gen.collection import choose_categories
+from sia_gen.config.collection import choose_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.verify import find_problems
 from sia_gen.errors import CorpusError
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from tests.cli.conftest import Result, Run
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.diffusion.original_adm import small_unet

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from tests.cli.conftest import Run
 from tests.faults.conftest import ALL, Tried, few, pairs
 from tests.faults.weights import (

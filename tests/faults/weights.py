@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sia_gen import RealNet
-from sia_gen.diffusion.classifier import NoisyClassifier
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.networks.classifier import NoisyClassifier
 from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.diffusion.original_adm import small_unet

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import write_card
 from sia_gen.diffusion.readiness import Readiness
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model
 

@@ -10,13 +10,13 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
 from sia_gen import SDASPipeline
-from sia_gen.collection import choose_categories
 from sia_gen.composition.compose import compose
+from sia_gen.config.collection import choose_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
-from sia_gen.diffusion.classifier import NoisyClassifier
 from sia_gen.hub.push import push_to_hub
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.runtime.device import Runtime
 from tests.conftest import photograph
 from tests.corpus.conftest import save_model
 from tests.documents import Reader, code_blocks

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.hub.model_card import CARD, count_parameters, write_pipeline_card
-from sia_gen.recipe import Recipe
 
 
 def test_parameters_are_counted(tmp_path: Path) -> None:

@@ -15,15 +15,15 @@ from datasets import Features, Image, Value, load_dataset
 from safetensors.torch import load_file
 
 from sia_gen import PerturbedDDPMScheduler, RealNet, SDASPipeline
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.errors import CorpusError, ModelError, OutputError
-from sia_gen.files import prepare_output
 from sia_gen.hub.push import push_to_hub
-from sia_gen.locations import location
+from sia_gen.io.files import prepare_output
+from sia_gen.io.locations import location
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import HandmadeCorpus
 from tests.hub.server import Fault, Hub
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sia_gen.data_settings import Foreground
+from sia_gen.config.data import Foreground
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import RecipeError
 from sia_gen.images.foreground import foreground_mask, foreground_masks
 from sia_gen.images.recognition import shipped_recipes
-from sia_gen.recipe import Recipe
 
 Y, X = np.mgrid[:256, :256]
 DISC = (X - 120) ** 2 + (Y - 140) ** 2 < 60**2

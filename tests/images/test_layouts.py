@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, RecipeError
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import CategoryImages, list_images
-from sia_gen.recipe import Recipe
 from tests.images.trees import (
     TREES,
     Tree,

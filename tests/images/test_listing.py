@@ -8,9 +8,9 @@ from pathlib import Path
 import elpv_dataset
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import CategoryImages, data_root, list_images, package_folder
-from sia_gen.recipe import Recipe
 
 TABLE = """\
 images/a.png  0.0  mono

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import list_images
 from sia_gen.images.own_folder import recipe_for_folder
-from sia_gen.recipe import Recipe
 from tests.images.trees import TREES, Tree, mvtec_ad, visa_folders, whole, write_images
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import list_images
 from sia_gen.images.recognition import recognise, shipped_recipes
-from sia_gen.recipe import Recipe
 from tests.images.trees import TREES, Tree, btad, mpdd, mvtec_ad, visa_folders, visa_table, whole
 
 ARRANGEMENTS = [(name, tree) for name, trees in TREES.items() for tree in trees]

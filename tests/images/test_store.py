@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from sia_gen.data_settings import Foreground
+from sia_gen.config.data import Foreground
 from sia_gen.images import store
 from sia_gen.images.store import JoinedImages, StreamedImages, open_foregrounds, open_images
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import find_unreadable
 from sia_gen.images.test_set import list_test_images
-from sia_gen.realnet.data import load_normal
-from sia_gen.recipe import Recipe
+from sia_gen.realnet.dataset import load_normal
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 
 Tree = Callable[[Path, Iterable[str]], Path]
 

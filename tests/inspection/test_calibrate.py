@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from sia_gen.collection import load_corpus_recipe
+from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.inspection import calibrate as calibrating
 from sia_gen.inspection import calibration
 from sia_gen.inspection.calibrate import calibrate
-from sia_gen.locks import LOCKS
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
-from sia_gen.strength import Strength
+from sia_gen.io.locks import LOCKS
+from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import save_model
 
 CPU = Runtime("fp32", "cpu")

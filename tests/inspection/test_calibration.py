@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError
 from sia_gen.inspection import calibration
 from sia_gen.inspection.calibration import StrengthCurve, crossing, measure_curve, useful_range
 from sia_gen.inspection.distance import NormalBank
 from sia_gen.inspection.normal import enlarge, load_normal
-from sia_gen.recipe import Recipe
-from sia_gen.strength import Strength
 from tests.inspection.conftest import CPU
 from tests.sdas.test_conditioning import make_pipeline
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.images.loading import load_images
 from sia_gen.inspection import distance
 from sia_gen.inspection.distance import NormalBank, nearest, patch_features
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.recipe import Recipe
 from tests.inspection.conftest import CPU, paths_of
 
 

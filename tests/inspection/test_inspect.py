@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.manifest import read_corpus
 from sia_gen.corpus.schema import SampleForm
@@ -16,9 +17,8 @@ from sia_gen.errors import CorpusError
 from sia_gen.inspection.inspect import inspect_corpus
 from sia_gen.inspection.normal import load_normal
 from sia_gen.inspection.survey import survey_category
-from sia_gen.progress import Progress
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.progress import Progress
 from tests.corpus.conftest import SIZE, HandmadeCorpus
 
 CPU = Runtime("fp32", "cpu")

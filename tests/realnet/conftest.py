@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.realnet.sources import Piece
+from sia_gen.anomalies.sources import Piece
 
 
 class ArraySource:

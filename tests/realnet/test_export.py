@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sia_gen import RealNet
 from sia_gen.errors import ModelError, OutputError
-from sia_gen.locks import LOCKS
+from sia_gen.io.locks import LOCKS
 from sia_gen.realnet import export
 from sia_gen.realnet.export import export_realnet
-from tests.networks import save_detector
+from tests.small_networks import save_detector
 
 
 @pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["small", "full"])

@@ -11,23 +11,23 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from sia_gen.anomalies.paste import LocalAnomalies
+from sia_gen.anomalies.sources import open_sources
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.evaluation.metrics import auroc, f1_max
 from sia_gen.images.listing import list_images
 from sia_gen.images.test_set import list_test_images
+from sia_gen.metrics import auroc, f1_max
 from sia_gen.realnet import fitting, selection
-from sia_gen.realnet.anomalies import LocalAnomalies
-from sia_gen.realnet.data import FitData, NormalImages, fit_data, load_normal
+from sia_gen.realnet.dataset import FitData, NormalImages, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.loading import find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.prediction import Predictions, predict_images
 from sia_gen.realnet.selection import Best, keep_best, validate, validate_on_test
-from sia_gen.realnet.sources import open_sources
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from tests.clock import Clock
 from tests.corpus.conftest import HandmadeCorpus
 from tests.waiting import looks_per_step

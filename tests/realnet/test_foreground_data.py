@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sia_gen.anomalies.sources import open_sources
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.realnet.data import FitData, fit_data, load_normal
+from sia_gen.realnet.dataset import FitData, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.sources import open_sources
-from sia_gen.recipe import Recipe
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import HandmadeCorpus
 
 RULE = {"method": "otsu", "polarity": "bright", "close": 20, "open": 20}

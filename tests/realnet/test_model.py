@@ -13,7 +13,7 @@ from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.model import image_score
 from sia_gen.realnet.objective import RealNetObjective
 from sia_gen.realnet.reconstruction import ReconstructionUNet
-from tests.networks import BACKBONE
+from tests.small_networks import BACKBONE
 
 IMAGES = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 

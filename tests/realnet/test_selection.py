@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from sia_gen.realnet.anomalies import LocalAnomalies
+from sia_gen.anomalies.paste import LocalAnomalies
+from sia_gen.anomalies.sources import Twin
 from sia_gen.realnet.selection import validate
-from sia_gen.realnet.sources import Twin
-from sia_gen.runtime import Runtime
+from sia_gen.runtime.device import Runtime
 
 SIDE = 32
 PHOTOGRAPH, GENERATED, DEFECT = 250, 100, 120

@@ -9,7 +9,7 @@ from diffusers import UNet2DModel
 from torch import nn
 
 from sia_gen import PerturbedDDPMScheduler, SDASPipeline
-from sia_gen.diffusion.classifier import NoisyClassifier
+from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.sdas.conditioning import class_gradient, resolve_labels
 from tests.sdas.reference import reverse_step
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sia_gen.diffusion.adm_unet import ADMUNet2DModel
-from sia_gen.diffusion.classifier import NoisyClassifier
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ModelError
-from sia_gen.recipe import Recipe
+from sia_gen.networks.adm_unet import ADMUNet2DModel
+from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.sdas.hashing import HashCache
 from sia_gen.sdas.loading import load_pipeline
 from tests.sdas.test_pipeline import make_pipeline

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.collection import choose_categories
+from sia_gen.config.collection import choose_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.generate import synthesize
-from sia_gen.recipe import Recipe
 from sia_gen.twins import chance
 from sia_gen.twins.maker import TwinMaker
 from tests.corpus.conftest import RUNTIME, HandmadeCorpus, save_model

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from sia_gen.recipe import Recipe
+from sia_gen.config.recipe import Recipe
 from sia_gen.twins import chance
 from sia_gen.twins.chance import measure_chance, seeds
 from sia_gen.twins.change import ChangeMeasure, enlarged, open_backbone

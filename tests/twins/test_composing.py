@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from sia_gen.composition.compose import compose
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.recipe import Recipe
 from tests.corpus.conftest import HandmadeCorpus
 from tests.twins.conftest import read
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from diffusers import UNet2DModel
 
-from sia_gen.collection import all_categories
+from sia_gen.config.collection import all_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.estimate import estimate, steps_of
-from sia_gen.recipe import Recipe
 from tests.corpus.conftest import RUNTIME
 
 if TYPE_CHECKING:

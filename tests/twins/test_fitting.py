@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sia_gen.anomalies.paste import LocalAnomalies
+from sia_gen.anomalies.sources import TwinSource, open_sources, useful_twins
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
-from sia_gen.realnet.anomalies import LocalAnomalies
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.sources import TwinSource, open_sources, useful_twins
-from sia_gen.recipe import Recipe
 from tests.conftest import recipe_content
 from tests.corpus.conftest import RUNTIME
 from tests.realnet.conftest import ArraySource

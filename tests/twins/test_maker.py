@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.collection import all_categories
+from sia_gen.config.collection import all_categories
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.identity import SampleIdentity
 from sia_gen.corpus.remake import remake
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
-from sia_gen.recipe import Recipe
 from sia_gen.sdas.loading import load_pipeline
 from sia_gen.twins.batch import Tally
 from sia_gen.twins.maker import TwinMaker

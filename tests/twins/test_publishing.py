@@ -13,15 +13,15 @@ from huggingface_hub import DatasetCard
 from PIL import Image as PILImage
 from safetensors.torch import load_file
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import write_card
 from sia_gen.corpus.entries import plan_of
 from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.schema import TWINS, json_schema
 from sia_gen.hub.measure import mask_statistics
 from sia_gen.hub.push import push_to_hub
-from sia_gen.locations import location
+from sia_gen.io.locations import location
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.recipe import Recipe
 from tests.corpus.conftest import RUNTIME
 from tests.documents import Reader, code_blocks
 from tests.hub.conftest import new_name

@@ -18,7 +18,7 @@ from sia_gen.corpus.manifest import present_records, read_manifest, write_manife
 from sia_gen.corpus.shards import ShardFile, ShardIndex
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
-from sia_gen.files import sha256
+from sia_gen.io.files import sha256
 
 if TYPE_CHECKING:
     from tests.twins.conftest import MakeTwins

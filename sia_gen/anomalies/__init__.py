@@ -1,0 +1,1 @@
+"""Synthetic anomalies to learn from: what is pasted, where, and how."""

@@ -1,0 +1,111 @@
+"""Output folders: each belongs to one recipe and says which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from sia_gen.config.collection import CorpusRecipe, load_corpus_recipe
+from sia_gen.errors import OutputError
+from sia_gen.io.files import prepare_output, write_text
+from sia_gen.io.locations import Location
+from sia_gen.io.locks import settling, working_on
+
+RECIPE = "recipe.yaml"
+# By their full paths. Training longer continues a run. A learning rate that proved too high may be
+# lowered on the way: the log shows which steps had which. The records of a corpus know the strength
+# of each shard, and a fit knows its textures wherever they lie.
+MAY_CHANGE = {
+    "classifier.checkpoint_every",
+    "classifier.learning_rate",
+    "classifier.max_steps",
+    "diffusion.checkpoint_every",
+    "diffusion.checkpoints_kept",
+    "diffusion.gradient_checkpointing",
+    "diffusion.learning_rate",
+    "diffusion.max_minutes",
+    "diffusion.max_steps",
+    "diffusion.preview_every",
+    "realnet.learning_rate",
+    "realnet.max_minutes",
+    "realnet.max_steps",
+    "realnet.textures",
+    "synthesis.calibrated",
+}
+
+
+@contextmanager
+def claim_output(
+    folder: Location,
+    recipe: CorpusRecipe,
+    sections: Iterable[str],
+    parts: Mapping[str, range],
+    *,
+    main: bool = True,
+) -> Iterator[None]:
+    """Makes an output folder, saves the recipe in it, and holds parts of it for this process.
+
+    Args:
+        folder: The output folder.
+        recipe: The recipe of this run.
+        sections: Fields of the recipe that the result depends on.
+        parts: What is worked on, such as categories, and which samples of each.
+        main: Whether this is the process of the run that does so.
+
+    Raises:
+        OutputError: If the folder holds the result of a recipe that differs in these fields, or
+            another process is at work on it.
+    """
+    if not main:
+        yield
+        return
+    with hold_output(folder, recipe, sections, parts):
+        with settling(folder):
+            save_recipe(folder, recipe, sections)
+        yield
+
+
+@contextmanager
+def hold_output(
+    folder: Location, recipe: CorpusRecipe, sections: Iterable[str], parts: Mapping[str, range]
+) -> Iterator[None]:
+    """Makes an output folder and holds parts of it; see `claim_output`, which saves the recipe."""
+    check_same_recipe(folder, recipe, sections)
+    prepare_output(folder)
+    with ExitStack() as held:
+        for name, samples in parts.items():
+            held.enter_context(working_on(folder, name, samples))
+        yield
+
+
+def save_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
+    """Saves a recipe in the output folder that is settled; another process may have come first."""
+    check_same_recipe(folder, recipe, sections)
+    write_text(folder / RECIPE, recipe.to_yaml())
+
+
+def check_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
+    """Refuses a folder that holds the result of a recipe that differs in some fields."""
+    if (folder / RECIPE).exists():
+        old, new = load_corpus_recipe(folder / RECIPE).model_dump(), recipe.model_dump()
+        for field in ["name", "mode", "seed", "data", *sections]:
+            difference = first_difference(field, old.get(field), new.get(field))
+            if difference:
+                raise OutputError(
+                    problem=f"{folder} already holds the result of another recipe ({difference}).",
+                    fix="Choose another folder with --out, or delete it.",
+                )
+
+
+def first_difference(path: str, old: Any, new: Any) -> str | None:
+    """The first field in which two parts of recipes differ, as "field: old, now new"."""
+    if path in MAY_CHANGE:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            found = first_difference(f"{path}.{key}", old.get(key), new.get(key))
+            if found:
+                return found
+        return None
+    return None if old == new else f"{path}: {old}, now {new}"

@@ -1,0 +1,119 @@
+"""The demo: the whole way on real solar cells, one command, ending in numbers and a page.
+
+OUT/
+    diffusion/  corpus/  realnet/  evaluation/      what each step writes
+    times.json                                      seconds each step took
+    index.html                                      the page
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sia_gen.config.collection import all_categories
+from sia_gen.config.recipe import Recipe
+from sia_gen.corpus.generate import synthesize
+from sia_gen.corpus.verify import verify
+from sia_gen.demo.page import write_demo_page
+from sia_gen.diffusion.training import train_diffusion
+from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.listing import data_root
+from sia_gen.io.files import write_json
+from sia_gen.io.json import read_json
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.runtime.device import Runtime
+
+TIMES = "times.json"
+
+
+def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True) -> None:
+    """Runs all steps, or those that an earlier run did not finish, and writes the page.
+
+    Args:
+        recipe: The recipe of the demo.
+        out: Output folder, see above.
+        runtime: Device and precision.
+        resume: Whether to keep what an earlier run finished.
+
+    Raises:
+        UserError: If the images or the weights are not there.
+    """
+    started = time.monotonic()
+    root, categories = data_root(recipe, None), recipe.categories
+    diffusion, corpus, realnet = out / "diffusion", out / "corpus", out / "realnet"
+    results: dict[str, Any] = {}
+    steps: dict[str, Callable[[], Any]] = {
+        "train-diffusion": lambda: train_diffusion(
+            recipe, categories, root, diffusion, runtime, resume=resume
+        ),
+        "synthesize": lambda: synthesize(
+            recipe, all_categories(recipe), diffusion, corpus, runtime, resume=resume
+        ),
+        "verify": lambda: verify(corpus),
+        "fit-realnet": lambda: fit_realnet(
+            recipe, categories, root, corpus, realnet, runtime, resume=resume
+        ),
+        "evaluate": lambda: results.update(
+            evaluate(recipe, categories, root, realnet, out / "evaluation", runtime)
+        ),
+    }
+    if not resume and (out / TIMES).is_file():
+        (out / TIMES).unlink()
+    for number, (name, step) in enumerate(steps.items(), 1):
+        print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
+        with timed(name, out / TIMES):
+            step()
+    page = write_demo_page(recipe, root, out, read_times(out / TIMES), results, runtime)
+    auroc = results["mean"]["image_auroc"]
+    print(f"image AUROC {auroc:.3f} on real defects, after {time.monotonic() - started:.0f} s")
+    print(f"Open {page} in a browser.")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a step took.
+
+    Attributes:
+        seconds: Of all its runs until it was done.
+        done: Whether one of them went to its end; later ones find everything made.
+    """
+
+    seconds: float = 0.0
+    done: bool = False
+
+
+@contextmanager
+def timed(name: str, path: Path) -> Iterator[None]:
+    """Adds the time of a step to what earlier, interrupted runs of it took."""
+    started, done = time.monotonic(), False
+    try:
+        yield
+        done = True
+    finally:
+        steps = read_steps(path)
+        earlier = steps.get(name, Spent())
+        if path.parent.is_dir() and not earlier.done:
+            steps[name] = Spent(earlier.seconds + time.monotonic() - started, done)
+            write_json(path, {step: asdict(spent) for step, spent in steps.items()})
+
+
+def read_times(path: Path) -> dict[str, float]:
+    """Seconds per step, as far as known."""
+    return {name: spent.seconds for name, spent in read_steps(path).items()}
+
+
+def read_steps(path: Path) -> dict[str, Spent]:
+    """What the steps took, as far as known; a damaged file is no loss."""
+    try:
+        return {
+            str(name): Spent(float(spent["seconds"]), bool(spent["done"]))
+            for name, spent in read_json(path).items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+        return {}

@@ -1,0 +1,126 @@
+"""What the diffusion model is trained on: normal images and the noise that is added to them.
+
+Which image, flip, timestep and noise a sample gets follows from (seed, epoch, index) alone: a step
+of two processes is the step of one process with twice the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.images.listing import CategoryImages
+from sia_gen.images.store import Images, Pixels, open_images
+from sia_gen.train.batches import BatchOrder, random_flips
+
+
+@dataclass(frozen=True)
+class DiffusionImages:
+    """The normal images of one model.
+
+    Attributes:
+        fit: Images to learn from, N of them.
+        labels: Index of the category of each, (N,).
+        held_out: Normal images kept back, M of them; they tell when the model is ready.
+        held_out_labels: Likewise, (M,).
+        unreadable: How many could not be read and were left out, as the recipe allows.
+    """
+
+    fit: Images
+    labels: NDArray[np.int64]
+    held_out: Images
+    held_out_labels: NDArray[np.int64]
+    unreadable: int = 0
+
+
+def load_diffusion_images(recipe: Recipe, listed: Sequence[CategoryImages]) -> DiffusionImages:
+    """Opens the images of one model, of one category or of several.
+
+    Raises:
+        ImageError: If one cannot be read.
+    """
+    parts = [images.fit for images in listed], [images.validation for images in listed]
+    fit, held_out = open_images(
+        [list(chain.from_iterable(groups)) for groups in parts],
+        recipe.mode,
+        recipe.diffusion.image_size,
+        recipe.data.non_square,
+    )
+    labels, held_out_labels = (
+        np.repeat(np.arange(len(groups)), [len(paths) for paths in groups]) for groups in parts
+    )
+    unreadable = sum(len(images.unreadable) for images in listed)
+    return DiffusionImages(fit, labels, held_out, held_out_labels, unreadable)
+
+
+@dataclass(frozen=True)
+class NoiseBatch:
+    """A batch to learn from.
+
+    Attributes:
+        images: x_0, (B, C, H, W), float32 in [-1, 1].
+        noise: Standard normal, likewise.
+        timesteps: (B,), int64.
+        labels: Index of each image's category, (B,), int64.
+    """
+
+    images: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    labels: torch.Tensor
+
+    def to(self, device: torch.device) -> NoiseBatch:
+        """The batch on another device."""
+        on_gpu = device.type == "cuda"
+        return NoiseBatch(*(part.to(device, non_blocking=on_gpu) for part in vars(self).values()))
+
+    def pin_memory(self) -> NoiseBatch:
+        """The batch where a GPU reads it without waiting."""
+        return NoiseBatch(*(part.pin_memory() for part in vars(self).values()))
+
+
+class NoiseBatches(Dataset[NoiseBatch]):
+    """Item `i` is the i-th batch of this process."""
+
+    def __init__(
+        self,
+        images: Images,
+        labels: NDArray[np.int64],
+        order: BatchOrder,
+        num_timesteps: int,
+        *,
+        horizontal_flip: bool = False,
+        vertical_flip: bool = False,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.order = order
+        self.num_timesteps = num_timesteps
+        self.flips = (horizontal_flip, vertical_flip)
+
+    def __getitem__(self, number: int) -> NoiseBatch:
+        samples = [self.sample(*position) for position in self.order.positions(number)]
+        images, noise, timesteps, labels = (np.stack(part) for part in zip(*samples, strict=True))
+        return NoiseBatch(
+            torch.from_numpy(images).float() / 127.5 - 1,
+            torch.from_numpy(noise),
+            torch.from_numpy(timesteps),
+            torch.from_numpy(labels),
+        )
+
+    def sample(
+        self, epoch: int, index: int
+    ) -> tuple[Pixels, NDArray[np.float32], np.int64, np.int64]:
+        """Image (C, H, W), noise (C, H, W), timestep and label of one sample."""
+        rng = self.order.rng(epoch, index)
+        image = random_flips(self.images[index], rng, *self.flips)
+        timestep = rng.integers(self.num_timesteps)
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        return image, noise, timestep, self.labels[index]

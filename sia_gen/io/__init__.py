@@ -1,0 +1,1 @@
+"""Files, folders and locations: reading and writing that is whole or absent."""

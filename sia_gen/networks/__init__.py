@@ -1,0 +1,1 @@
+"""Neural networks: UNets, the noisy-image classifier, DDIM inversion."""

@@ -1,0 +1,114 @@
+"""The sizes of UNet a recipe can name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sia_gen.config.settings import Diffusion
+from sia_gen.config.suggestions import did_you_mean
+from sia_gen.errors import RecipeError
+
+# What the networks of ADM have in common (Dhariwal and Nichol, 2021, arXiv 2105.05233).
+ADM: dict[str, Any] = {
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "resnet_time_scale_shift": "scale_shift",
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "attention_head_dim": 64,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": 32,
+    "layers_per_block": 2,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # 4.3 M parameters: small images on a CPU, in minutes.
+    "tiny": {
+        "block_out_channels": (32, 64, 128, 128),
+        "down_block_types": ("DownBlock2D",) * 3 + ("AttnDownBlock2D",),
+        "up_block_types": ("AttnUpBlock2D",) + ("UpBlock2D",) * 3,
+        "layers_per_block": 1,
+        "attention_head_dim": 32,
+        "norm_num_groups": 8,
+    },
+    # 21 M parameters: 128 pixels on one GPU.
+    "small": {
+        "block_out_channels": (64, 128, 192, 256),
+        "down_block_types": ("DownBlock2D",) * 3 + ("AttnDownBlock2D",),
+        "up_block_types": ("AttnUpBlock2D",) + ("UpBlock2D",) * 3,
+        "layers_per_block": 2,
+        "attention_head_dim": 64,
+        "norm_num_groups": 32,
+    },
+    # 104 M parameters: 256 pixels, from scratch, one model per category.
+    "base": ADM
+    | {
+        "block_out_channels": (128, 128, 256, 384, 512),
+        "down_block_types": ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 2,
+        "up_block_types": ("AttnUpBlock2D",) * 2 + ("ResnetUpsampleBlock2D",) * 3,
+    },
+    # 553 M parameters: the paper's network, made for 256 pixels.
+    "adm-256": ADM
+    | {
+        "block_out_channels": (256, 256, 512, 512, 1024, 1024),
+        "down_block_types": ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3,
+        "up_block_types": ("AttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",) * 3,
+    },
+}
+
+
+def build_unet(settings: Diffusion, channels: int, num_classes: int | None = None) -> UNet2DModel:
+    """The UNet of a recipe with random weights, for images (B, C, H, W).
+
+    Args:
+        settings: Names the preset, the size H = W and whether the variance is learned.
+        channels: C, 1 for grey and 3 for colour images.
+        num_classes: How many classes it tells apart; None if it knows no classes.
+
+    Returns:
+        A network that predicts the noise, (B, C, H, W), or (B, 2C, H, W) with a learned variance.
+
+    Raises:
+        RecipeError: If there is no such preset, or it cannot halve the size often enough.
+    """
+    if settings.preset not in PRESETS:
+        raise RecipeError(
+            problem=f"'diffusion.preset': there is no '{settings.preset}'"
+            f"{did_you_mean(settings.preset, PRESETS)}.",
+            fix=f"Choose one of: {', '.join(PRESETS)}.",
+        )
+    preset = PRESETS[settings.preset]
+    check_size(settings.image_size, len(preset["block_out_channels"]))
+    return UNet2DModel(
+        sample_size=settings.image_size,
+        in_channels=channels,
+        out_channels=channels * (2 if settings.variance == "learned_range" else 1),
+        num_class_embeds=num_classes,
+        **preset,
+    )
+
+
+def check_size(image_size: int, levels: int) -> None:
+    """Raises `RecipeError` unless a UNet of so many levels can halve the size at each but one."""
+    stride = 2 ** (levels - 1)
+    if image_size % stride:
+        raise RecipeError(
+            problem=f"'diffusion.image_size': {image_size} is not a multiple of {stride}.",
+            fix=f"Use {image_size // stride * stride or stride} or another multiple of {stride}.",
+        )
+
+
+def forward_flops(unet: UNet2DModel) -> int:
+    """Floating-point operations of one forward pass with one image; nothing is computed."""
+    with torch.device("meta"):
+        model = type(unet).from_config(unet.config)
+        size, channels = unet.config.sample_size, unet.config.in_channels
+        classes = unet.config.num_class_embeds
+        labels = None if classes is None else torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, channels, size, size), torch.zeros(1), class_labels=labels)
+    return int(counter.get_total_flops())

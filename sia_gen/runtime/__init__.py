@@ -1,0 +1,1 @@
+"""What a run executes on: device, precision, processes, compilation, progress."""

@@ -1,0 +1,149 @@
+"""What the folder of a pipeline may hold: networks that are known, whole, and no code.
+
+Diffusers takes whatever class a folder names, runs code beside it in some versions, and fills
+weights that are missing with random ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from safetensors import SafetensorError
+
+from sia_gen.errors import ModelError, first_line
+from sia_gen.io.json import read_json
+from sia_gen.io.tensors import misfit
+from sia_gen.networks.adm_unet import ADMUNet2DModel
+from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+
+INDEX = "model_index.json"
+SCHEDULER = "scheduler_config.json"
+NETWORK, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+KINDS: dict[str, tuple[Any, ...]] = {
+    "unet": (UNet2DModel, ADMUNet2DModel),
+    "scheduler": (PerturbedDDPMScheduler,),
+    "classifier": (NoisyClassifier,),
+}
+ABSENT = [None, None]
+
+
+def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
+    """Checks a folder of a pipeline before any of it is loaded.
+
+    Args:
+        folder: The folder.
+        values: Whether to look for weights that are not finite, too, which reads them all.
+
+    Returns:
+        Its networks by part, without their weights.
+
+    Raises:
+        ModelError: If it holds code, names anything unknown, or lacks anything.
+    """
+    networks = {}
+    index = read_object(folder / INDEX)
+    require_names(folder, index)
+    for code in folder.glob("*.py"):
+        raise damaged(folder, f"it holds code, {code.name}, which is not run")
+    for part, kinds in KINDS.items():
+        entry = index.get(part, ABSENT)
+        if entry == ABSENT and part == "classifier":
+            continue
+        kind = next((one for one in kinds if entry == entry_of(one)), None)
+        if kind is None:
+            raise damaged(folder, f"its {part} is of an unknown class, {entry}")
+        if kind is PerturbedDDPMScheduler:
+            require_config(folder / part / SCHEDULER, kind)
+        else:
+            networks[part] = require_network(folder / part, kind, values=values)
+    return networks
+
+
+def require_names(folder: Path, index: dict[str, Any]) -> None:
+    """Checks the entries of an index that are no parts."""
+    unknown = [key for key in index if key[:1] != "_" and key not in (*KINDS, "id2label")]
+    if index.get("_class_name") != "SDASPipeline" or unknown:
+        what = f"a part '{unknown[0]}'" if unknown else f"the class {index.get('_class_name')}"
+        raise damaged(folder, f"it is no SDASPipeline, but has {what}")
+    names = index.get("id2label") or {}
+    numbers = [str(number) for number in range(len(names))]
+    if not isinstance(names, dict) or sorted(names, key=str) != sorted(numbers):
+        raise damaged(folder, "its id2label does not number the categories from 0")
+    if not all(isinstance(name, str) for name in names.values()):
+        raise damaged(folder, "its id2label holds other than names")
+
+
+def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
+    """Checks the config of a network, and that its weights are those of it and no others.
+
+    Returns:
+        The network on the meta device.
+
+    Raises:
+        ModelError: If they are not.
+    """
+    config = require_config(folder / NETWORK, kind)
+    for shards in folder.glob("*.index.json"):
+        raise damaged(folder, f"its weights are in several files, by {shards.name}")
+    try:
+        with torch.device("meta"):
+            network = kind.from_config(config)
+        wrong = misfit(folder / WEIGHTS, network.state_dict(), values=values)
+    except SafetensorError as error:
+        raise damaged(folder, first_line(error)) from error
+    # What a damaged config makes diffusers raise has no common base.
+    except Exception as error:
+        raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
+    if wrong is not None:
+        raise damaged(folder, wrong)
+    return network
+
+
+def require_config(path: Path, kind: Any) -> dict[str, Any]:
+    """The config of a part, which has only what this version knows."""
+    config = read_object(path)
+    parameters = [inspect.signature(base.__init__).parameters for base in kind.__mro__]
+    known = {name for names in parameters for name in names}
+    unknown = [key for key in config if key[:1] != "_" and key not in known]
+    if config.get("_class_name") != kind.__name__ or unknown:
+        what = f"has '{unknown[0]}'" if unknown else f"is of the class {config.get('_class_name')}"
+        version = config.get("_diffusers_version")
+        raise ModelError(
+            problem=f"cannot load the model in {path.parent}: its {path.name} {what}, which is "
+            f"unknown here; diffusers {version} wrote it.",
+            fix="Update diffusers and sia-gen, or train it again.",
+        )
+    return config
+
+
+def entry_of(kind: Any) -> list[str]:
+    """Library and name of a class, as an index names it."""
+    module = kind.__module__
+    return ["diffusers" if module.startswith("diffusers.") else module, kind.__name__]
+
+
+def damaged(folder: Path, why: str) -> ModelError:
+    """The error of a model that cannot be loaded."""
+    return ModelError(problem=f"cannot load the model in {folder}: {why}.", fix="Train it again.")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; diffusers would take a file that holds a string for a name.
+
+    Raises:
+        ModelError: If the file holds anything else.
+    """
+    try:
+        content = read_json(path)
+    except OSError as error:
+        raise damaged(path.parent, f"its {path.name} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise damaged(path.parent, f"its {path.name} is damaged ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise damaged(path.parent, f"its {path.name} holds no fields")
+    return content

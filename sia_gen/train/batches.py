@@ -1,0 +1,156 @@
+"""Which samples are in the batch of a training step, and with which randomness.
+
+All of it follows from the seed and the step, so training resumes at any step without replaying
+data, with any number of loader processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from sia_gen.config.settings import Diffusion, RealNetFit
+from sia_gen.errors import TrainingError, UserError, first_line
+from sia_gen.runtime.device import loader_workers
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """The order in which training goes through `population` images.
+
+    Attributes:
+        seed: Seeds the shuffle of every epoch.
+        population: Number of images.
+        batch_size: Images per process and step.
+        process_index: Rank of this process.
+        num_processes: Processes that share a step.
+    """
+
+    seed: int
+    population: int
+    batch_size: int
+    process_index: int = 0
+    num_processes: int = 1
+
+    def first(self, step: int) -> int:
+        """Number, in the whole training, of the first sample this process takes in `step`."""
+        return (step * self.num_processes + self.process_index) * self.batch_size
+
+    def positions(self, step: int) -> list[tuple[int, int]]:
+        """(epoch, image index) of each sample this process takes in `step`."""
+        first = self.first(step)
+        return [self.position(number) for number in range(first, first + self.batch_size)]
+
+    def position(self, number: int) -> tuple[int, int]:
+        """(epoch, image index) of the `number`-th sample of the whole training."""
+        epoch, place = divmod(number, self.population)
+        return epoch, int(shuffle(self.seed, epoch, self.population)[place])
+
+    def rng(self, epoch: int, index: int) -> np.random.Generator:
+        """The randomness of one sample: the same for equal (seed, epoch, index)."""
+        return np.random.default_rng((self.seed, epoch, index))
+
+
+@lru_cache(maxsize=4)
+def shuffle(seed: int, epoch: int, population: int) -> NDArray[np.int64]:
+    """The order of the images in an epoch, (population,)."""
+    return np.random.default_rng((seed, epoch)).permutation(population)
+
+
+def random_flips(
+    images: NDArray[Any], rng: np.random.Generator, horizontal: bool, vertical: bool
+) -> NDArray[Any]:
+    """Mirrors (..., H, W) along each allowed axis with probability one half."""
+    if horizontal and rng.random() < 0.5:
+        images = images[..., ::-1]
+    if vertical and rng.random() < 0.5:
+        images = images[..., ::-1, :]
+    return images
+
+
+def batches_of(count: int, batch_size: int) -> list[range]:
+    """The numbers 0 to count - 1 in batches."""
+    return [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+
+
+def load_batches(
+    batches: Dataset[Any], start: int, stop: int, accelerator: Accelerator, every: int = 1
+) -> Iterator[Any]:
+    """Yields `batches[start:stop:every]`, prepared by processes of their own beside a GPU.
+
+    There they lie in pinned memory, by their method `pin_memory`, so that no copy waits.
+
+    Raises:
+        UserError: As `batches` raised it, in whichever process.
+        TrainingError: If one of these processes was killed.
+    """
+    loader = DataLoader(
+        Carried(Subset(batches, range(start, stop, every))),
+        batch_size=None,
+        num_workers=loader_workers(accelerator),
+        pin_memory=accelerator.device.type == "cuda",
+        # Its own generator: the global one belongs to the training and is saved with it.
+        generator=torch.Generator(),
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise TrainingError(
+            problem=f"a process that prepares batches ended ({first_line(error).rstrip('.')}).",
+            fix="It is usually memory that runs out: free some, or give a container more shared "
+            "memory (docker run --shm-size 8g); then run the same command again.",
+        ) from error
+
+
+class Carried(Dataset[Any]):
+    """Returns what the user can put right as an item; raised, a loader makes it a traceback."""
+
+    def __init__(self, batches: Subset[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.batches[number]
+        except (UserError, OSError) as error:
+            return error
+
+
+def learning_rate_at(
+    step: int, base: float, max_steps: int, warmup_steps: int, decay_from: float
+) -> float:
+    """Linear warm-up, constant, then from `decay_from * max_steps` on linear to zero.
+
+    Returns:
+        The rate of the 0-based `step`; it is above zero for every step below `max_steps`.
+    """
+    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+    decay_start = decay_from * max_steps
+    decay = (max_steps - step) / (max_steps - decay_start) if step > decay_start else 1.0
+    return base * warmup * decay
+
+
+def learning_rate(settings: Diffusion | RealNetFit, step: int) -> float:
+    """The learning rate of a step of a training."""
+    return learning_rate_at(
+        step,
+        settings.learning_rate,
+        settings.max_steps,
+        settings.warmup_steps,
+        settings.decay_from,
+    )

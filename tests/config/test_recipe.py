@@ -1,0 +1,195 @@
+"""Recipes: what is accepted, what is refused, and that they survive being saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.errors import RecipeError
+from sia_gen.images.recognition import shipped_recipes
+from tests.conftest import recipe_content
+
+Content = dict[str, Any]
+SHIPPED = [recipe.name for recipe in shipped_recipes()]
+
+
+@pytest.fixture
+def content() -> Content:
+    return Recipe.parse(recipe_content(), where="conftest").model_dump(mode="json")
+
+
+@pytest.fixture
+def table_content() -> Content:
+    return Recipe.load("elpv").model_dump(mode="json")
+
+
+def problem_of(content: object) -> str:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.parse(content, where="mine.yaml")
+    return caught.value.problem
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_saved_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None:
+    recipe = Recipe.load(name)
+    path = tmp_path / "saved.yaml"
+    path.write_text(recipe.to_yaml())
+    assert Recipe.load(path) == recipe
+    assert Recipe.load(str(path)).hash() == recipe.hash()
+
+
+def test_shipped_recipes_are_found_by_name() -> None:
+    assert {"demo", "elpv"} <= set(SHIPPED)
+    assert Recipe.load("elpv").categories == ["mono", "poly"]
+
+
+def test_every_field_changes_the_hash(recipe: Recipe) -> None:
+    changes = {"seed": 1, "synthesis.strength": 0.3, "realnet.opacity": (0.5, 0.9), "title": "x"}
+    hashes = {recipe.override({field: value}).hash() for field, value in changes.items()}
+    assert len(hashes | {recipe.hash()}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda c: c.pop("license"), "'license' is missing"),
+        (lambda c: c.update(nam="x"), "unknown key 'nam' (did you mean 'name'?)"),
+        (
+            lambda c: c["diffusion"].update(batch=1),
+            "unknown key 'diffusion.batch' (did you mean 'batch_size'?)",
+        ),
+        (lambda c: c["synthesis"].update(zzz=1), "unknown key 'synthesis.zzz'."),
+        (lambda c: c["data"]["images"].pop("normal"), "'data.images.normal' is missing"),
+        (
+            lambda c: c["data"]["images"].update(tset_normal="x"),
+            "unknown key 'data.images.tset_normal' (did you mean 'test_normal'?)",
+        ),
+        (
+            lambda c: c["realnet"]["weights"].update(fil="x"),
+            "unknown key 'realnet.weights.fil' (did you mean 'file'?)",
+        ),
+        (
+            lambda c: c["foreground"].update(disc={"methd": "otsu"}),
+            "unknown key 'foreground.disc.methd' (did you mean 'method'?)",
+        ),
+        (lambda c: c["data"]["images"].pop("layout"), "'data.images.layout' is missing"),
+        (
+            lambda c: c["data"]["images"].update(layout="tree"),
+            "'data.images.layout': input should be one of 'folder', 'table'",
+        ),
+        (lambda c: c.update({"a\n\x1b[2J": 1}), "unknown key 'a [2J'"),
+        (lambda c: c.update({"k" * 9999: 1}), f"unknown key '{'k' * 300} ...'"),
+        (lambda c: c.update(name="My parts"), "'name': string should match"),
+        (lambda c: c.update(name="x" * 65), "'name': string should have at most 64"),
+        (lambda c: c.update(seed=True), "'the recipe': 'seed' should not be true or false"),
+        (lambda c: c["realnet"].update(strides=[8, True]), "'realnet': 'strides' should not"),
+        (lambda c: c["realnet"].update(opacity=[0.9, 0.1]), "'realnet.opacity': the range is rev"),
+        (lambda c: c["realnet"].update(mask_area=[0.9, 0.1]), "'realnet.mask_area': the range is"),
+        (
+            lambda c: c["data"]["images"].update(normal="{category:>99}/*"),
+            "'data.images': '{category:>99}/*' is no pattern",
+        ),
+        (lambda c: c.update(categories=["a.b"]), "'categories.0': string should match"),
+        (lambda c: c.update(categories=[]), "'categories': list should have at least 1"),
+        (lambda c: c.update(mode="RGBA"), "'mode': input should be 'L' or 'RGB'"),
+        (lambda c: c.update(seed=-1), "'seed': input should be greater than or equal to 0"),
+        (lambda c: c.update(seed=2**32), "'seed': input should be less than"),
+        (lambda c: c["diffusion"].update(learning_rate=float("nan")), "'diffusion.learning_rate'"),
+        (lambda c: c["data"].update(fit_fraction=1), "'data.fit_fraction': input should be less"),
+        (
+            lambda c: c["synthesis"].update(strength="0.2:0.1"),
+            "'synthesis.strength': strength '0.2:0.1' is reversed: 0.2 > 0.1.",
+        ),
+        (
+            lambda c: c["synthesis"].update(images=10**5, shard_size=1),
+            "'synthesis': 'shard_size' is too small for 100,000 images: 99,999 shards are the most",
+        ),
+        (
+            lambda c: c["realnet"].update(strides=[], channels_kept=[]),
+            "'realnet.strides': list sho",
+        ),
+        (lambda c: c["realnet"].update(strides=[8, 8]), "'realnet': 'strides' do not ascend"),
+        (lambda c: c["realnet"].update(strides=[16, 8]), "'realnet': 'strides' do not ascend"),
+        (lambda c: c["synthesis"].update(images=10**9), "'synthesis.images': input should be less"),
+        (lambda c: c["synthesis"].update(strength=None), "'synthesis.strength': input should be"),
+        (lambda c: c["synthesis"].update(format="gif"), "'synthesis.format': input should be"),
+        (lambda c: c["realnet"].update(weights=3), "'realnet.weights': input should be"),
+        (lambda c: c["realnet"]["weights"].pop("file"), "'realnet.weights.file' is missing"),
+        (
+            lambda c: c["realnet"].update(strides=[8]),
+            "'realnet': 'channels_kept' needs one number per entry of 'strides'",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named(
+    content: Content, spoil: Callable[[Content], None], problem: str
+) -> None:
+    spoil(content)
+    assert problem_of(content).startswith("mine.yaml: ")
+    assert problem in problem_of(content)
+
+
+@pytest.mark.parametrize("field", ["table", "columns", "label"])
+def test_a_missing_field_of_a_table_layout_is_named(table_content: Content, field: str) -> None:
+    del table_content["data"]["images"][field]
+    assert f"'data.images.{field}' is missing" in problem_of(table_content)
+
+
+def test_a_column_that_the_table_lacks_is_named(table_content: Content) -> None:
+    table_content["data"]["images"]["label"] = "grade"
+    assert "'data.images': column 'grade' is not among 'columns'" in problem_of(table_content)
+
+
+@pytest.mark.parametrize("content", [None, [], "recipe"])
+def test_yaml_that_is_no_mapping_is_refused(content: object) -> None:
+    assert "'the recipe': input should be" in problem_of(content)
+
+
+def test_recipe_cannot_be_changed(recipe: Recipe) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.diffusion.max_steps = 1
+
+
+def test_override_replaces_nested_fields_and_skips_none(recipe: Recipe) -> None:
+    changed = recipe.override({"diffusion.max_steps": 7, "seed": None, "synthesis.strength": "0"})
+    assert (changed.diffusion.max_steps, changed.seed) == (7, recipe.seed)
+    assert changed.synthesis.strength == "0"
+    assert recipe.override({}) == recipe
+    assert recipe.diffusion.max_steps == 4
+
+
+def test_override_is_validated(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match=r"command line: 'diffusion.max_steps'"):
+        recipe.override({"diffusion.max_steps": 0})
+
+
+def test_unknown_name_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"'elvp' \(did you mean 'elpv'\?\)\. .*demo, elpv"):
+        Recipe.load("elvp")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/y.yaml"])
+def test_name_that_is_too_long_for_a_file_is_told(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe 'xxx.*name too long"):
+        Recipe.load(name)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"a: b: c", b"a: 1\na: 2"])
+def test_file_that_is_no_yaml_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=r"broken\.yaml cannot be read as YAML") as caught:
+        Recipe.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_printed_recipe_has_every_default(recipe: Recipe) -> None:
+    printed = yaml.safe_load(recipe.to_yaml())
+    assert printed["diffusion"]["learning_rate"] == 1e-4
+    assert set(printed["realnet"]) == set(type(recipe.realnet).model_fields)

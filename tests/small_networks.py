@@ -1,0 +1,72 @@
+"""Networks that learn in a second; whoever imports this can name them in a recipe.
+
+The presets of the package are `tiny` and larger: its 4 million parameters take longer to save than
+a test should last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+from sia_gen import RealNet
+from sia_gen.networks import classifier_presets, unet
+from sia_gen.realnet.backbone import FeatureStatistics
+
+PRESET = "minute"
+SELECTED_ON = "normal images kept back"
+BACKBONE = "test_efficientnet"
+NETWORK: dict[str, Any] = {
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "attention_head_dim": 8,
+    "norm_num_groups": 4,
+}
+
+unet.PRESETS[PRESET] = NETWORK | {
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}
+classifier_presets.PRESETS[PRESET] = NETWORK | {
+    "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+}
+
+
+def small_networks(folder: Path) -> dict[str, Any]:
+    """Changes of a recipe that choose them; the weights of the backbone are put into a folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(timm.create_model(BACKBONE).state_dict(), folder / "backbone.safetensors")
+    return {
+        "diffusion.preset": PRESET,
+        "classifier.preset": PRESET,
+        "realnet.backbone": BACKBONE,
+        "realnet.weights": str(folder / "backbone.safetensors"),
+    }
+
+
+def save_detector(
+    folder: Path,
+    seed: int = 0,
+    strides: Sequence[int] = (8, 16),
+    *,
+    threshold: float = 0.5,
+    backbone: str = BACKBONE,
+) -> None:
+    """Saves a RealNet of 64 pixels that nothing has fitted, as a fit would."""
+    torch.manual_seed(seed)
+    channels = [8] * len(strides)
+    model = RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4)
+    # Without it all images would have almost the same score.
+    statistics = FeatureStatistics(model.backbone.channels, torch.device("cpu"))
+    statistics.update(model.features(0.5 + 0.1 * torch.rand(4, 1, 64, 64)))
+    model.backbone.standardise(statistics)
+    model.save_pretrained(folder)
+    report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 1}
+    (folder / "fit.json").write_text(json.dumps(report))

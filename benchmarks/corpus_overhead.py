@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from measuring import CORPUS, PAPER_STEPS, median, ratio, save, seconds, show
 
-from sia_gen.config.collection import all_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import plan_corpus

@@ -18,7 +18,7 @@ from commands import run
 from diffusers import UNet2DModel
 from measuring import save, show
 
-from sia_gen.config.collection import all_categories, load_corpus_recipe
+from sia_gen.config.recipe import all_categories, load_corpus_recipe
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 

@@ -18,8 +18,7 @@ from measuring import save, show
 from PIL import Image
 from scipy.ndimage import gaussian_filter, rotate
 
-from sia_gen.config.collection import all_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.listing import data_root, list_images

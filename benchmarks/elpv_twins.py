@@ -22,8 +22,7 @@ from pathlib import Path
 
 from measuring import save, show
 
-from sia_gen.config.collection import DatasetCategory
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate

@@ -26,7 +26,7 @@ from commands import Cost, run
 from diffusers import UNet2DModel
 from measuring import save, show
 
-from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe import load_corpus_recipe
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 

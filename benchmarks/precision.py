@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from measuring import save, show
 
-from sia_gen.config.collection import DatasetCategory
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.models import Sources
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.images.listing import data_root

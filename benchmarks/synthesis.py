@@ -41,8 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import Diffusion
 from sia_gen.diffusion.initial import scheduler_for
-from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.networks.classifier_presets import PRESETS
+from sia_gen.networks.classifier import PRESETS, NoisyClassifier
 from sia_gen.networks.unet import build_unet, forward_flops
 from sia_gen.runtime.compilation import compile_network
 from sia_gen.sdas.pipeline import SDASPipeline

@@ -16,8 +16,7 @@ import torch
 from measuring import save
 from scipy.stats import spearmanr
 
-from sia_gen.config.collection import DatasetCategory
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.sampling import generators, prepare_pipeline, sampling_options
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import find_pipeline, load_pipeline

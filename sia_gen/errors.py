@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -64,3 +66,9 @@ def one_line(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; its type if it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Asks for the choice closest to `word`: " (did you mean 'x'?)"; empty if none is close."""
+    matches = difflib.get_close_matches(word, list(choices), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

@@ -16,8 +16,7 @@ import yaml
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import HfApi
 
-from sia_gen.config.collection import load_corpus_recipe
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
 from sia_gen.diffusion import preview
 from sia_gen.inspection import calibrate

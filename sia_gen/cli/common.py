@@ -13,8 +13,7 @@ import typer
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
-    from sia_gen.config.collection import CorpusRecipe
-    from sia_gen.config.recipe import Recipe
+    from sia_gen.config.recipe import CorpusRecipe, Recipe
 
 
 def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
@@ -35,7 +34,7 @@ def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = N
 
 def choose_categories(recipe: Recipe, wanted: list[str] | None) -> list[str]:
     """The categories of a data set that a command is for, in the order of the recipe."""
-    from sia_gen.config.collection import choose_categories as choose
+    from sia_gen.config.recipe import choose_categories as choose
 
     return [one.category for one in choose(recipe, wanted)]
 

@@ -89,8 +89,8 @@ def inspect(
 
     Example: sia-gen inspect runs/elpv/corpus
     """
-    from sia_gen.config.collection import load_corpus_recipe
     from sia_gen.config.outputs import RECIPE
+    from sia_gen.config.recipe import load_corpus_recipe
     from sia_gen.corpus.manifest import read_manifest
     from sia_gen.inspection.inspect import inspect_corpus
     from sia_gen.io.locations import location

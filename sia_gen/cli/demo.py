@@ -39,7 +39,7 @@ def recipes(
 
     Example: sia-gen recipes elpv > mine.yaml
     """
-    from sia_gen.config.collection import all_categories, load_corpus_recipe
+    from sia_gen.config.recipe import all_categories, load_corpus_recipe
     from sia_gen.config.recipe_file import recipe_names
 
     if name is not None:

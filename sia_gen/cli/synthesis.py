@@ -27,7 +27,7 @@ from sia_gen.cli.options import (
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
-    from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+    from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
     from sia_gen.runtime.device import Runtime
     from sia_gen.twins.maker import TwinMaker
 
@@ -116,7 +116,7 @@ def synthesize(
 
     With twins and masks: sia-gen synthesize --recipe elpv --twins --source image --start 0.5
     """
-    from sia_gen.config.collection import Collection, choose_categories, load_corpus_recipe
+    from sia_gen.config.recipe import Collection, choose_categories, load_corpus_recipe
 
     require_apart({"only": only, "shards": shards, "category": category, "plan": plan})
     changes = {

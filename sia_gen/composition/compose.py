@@ -10,9 +10,8 @@ from typing import Any, Literal
 from sia_gen.composition.folders import require_folder, write_folders
 from sia_gen.composition.triplets import Composer
 from sia_gen.composition.twins import TwinComposer
-from sia_gen.config.collection import DatasetCategory
 from sia_gen.config.outputs import claim_output
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
     UNTOLD,

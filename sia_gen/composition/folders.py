@@ -27,9 +27,8 @@ from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.errors import OutputError
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import load_image, to_picture
-from sia_gen.io.files import FileGroups, write_text
+from sia_gen.io.files import FileGroups, worker_threads, write_text
 from sia_gen.io.locations import Location
-from sia_gen.io.threads import worker_threads
 from sia_gen.runtime.progress import Progress
 
 METADATA = "triplets.jsonl"

@@ -17,8 +17,7 @@ from sia_gen.anomalies.paste import LocalAnomalies, Pixels
 from sia_gen.anomalies.sources import SDASSource
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.identity import identify
-from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.plan import ShardPlan, identify
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import Sample, encode_members

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from sia_gen.config.collection import CorpusRecipe, load_corpus_recipe
+from sia_gen.config.recipe import CorpusRecipe, load_corpus_recipe
 from sia_gen.errors import OutputError
 from sia_gen.io.files import prepare_output, write_text
 from sia_gen.io.locations import Location

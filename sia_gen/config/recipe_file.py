@@ -16,11 +16,9 @@ from typing import Annotated, Any, Self, Union, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError
 
 from sia_gen.config.data import Section
-from sia_gen.config.suggestions import did_you_mean
 from sia_gen.config.yaml import MOST_BYTES, dump_yaml, parse_yaml
-from sia_gen.errors import RecipeError, one_line
-from sia_gen.io.locations import Location
-from sia_gen.io.shipped import shipped
+from sia_gen.errors import RecipeError, did_you_mean, one_line
+from sia_gen.io.locations import Location, shipped
 
 # Folders and files are named by it, with something before and behind.
 LONGEST_NAME = 64

@@ -9,8 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sia_gen.config.data import Fraction, Section
 from sia_gen.config.strength import AUTO, Strength
-from sia_gen.config.suggestions import did_you_mean
-from sia_gen.errors import OptionError
+from sia_gen.errors import OptionError, did_you_mean
 
 # Keys of samples have 8 digits, names of shards 5.
 MOST_IMAGES, MOST_SHARDS = 10**8, 10**5 - 1

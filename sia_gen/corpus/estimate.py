@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import Synthesis
 from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.models import Sources

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from diffusers import UNet2DModel
 
-from sia_gen.config.collection import CorpusRecipe
+from sia_gen.config.recipe import CorpusRecipe
 from sia_gen.corpus.manifest import MANIFEST, UNTOLD, read_manifest
 from sia_gen.corpus.schema import SAMPLES
 from sia_gen.errors import OptionError

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from sia_gen.config.collection import CorpusRecipe, DatasetCategory
 from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.manifest import present_records, write_record
 from sia_gen.corpus.models import Sources

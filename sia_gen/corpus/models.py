@@ -8,11 +8,10 @@ from pathlib import Path
 
 from accelerate.utils import release_memory
 
-from sia_gen.config.collection import Collection, CorpusRecipe, DatasetCategory
+from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.diffusion.readiness import unready
 from sia_gen.errors import ModelError
-from sia_gen.sdas.hashing import HashCache
-from sia_gen.sdas.loading import REPORT, check_pipeline, find_pipeline, load_pipeline
+from sia_gen.sdas.loading import REPORT, HashCache, check_pipeline, find_pipeline, load_pipeline
 from sia_gen.sdas.pipeline import SDASPipeline
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sia_gen.config.collection import DatasetCategory
+from sia_gen.config.recipe import DatasetCategory
 from sia_gen.config.recipe_file import Name
 from sia_gen.config.settings import MOST_IMAGES, Synthesis
 from sia_gen.config.strength import Strength
@@ -149,3 +151,37 @@ def samples_by_name(shards: Sequence[ShardPlan]) -> dict[str, range]:
         first = spans[shard.name].start if shard.name in spans else shard.first
         spans[shard.name] = range(first, shard.first + shard.samples)
     return spans
+
+
+# Seeds and fractions have 53 bits: every JSON reader keeps them exactly.
+BITS = 53
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleIdentity:
+    """What a sample is called and made from."""
+
+    key: str
+    dataset: str
+    category: str
+    index: int
+    seed: int
+    strength: float
+
+
+def identify(
+    corpus_seed: int, dataset: str, category: str, index: int, strength: Strength
+) -> SampleIdentity:
+    """The identity of sample `index` of a category; its strength is uniform in the range."""
+    digest = hashlib.sha256(f"{corpus_seed}/{dataset}/{category}/{index}".encode()).digest()
+    seed, fraction = (
+        int.from_bytes(digest[start : start + 8], "big") >> (64 - BITS) for start in (0, 8)
+    )
+    return SampleIdentity(
+        key=sample_key(dataset, category, index),
+        dataset=dataset,
+        category=category,
+        index=index,
+        seed=seed,
+        strength=float(strength.at(fraction / 2**BITS)),
+    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from sia_gen.config.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.config.recipe import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.card import write_card
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.manifest import (
@@ -32,7 +32,7 @@ from sia_gen.io.locations import Location
 from sia_gen.io.locks import settling
 from sia_gen.runtime.compilation import Execution
 from sia_gen.runtime.device import environment
-from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import HashCache
 from sia_gen.version import __version__
 
 

@@ -20,8 +20,8 @@ from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import TRIPLETS, SampleForm
 from sia_gen.corpus.shards import ShardIndex
 from sia_gen.errors import CorpusError, first_line
+from sia_gen.io.files import PLACE
 from sia_gen.io.locations import Location, location, public_name, read_range
-from sia_gen.train.inputs import PLACE
 
 OTHER_CHECKSUM = "checksum differs from the manifest"
 # Indexes are small files: over a network most of the time is waiting.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sia_gen.config.collection import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.config.recipe import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.execution import corpus_execution
 from sia_gen.corpus.models import Sources
 from sia_gen.corpus.plan import ShardPlan, plan_corpus
@@ -15,7 +15,7 @@ from sia_gen.io.files import atomic_path, prepare_output
 from sia_gen.io.locations import Location
 from sia_gen.io.locks import working_on
 from sia_gen.runtime.device import Runtime
-from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import HashCache
 
 
 def remake(

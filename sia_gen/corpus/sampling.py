@@ -11,10 +11,9 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from sia_gen.config.collection import CorpusRecipe
+from sia_gen.config.recipe import CorpusRecipe
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.identity import SampleIdentity, identify
-from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.plan import SampleIdentity, ShardPlan, identify
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import Sample, encode_sample
 from sia_gen.runtime.compilation import Execution, is_compiled

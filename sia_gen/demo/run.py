@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sia_gen.config.collection import all_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.verify import verify
 from sia_gen.demo.page import write_demo_page

@@ -25,17 +25,15 @@ from sia_gen.errors import OptionError, TrainingError
 from sia_gen.images.listing import describe_photographs, list_images
 from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locks import EVERYTHING
-from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.networks.classifier_presets import build_classifier
+from sia_gen.networks.classifier import NoisyClassifier, build_classifier
 from sia_gen.runtime.device import Runtime, environment
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.train.batches import BatchOrder, learning_rate_at, load_batches
-from sia_gen.train.checkpoints import load_last, save_checkpoint
+from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.divergence import TrainingWatch
-from sia_gen.train.inputs import begin_checkpoints, check_inputs
 from sia_gen.train.logs import TrainingLog
 
 NAME = "classifier"

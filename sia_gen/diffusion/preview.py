@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from sia_gen.diffusion.readiness import Readiness, measure_readiness
 from sia_gen.images.store import Images
-from sia_gen.networks.inversion import invert, reconstruct
+from sia_gen.sdas.inversion import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 
 STRENGTHS = (0.0, 0.1, 0.2)

@@ -50,9 +50,8 @@ from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import JOINT
 from sia_gen.train.batches import BatchOrder, learning_rate, load_batches
 from sia_gen.train.budget import Budget
-from sia_gen.train.checkpoints import load_last, save_checkpoint
+from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.divergence import NORM, TrainingWatch
-from sia_gen.train.inputs import begin_checkpoints, check_inputs
 from sia_gen.train.logs import TrainingLog
 
 

@@ -27,9 +27,15 @@ from sia_gen.errors import ImageError
 from sia_gen.evaluation.scoring import explained_scoring
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import load_image
-from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
+from sia_gen.io.files import (
+    FileGroups,
+    batches_ahead,
+    prepare_output,
+    shortened_stem,
+    worker_threads,
+    write_text,
+)
 from sia_gen.io.locks import working_on
-from sia_gen.io.threads import batches_ahead, worker_threads
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import forward_flops
 from sia_gen.realnet.prediction import BATCH_SIZE, predict_images

@@ -18,7 +18,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pixels import append_pixels
 from sia_gen.images.loading import load_image
 from sia_gen.images.test_set import TestImage, load_mask
-from sia_gen.io.threads import batches_ahead, worker_threads
+from sia_gen.io.files import batches_ahead, worker_threads
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
 from sia_gen.runtime.out_of_memory import explained_out_of_memory

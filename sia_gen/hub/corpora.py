@@ -10,8 +10,8 @@ from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
 
-from sia_gen.config.collection import load_corpus_recipe
 from sia_gen.config.outputs import RECIPE
+from sia_gen.config.recipe import load_corpus_recipe
 from sia_gen.corpus.card import CARD, PICTURE, write_card
 from sia_gen.corpus.entries import MISSING, CorpusHeader, plan_of
 from sia_gen.corpus.index import index_name

@@ -18,8 +18,7 @@ from sia_gen.corpus.licenses import hub_license
 from sia_gen.hub.measure import contact_sheet
 from sia_gen.io.files import atomic_path, write_text
 from sia_gen.runtime.device import Runtime
-from sia_gen.sdas.hashing import HashCache
-from sia_gen.sdas.loading import WEIGHTS, load_pipeline
+from sia_gen.sdas.loading import WEIGHTS, HashCache, load_pipeline
 
 CARD = "README.md"
 PICTURE = "samples.png"

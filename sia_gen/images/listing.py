@@ -12,15 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sia_gen.config.collection import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.config.data import Layout, TableLayout
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
 from sia_gen.images.loading import find_unreadable, load_image
 from sia_gen.images.recognition import require_right_root
-from sia_gen.io.threads import worker_threads
-from sia_gen.train.inputs import fingerprint
+from sia_gen.io.files import fingerprint, worker_threads
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sia_gen.config.collection import load_corpus_recipe
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.recipe_file import recipe_names
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of

@@ -16,9 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from sia_gen.config.collection import DatasetCategory
 from sia_gen.config.outputs import hold_output, save_recipe
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.models import Sources
 from sia_gen.corpus.sampling import prepare_pipeline
@@ -32,7 +31,7 @@ from sia_gen.io.locks import EVERYTHING, settling
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
-from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import HashCache
 
 MEASURED = "calibration.json"
 # Sections of the recipe that what is measured depends on.

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from sia_gen.config.collection import (
+from sia_gen.config.outputs import RECIPE
+from sia_gen.config.recipe import (
     CorpusRecipe,
     DatasetCategory,
+    Recipe,
     choose_categories,
     load_corpus_recipe,
 )
-from sia_gen.config.outputs import RECIPE
-from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.entries import COMPLETE, record_of
 from sia_gen.corpus.reading import read_synthetic
 from sia_gen.corpus.schema import SampleForm

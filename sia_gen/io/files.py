@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sia_gen.errors import OutputError
 from sia_gen.io.locations import Location
@@ -26,6 +27,8 @@ from sia_gen.io.refusals import writing
 LONGEST_STEM = 200
 # Files that get their names together: so many may be written again after a kill.
 GROUP = 64
+# The key under which a description says where it was found, which does not count.
+PLACE = "place"
 # What some file systems say of a folder that is to be synced: they do so by themselves.
 UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
@@ -210,3 +213,47 @@ def prepare_output(folder: Location) -> None:
             problem=f"the output folder {folder} is read-only.",
             fix="Choose another folder with --out.",
         )
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+MOST_THREADS = 8
+
+
+@contextmanager
+def worker_threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that end with what they are at, if something goes wrong."""
+    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def batches_ahead(
+    pool: ThreadPoolExecutor, make: Callable[[Item], Made], batches: Iterable[Sequence[Item]]
+) -> Iterator[list[Future[Made]]]:
+    """What is made of each item of batches, in their order; of one batch ahead, no more."""
+    begun: deque[list[Future[Made]]] = deque()
+    for batch in batches:
+        begun.append([pool.submit(make, item) for item in batch])
+        if len(begun) > 1:
+            yield begun.popleft()
+    yield from begun
+
+
+def fingerprint(files: Iterable[Path]) -> dict[str, Any]:
+    """Describes files by their names and sizes, in their order; they are not read."""
+    found = [f"{file.name} {size_of(file)}" for file in files]
+    # Names of files may be of bytes that are no text.
+    digest = hashlib.sha256("\n".join(found).encode(errors="surrogateescape"))
+    return {"files": len(found), "sha256": digest.hexdigest()}
+
+
+def size_of(file: Path) -> int:
+    """Bytes of a file, -1 of one that is not there: whoever reads it says so."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1

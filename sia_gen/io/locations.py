@@ -60,3 +60,10 @@ def files_below(folder: Location, pattern: str) -> list[str]:
     except FileNotFoundError:
         # What some stores say of a folder that is not there; a disk finds nothing in it.
         return []
+
+
+def shipped(name: str) -> Path:
+    """The path of `recipes` or `DATASET_CARD.md`, installed or in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / name
+    return installed if installed.exists() else package.parent / name

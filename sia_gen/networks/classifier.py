@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -9,6 +11,10 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
 from torch import nn
 from torch.nn import functional
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.errors import RecipeError, did_you_mean
+from sia_gen.networks.unet import check_size
 
 # Pipelines look the base class up in the module of the model they load.
 __all__ = ["AttentionPooling", "ModelMixin", "NoisyClassifier"]
@@ -165,3 +171,45 @@ def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> N
     if value % divisor:
         msg = f"{name}, {value}, is not a multiple of {divisor_name}, {divisor}"
         raise ValueError(msg)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "block_out_channels": (32, 64, 128, 128),
+        "down_block_types": ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",),
+        "layers_per_block": 1,
+        "attention_head_dim": 32,
+        "norm_num_groups": 8,
+    },
+    "small": {
+        "block_out_channels": (64, 128, 192, 256),
+        "down_block_types": ("ResnetDownsampleBlock2D",) * 2 + ("AttnDownBlock2D",) * 2,
+    },
+    # ADM's, made for 256 pixels.
+    "adm-256": {
+        "block_out_channels": (128, 128, 256, 256, 512, 512),
+        "down_block_types": ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3,
+    },
+}
+
+
+def build_classifier(recipe: Recipe) -> NoisyClassifier:
+    """The classifier of a recipe's categories, with random weights.
+
+    Raises:
+        RecipeError: If there is no such preset, or it cannot halve the size often enough.
+    """
+    preset = recipe.classifier.preset
+    if preset not in PRESETS:
+        raise RecipeError(
+            problem=f"'classifier.preset': there is no '{preset}'{did_you_mean(preset, PRESETS)}.",
+            fix=f"Choose one of: {', '.join(PRESETS)}.",
+        )
+    check_size(recipe.diffusion.image_size, len(PRESETS[preset]["block_out_channels"]))
+    classifier: NoisyClassifier = NoisyClassifier(
+        sample_size=recipe.diffusion.image_size,
+        in_channels=len(recipe.mode),
+        num_classes=len(recipe.categories),
+        **PRESETS[preset],
+    )
+    return classifier

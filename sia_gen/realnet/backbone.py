@@ -8,8 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from sia_gen.config.suggestions import did_you_mean
-from sia_gen.errors import ModelError
+from sia_gen.errors import ModelError, did_you_mean
 
 MINIMUM_STD = 1e-3
 

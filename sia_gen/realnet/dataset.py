@@ -13,7 +13,7 @@ from sia_gen.anomalies.sources import Source, Sources, TwinSource, texture_files
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
-from sia_gen.train.inputs import fingerprint
+from sia_gen.io.files import fingerprint
 
 # Share of the anomalies that are twins.
 TWIN_FRACTIONS = {"perlin": 0.0, "mixed": 0.5, "twins": 1.0}

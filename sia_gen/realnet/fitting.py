@@ -52,12 +52,14 @@ from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, learning_rate, load_batches
 from sia_gen.train.budget import Budget
 from sia_gen.train.checkpoints import (
+    Inputs,
+    begin_checkpoints,
+    check_inputs,
     last_checkpoint,
     load_last,
     save_checkpoint,
 )
 from sia_gen.train.divergence import TrainingWatch
-from sia_gen.train.inputs import Inputs, begin_checkpoints, check_inputs
 
 
 def fit_realnet(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sia_gen.config.suggestions import did_you_mean
+from sia_gen.errors import did_you_mean
 
 ClassLabels = int | str | Sequence[int | str] | None
 

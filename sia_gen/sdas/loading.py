@@ -7,6 +7,8 @@ MODELS/
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 from diffusers.utils.logging import disable_progress_bar
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.config.suggestions import did_you_mean
-from sia_gen.errors import ModelError
+from sia_gen.errors import ModelError, did_you_mean
+from sia_gen.io.files import sha256, write_json
+from sia_gen.io.json import read_json
+from sia_gen.io.locations import Location
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.runtime.out_of_memory import ran_out
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -150,3 +154,54 @@ def check_parts(folder: Path, parts: tuple[str, ...], command: str) -> None:
                 problem=f"there is no {what} in {folder} (no {part}).",
                 fix=f"Train one with 'sia-gen {command}', or give its folder with --{option}.",
             )
+
+
+class HashCache:
+    """Hashes of files, kept by their size and time.
+
+    Args:
+        path: The JSON file that keeps them for the next run; `save` writes it.
+    """
+
+    def __init__(self, path: Location | None = None) -> None:
+        self.known: dict[str, str] = {}
+        if path is not None:
+            # A damaged cache is no loss.
+            with contextlib.suppress(OSError, ValueError):
+                self.known = hashes_in(read_json(path))
+
+    def model_hash(self, folder: Path, classifier: Path | None = None) -> str:
+        """A hash of what decides samples: weights and configs of a pipeline and a classifier.
+
+        Raises:
+            ModelError: If they are not there.
+        """
+        check_parts(folder, (*PARTS, WEIGHTS), "train-diffusion")
+        files = [folder / part for part in (*PARTS, WEIGHTS)]
+        if classifier is not None:
+            check_parts(classifier, (*CLASSIFIER_PARTS, CLASSIFIER_WEIGHTS), "train-classifier")
+            files += [classifier / "config.json", classifier / CLASSIFIER_WEIGHTS]
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(self.hash(file).encode())
+        return digest.hexdigest()
+
+    def hash(self, file: Path) -> str:
+        """SHA-256 of a file, computed once for every state of it."""
+        state = file.stat()
+        name = f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
+        if name not in self.known:
+            self.known[name] = sha256(file)
+        return self.known[name]
+
+    def save(self, path: Location) -> None:
+        """Keeps the hashes for the next run."""
+        write_json(path, dict(sorted(self.known.items())))
+
+
+def hashes_in(content: Any) -> dict[str, str]:
+    """What a cache kept; `ValueError` if it is no cache."""
+    if not isinstance(content, dict) or not all(isinstance(one, str) for one in content.values()):
+        msg = "it is no cache of hashes"
+        raise ValueError(msg)
+    return content

@@ -16,9 +16,8 @@ from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 
 from sia_gen.errors import ModelError
-from sia_gen.networks.adm_unet import ADMUNet2DModel
 from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.networks.inversion import invert as ddim_invert
+from sia_gen.networks.unet import ADMUNet2DModel
 from sia_gen.sdas.arguments import (
     Numbers,
     Photographs,
@@ -29,6 +28,7 @@ from sia_gen.sdas.arguments import (
 )
 from sia_gen.sdas.conditioning import ClassLabels, resolve_labels
 from sia_gen.sdas.denoising import Generators, ReverseProcess, same_noise, with_twin
+from sia_gen.sdas.inversion import invert as ddim_invert
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.sdas.validation import require_pipeline
 

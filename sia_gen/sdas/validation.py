@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from sia_gen.errors import ModelError, first_line
 from sia_gen.io.json import read_json
 from sia_gen.io.tensors import misfit
-from sia_gen.networks.adm_unet import ADMUNet2DModel
 from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.networks.unet import ADMUNet2DModel
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 INDEX = "model_index.json"

@@ -14,15 +14,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import load
 
-from sia_gen.errors import TrainingError
-from sia_gen.io.files import publish_folder, sync
+from sia_gen.errors import OutputError, TrainingError
+from sia_gen.io.files import PLACE, publish_folder, sync, write_json
+from sia_gen.io.json import read_json
 from sia_gen.io.refusals import writing
 from sia_gen.io.tensors import reason_of, what_it_calls
 from sia_gen.runtime.out_of_memory import ran_out
@@ -172,3 +174,53 @@ def link_last(folder: Path, name: str) -> None:
         raise OSError(error.errno, error.strerror, str(last)) from error
     temporary.replace(last)
     sync(folder)
+
+
+INPUTS = "inputs.json"
+
+Inputs = Mapping[str, Any]
+
+
+def check_inputs(checkpoints: Path, inputs: Inputs) -> None:
+    """Refuses to resume a training with other inputs than it was begun with.
+
+    Raises:
+        OutputError: If there is a checkpoint, and an input has changed since.
+    """
+    path = checkpoints / INPUTS
+    if last_checkpoint(checkpoints) is None:
+        return
+    try:
+        begun = dict(read_json(path))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        raise OutputError(
+            problem=f"{path} is missing or damaged: nothing says what the training was begun with.",
+            fix="Start again with --no-resume, or choose another folder with --out.",
+        ) from error
+    for name, given in inputs.items():
+        if without_place(given) != without_place(begun.get(name)):
+            raise OutputError(
+                problem=f"{checkpoints} was begun with different inputs ({name}).",
+                fix="Give the same again to resume, start again with --no-resume, or choose "
+                "another folder with --out.",
+            )
+
+
+def without_place(described: Any) -> Any:
+    """What counts of the description of an input."""
+    if not isinstance(described, Mapping):
+        return described
+    return {name: without_place(one) for name, one in described.items() if name != PLACE}
+
+
+def begin_checkpoints(checkpoints: Path, inputs: Inputs, *, resume: bool) -> None:
+    """Keeps what a training is begun with; without `resume` it forgets earlier checkpoints.
+
+    Raises:
+        OutputError: If another process has begun it with other inputs meanwhile.
+    """
+    if resume:
+        check_inputs(checkpoints, inputs)
+    else:
+        remove_checkpoints(checkpoints)
+    write_json(checkpoints / INPUTS, inputs)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from sia_gen.config.collection import CorpusRecipe, DatasetCategory
+from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import Twins
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sampling import (

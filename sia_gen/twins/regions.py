@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
-from sia_gen.corpus.identity import SampleIdentity
+from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.errors import ImageError
 from sia_gen.images.loading import NonSquare
 from sia_gen.images.test_set import read_mask

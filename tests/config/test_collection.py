@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from sia_gen.config.collection import (
+from sia_gen.config.recipe import (
     Collection,
+    Recipe,
     all_categories,
     choose_categories,
     load_corpus_recipe,
 )
-from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.errors import RecipeError
 from tests.conftest import recipe_content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sia_gen.config.suggestions import did_you_mean
+from sia_gen.errors import did_you_mean
 
 
 def test_asks_for_the_closest_choice() -> None:

@@ -16,12 +16,10 @@ import torch
 from diffusers import UNet2DModel
 from PIL import Image
 
-from sia_gen.config.collection import all_categories, choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories, choose_categories
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.generate import synthesize
-from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import (
     present_records,
     record_path,
@@ -29,7 +27,7 @@ from sia_gen.corpus.manifest import (
     write_record,
 )
 from sia_gen.corpus.members import read_members
-from sia_gen.corpus.plan import ShardPlan, plan_corpus
+from sia_gen.corpus.plan import ShardPlan, identify, plan_corpus
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.corpus.shards import encode_sample, write_shard
 from sia_gen.runtime.device import Runtime

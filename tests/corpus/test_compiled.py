@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.config.collection import choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus import sampling
 from sia_gen.corpus.card import execution_options
 from sia_gen.corpus.estimate import estimate

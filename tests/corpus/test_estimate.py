@@ -10,8 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from sia_gen.config.collection import all_categories, choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories, choose_categories
 from sia_gen.config.settings import Diffusion
 from sia_gen.corpus.estimate import Throughput, amount, duration, estimate, table
 from sia_gen.corpus.plan import plan_corpus

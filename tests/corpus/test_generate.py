@@ -13,11 +13,11 @@ from PIL import Image
 
 from sia_gen.config.strength import Strength
 from sia_gen.corpus import sampling
-from sia_gen.corpus.identity import identify
 from sia_gen.corpus.manifest import read_manifest
+from sia_gen.corpus.plan import identify
 from sia_gen.corpus.sampling import SampleMaker
 from sia_gen.corpus.verify import find_problems
-from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import HashCache
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.version import __version__
 from tests.corpus.conftest import read_shards

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from sia_gen.config.collection import all_categories
 from sia_gen.config.outputs import claim_output
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.verify import find_problems
 from sia_gen.errors import ModelError, OptionError, OutputError

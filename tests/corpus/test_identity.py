@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.identity import identify
-from sia_gen.corpus.plan import shards_of_process
+from sia_gen.corpus.plan import identify, shards_of_process
 from tests.corpus.conftest import plan_parts
 
 RANGE = Strength(0.1, 0.2)

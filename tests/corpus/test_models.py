@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sia_gen.config.collection import all_categories, choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories, choose_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.models import Sources
 from sia_gen.diffusion import preview

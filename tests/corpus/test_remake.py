@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sia_gen.config.collection import all_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.remake import find_sample, remake
 from sia_gen.errors import OptionError

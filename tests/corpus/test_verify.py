@@ -17,7 +17,7 @@ from sia_gen.corpus.members import decode_metadata
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
-from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import HashCache
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus, Sample

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe import load_corpus_recipe
 from sia_gen.config.recipe_file import recipe_names
 from tests.faults.recipes import Path_, holder
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sia_gen.config.collection import Collection
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Collection, Recipe
 from sia_gen.config.recipe_file import kinds_of
 from tests.conftest import recipe_content
 

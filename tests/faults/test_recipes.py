@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
-from sia_gen.config.collection import load_corpus_recipe
+from sia_gen.config.recipe import load_corpus_recipe
 from sia_gen.config.strength import Strength
 from sia_gen.errors import RecipeError
 from tests.cli import conftest as cli

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from sia_gen.config.collection import choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.verify import find_problems

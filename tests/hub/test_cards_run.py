@@ -11,8 +11,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from sia_gen import SDASPipeline
 from sia_gen.composition.compose import compose
-from sia_gen.config.collection import choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.hub.push import push_to_hub
 from sia_gen.networks.classifier import NoisyClassifier

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from sia_gen.errors import HubError, OptionError
 from sia_gen.hub.push import push_to_hub
-from sia_gen.sdas.hashing import HashCache
+from sia_gen.sdas.loading import HashCache
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.hub.server import Fault, Hub
 

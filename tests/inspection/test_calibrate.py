@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from sia_gen.config.collection import load_corpus_recipe
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.inspection import calibrate as calibrating

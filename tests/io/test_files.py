@@ -23,10 +23,10 @@ from sia_gen.io.files import (
     publish_folder,
     sha256,
     shortened_stem,
+    worker_threads,
     write_json,
     write_text,
 )
-from sia_gen.io.threads import worker_threads
 
 
 class Interruption(BaseException):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sia_gen.io.threads import batches_ahead, worker_threads
+from sia_gen.io.files import batches_ahead, worker_threads
 
 
 def test_batches_come_in_order_one_ahead() -> None:

@@ -11,10 +11,9 @@ import torch
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ModelError
-from sia_gen.networks.adm_unet import ADMUNet2DModel
 from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.sdas.hashing import HashCache
-from sia_gen.sdas.loading import load_pipeline
+from sia_gen.networks.unet import ADMUNet2DModel
+from sia_gen.sdas.loading import HashCache, load_pipeline
 from tests.sdas.test_pipeline import make_pipeline
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

@@ -12,9 +12,10 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.errors import OutputError
+from sia_gen.io.files import fingerprint
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.runtime.device import Runtime
-from sia_gen.train.inputs import INPUTS, begin_checkpoints, check_inputs, fingerprint
+from sia_gen.train.checkpoints import INPUTS, begin_checkpoints, check_inputs
 from tests.conftest import photograph
 from tests.corpus.conftest import HandmadeCorpus
 

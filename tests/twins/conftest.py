@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.config.collection import choose_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.twins import chance
 from sia_gen.twins.maker import TwinMaker

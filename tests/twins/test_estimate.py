@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from diffusers import UNet2DModel
 
-from sia_gen.config.collection import all_categories
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.estimate import estimate, steps_of
 from tests.corpus.conftest import RUNTIME
 

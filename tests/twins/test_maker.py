@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.config.collection import all_categories
-from sia_gen.config.recipe import Recipe
-from sia_gen.corpus.identity import SampleIdentity
+from sia_gen.config.recipe import Recipe, all_categories
+from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.remake import remake
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError

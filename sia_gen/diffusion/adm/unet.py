@@ -23,8 +23,7 @@ from sia_gen.diffusion.adm.encoder import (
 )
 from sia_gen.diffusion.adm.tensors import decoder_names, encoder_names, rename_tensors
 from sia_gen.errors import ModelError, OptionError
-from sia_gen.networks.adm_unet import ADMUNet2DModel
-from sia_gen.networks.unet import ADM
+from sia_gen.networks.unet import ADM, ADMUNet2DModel
 
 CLASS_EMBEDDING = "label_emb.weight"
 # The published networks, by multipliers and residual blocks per level.

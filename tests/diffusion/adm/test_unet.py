@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sia_gen.diffusion.adm.encoder import Conventions
 from sia_gen.diffusion.adm.unet import CLASS_EMBEDDING, convert_adm_state_dict
 from sia_gen.errors import ModelError, OptionError, UserError
-from sia_gen.networks.adm_unet import ADMUNet2DModel
+from sia_gen.networks.unet import ADMUNet2DModel
 from tests.diffusion.original_adm import (
     UNET_64,
     UNET_128,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from sia_gen import RealNet
-from sia_gen.networks import classifier_presets, unet
+from sia_gen.networks import classifier, unet
 from sia_gen.realnet.backbone import FeatureStatistics
 
 PRESET = "minute"
@@ -33,7 +33,7 @@ unet.PRESETS[PRESET] = NETWORK | {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
 }
-classifier_presets.PRESETS[PRESET] = NETWORK | {
+classifier.PRESETS[PRESET] = NETWORK | {
     "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
 }
 

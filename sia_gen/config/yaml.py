@@ -71,7 +71,7 @@ _Representer.add_representer(str, _Representer.represent_str)
 
 def dump_yaml(content: Any) -> str:
     """Returns the text of a YAML document that keeps the order of keys."""
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False

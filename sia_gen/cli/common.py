@@ -27,7 +27,7 @@ def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = N
             problem="neither a recipe nor an image folder was given.",
             fix="Give --recipe with a name from 'sia-gen recipes', or --data with your images.",
         )
-    from sia_gen.images.own_folder import recipe_for_folder
+    from sia_gen.images.recognition import recipe_for_folder
 
     return recipe_for_folder(data).override(changes)
 

@@ -20,7 +20,7 @@ from huggingface_hub import HfApi
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
 from sia_gen.diffusion import preview
-from sia_gen.images import listing, own_folder
+from sia_gen.images import listing, recognition
 from sia_gen.inspection import calibrate
 from sia_gen.realnet import export
 from sia_gen.twins import chance
@@ -166,9 +166,9 @@ def reader(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow: N
     changes = {
         f"{section}.{name}": value for section in SMALL for name, value in SMALL[section].items()
     }
-    recipe_for_folder: Callable[[Path], Recipe] = own_folder.recipe_for_folder
+    recipe_for_folder: Callable[[Path], Recipe] = recognition.recipe_for_folder
     monkeypatch.setattr(
-        own_folder, "recipe_for_folder", lambda root: recipe_for_folder(root).override(changes)
+        recognition, "recipe_for_folder", lambda root: recipe_for_folder(root).override(changes)
     )
     monkeypatch.setattr(export, "export_realnet", export_quickly)
     write_cells(tmp_path / "cells", listing.package_folder("elpv_dataset"))

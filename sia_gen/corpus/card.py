@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from huggingface_hub import CardData
 from jinja2 import Environment, StrictUndefined
 
 from sia_gen.config.recipe import CorpusRecipe, Recipe
@@ -90,7 +90,7 @@ def write_card(
     own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
     member = next(one for one in recipe.members if one.dataset == first.dataset)
     text = template.render(
-        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
+        metadata=CardData(**metadata).to_yaml(),
         recipe=recipe,
         linked=linked,
         header=header,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from huggingface_hub import CardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sia_gen.config.recipe import CorpusRecipe, Recipe
@@ -108,9 +108,8 @@ def render_card(
     first = manifest.shards[0]
     member = next(one for one in recipe.members if one.dataset == first.dataset)
     own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
-    metadata = _metadata(recipe, manifest)
     return environment.get_template("card.md.jinja").render(
-        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip(),
+        metadata=CardData(**_metadata(recipe, manifest)).to_yaml(),
         recipe=recipe,
         linked=linked,
         manifest=manifest,

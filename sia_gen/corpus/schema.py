@@ -31,9 +31,6 @@ class StrictModel(BaseModel):
         try:
             # In strict mode pydantic takes nested objects from JSON only.
             return cls.model_validate_json(json.dumps(content))
-        except RecursionError as error:
-            msg = "it is nested too deeply"
-            raise ValueError(msg) from error
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(step) for step in problem["loc"])

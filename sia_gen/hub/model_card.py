@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from diffusers.utils.logging import disable_progress_bar
+from huggingface_hub import CardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import safe_open
 
@@ -77,7 +77,7 @@ def render(folder: Path, template: str, head: dict[str, Any], **values: Any) -> 
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip()
+    front = CardData(**head).to_yaml()
     write_text(
         folder / CARD,
         environment.get_template(template).render(metadata=front, linked=linked, **values),

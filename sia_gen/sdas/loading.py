@@ -15,7 +15,7 @@ from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
 
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, did_you_mean
 from sia_gen.io.files import sha256, write_json
 from sia_gen.io.json import read_json
@@ -32,8 +32,6 @@ from sia_gen.sdas.validation import (
     require_pipeline,
 )
 
-# No category can be named so.
-JOINT = "_joint"
 # What a training says of its model, beside the weights.
 REPORT = "training.json"
 

@@ -167,8 +167,8 @@ def test_our_own_reader_takes_the_folder_for_a_data_set(run: Any, recipe: Recipe
     content["data"]["images"]["mask"] = "{category}/ground_truth/{defect}/{stem}_mask.png"
     listed = list_images(Recipe.parse(content, where="test"), folder, "disc")
     assert len(listed.test_anomalous) == 3
-    assert listed.defects == ["synthetic"] * 3
-    assert all(mask is not None and mask.is_file() for mask in listed.masks)
+    assert all(image.defect == "synthetic" for image in listed.test_anomalous)
+    assert all(image.mask is not None and image.mask.is_file() for image in listed.test_anomalous)
 
 
 def test_folder_that_broke_off_is_completed(run: Any) -> None:

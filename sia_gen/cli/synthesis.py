@@ -135,7 +135,7 @@ class _Work:
     weights: Path | None
 
     def remake(self, key: str, out: str | Path) -> None:
-        from sia_gen.corpus.remake import remake
+        from sia_gen.corpus.generate import remake
         from sia_gen.io.locations import location
 
         paths = remake(

@@ -102,7 +102,7 @@ def test_collection_is_made_from_the_models_of_its_data_sets(
     others = content | {"name": "other-parts"}
     several = {"name": "all", "title": "All", "members": [content, others]}
     synthesis = content["synthesis"] | {"images": 2}
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump(several | {"synthesis": synthesis}))
+    (tmp_path / "all.yaml").write_text(json.dumps(several | {"synthesis": synthesis}))
     shutil.copytree(tmp_path / "runs/parts", tmp_path / "runs/other-parts")
     whole = ["--recipe", "all.yaml", *options[2:]]
     assert run("synthesize", *whole).code == 0

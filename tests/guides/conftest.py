@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -83,7 +84,7 @@ def save_recipe(text: str) -> None:
     Recipe.parse(content, where="the guide")
     content["data"]["non_square"] = None
     content["diffusion"] = SMALL["diffusion"]
-    Path(f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
+    Path(f"{content['name']}.yaml").write_text(json.dumps(content))
 
 
 def small(name: str, **changes: Any) -> dict[str, Any]:
@@ -97,16 +98,16 @@ def small(name: str, **changes: Any) -> dict[str, Any]:
 
 def write_recipes(folder: Path) -> None:
     """Writes small recipes; a file in the folder takes precedence over a shipped recipe."""
-    (folder / "elpv").write_text(yaml.safe_dump(small("elpv")))
+    (folder / "elpv").write_text(json.dumps(small("elpv")))
     square = {"data": load_corpus_recipe("mvtec-ad").model_dump(mode="json")["data"]}
     square["data"]["non_square"] = "crop"
     mvtec = small("mvtec-ad", categories=["bottle"], foreground={}, mode="RGB", **square)
     btad = small("btad", categories=["01"], foreground={})
-    (folder / "mvtec-ad").write_text(yaml.safe_dump(mvtec))
+    (folder / "mvtec-ad").write_text(json.dumps(mvtec))
     # With as many shards as the guide asks for.
     everything = small("sia-360k", members=[mvtec, btad])
     everything["synthesis"] |= {"images": 40, "shard_size": 2}
-    (folder / "sia-360k").write_text(yaml.safe_dump(everything))
+    (folder / "sia-360k").write_text(json.dumps(everything))
 
 
 def write_inputs(folder: Path) -> None:

@@ -18,7 +18,6 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
-from sia_gen.realnet.weights import load_backbone_weights
 
 Pixels = NDArray[np.uint8]
 
@@ -89,9 +88,7 @@ def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
     settings = recipe.realnet
     strides = [stride for stride in settings.strides if stride in STRIDES]
     backbone = Backbone(settings.backbone, strides or settings.strides)
-    load_backbone_weights(
-        backbone, settings.backbone, settings.weights if weights is None else str(weights)
-    )
+    backbone.load_weights(settings.weights if weights is None else str(weights))
     return backbone
 
 

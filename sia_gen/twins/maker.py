@@ -26,7 +26,7 @@ from sia_gen.corpus.sampling import (
     to_pictures,
 )
 from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
-from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.corpus.shards import EncodedSample, encode_members
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, open_foregrounds, open_images
@@ -72,7 +72,7 @@ class TwinBatch:
     finite: torch.Tensor
     arrived: torch.cuda.Event | None
 
-    def encode(self, image_format: str) -> list[Sample]:
+    def encode(self, image_format: str) -> list[EncodedSample]:
         """Encodes the members of each: image, normal twin, mask and metadata."""
         if self.arrived is not None:
             self.arrived.synchronize()
@@ -85,7 +85,7 @@ class TwinBatch:
 
     def _encode_one(
         self, number: int, image: Image.Image, normal: Image.Image, image_format: str
-    ) -> Sample:
+    ) -> EncodedSample:
         region = None if self.regions is None else self.regions[number]
         mask = change_mask(smoothed(self.distances[number].numpy()), self.chance_limits, region)
         area = float(mask.mean())

@@ -121,7 +121,7 @@ def test_shards_verify_and_resume_to_the_same_bytes(
         patch.setattr(Composer, "triplet", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run("broken")
-    states = [s["state"] for s in read_manifest(whole.with_name("broken"))["shards"]]
+    states = [shard.state for shard in read_manifest(whole.with_name("broken")).shards]
     assert states == ["complete", "complete", "missing", "missing"]
     assert files(run("broken")) == files(whole)
 
@@ -281,7 +281,7 @@ def test_other_triplets_that_are_made_meanwhile_are_refused(
         made.append(made[0].read_bytes())
         return claim_output(*arguments, **options)
 
-    monkeypatch.setattr("sia_gen.composition.compose.claim_output", claim_late)
+    monkeypatch.setattr("sia_gen.corpus.output.claim_output", claim_late)
     if different == "model":
         rename_model(corpus, "0", "2")
     with pytest.raises(OutputError, match=f"another {different}"):

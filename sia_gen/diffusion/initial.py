@@ -22,9 +22,8 @@ from sia_gen.diffusion.memory import (
 )
 from sia_gen.errors import ModelError
 from sia_gen.networks.unet import build_unet, check_size
-from sia_gen.sdas.loading import check_pipeline, load_pipeline
+from sia_gen.sdas.loading import check_network, load_pipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
-from sia_gen.sdas.validation import require_pipeline
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def planned_network(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
         with torch.device("meta"):
             return build_unet(settings, len(recipe.mode), num_classes)
     folder = Path(settings.init)
-    check_pipeline(folder, recipe)
-    unet: UNet2DModel = require_pipeline(folder, values=True)["unet"]
+    unet = check_network(folder, recipe, values=True)
     check_size(settings.image_size, len(unet.config.block_out_channels))
     if unet.config.num_class_embeds != num_classes:
         raise ModelError(

@@ -23,7 +23,7 @@ from sia_gen.io.files import atomic_folder, atomic_path, write_json
 from sia_gen.io.json import read_json
 from sia_gen.runtime.device import environment
 from sia_gen.runtime.progress import Progress
-from sia_gen.sdas.loading import REPORT, named
+from sia_gen.sdas.loading import REPORT, number_categories
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.train.logs import TrainingLog
 
@@ -132,7 +132,7 @@ class TrainedModel:
         ema.store(unet.parameters())
         ema.copy_to(unet.parameters())
         unet.eval()
-        labels = named(self.categories) if self.recipe.diffusion.joint else None
+        labels = number_categories(self.categories) if self.recipe.diffusion.joint else None
         pipeline = SDASPipeline(unet, self.training.scheduler, id2label=labels)
         pipeline.set_progress_bar_config(disable=True)
         try:

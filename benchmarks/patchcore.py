@@ -22,7 +22,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import data_root, list_images
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.images.test_set import list_test_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
@@ -37,7 +37,7 @@ def batches(recipe: Recipe, paths: Sequence[Path]) -> Iterator[torch.Tensor]:
     """The images of some files, (B, 3, H, W) in [0, 1]."""
     for first in range(0, len(paths), BATCH):
         some = paths[first : first + BATCH]
-        pixels = load_images(some, recipe.mode, SIZE, recipe.data.non_square)
+        pixels = load_images(some, ImageSpec.of(recipe, SIZE))
         yield torch.from_numpy(pixels).expand(-1, 3, -1, -1) / 255
 
 

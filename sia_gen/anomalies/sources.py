@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,11 @@ from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.layouts import is_image
-from sia_gen.images.loading import load_image, to_pixels, to_square
+from sia_gen.images.loading import ImageSpec, load_image, to_pixels, to_square
 from sia_gen.io.locations import Location
 
 Pixels = NDArray[np.uint8]
 Opacity = tuple[float, float]
-Mode = Literal["L", "RGB"]
 Item = TypeVar("Item")
 Kind = TypeVar("Kind")
 
@@ -56,15 +55,13 @@ class SDASSource:
 
     Attributes:
         reader: Reads them.
-        mode: Of the pieces.
-        size: Side of the pieces, pixels.
+        spec: Mode and size of the pieces.
         opacity: Range of delta.
         numbers: Of the samples to give.
     """
 
     reader: SampleReader
-    mode: Mode
-    size: int
+    spec: ImageSpec
     opacity: Opacity
     numbers: Sequence[int]
 
@@ -75,7 +72,7 @@ class SDASSource:
     def read(self, number: int) -> tuple[dict[str, Any], Piece]:
         """Sample `number` of the corpus, with its metadata."""
         metadata, image = self.reader[number]
-        square = to_square(image.convert(self.mode), Path(metadata["key"]), self.size, None)
+        square = to_square(image.convert(self.spec.mode), Path(metadata["key"]), self.spec)
         return metadata, Piece(to_pixels(square), self.opacity)
 
 
@@ -85,14 +82,12 @@ class TwinSource:
 
     Attributes:
         reader: Reads them.
-        mode: Of the images.
-        size: Side of the images, pixels.
+        spec: Mode and size of the images.
         numbers: Of the twins to give.
     """
 
     reader: SampleReader
-    mode: Mode
-    size: int
+    spec: ImageSpec
     numbers: Sequence[int]
 
     def draw(self, number: int) -> Twin:
@@ -106,10 +101,12 @@ class TwinSource:
 
     def resized(self, images: dict[str, Image.Image]) -> Twin:
         """The images of a twin in the size to train on."""
-        side, form = (self.size, self.size), self.reader.form.format
+        side, form = (self.spec.size, self.spec.size), self.reader.form.format
         anomalous, normal = (
             to_pixels(
-                images[f"{name}.{form}"].convert(self.mode).resize(side, Image.Resampling.BICUBIC)
+                images[f"{name}.{form}"]
+                .convert(self.spec.mode)
+                .resize(side, Image.Resampling.BICUBIC)
             )
             for name in ("image", "normal")
         )
@@ -122,16 +119,13 @@ class TextureSource:
     """Images of textures, augmented (paper, section 4: DTD as the alternative source)."""
 
     paths: Sequence[Path]
-    mode: Mode
-    size: int
+    spec: ImageSpec
     opacity: Opacity
 
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
         """A texture at random, changed in three random ways."""
         path = self.paths[int(rng.integers(len(self.paths)))]
-        # Textures have no right shape: stretching them does no harm.
-        pixels = load_image(path, self.mode, self.size, "stretch")
-        return Piece(augment(pixels, rng), self.opacity)
+        return Piece(augment(load_image(path, self.spec), rng), self.opacity)
 
 
 @dataclass(frozen=True)
@@ -228,9 +222,9 @@ def split(numbers: Sequence[int], cut: int) -> Parts[Sequence[int]]:
 
 def sample_sources(recipe: Recipe, reader: SampleReader, cut: int) -> Parts[Source]:
     """The samples of a corpus, of which those from `cut` on are for validation."""
-    size, opacity = recipe.realnet.image_size, recipe.realnet.opacity
+    spec, opacity = ImageSpec.of(recipe, recipe.realnet.image_size), recipe.realnet.opacity
     numbers = split(range(reader.total), cut)
-    return Parts(*(SDASSource(reader, recipe.mode, size, opacity, some) for some in numbers))
+    return Parts(*(SDASSource(reader, spec, opacity, some) for some in numbers))
 
 
 def texture_sources(recipe: Recipe) -> Parts[Source]:
@@ -241,8 +235,9 @@ def texture_sources(recipe: Recipe) -> Parts[Source]:
         fix="Give two or more with --textures: some to learn from, others to validate on.",
     )
     paths = kept_apart(texture_files(settings.textures), recipe, few)
-    size, opacity = settings.image_size, settings.texture_opacity
-    return Parts(*(TextureSource(some, recipe.mode, size, opacity) for some in paths))
+    # Textures have no right shape: stretching them does no harm.
+    spec = ImageSpec(recipe.mode, settings.image_size, "stretch")
+    return Parts(*(TextureSource(some, spec, settings.texture_opacity) for some in paths))
 
 
 def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
@@ -264,7 +259,7 @@ def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
             fix="Make twins of another strength or region, or change the recipe's "
             "'realnet.mask_area'.",
         )
-    return TwinSource(reader, recipe.mode, recipe.realnet.image_size, useful)
+    return TwinSource(reader, ImageSpec.of(recipe, recipe.realnet.image_size), useful)
 
 
 def texture_files(folder: str | None) -> list[Path]:

@@ -26,7 +26,7 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.errors import OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_image, to_picture
+from sia_gen.images.loading import ImageSpec, load_image, to_picture
 from sia_gen.io.files import FileGroups, worker_threads, write_text
 from sia_gen.io.locations import Location
 from sia_gen.runtime.progress import Progress
@@ -105,8 +105,7 @@ def write_normal(
     listed = list_images(recipe, root, category)
 
     def resized(path: Path) -> Image.Image:
-        size, non_square = recipe.realnet.image_size, recipe.data.non_square
-        return to_picture(load_image(path, recipe.mode, size, non_square))
+        return to_picture(load_image(path, ImageSpec.of(recipe, recipe.realnet.image_size)))
 
     for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
         for number, path in enumerate(paths):

@@ -23,7 +23,7 @@ from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import Sample, encode_members
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import to_picture
+from sia_gen.images.loading import ImageSpec, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.locations import Location
 from sia_gen.version import __version__
@@ -67,12 +67,11 @@ class Composer:
     def of(cls, recipe: Recipe, category: str, root: Path, corpus: Location) -> Composer:
         """Loads the normal images to learn from; those of the test are not read."""
         settings, rule = recipe.realnet, recipe.foreground.get(category)
-        paths, non_square = list_images(recipe, root, category).fit, recipe.data.non_square
-        (normal,) = open_images([paths], recipe.mode, settings.image_size, non_square, [rule])
+        paths = list_images(recipe, root, category).fit
+        spec = ImageSpec.of(recipe, settings.image_size)
+        (normal,) = open_images([paths], spec, [rule])
         reader = SampleReader(corpus, recipe.dataset, category)
-        source = SDASSource(
-            reader, recipe.mode, settings.image_size, settings.opacity, range(reader.total)
-        )
+        source = SDASSource(reader, spec, settings.opacity, range(reader.total))
         anomalies = LocalAnomalies(
             normal=normal,
             sources=[source],

@@ -13,6 +13,9 @@ from sia_gen.config.settings import Classifier, Diffusion, RealNetFit, Synthesis
 from sia_gen.errors import RecipeError, did_you_mean
 from sia_gen.io.locations import Location
 
+# Stands for a category in the folders of a model of all categories.
+JOINT = "_joint"
+
 
 class Recipe(RecipeFile):
     """Everything a run needs to know of one data set."""

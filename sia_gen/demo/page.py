@@ -12,7 +12,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images, to_picture
+from sia_gen.images.loading import ImageSpec, load_images, to_picture
 from sia_gen.images.test_set import list_test_images
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
@@ -67,7 +67,7 @@ def write_demo_page(
 def normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     """Some of the images everything was learnt from."""
     paths = list_images(recipe, root, category).fit
-    images = load_images(paths[:SHOWN], recipe.mode, PICTURE_SIZE, recipe.data.non_square)
+    images = load_images(paths[:SHOWN], ImageSpec.of(recipe, PICTURE_SIZE))
     return Section(
         title="Good cells",
         text=f"Six of the {len(paths)} photographs that everything below was learnt from.",
@@ -127,12 +127,7 @@ def defect_section(
     )
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
-    images = load_images(
-        [by_name[name] for name in chosen],
-        recipe.mode,
-        model.image_size,
-        recipe.data.non_square,
-    )
+    images = load_images([by_name[name] for name in chosen], ImageSpec.of(recipe, model.image_size))
     predictions = predict_images(model, images, accelerator)
     pictures, maps = [], []
     for name, image, score, anomaly_map in zip(

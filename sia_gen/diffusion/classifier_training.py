@@ -31,10 +31,11 @@ from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
-from sia_gen.train.batches import BatchOrder, learning_rate_at, load_batches
+from sia_gen.train.batches import BatchOrder, load_batches
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.divergence import TrainingWatch
 from sia_gen.train.logs import TrainingLog
+from sia_gen.train.loop import learning_rate_at
 
 NAME = "classifier"
 # How noisy the images are that the accuracy is measured on.

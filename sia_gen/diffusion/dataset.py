@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, Pixels, open_images
 from sia_gen.train.batches import BatchOrder, random_flips
 
@@ -49,9 +50,7 @@ def load_diffusion_images(recipe: Recipe, listed: Sequence[CategoryImages]) -> D
     parts = [images.fit for images in listed], [images.validation for images in listed]
     fit, held_out = open_images(
         [list(chain.from_iterable(groups)) for groups in parts],
-        recipe.mode,
-        recipe.diffusion.image_size,
-        recipe.data.non_square,
+        ImageSpec.of(recipe, recipe.diffusion.image_size),
     )
     labels, held_out_labels = (
         np.repeat(np.arange(len(groups)), [len(paths) for paths in groups]) for groups in parts

@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import release_memory, set_seed
 
 from sia_gen.config.outputs import claim_output
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import Diffusion
 from sia_gen.diffusion.dataset import (
     DiffusionImages,
@@ -47,12 +47,12 @@ from sia_gen.io.locks import EVERYTHING
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
-from sia_gen.sdas.loading import JOINT
-from sia_gen.train.batches import BatchOrder, learning_rate, load_batches
+from sia_gen.train.batches import BatchOrder, load_batches
 from sia_gen.train.budget import Budget
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.divergence import NORM, TrainingWatch
 from sia_gen.train.logs import TrainingLog
+from sia_gen.train.loop import learning_rate
 
 
 def train_diffusion(

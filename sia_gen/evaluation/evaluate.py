@@ -37,7 +37,7 @@ from sia_gen.evaluation.summary import (
     require_same_models,
     write_summary,
 )
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
 from sia_gen.io.files import atomic_folder, shortened_stem, write_text
 from sia_gen.io.locks import EVERYTHING
@@ -206,8 +206,7 @@ def look_at(
     scored: ScoredImage, model: RealNet, recipe: Recipe, accelerator: Accelerator
 ) -> tuple[Any, Any]:
     """An image, (C, H, W), 0 to 255, and its anomaly map, (H, W)."""
-    path, non_square = scored.image.path, recipe.data.non_square
-    pixels = load_images([path], recipe.mode, model.image_size, non_square)
+    pixels = load_images([scored.image.path], ImageSpec.of(recipe, model.image_size))
     return pixels[0], predict_images(model, pixels, accelerator).maps[0]
 
 

@@ -26,7 +26,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.scoring import explained_scoring
 from sia_gen.images.layouts import is_image
-from sia_gen.images.loading import load_image
+from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.io.files import (
     FileGroups,
     batches_ahead,
@@ -101,9 +101,10 @@ def predict(
     problems: list[ImageError] = []
     names = list(files)
     batches = [[names[place] for place in some] for some in batches_of(len(names), BATCH_SIZE)]
+    spec = ImageSpec.of(recipe, model.image_size)
 
     def load(name: str) -> NDArray[np.uint8]:
-        return load_image(files[name], recipe.mode, model.image_size, recipe.data.non_square)
+        return load_image(files[name], spec)
 
     with (
         working_on(out, "predictions"),

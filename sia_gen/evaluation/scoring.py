@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pixels import append_pixels
-from sia_gen.images.loading import load_image
+from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.io.files import batches_ahead, worker_threads
 from sia_gen.realnet.model import RealNet
@@ -76,11 +76,11 @@ def score_images(
     regions: Counter[str] = Counter()
     unmarked: list[str] = []
     title, visible = f"{category}: evaluating", accelerator.is_main_process
-    size, non_square = model.image_size, recipe.data.non_square
+    spec = ImageSpec.of(recipe, model.image_size)
 
     def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        image = load_image(tests[index].path, recipe.mode, size, non_square)
-        return image, load_mask(tests[index], size, non_square)
+        image = load_image(tests[index].path, spec)
+        return image, load_mask(tests[index], spec)
 
     batches = [mine[some.start : some.stop] for some in batches_of(len(mine), BATCH_SIZE)]
     with (

@@ -16,7 +16,7 @@ from sia_gen.config.data import Layout, TableLayout
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import fits, layouts_of, place_of, read_layout
-from sia_gen.images.loading import find_unreadable, load_image
+from sia_gen.images.loading import ImageSpec, find_unreadable, load_image
 from sia_gen.images.recognition import require_right_root
 from sia_gen.io.files import fingerprint, worker_threads
 
@@ -178,7 +178,7 @@ def require_readable(recipe: Recipe, listed: Iterable[CategoryImages]) -> None:
     if recipe.data.unreadable == "skip":
         return
     paths = [path for images in listed for path in (*images.fit, *images.validation)]
-    read = partial(load_image, mode=recipe.mode, size=1, non_square=recipe.data.non_square)
+    read = partial(load_image, spec=ImageSpec.of(recipe, 1))
     with worker_threads() as pool:
         deque(pool.map(read, paths), maxlen=0)
 

@@ -29,17 +29,18 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.misread import require_palette, require_rightly_read
 
-NonSquare = Literal["crop", "stretch"] | None
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 FIXES = {
     "image": "Replace the file, take it out, or set the recipe's 'data.unreadable' to 'skip'.",
@@ -47,26 +48,39 @@ FIXES = {
 }
 
 
-def load_image(
-    path: Path, mode: Literal["L", "RGB"], size: int, non_square: NonSquare = None
-) -> NDArray[np.uint8]:
-    """Reads an image file.
+@dataclass(frozen=True)
+class ImageSpec:
+    """The form in which a model takes images.
 
-    Args:
-        path: The file; see above what becomes of its kind.
-        mode: `"L"` for grey, `"RGB"` for colour.
-        size: Side of the result, in pixels.
-        non_square: What to do with images that are not square: crop their centre, or stretch them.
+    Attributes:
+        mode: `"L"` for one grey channel, `"RGB"` for three.
+        size: Height and width in pixels.
+        non_square: Treatment of images that are not square: crop the centre, or stretch. They are
+            an error if it is None.
+    """
+
+    mode: Literal["L", "RGB"]
+    size: int
+    non_square: Literal["crop", "stretch"] | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, size: int) -> Self:
+        """Returns the form that a recipe asks for, in the size of one of its models."""
+        return cls(recipe.mode, size, recipe.data.non_square)
+
+
+def load_image(path: Path, spec: ImageSpec) -> NDArray[np.uint8]:
+    """Reads an image file.
 
     Returns:
         (C, size, size), 0 to 255, C = 1 or 3.
 
     Raises:
-        ImageError: If it cannot be decoded, or is not square and `non_square` is None.
+        ImageError: If it cannot be decoded, or is not square and `spec` has no rule for that.
     """
-    image = in_mode(read_image(path), mode)
+    image = in_mode(read_image(path), spec.mode)
     # Copied, as Pillow's own pixels cannot be written to, which torch warns of.
-    return np.array(to_pixels(to_square(image, path, size, non_square)), order="C")
+    return np.array(to_pixels(to_square(image, path, spec)), order="C")
 
 
 def read_image(path: Path) -> Image.Image:
@@ -157,28 +171,25 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 def to_square(
     image: Image.Image,
     path: Path,
-    size: int,
-    non_square: NonSquare,
+    spec: ImageSpec,
     resampling: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
-    """Resizes to `size` x `size`, with antialiasing."""
-    if image.width != image.height and non_square is None:
+    """Resizes an image with antialiasing; `path` is named in the error if it is not square."""
+    if image.width != image.height and spec.non_square is None:
         raise ImageError(
             problem=f"{path} is {image.width} x {image.height} pixels, not square.",
             fix="Set 'data.non_square' in the recipe to 'crop' (keeps the centre) or 'stretch'.",
         )
-    if non_square == "crop":
-        return ImageOps.fit(image, (size, size), resampling)
-    return image.resize((size, size), resampling)
+    if spec.non_square == "crop":
+        return ImageOps.fit(image, (spec.size, spec.size), resampling)
+    return image.resize((spec.size, spec.size), resampling)
 
 
-def load_images(
-    paths: Sequence[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare = None
-) -> NDArray[np.uint8]:
+def load_images(paths: Sequence[Path], spec: ImageSpec) -> NDArray[np.uint8]:
     """Reads images into memory, (N, C, size, size)."""
-    images = np.empty((len(paths), len(mode), size, size), np.uint8)
+    images = np.empty((len(paths), len(spec.mode), spec.size, spec.size), np.uint8)
     for place, path in enumerate(paths):
-        images[place] = load_image(path, mode, size, non_square)
+        images[place] = load_image(path, spec)
     return images
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.config.data import Foreground
 from sia_gen.images.foreground import finds_objects, foreground_mask, foreground_masks
-from sia_gen.images.loading import NonSquare, load_image, load_images
+from sia_gen.images.loading import ImageSpec, load_image, load_images
 
 Pixels = NDArray[np.uint8]
 # Bytes for all images of a model, in each process; beyond it they are decoded in every epoch.
@@ -31,20 +31,16 @@ class Images(Protocol):
 class StreamedImages:
     """Images that are read from their files whenever they are asked for."""
 
-    def __init__(
-        self, paths: Sequence[Path], mode: Literal["L", "RGB"], size: int, non_square: NonSquare
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], spec: ImageSpec) -> None:
         self.paths = list(paths)
-        self.mode: Literal["L", "RGB"] = mode
-        self.size = size
-        self.non_square = non_square
+        self.spec = spec
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Pixels:
         """An image, (C, size, size), 0 to 255; `ImageError` if it cannot be read."""
-        return load_image(self.paths[index], self.mode, self.size, self.non_square)
+        return load_image(self.paths[index], self.spec)
 
 
 class JoinedImages:
@@ -80,18 +76,14 @@ class StreamedForegrounds:
 
 def open_images(
     groups: Sequence[Sequence[Path]],
-    mode: Literal["L", "RGB"],
-    size: int,
-    non_square: NonSquare,
+    spec: ImageSpec,
     rules: Sequence[Foreground | None] | None = None,
 ) -> list[Images]:
     """All images of a model, in memory if they take at most `MEMORY` bytes together.
 
     Args:
         groups: Their files, by what they are for.
-        mode: See `sia_gen.images.loading.load_image`, likewise the next two.
-        size: Side in pixels.
-        non_square: What to do with images that are not square.
+        spec: Mode and size of the images.
         rules: How the foreground is found in each group, for which there has to be room as well.
 
     Returns:
@@ -100,10 +92,10 @@ def open_images(
     Raises:
         ImageError: If one of those in memory cannot be read; of others, when it is asked for.
     """
-    layers = [len(mode) + finds_objects(rule) for rule in rules or [None] * len(groups)]
+    layers = [len(spec.mode) + finds_objects(rule) for rule in rules or [None] * len(groups)]
     planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
-    opened = StreamedImages if planes * size * size > MEMORY else load_images
-    return [opened(paths, mode, size, non_square) for paths in groups]
+    opened = StreamedImages if planes * spec.size**2 > MEMORY else load_images
+    return [opened(paths, spec) for paths in groups]
 
 
 def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:

@@ -15,7 +15,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import split_images
 from sia_gen.images.loading import (
-    NonSquare,
+    ImageSpec,
     find_unreadable,
     opened,
     to_eight_bits,
@@ -102,26 +102,23 @@ def require_both_kinds(tests: Mapping[str, list[TestImage]], category: str, root
             )
 
 
-def load_mask(image: TestImage, size: int, non_square: NonSquare) -> NDArray[np.bool_]:
+def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
     """Which pixels of an image are anomalous, (size, size).
 
     Raises:
         ImageError: If the mask cannot be read, is not of the image's size, or is a photograph.
     """
     if image.mask is None:
-        return np.zeros((size, size), bool)
-    return read_mask(image.mask, size, non_square, of=image.path)
+        return np.zeros((spec.size, spec.size), bool)
+    return read_mask(image.mask, spec, of=image.path)
 
 
-def read_mask(
-    path: Path, size: int, non_square: NonSquare = None, *, of: Path | None = None
-) -> NDArray[np.bool_]:
+def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> NDArray[np.bool_]:
     """Which pixels a mask marks, (size, size).
 
     Args:
         path: The file of the mask.
-        size: Side to resize it to, pixels.
-        non_square: What to do with one that is not square.
+        spec: Size of the result; the mode does not matter.
         of: The image whose size it must have, if there is one.
 
     Raises:
@@ -145,7 +142,7 @@ def read_mask(
         )
     # Resized like the image, and then whatever more than half of a pixel shows.
     picture = Image.fromarray(anomalous.astype(np.uint8) * 255)
-    square = to_square(picture, path, size, non_square, Image.Resampling.BOX)
+    square = to_square(picture, path, spec, Image.Resampling.BOX)
     return np.asarray(square) > 127
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_images, to_picture, to_pixels
+from sia_gen.images.loading import ImageSpec, load_images, to_picture, to_pixels
 from sia_gen.inspection.distance import Pixels
 
 # Normal images to compare with, at most.
@@ -52,7 +52,7 @@ def load_normal(recipe: Recipe, category: str, root: Path, size: int) -> NormalI
     """
     listed = list_images(recipe, root, category)
     paths = [*listed.fit, *listed.validation][:LARGEST]
-    small = load_images(paths, recipe.mode, size, recipe.data.non_square)
+    small = load_images(paths, ImageSpec.of(recipe, size))
     large = enlarge([to_picture(image) for image in small], recipe.realnet.image_size)
     half = len(large) // 2
     return NormalImages(paths, small, large[:half], large[half:])

@@ -12,6 +12,7 @@ from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import Source, Sources, TwinSource, texture_files
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages, describe_photographs
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, JoinedImages, open_foregrounds, open_images
 from sia_gen.io.files import fingerprint
 
@@ -48,8 +49,8 @@ def load_normal(recipe: Recipe, listed: Mapping[str, CategoryImages]) -> list[No
     """The normal images to train a model on and those kept back, of its categories."""
     groups = [paths for images in listed.values() for paths in (images.fit, images.validation)]
     rules = [recipe.foreground.get(category) for category in listed for _ in ("fit", "validation")]
-    size, non_square = recipe.realnet.image_size, recipe.data.non_square
-    opened = iter(open_images(groups, recipe.mode, size, non_square, rules))
+    spec = ImageSpec.of(recipe, recipe.realnet.image_size)
+    opened = iter(open_images(groups, spec, rules))
     return [
         NormalImages(category, next(opened), next(opened), len(images.unreadable))
         for category, images in listed.items()

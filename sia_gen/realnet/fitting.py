@@ -25,7 +25,7 @@ from torch.nn.utils import get_total_norm
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
 from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.outputs import RECIPE, claim_output
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import OptionError
 from sia_gen.images.listing import list_images, require_readable
 from sia_gen.images.test_set import list_test_images
@@ -34,7 +34,7 @@ from sia_gen.io.locations import Location
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.realnet.dataset import describe_inputs, fit_data, load_normal
 from sia_gen.realnet.initial import fit_execution, initialise, model_with_weights
-from sia_gen.realnet.loading import JOINT, MODEL_VERSION, REPORT
+from sia_gen.realnet.loading import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
 from sia_gen.realnet.selection import (
@@ -49,7 +49,7 @@ from sia_gen.runtime.compilation import NOTICE, Execution, compile_network
 from sia_gen.runtime.device import Runtime, environment
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
-from sia_gen.train.batches import BatchOrder, learning_rate, load_batches
+from sia_gen.train.batches import BatchOrder, load_batches
 from sia_gen.train.budget import Budget
 from sia_gen.train.checkpoints import (
     Inputs,
@@ -60,6 +60,7 @@ from sia_gen.train.checkpoints import (
     save_checkpoint,
 )
 from sia_gen.train.divergence import TrainingWatch
+from sia_gen.train.loop import learning_rate
 
 
 def fit_realnet(

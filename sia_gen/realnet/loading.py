@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from sia_gen.config.recipe import JOINT
 from sia_gen.errors import ModelError, first_line
 from sia_gen.io.json import read_json
 from sia_gen.io.tensors import misfit
@@ -19,8 +20,6 @@ from sia_gen.runtime.out_of_memory import ran_out
 REPORT = "fit.json"
 # Of the folder of a model: what is in it and what that means.
 MODEL_VERSION = 1
-# The model of all categories; no category can be named so.
-JOINT = "_joint"
 
 
 class Fitted(NamedTuple):

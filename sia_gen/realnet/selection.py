@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from sia_gen.anomalies.paste import LocalAnomalies, to_unit_range
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.model import RealNet
@@ -89,15 +89,15 @@ def validate_on_test(
     recipe: Recipe, tests: Sequence[TestImage], model: RealNet, accelerator: Accelerator
 ) -> dict[str, float]:
     """Metrics on the test images themselves."""
-    size, non_square = model.image_size, recipe.data.non_square
+    spec = ImageSpec.of(recipe, model.image_size)
     scores, masks, maps = [], [], []
     for indices in batches_of(len(tests), BATCH_SIZE):
         some = [tests[index] for index in indices]
-        images = load_images([test.path for test in some], recipe.mode, size, non_square)
+        images = load_images([test.path for test in some], spec)
         predictions = predict_images(model, images, accelerator)
         scores += predictions.scores.tolist()
         if any(test.mask for test in tests):
-            masks += [load_mask(test, size, non_square) for test in some]
+            masks += [load_mask(test, spec) for test in some]
             maps.append(predictions.maps)
     metrics = image_metrics([test.label for test in tests], scores)
     if any(mask.any() for mask in masks):

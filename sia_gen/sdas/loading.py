@@ -17,7 +17,7 @@ from diffusers import UNet2DModel
 from diffusers.utils.logging import disable_progress_bar
 from pydantic import TypeAdapter
 
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, did_you_mean
 from sia_gen.io.files import sha256, write_json
 from sia_gen.io.json import read_json
@@ -37,8 +37,6 @@ from sia_gen.sdas.validation import (
     require_pipeline,
 )
 
-# No category can have this name.
-JOINT = "_joint"
 # The report of a training, beside the weights.
 REPORT = "training.json"
 WEIGHTS = f"unet/{validation.WEIGHTS}"

@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from sia_gen.config.settings import Diffusion, RealNetFit
 from sia_gen.errors import TrainingError, UserError, first_line
 from sia_gen.runtime.device import loader_workers
 
@@ -129,28 +128,3 @@ class Carried(Dataset[Any]):
             return self.batches[number]
         except (UserError, OSError) as error:
             return error
-
-
-def learning_rate_at(
-    step: int, base: float, max_steps: int, warmup_steps: int, decay_from: float
-) -> float:
-    """Linear warm-up, constant, then from `decay_from * max_steps` on linear to zero.
-
-    Returns:
-        The rate of the 0-based `step`; it is above zero for every step below `max_steps`.
-    """
-    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-    decay_start = decay_from * max_steps
-    decay = (max_steps - step) / (max_steps - decay_start) if step > decay_start else 1.0
-    return base * warmup * decay
-
-
-def learning_rate(settings: Diffusion | RealNetFit, step: int) -> float:
-    """The learning rate of a step of a training."""
-    return learning_rate_at(
-        step,
-        settings.learning_rate,
-        settings.max_steps,
-        settings.warmup_steps,
-        settings.decay_from,
-    )

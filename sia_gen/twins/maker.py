@@ -24,6 +24,7 @@ from sia_gen.corpus.sampling import (
 )
 from sia_gen.corpus.schema import TWINS
 from sia_gen.images.listing import category_root, list_images
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -87,8 +88,8 @@ class TwinMaker:
         self.backbones: dict[str, Backbone] = {}
         self.paths: dict[str, list[Path]] = {}
         for place in categories:
-            size, non_square = place.recipe.diffusion.image_size, place.recipe.data.non_square
-            require_region(self.settings.region, size, non_square)
+            spec = ImageSpec.of(place.recipe, place.recipe.diffusion.image_size)
+            require_region(self.settings.region, spec)
             if place.recipe.name not in self.backbones:
                 self.backbones[place.recipe.name] = open_backbone(place.recipe, weights)
             if self.settings.source == "image":
@@ -102,10 +103,9 @@ class TwinMaker:
         """See `Maker`."""
         starts, chance = self.open(pipeline, shard.name)
         identities = identify_samples(self.recipe, shard, indices)
-        size = pipeline.unet.config.sample_size
+        spec = ImageSpec.of(self.categories[shard.name].recipe, pipeline.unet.config.sample_size)
         foregrounds = [] if starts is None else starts.foregrounds(indices)
-        non_square = self.categories[shard.name].recipe.data.non_square
-        strength = strength_of(self.settings, identities, size, foregrounds, non_square)
+        strength = strength_of(self.settings, identities, spec, foregrounds)
         made = pipeline(
             num_images=len(identities),
             strength=strength,
@@ -150,7 +150,7 @@ class TwinMaker:
             return None
         recipe, category = self.categories[name]
         rule, paths = recipe.foreground.get(category), self.paths[name]
-        (images,) = open_images([paths], recipe.mode, size, recipe.data.non_square, [rule])
+        (images,) = open_images([paths], ImageSpec.of(recipe, size), [rule])
         return Starts(images, open_foregrounds(images, rule))
 
     def start(self, starts: Starts | None, indices: Sequence[int]) -> dict[str, Any]:

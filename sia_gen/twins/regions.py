@@ -13,7 +13,7 @@ from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import NonSquare
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.test_set import read_mask
 
 # Sides of a box, as shares of the image's.
@@ -22,15 +22,15 @@ BOX_SIDES = (1 / 8, 1 / 2)
 Pixels = NDArray[np.uint8]
 
 
-def require_region(name: str, size: int, non_square: NonSquare) -> None:
+def require_region(name: str, spec: ImageSpec) -> None:
     """Refuses the file of a mask that cannot be used; arguments as for `region`.
 
     Raises:
         ImageError: If it cannot be read, is no mask, or marks nothing.
     """
-    if name not in REGIONS and not read_mask(Path(name), size, non_square).any():
+    if name not in REGIONS and not read_mask(Path(name), spec).any():
         raise ImageError(
-            problem=f"the mask {name} marks nothing in images of {size} x {size} pixels.",
+            problem=f"the mask {name} marks nothing in images of {spec.size} x {spec.size} pixels.",
             fix="Save it as PNG, 0 where images stay as they are and 255 where they change.",
         )
 
@@ -38,25 +38,23 @@ def require_region(name: str, size: int, non_square: NonSquare) -> None:
 def strength_of(
     settings: Twins,
     identities: Sequence[SampleIdentity],
-    size: int,
+    spec: ImageSpec,
     foregrounds: Sequence[Pixels],
-    non_square: NonSquare = None,
 ) -> torch.Tensor:
     """The strength of some samples, (B,), or in a region alone, (B, 1, H, W).
 
     Args:
         settings: Say where.
         identities: Of the samples.
-        size: H and W.
+        spec: Its size is H and W.
         foregrounds: Where the object is in the photograph of each, (1, H, W); empty if anywhere.
-        non_square: What to do with the file of a mask that is not square.
     """
     strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
     if settings.region == EVERYWHERE:
         return strengths
-    around = foregrounds or [np.ones((1, size, size), np.uint8)] * len(identities)
+    around = foregrounds or [np.ones((1, spec.size, spec.size), np.uint8)] * len(identities)
     masks = [
-        region(settings.region, identity, size, foreground, non_square)
+        region(settings.region, identity, spec, foreground)
         for identity, foreground in zip(identities, around, strict=True)
     ]
     return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks))
@@ -65,20 +63,19 @@ def strength_of(
 def region(
     name: str,
     identity: SampleIdentity,
-    size: int,
+    spec: ImageSpec,
     foreground: Pixels,
-    non_square: NonSquare = None,
 ) -> NDArray[np.float32]:
     """One region, (1, size, size), values 0 and 1."""
     # Other numbers than those of the sample's noise, from the same seed.
     rng = np.random.default_rng((identity.seed, 1))
     if name == "perlin":
-        return local_mask(rng, size, foreground)
+        return local_mask(rng, spec.size, foreground)
     if name == "box":
-        return box(rng, size)
+        return box(rng, spec.size)
     if name == "foreground":
         return foreground.astype(np.float32)
-    return read_mask(Path(name), size, non_square)[None].astype(np.float32)
+    return read_mask(Path(name), spec)[None].astype(np.float32)
 
 
 def box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.results import worth_looking_at
 from sia_gen.evaluation.scoring import ScoredImage
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
 from sia_gen.metrics import per_region_overlap
 from sia_gen.realnet.loading import load_realnet
@@ -139,9 +139,9 @@ def test_pixel_metrics_are_those_of_the_maps(
     summary, out = run(recipe, root)
     model = load_realnet(models / "disc").model
     tests = list_test_images(recipe, root, "disc")
-    images = load_images([test.path for test in tests], "L", 64)
+    images = load_images([test.path for test in tests], ImageSpec("L", 64))
     maps = predict_images(model, images, CPU.accelerator()).maps
-    masks = np.stack([load_mask(test, 64, None) for test in tests])
+    masks = np.stack([load_mask(test, ImageSpec("L", 64)) for test in tests])
     assert masks.any()
     assert not masks[:4].any()
     found = summary["categories"]["disc"]
@@ -221,8 +221,8 @@ def test_masks_may_be_of_any_kind_that_tells_two_things_apart(tmp_path: Path) ->
     for name, picture in kinds.items():
         picture.save(tmp_path / f"{name}.png")
         image = TestImage(tmp_path / "image.png", "x", "cut", tmp_path / f"{name}.png")
-        assert np.array_equal(load_mask(image, 8, None), shape > 0), name
-        assert load_mask(image, 16, None).sum() == 64
+        assert np.array_equal(load_mask(image, ImageSpec("L", 8)), shape > 0), name
+        assert load_mask(image, ImageSpec("L", 16)).sum() == 64
 
 
 def test_images_in_a_table_are_evaluated_like_those_in_folders(

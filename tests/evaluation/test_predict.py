@@ -15,7 +15,7 @@ from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError, OptionError
 from sia_gen.evaluation.predict import BATCH_SIZE, image_files, predict
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.runtime.device import Runtime
 from tests.small_networks import save_detector
@@ -33,7 +33,7 @@ def model(tmp_path: Path, recipe: Recipe) -> Path:
 
 
 def scores_of(model: Path, paths: list[Path]) -> list[float]:
-    images = load_images(paths, "L", 64)
+    images = load_images(paths, ImageSpec("L", 64))
     realnet = RealNet.from_pretrained(model).eval()
     return predict_images(realnet, images, CPU.accelerator()).scores.tolist()
 

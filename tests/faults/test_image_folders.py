@@ -17,7 +17,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.predict import image_files
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import load_image
+from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.images.own_folder import recipe_for_folder
 from sia_gen.images.test_set import list_test_images
 from tests.cli import conftest as cli
@@ -147,7 +147,8 @@ def test_names(place: Path, run: cli.Run, tried: Tried) -> None:
         for folder in folders:
             path = folder / os.fsdecode(name)
             photograph(number).save(path, "PNG")
-            assert np.array_equal(load_image(path, "L", 32)[0], np.asarray(photograph(number)))
+            loaded = load_image(path, ImageSpec("L", 32))
+            assert np.array_equal(loaded[0], np.asarray(photograph(number)))
     sources = [*folders, folders[1] / os.fsdecode(NAMES[4])]
     for command in (
         ["train-diffusion", *ONE, "--out", "out", *CPU],

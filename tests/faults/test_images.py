@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import load_image, read_image, upright_size
+from sia_gen.images.loading import ImageSpec, load_image, read_image, upright_size
 from tests.faults.conftest import Tried, times
 from tests.faults.pictures import (
     ANY,
@@ -67,7 +67,7 @@ def pixels_or_refused(path: Path) -> ANY | None:
 def problem_of(path: Path) -> str:
     """What is said of a file that cannot be read."""
     with pytest.raises(ImageError) as caught:
-        load_image(path, "RGB", 16)
+        load_image(path, ImageSpec("RGB", 16))
     line = str(caught.value)
     assert f"cannot read the image {path}: " in line
     assert "\n" not in line
@@ -155,7 +155,7 @@ MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "LAB"]
 def test_one_pixel(mode: str, tmp_path: Path, tried: Tried) -> None:
     path = tmp_path / ("x.tif" if mode in ("CMYK", "YCbCr", "LAB") else "x.png")
     Image.new(mode, (1, 1), 0 if mode != "CMYK" else (255, 255, 255, 255)).save(path)
-    found = load_image(path, "RGB", 32)
+    found = load_image(path, ImageSpec("RGB", 32))
     assert found.shape == (3, 32, 32)
     assert np.array_equal(found, np.broadcast_to(found[:, :1, :1], found.shape))
     tried("1 x 1 pixel, in 10 modes", 1, "its colour, enlarged")

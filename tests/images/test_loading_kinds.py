@@ -13,6 +13,7 @@ from PIL import Image
 
 from sia_gen.errors import ImageError
 from sia_gen.images.loading import (
+    ImageSpec,
     load_image,
     load_images,
     read_image,
@@ -36,7 +37,7 @@ RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
 
 def grey(path: Path) -> np.ndarray:
-    return load_image(path, "L", 8)[0]
+    return load_image(path, ImageSpec("L", 8))[0]
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
@@ -65,14 +66,14 @@ def test_sixteen_bits_in_either_byte_order_are_the_same(tmp_path: Path) -> None:
 def test_pixels_of_unknown_range_are_an_error(tmp_path: Path, dtype: type, kind: str) -> None:
     Image.fromarray(RAMP.astype(dtype)).save(tmp_path / "x.tif")
     with pytest.raises(ImageError, match=rf"x\.tif: its pixels are {kind}.*8 or 16"):
-        load_image(tmp_path / "x.tif", "L", 8)
+        load_image(tmp_path / "x.tif", ImageSpec("L", 8))
 
 
 def test_palette_is_looked_up(tmp_path: Path) -> None:
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 10, 200, 30])
     image.save(tmp_path / "x.png")
-    assert load_image(tmp_path / "x.png", "RGB", 8)[:, 0, 0].tolist() == [10, 200, 30]
+    assert load_image(tmp_path / "x.png", ImageSpec("RGB", 8))[:, 0, 0].tolist() == [10, 200, 30]
 
 
 def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
@@ -108,7 +109,8 @@ def test_transparent_colour_of_a_palette_is_black(tmp_path: Path) -> None:
 def test_cmyk_is_ink_on_paper(tmp_path: Path) -> None:
     for extension in ("tif", "jpg"):
         Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / f"x.{extension}", quality=100)
-        red, green, blue = load_image(tmp_path / f"x.{extension}", "RGB", 8)[:, 0, 0].astype(int)
+        loaded = load_image(tmp_path / f"x.{extension}", ImageSpec("RGB", 8))
+        red, green, blue = loaded[:, 0, 0].astype(int)
         assert (red > 250, green < 5, blue < 5) == (True, True, True)
 
 
@@ -138,7 +140,7 @@ def test_images_of_mixed_kinds_and_sizes_are_stacked(tmp_path: Path) -> None:
     for number, (path, mode) in enumerate(zip(paths, [*modes.values(), "P", "LA"], strict=True)):
         Image.new(mode, (8 + number, 20 - number)).save(path)
     for mode, channels in (("L", 1), ("RGB", 3)):
-        images = load_images(paths, mode, 8, "crop")
+        images = load_images(paths, ImageSpec(mode, 8, "crop"))
         assert (images.shape, images.dtype) == ((7, channels, 8, 8), np.uint8)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from sia_gen.config.data import Foreground
 from sia_gen.images import store
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import JoinedImages, StreamedImages, open_foregrounds, open_images
 
 RULE = Foreground(method="otsu", close=4, open=4)
@@ -24,12 +25,12 @@ def paths(photographs: Path) -> list[Path]:
 def test_images_that_fit_are_in_memory_and_others_are_read_alike(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (inside,) = open_images([paths], "L", 16, None)
+    (inside,) = open_images([paths], ImageSpec("L", 16))
     assert isinstance(inside, np.ndarray)
     monkeypatch.setattr(store, "MEMORY", len(paths) * 16 * 16 - 1)
-    (streamed,) = open_images([paths], "L", 16, None)
+    (streamed,) = open_images([paths], ImageSpec("L", 16))
     assert isinstance(streamed, StreamedImages)
-    assert isinstance(open_images([paths[:-1]], "L", 16, None)[0], np.ndarray)
+    assert isinstance(open_images([paths[:-1]], ImageSpec("L", 16))[0], np.ndarray)
     assert len(streamed) == len(inside) == len(paths)
     assert np.array_equal([streamed[index] for index in range(len(paths))], inside)
     again = pickle.loads(pickle.dumps(streamed))
@@ -42,7 +43,7 @@ def test_all_images_of_a_model_share_the_memory(
     groups, one = [paths[:4], paths[4:8], paths[8:]], len(paths) * 16 * 16
 
     def opened(mode: Literal["L", "RGB"], *rules: Foreground | None) -> set[type]:
-        return {type(some) for some in open_images(groups, mode, 16, None, rules or None)}
+        return {type(some) for some in open_images(groups, ImageSpec(mode, 16), rules or None)}
 
     monkeypatch.setattr(store, "MEMORY", one)
     assert opened("L") == opened("L", None, None, Foreground(method="none")) == {np.ndarray}
@@ -54,10 +55,10 @@ def test_all_images_of_a_model_share_the_memory(
 def test_foregrounds_are_those_of_the_images(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (images,) = open_images([paths], "L", 32, None, [RULE])
+    (images,) = open_images([paths], ImageSpec("L", 32), [RULE])
     inside = open_foregrounds(images, RULE)
     monkeypatch.setattr(store, "MEMORY", 0)
-    (images,) = open_images([paths], "L", 32, None, [RULE])
+    (images,) = open_images([paths], ImageSpec("L", 32), [RULE])
     streamed = open_foregrounds(images, RULE)
     assert not isinstance(streamed, np.ndarray)
     assert len(streamed) == len(inside) == len(paths)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.loading import load_images
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.inspection import distance
 from sia_gen.inspection.distance import NormalBank, nearest, patch_features
 from sia_gen.realnet.backbone import Backbone
@@ -21,7 +21,7 @@ from tests.inspection.conftest import CPU, paths_of
 @pytest.fixture(scope="module")
 def images(photographs):
     """Twelve normal images, (12, 1, 64, 64)."""
-    return load_images(paths_of(photographs, "disc/train/good"), "L", 64)
+    return load_images(paths_of(photographs, "disc/train/good"), ImageSpec("L", 64))
 
 
 def test_distance_is_the_mean_over_patches_of_the_nearest_one(recipe: Recipe, images) -> None:

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 
 from sia_gen.errors import CorpusError, TrainingError
 from sia_gen.io.refusals import ReadError
-from sia_gen.train.batches import BatchOrder, learning_rate_at, load_batches, random_flips
+from sia_gen.train.batches import BatchOrder, load_batches, random_flips
+from sia_gen.train.loop import learning_rate_at
 
 small = st.integers(1, 7)
 

@@ -14,6 +14,7 @@ from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.remake import remake
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
+from sia_gen.images.loading import ImageSpec
 from sia_gen.sdas.loading import load_pipeline
 from sia_gen.twins.batch import Tally
 from sia_gen.twins.maker import TwinMaker
@@ -109,7 +110,7 @@ def test_outside_of_its_region_nothing_differs(make_twins: MakeTwins, name: str)
     for sample in read(corpus).values():
         fields = ("key", "dataset", "category", "index", "seed", "strength")
         identity = SampleIdentity(*(sample["json"][field] for field in fields))
-        outside = region(name, identity, 16, everywhere)[0] == 0
+        outside = region(name, identity, ImageSpec("L", 16), everywhere)[0] == 0
         differs = sample["image.png"] != sample["normal.png"]
         assert outside.any()
         assert not differs[outside].any()

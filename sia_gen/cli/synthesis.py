@@ -197,7 +197,7 @@ def print_plan(work: Work, shards: str | None) -> None:
 
 def remake_sample(work: Work, key: str, out: str | None) -> None:
     """Makes one sample again, and prints its files."""
-    from sia_gen.corpus.remake import remake
+    from sia_gen.corpus.generate import remake
     from sia_gen.io.locations import location
 
     paths = remake(

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages
-from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import Images, Pixels, open_images
+from sia_gen.images.loading import ImageSpec, Pixels
+from sia_gen.images.store import Images, open_images
 from sia_gen.train.batches import BatchOrder, random_flips
 
 

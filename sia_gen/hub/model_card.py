@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from diffusers.utils.logging import disable_progress_bar
+from huggingface_hub import CardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import safe_open
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.corpus.card import linked
-from sia_gen.corpus.licenses import hub_license
+from sia_gen.corpus.card import hub_license, linked
 from sia_gen.hub.measure import contact_sheet
 from sia_gen.io.files import atomic_path, write_text
 from sia_gen.runtime.device import Runtime
@@ -78,7 +77,7 @@ def render(folder: Path, template: str, head: dict[str, Any], **values: Any) -> 
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip()
+    front = CardData(**head).to_yaml()
     write_text(
         folder / CARD,
         environment.get_template(template).render(metadata=front, linked=linked, **values),

@@ -17,7 +17,6 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
-from sia_gen.realnet.weights import load_backbone_weights
 
 Pixels = NDArray[np.uint8]
 
@@ -49,7 +48,7 @@ class NormalBank:
         settings = recipe.realnet
         strides = [stride for stride in settings.strides if stride in STRIDES]
         backbone = Backbone(settings.backbone, strides or settings.strides)
-        load_backbone_weights(backbone, settings.backbone, settings.weights)
+        backbone.load_weights(settings.weights)
         backbone.to(device)
         statistics, total = FeatureStatistics(backbone.channels, device), 0
         for batch in batches(images, device):

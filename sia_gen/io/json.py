@@ -1,29 +1,28 @@
-"""Reads JSON that anyone may have written."""
+"""Reads JSON from untrusted files."""
 
 from __future__ import annotations
 
 import errno
 import json
-import math
 import os
-import re
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from sia_gen.io.locations import Location
 from sia_gen.io.refusals import reading
 
-# Bytes; the manifest of a thousand million samples has less.
+# Bytes; the manifest of a billion samples is smaller.
 LARGEST = 1 << 28
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Location, largest: int | None = None) -> Any:
-    """Reads a file of JSON of at most `largest` bytes, or `LARGEST`; see `parse_json`.
+    """Reads a JSON file of at most `largest` bytes, by default `LARGEST`.
 
     Raises:
-        ValueError: If it is anything else, or too large to be one of ours.
-        OSError: If it cannot be read, or is no plain file, as pipes are, which never end.
+        ValueError: If it is too large or not what `parse_json` takes.
+        OSError: If it cannot be read, or is not a plain file: a pipe might never end.
     """
     largest = largest or LARGEST
     with reading(path):
@@ -37,41 +36,13 @@ def read_json(path: Location, largest: int | None = None) -> Any:
     return parse_json(content)
 
 
-def parse_json(content: str | bytes) -> Any:
-    """Reads JSON as it is written here: UTF-8, only finite numbers, every key once.
+def parse_json(content: bytes) -> Any:
+    """Parses JSON in UTF-8 whose numbers are finite; of a repeated field the last value counts.
 
     Raises:
-        ValueError: If it is anything else, or nested too deeply to be read.
+        ValueError: If the content is anything else, or is nested too deeply.
     """
-    text = content if isinstance(content, str) else content.decode()
-    try:
-        found = json.loads(
-            text, parse_constant=finite, parse_float=finite, object_pairs_hook=each_once
-        )
-        if SURROGATE.search(text):
-            # Half a character cannot be printed or written.
-            json.dumps(found, ensure_ascii=False).encode()
-        return found
-    except RecursionError as error:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from error
-
-
-def finite(text: str) -> float:
-    """The number in a text; `ValueError` if JSON has no such number."""
-    number = float(text)
-    if not math.isfinite(number):
-        msg = f"{text} is not a finite number"
-        raise ValueError(msg)
-    return number
-
-
-def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of these fields; `ValueError` if there are two of one name."""
-    fields: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in fields:
-            msg = f"it has two fields {key!a}"
-            raise ValueError(msg)
-        fields[key] = value
-    return fields
+    found = from_json(content, allow_inf_nan=False)
+    # The parser reads a number such as 1e999 as infinite.
+    json.dumps(found, allow_nan=False)
+    return found

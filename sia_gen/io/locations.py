@@ -63,7 +63,7 @@ def files_below(folder: Location, pattern: str) -> list[str]:
 
 
 def shipped(name: str) -> Path:
-    """The path of `recipes` or `DATASET_CARD.md`, installed or in a checkout."""
+    """The path of `recipes`, which stands at the top of a checkout, but inside a wheel."""
     package = Path(__file__).parents[1]
     installed = package / name
     return installed if installed.exists() else package.parent / name

@@ -1,176 +1,124 @@
-"""One process at a time: locks on an output folder that end with the process that holds them.
+"""Locks on an output folder, which the operating system ends with the process that holds them.
 
 OUT/
     .locks/
-        <name>.<start>-<stop>.lock      held by whoever works on these samples of a part
-        claiming.lock                   held while a process looks at what others hold
-        settling.lock                   held for the moment in which the files of the whole folder
-                                        are read and written anew
+        <name>.<start>-<stop>.lock      held by the process that works on these samples of a part
+        claiming.lock                   held while a process checks what others hold
+        settling.lock                   held while a process rewrites files of the whole folder
 
-The files are empty and stay: a process that deleted one could take it from another that has just
-opened it. What locks is the operating system, so that nothing has to be cleaned up after a kill. An
-output at a URL is not locked: stores have no locks.
+The files are empty and stay: a process that deleted one could take it from another process that
+has just opened it. An output at a URL is not locked because stores have no locks.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
-from filelock import lock_descriptor, unlock_descriptor
+from filelock import FileLock, Timeout
 
 from sia_gen.errors import OutputError
 from sia_gen.io.locations import Location
 
 LOCKS = ".locks"
-CLAIMING, SETTLING = "claiming.lock", "settling.lock"
 # No part has more samples.
 EVERYTHING = range(10**8)
-# Files that this process has locked, or is about to lock.
-OPENED: set[BinaryIO] = set()
-
-
-def let_go() -> None:
-    """Closes the files of a process that was forked: they are its parent's, and end with it."""
-    for file in OPENED:
-        file.close()
-    OPENED.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=let_go)
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
 @contextmanager
 def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterator[None]:
-    """Holds a part of an output, or refuses at once if another process holds any of it.
-
-    Args:
-        out: The output folder, which is there.
-        name: Of the part, such as a category.
-        samples: Those of the part that are worked on.
+    """Holds some samples of a part of an output, such as a category.
 
     Raises:
-        OutputError: If another process holds any of them, or the folder is removed meanwhile.
+        OutputError: At once if another process holds any of the samples, or at the end if the
+            folder was removed meanwhile.
     """
     if not isinstance(out, Path):
         yield
         return
     own = f"{name}.{samples.start}-{samples.stop}.lock"
-    with opened(out, CLAIMING) as claiming, opened(out, own) as file:
-        lock(out, claiming, wait=True)
-        for other in claims_on(out, name, samples) - {own}:
-            with opened(out, other) as held:
-                require_free(out, held, name)
-        require_free(out, file, name)
-        release(claiming)
-        with noticing_removal(out, own):
+    with ExitStack() as held:
+        try:
+            with _locked(out, "claiming.lock", wait=True):
+                for other in _overlapping(out, name, samples):
+                    with _locked(out, other, wait=False):
+                        pass
+                held.enter_context(_locked(out, own, wait=False))
+        except Timeout as error:
+            raise OutputError(
+                problem=f"another process is at work on {out} ({name}).",
+                fix="Wait until it is done or stop it, or choose another folder with --out.",
+            ) from error
+        try:
             yield
-
-
-def claims_on(out: Path, name: str, samples: range) -> set[str]:
-    """The files of locks, old and new, on any of some samples of a part."""
-    files = re.compile(rf"{re.escape(name)}\.(\d+)-(\d+)\.lock")
-    found = [match for file in os.listdir(out / LOCKS) if (match := files.fullmatch(file))]
-    return {
-        match[0]
-        for match in found
-        if int(match[1]) < samples.stop and samples.start < int(match[2])
-    }
-
-
-def require_free(out: Path, file: BinaryIO, name: str) -> None:
-    """Locks a file of a part, or raises `OutputError` if another process holds it."""
-    if not lock(out, file, wait=False):
-        raise OutputError(
-            problem=f"another process is at work on {out} ({name}).",
-            fix="Wait until it is done or stop it, or choose another folder with --out.",
-        )
-
-
-@contextmanager
-def noticing_removal(out: Path, file: str) -> Iterator[None]:
-    """Says that an output was removed under way, whatever else went wrong because of it."""
-    try:
-        yield
-    except Exception as error:
-        require_lock_file(out, file, error)
-        raise
-    require_lock_file(out, file, None)
-
-
-def require_lock_file(out: Path, file: str, error: Exception | None) -> None:
-    """Raises `OutputError` if the file of a lock is gone, and with it what was in the folder."""
-    if not (out / LOCKS / file).exists():
-        raise removed(out) from error
-
-
-def removed(out: Path) -> OutputError:
-    """The error of an output folder that is gone."""
-    return OutputError(
-        problem=f"the output folder {out} was removed while it was worked on.",
-        fix="Run the same command again, and leave the folder in its place.",
-    )
+        except Exception as error:
+            _require_lock_file(out, own, error)
+            raise
+        _require_lock_file(out, own, None)
 
 
 @contextmanager
 def settling(out: Location) -> Iterator[None]:
-    """Holds the files of the whole folder, for a moment; waits for others who do."""
+    """Holds the files of the whole folder for a moment, after other processes that do."""
     if not isinstance(out, Path):
         yield
         return
-    with opened(out, SETTLING) as file:
-        lock(out, file, wait=True)
+    with _locked(out, "settling.lock", wait=True):
         yield
 
 
+def _overlapping(out: Path, name: str, samples: range) -> list[str]:
+    """Lock files, held or not, of any of the samples of a part."""
+    pattern = re.compile(rf"{re.escape(name)}\.(\d+)-(\d+)\.lock")
+    found = [pattern.fullmatch(path.name) for path in (out / LOCKS).iterdir()]
+    return [
+        match[0]
+        for match in found
+        if match and int(match[1]) < samples.stop and samples.start < int(match[2])
+    ]
+
+
 @contextmanager
-def opened(out: Path, name: str) -> Iterator[BinaryIO]:
-    """The file of a lock. Closing it ends the lock."""
-    path = out / LOCKS / name
+def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
+    """Holds a lock file; raises `Timeout` if another process holds it and `wait` is false."""
+    lock = FileLock(out / LOCKS / name, blocking=wait, fallback_to_soft=False)
     try:
-        path.parent.mkdir(exist_ok=True)
-        # Network file systems lock only what is open for writing.
-        file = path.open("ab")
+        (out / LOCKS).mkdir(exist_ok=True)
+        lock.acquire()
     except FileNotFoundError as error:
-        raise removed(out) from error
-    OPENED.add(file)
-    try:
-        yield file
-    finally:
-        OPENED.discard(file)
-        release(file)
-
-
-def release(file: BinaryIO) -> None:
-    """Ends a lock at once, even if a process that was just forked has its file open too."""
-    if not file.closed:
-        # Where there are no locks there is none to end.
-        with suppress(OSError):
-            unlock_descriptor(file.fileno())
-    file.close()
-
-
-def lock(out: Path, file: BinaryIO, *, wait: bool) -> bool:
-    """Locks a file; False if another process holds it."""
-    try:
-        return lock_descriptor(file.fileno(), blocking=wait)
+        raise _removed(out) from error
     except OSError as error:
-        warn_of_no_locks(out, error.strerror)
-        return True
+        if error.errno not in _NO_LOCKS:
+            raise
+        _warn_of_no_locks(out, error.strerror)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_lock_file(out: Path, name: str, error: Exception | None) -> None:
+    if not (out / LOCKS / name).exists():
+        raise _removed(out) from error
+
+
+def _removed(out: Path) -> OutputError:
+    return OutputError(
+        problem=f"the output folder {out} was removed during the work on it.",
+        fix="Run the same command again, and leave the folder in its place.",
+    )
 
 
 @cache
-def warn_of_no_locks(out: Path, reason: str) -> None:
-    """Some network file systems have no locks; work goes on there without. Says so once."""
+def _warn_of_no_locks(out: Path, reason: str) -> None:
     print(
-        f"warning: {out} cannot be locked ({reason}): see to it that no other process "
+        f"warning: {out} cannot be locked ({reason}): make sure that no other process "
         "writes there.",
         file=sys.stderr,
     )

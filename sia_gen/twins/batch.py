@@ -11,7 +11,7 @@ from PIL import Image
 
 from sia_gen.corpus.sampling import to_pictures
 from sia_gen.corpus.schema import MASK, TwinMetadata
-from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.corpus.shards import EncodedSample, encode_members
 from sia_gen.sdas.pipeline import require_numbers
 from sia_gen.twins.masks import ChanceLimits, change_mask, smoothed
 
@@ -75,7 +75,7 @@ class TwinBatch:
     finite: torch.Tensor
     arrived: torch.cuda.Event | None
 
-    def encode(self, image_format: str) -> list[Sample]:
+    def encode(self, image_format: str) -> list[EncodedSample]:
         """Their members: image, normal twin, mask, metadata."""
         if self.arrived is not None:
             self.arrived.synchronize()
@@ -88,7 +88,7 @@ class TwinBatch:
 
     def encode_one(
         self, number: int, image: Image.Image, normal: Image.Image, image_format: str
-    ) -> Sample:
+    ) -> EncodedSample:
         """The members of one of them."""
         region = None if self.regions is None else self.regions[number]
         mask = change_mask(smoothed(self.distances[number].numpy()), self.limits_of_chance, region)

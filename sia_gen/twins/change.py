@@ -14,7 +14,6 @@ from torch.nn.functional import interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
-from sia_gen.realnet.weights import load_backbone_weights
 
 # Layers whose features tell what is where: below is texture alone, above what ImageNet asked for.
 STRIDES = (8, 16)
@@ -32,8 +31,7 @@ def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
     settings = recipe.realnet
     strides = [stride for stride in settings.strides if stride in STRIDES] or settings.strides
     backbone = Backbone(settings.backbone, strides)
-    given = settings.weights if weights is None else str(weights)
-    load_backbone_weights(backbone, settings.backbone, given)
+    backbone.load_weights(settings.weights if weights is None else str(weights))
     return backbone
 
 

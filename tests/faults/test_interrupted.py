@@ -83,7 +83,7 @@ LAUNCHERS = {
 @pytest.mark.parametrize("place", PLACES)
 def test_it_ends_in_time_wherever_it_is(place: str, tried: Tried) -> None:
     body = "".join(f"\n    {line.removeprefix('    ' * 2)}" for line in PLACES[place].splitlines())
-    code = f"{BEFORE}\ndef names():{body}\n\nsia_gen.recipe_file.recipe_names = names"
+    code = f"{BEFORE}\ndef names():{body}\n\nsia_gen.config.recipe_file.recipe_names = names"
     command = [sys.executable, "-c", f"{code}\nsys.argv = ['sia-gen', 'recipes']\nmain()"]
     for presses in (1, 3) if ALL else (3,):
         process = subprocess.Popen(
@@ -105,7 +105,7 @@ def test_it_ends_in_time_wherever_it_is(place: str, tried: Tried) -> None:
 
 def test_where_it_is_ignored_it_stays_so(tried: Tried) -> None:
     """Scripts start what is to run in the background that way."""
-    code = f"{BEFORE}\nsia_gen.recipe_file.recipe_names = lambda: wait(1)\n"
+    code = f"{BEFORE}\nsia_gen.config.recipe_file.recipe_names = lambda: wait(1)\n"
     code += "sys.argv = ['sia-gen', 'recipes']\nmain()"
     command = 'trap \'\' INT; exec "$0" "$@"'
     process = subprocess.Popen(

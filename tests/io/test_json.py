@@ -22,28 +22,26 @@ VALUES = st.recursive(
 
 @given(value=VALUES)
 def test_what_json_writes_is_read(value: object) -> None:
-    assert parse_json(json.dumps(value)) == value
     assert parse_json(json.dumps(value).encode()) == value
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("NaN", "NaN is not a finite number"),
-        ("[-Infinity]", "-Infinity is not a finite number"),
-        ("1e999", "1e999 is not a finite number"),
-        ('{"a": 1, "a": 1}', "it has two fields 'a'"),
-        ('{"b": {"\\u001b": 1, "\\u001b": 1}}', r"it has two fields '\\x1b'"),
-        ("[" * 100_000, "it is nested too deeply"),
-        ("9" * 5000, "Exceeds the limit"),
-        (b"\xff", "can't decode"),
-        ("{}".encode("utf-16"), "can't decode"),
-        (r'["\ud800"]', "surrogates not allowed"),
-        ("", "Expecting value"),
-        ("{} {}", "Extra data"),
+        (b"NaN", "expected value"),
+        (b"[-Infinity]", "invalid number"),
+        (b"1e999", "Out of range float values"),
+        (b"[" * 100_000, "recursion limit exceeded"),
+        (b"9" * 5000, "number out of range"),
+        (b"\xff", "expected value"),
+        (b'"\xff"', "invalid unicode code point"),
+        ("{}".encode("utf-16"), "expected value"),
+        (rb'["\ud800"]', "unexpected end of hex escape"),
+        (b"", "EOF while parsing"),
+        (b"{} {}", "trailing characters"),
     ],
 )
-def test_anything_else_is_refused(content: str | bytes, problem: str) -> None:
+def test_anything_else_is_refused(content: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         parse_json(content)
 

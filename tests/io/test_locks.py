@@ -149,13 +149,13 @@ def test_file_system_without_locks_is_worked_on_with_a_warning(
 
 def test_folder_that_is_removed_is_noticed(tmp_path: Path) -> None:
     with (
-        pytest.raises(OutputError, match="was removed while it was worked on"),
+        pytest.raises(OutputError, match="was removed during the work on it"),
         working_on(tmp_path / "out", "disc"),
     ):
         pass
     (tmp_path / "out").mkdir()
     with (
-        pytest.raises(OutputError, match="was removed while it was worked on"),
+        pytest.raises(OutputError, match="was removed during the work on it"),
         working_on(tmp_path / "out", "disc"),
     ):
         (tmp_path / "out").rename(tmp_path / "elsewhere")

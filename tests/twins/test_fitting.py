@@ -23,7 +23,7 @@ from sia_gen.errors import CorpusError
 from sia_gen.realnet.fitting import fit_realnet
 from tests.conftest import recipe_content
 from tests.corpus.conftest import RUNTIME
-from tests.realnet.conftest import ArraySource
+from tests.anomalies.conftest import ArraySource
 from tests.twins.conftest import read
 
 if TYPE_CHECKING:

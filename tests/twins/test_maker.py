@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sia_gen.config.recipe import Recipe, all_categories
+from sia_gen.corpus.generate import remake
 from sia_gen.corpus.plan import SampleIdentity
-from sia_gen.corpus.remake import remake
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
 from sia_gen.images.loading import ImageSpec

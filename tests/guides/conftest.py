@@ -24,7 +24,7 @@ from sia_gen.diffusion import preview
 from sia_gen.images import listing, recognition
 from sia_gen.inspection import calibrate
 from sia_gen.realnet import export
-from sia_gen.twins import chance
+from sia_gen.twins import masks
 from sia_gen.twins.masks import ChanceLimits
 from tests.conftest import photograph, recipe_content
 from tests.corpus.conftest import save_model
@@ -161,7 +161,7 @@ def reader(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow: N
     # Models of two steps have no range of useful strengths, ...
     monkeypatch.setattr(calibrate, "useful_range", lambda curve, name: Strength(0.1, 0.2))
     # ... and no strength changes their samples by more than chance.
-    monkeypatch.setattr(chance, "IMAGES", 4)
+    monkeypatch.setattr(masks, "IMAGES", 4)
     monkeypatch.setattr(ChanceLimits, "of", lambda maps: ChanceLimits(0.0, 0.0))
     monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
     changes = {

@@ -20,10 +20,10 @@ from measuring import CORPUS, PAPER_STEPS, median, ratio, save, seconds, show
 
 from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
-from sia_gen.corpus.models import Sources
+from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
-from sia_gen.diffusion.initial import scheduler_for
+from sia_gen.diffusion.state import scheduler_for
 from sia_gen.networks.unet import build_unet
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -35,8 +35,8 @@ Cost = tuple[float, float]
 
 def bare(recipe: Recipe, models: Path, runtime: Runtime) -> Cost:
     """What the loop alone takes, with the model loaded."""
-    sources = Sources(recipe, models, None)
-    pipeline = sources.load(all_categories(recipe)[0])
+    categories = all_categories(recipe)
+    pipeline = Pipelines(recipe, categories, models).load(categories[0])
     accelerator = runtime.accelerator()
     execution = runtime.execution(accelerator.device, compiled=False)
     prepare_pipeline(pipeline, accelerator, execution)

@@ -19,7 +19,7 @@ import torch
 from measuring import save, show
 
 from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.corpus.models import Sources
+from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.images.listing import data_root
 from sia_gen.inspection.calibration import StrengthCurve, measure_curve
@@ -65,13 +65,13 @@ def main() -> None:
     runtime = Runtime()
     accelerator = runtime.accelerator()
     execution = runtime.execution(accelerator.device, compiled=options.compile)
-    sources = Sources(recipe, options.model, None)
     place = DatasetCategory(recipe, category)
-    root, size = data_root(recipe, options.data), sources.image_size([place])
+    size = Pipelines(recipe, [place], options.model).image_size
+    root = data_root(recipe, options.data)
     normal = load_normal(recipe, category, root, size)
     curves, images = [], []
     for fast, seed in ((False, 0), (True, 0), (False, 1000)):
-        pipeline = Sources(recipe, options.model, None).load(place).to(accelerator.device)
+        pipeline = Pipelines(recipe, [place], options.model).load(place).to(accelerator.device)
         if fast:
             prepare_pipeline(pipeline, accelerator, execution)
         pipeline.set_progress_bar_config(disable=True)

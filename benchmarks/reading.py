@@ -24,10 +24,10 @@ from PIL import Image
 
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
 from sia_gen.anomalies.sources import Piece
-from sia_gen.corpus.members import decode_sample, read_samples
+from sia_gen.corpus.parsing import ShardParser
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import SampleForm, SampleMetadata
-from sia_gen.corpus.shards import Sample, encode_sample, write_shard
+from sia_gen.corpus.shards import EncodedSample, encode_sample, write_shard
 from sia_gen.diffusion.dataset import NoiseBatches
 from sia_gen.train.batches import BatchOrder
 
@@ -46,7 +46,7 @@ def make_samples(count: int, size: int) -> list[tuple[SampleMetadata, Image.Imag
     return samples
 
 
-def plain_tar(path: Path, samples: Sequence[Sample]) -> None:
+def plain_tar(path: Path, samples: Sequence[EncodedSample]) -> None:
     """Writes members with nothing but tarfile."""
     with tarfile.open(path, "w") as file:
         for sample in samples:
@@ -109,14 +109,24 @@ def main() -> None:
     encoded = [encode_sample(*sample, "png") for sample in samples]
     count, batch_size = options.samples, 16
     path = "data/parts/disc/train-00000-of-00001.tar"
-    shard = ShardRecord(path, "parts", "disc", 0, count, "0.1", 0, "0" * 64, "0" * 64)
-    form = SampleForm("samples", "png", "RGB", options.image_size)
+    shard = ShardRecord(
+        path=path,
+        dataset="parts",
+        category="disc",
+        first=0,
+        samples=count,
+        strength="0.1",
+        bytes=0,
+        sha256="0" * 64,
+        model="0" * 64,
+    )
+    ours_parser = ShardParser(shard, SampleForm("samples", "png", "RGB", options.image_size))
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = Path(folder, "ours.tar"), Path(folder, "plain.tar")
 
         def raw() -> Iterator[Any]:
             with ours.open("rb") as file:
-                yield from read_samples(file, shard, form)
+                yield from ours_parser.samples(file)
 
         runs: dict[str, Callable[[], Any]] = {
             "write: plain tar": lambda: plain_tar(plain, encoded),
@@ -124,7 +134,7 @@ def main() -> None:
             "encode PNG": lambda: [encode_sample(*sample, "png") for sample in samples],
             "read: plain tar": lambda: read_plain(plain),
             "read: shard, raw": lambda: list(raw()),
-            "read: shard, decoded": lambda: [decode_sample(one, shard, form) for one in raw()],
+            "read: shard, decoded": lambda: [ours_parser.decode(one) for one in raw()],
         }
         rounds = in_turns(runs, options.rounds)
         megabytes = ours.stat().st_size / 1e6

@@ -79,8 +79,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
     """Networks to be compiled are traced and run so; tells the batch sizes of what was traced.
 
-    Kernels are compiled in `test_compilation` and `test_compiled`; those of a RealNet take minutes
-    on a CPU.
+    Kernels are compiled in `test_compilation` and `test_pipelines_compiled`; those of a RealNet
+    take minutes on a CPU.
     """
     sizes: list[int] = []
 
@@ -109,7 +109,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many of the networks that were loaded before are there when the next one is."""
     # It imports the client of the Hub, which the fixtures of the Hub come before.
-    from sia_gen.corpus import models as sources
+    from sia_gen.corpus import pipelines
 
     counts: list[int] = []
     networks: list[weakref.ref[nn.Module]] = []
@@ -120,8 +120,8 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         networks.append(weakref.ref(pipeline.unet))
         return pipeline
 
-    load = sources.load_pipeline
-    monkeypatch.setattr(sources, "load_pipeline", watched)
+    load = pipelines.load_pipeline
+    monkeypatch.setattr(pipelines, "load_pipeline", watched)
     return counts
 
 

@@ -27,7 +27,7 @@ def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = N
             problem="it takes a recipe or a folder of images.",
             fix="Give --recipe, e.g. one that 'sia-gen recipes' lists, or --data.",
         )
-    from sia_gen.images.own_folder import recipe_for_folder
+    from sia_gen.images.recognition import recipe_for_folder
 
     return recipe_for_folder(data).override(changes)
 

@@ -197,7 +197,7 @@ def print_plan(work: Work, shards: str | None) -> None:
 
 def remake_sample(work: Work, key: str, out: str | None) -> None:
     """Makes one sample again, and prints its files."""
-    from sia_gen.corpus.remake import remake
+    from sia_gen.corpus.generate import remake
     from sia_gen.io.locations import location
 
     paths = remake(
@@ -230,9 +230,9 @@ def make_corpus(work: Work, out: str | None, shards: str | None, *, resume: bool
         shards=shards,
         resume=resume,
     )
-    tally = maker.tally_of_all() if maker is not None else None
-    if tally is not None and tally.made:
-        say(f"{tally}.")
+    masks = maker.mask_summary() if maker is not None else None
+    if masks is not None:
+        say(f"{masks}.")
     say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
 
 

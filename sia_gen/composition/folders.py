@@ -19,8 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sia_gen.composition.triplets import Composer
-from sia_gen.composition.twins import TwinComposer
+from sia_gen.composition.triplets import Composer, TwinComposer
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.anomalies.paste import LocalAnomalies, Pixels
-from sia_gen.anomalies.sources import SDASSource
+from sia_gen.anomalies.sources import SDASSource, TwinSource, useful_twins
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import ShardPlan, identify
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
-from sia_gen.corpus.shards import Sample, encode_members
+from sia_gen.corpus.shards import EncodedSample, encode_members
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, to_picture
@@ -45,7 +45,7 @@ class Triplet:
     mask: Pixels
     normal: Pixels
 
-    def encoded(self) -> list[Sample]:
+    def encoded(self) -> list[EncodedSample]:
         """The sample of it, with `image.png`, `mask.png`, `normal.png` and `json`."""
         images = {"image.png": self.image, "mask.png": self.mask, "normal.png": self.normal}
         pictures = {name: to_picture(pixels) for name, pixels in images.items()}
@@ -114,6 +114,36 @@ class Composer:
             sia_gen=__version__,
         )
         return Triplet(metadata, to_bytes(image), to_bytes(mask), to_bytes(normal))
+
+
+@dataclass
+class TwinComposer:
+    """Gives the twins of a category as triplets; see `Composer`.
+
+    Attributes:
+        source: Reads them.
+        useful: The indices of those to give.
+        left_out: How many it did not give, since their masks are of no use.
+    """
+
+    source: TwinSource
+    useful: frozenset[int]
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, recipe: Recipe, category: str, corpus: Location) -> TwinComposer:
+        """Opens a corpus; `CorpusError` if no mask in it is of use."""
+        source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
+        return cls(source, frozenset(source.numbers))
+
+    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
+        """The twins of a shard whose masks are of use, in the order of their indices."""
+        for index in shard.indices:
+            if index in self.useful:
+                metadata, twin = self.source.read(index)
+                yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
+            else:
+                self.left_out += 1
 
 
 def to_bytes(image: NDArray[np.float32]) -> Pixels:

@@ -1,57 +1,72 @@
-"""The card of a corpus: README.md, filled from the template `DATASET_CARD.md`."""
+"""The card of a corpus, README.md: what the Hub and a person need to know of it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import CardData
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sia_gen.config.recipe import CorpusRecipe, Recipe
 from sia_gen.config.recipe_file import recipe_names
 from sia_gen.config.settings import Twins
-from sia_gen.corpus.licenses import hub_license, strictest
-from sia_gen.corpus.manifest import UNTOLD
+from sia_gen.corpus.manifest import Manifest
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import SAMPLES, image_members, json_schema
+from sia_gen.corpus.schema import SAMPLES, json_schema
 from sia_gen.io.files import write_text
-from sia_gen.io.locations import Location, shipped
+from sia_gen.io.locations import Location
 
 CARD = "README.md"
-# How a card on disk calls its folder: by no name of its own, so that a corpus has the same bytes
-# wherever it stands.
-HERE = "CORPUS"
 PICTURE = "samples.png"
-# What of a twin is disturbed, by the name of the region.
+# A card on disk does not name its folder, so that a corpus has the same bytes wherever it is.
+HERE = "CORPUS"
+# Where a twin is disturbed, by the name of the region.
 DISTURBED = {
     "everywhere": "everywhere",
-    "perlin": "within a Perlin mask of its own",
-    "box": "within a box of its own",
+    "perlin": "within its own Perlin mask",
+    "box": "within its own box",
     "foreground": "within the foreground",
 }
-# What of the execution changes the last bits, by the field of the header and its value.
-EXECUTION_OPTIONS = {
-    ("compiled", True): " --compile",
-    ("compiled", False): " --no-compile",
-    ("channels_last", True): " --channels-last",
-    ("channels_last", False): " --no-channels-last",
-}
 ADDRESS = re.compile(r"https?://[^\s()<>]+")
+FEATURE_TYPES = {str: "string", int: "int64", float: "float64"}
+# The size classes of the Hub, by the number that they end before.
+SIZES = {
+    1_000: "n<1K",
+    10_000: "1K<n<10K",
+    100_000: "10K<n<100K",
+    1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M",
+}
+# With the country it is adapted to, as in `cc-by-nc-3.0-de`, if to any.
+CREATIVE_COMMONS = re.compile(r"cc-(by(?:-nc)?(?:-nd|-sa)?)-(\d\.\d)(?:-[a-z]+)?")
+PERMISSIVE = ("cc0-1.0", "unlicense", "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause")
+UNSTATED = ("unknown", "other")
+# The ones that the Hub has a name for; all others are `other` there.
+NAMED = {
+    *PERMISSIVE,
+    *UNSTATED,
+    *(f"cc-by-{version}" for version in ("2.0", "2.5", "3.0", "4.0")),
+    *(f"cc-by-sa-{version}" for version in ("3.0", "4.0")),
+    *(f"cc-by-nc-{version}" for version in ("2.0", "3.0", "4.0")),
+    *(f"cc-by-nc-sa-{version}" for version in ("2.0", "3.0", "4.0")),
+    *(f"cc-by-nc-nd-{version}" for version in ("3.0", "4.0")),
+    "cc-by-nd-4.0",
+}
 
 
 @dataclass(frozen=True)
 class CategoryFacts:
-    """What a card tells of a category besides its plan.
+    """What a card says of a category besides its plan.
 
     Attributes:
         name: `<dataset>.<category>`.
-        samples: How many there are.
-        bytes: Of its shards.
+        samples: Number of samples.
+        bytes: Size of its shards.
         model: Hash of the weights that made them.
-        measured: Figures of the samples by what they are, in words.
+        measured: Figures of the samples, by their names in words.
         shown: The strengths of the samples in its row of the picture, ascending.
     """
 
@@ -63,60 +78,61 @@ class CategoryFacts:
     shown: list[float]
 
 
-def write_card(
-    corpus: Location,
+def write_card(corpus: Location, recipe: CorpusRecipe, manifest: Manifest, **known: Any) -> None:
+    """Writes the card of a corpus; see `render_card`."""
+    write_text(corpus / CARD, render_card(recipe, manifest, **known))
+
+
+def render_card(
     recipe: CorpusRecipe,
-    header: dict[str, Any],
-    shards: Sequence[ShardPlan],
+    manifest: Manifest,
     *,
     facts: Sequence[CategoryFacts] = (),
     repository: str | None = None,
-) -> None:
-    """Writes the card of a corpus.
+) -> str:
+    """Renders the card of a corpus as Markdown.
 
     Args:
-        corpus: Where it goes.
-        recipe: Of the corpus.
-        header: What all shards have in common.
-        shards: All of them.
-        facts: What was measured of each category, in which case there is a picture too.
-        repository: Where it is on the Hub, `owner/name`, if it is there.
+        recipe: Recipe of the corpus.
+        manifest: Manifest of the corpus, with all shards.
+        facts: What was measured of each category, if there is also a picture of samples.
+        repository: The repository on the Hub, `owner/name`, if the corpus is there.
     """
-    # Markdown, in which entities of HTML would stand as they are.
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
-    template = environment.from_string(shipped("DATASET_CARD.md").read_text(encoding="utf-8"))
-    metadata = card_metadata(recipe, header, shards)
-    first = shards[0]
-    own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
+    environment = Environment(
+        loader=PackageLoader("sia_gen.corpus", "."),
+        # In Markdown, HTML entities would remain as they are.
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    first = manifest.shards[0]
     member = next(one for one in recipe.members if one.dataset == first.dataset)
-    text = template.render(
-        metadata=CardData(**metadata).to_yaml(),
+    own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
+    return environment.get_template("card.md.jinja").render(
+        metadata=CardData(**_metadata(recipe, manifest)).to_yaml(),
         recipe=recipe,
         linked=linked,
-        header=header,
+        manifest=manifest,
         facts=facts,
         picture=PICTURE,
         repository=repository,
         place=f"hf://datasets/{repository}" if repository else HERE,
-        precision={"no": "fp32"}.get(header["precision"], header["precision"]),
-        execution_options=execution_options(header),
-        strengths=dict.fromkeys(shard.strength for shard in shards),
-        categories=names_of(shards),
-        samples=sum(shard.samples for shard in shards),
-        fields=list(json_schema(header["kind"])),
-        images=list(image_members(header["kind"], header["format"], header["mode"])),
+        precision={"no": "fp32"}.get(manifest.precision, manifest.precision),
+        execution_options=_execution_options(manifest),
+        strengths=dict.fromkeys(shard.strength for shard in manifest.shards),
+        categories=_names(manifest),
+        fields=list(json_schema(manifest.kind)),
+        images=list(manifest.form.images),
         first=first,
-        first_shards=braces([shard for shard in shards if shard.name == first.name]),
+        first_shards=_braces([shard for shard in manifest.shards if shard.name == first.name]),
         first_member=member,
         first_recipe=member.name if member.name in recipe_names() else own_recipe,
-        license=strictest(one.license for one in recipe.members),
-        **twin_words(recipe.synthesis.twins),
+        license=strictest(member.license for member in recipe.members),
+        **_twin_words(recipe.synthesis.twins),
     )
-    write_text(corpus / CARD, text)
 
 
-def twin_words(twins: Twins | None) -> dict[str, Any]:
-    """What a card says of how twins are made."""
+def _twin_words(twins: Twins | None) -> dict[str, Any]:
     region = "everywhere" if twins is None else twins.region
     own = region not in DISTURBED
     return {
@@ -127,86 +143,110 @@ def twin_words(twins: Twins | None) -> dict[str, Any]:
     }
 
 
-def execution_options(header: dict[str, Any]) -> str:
-    """What makes the same bytes again, on a machine that would decide otherwise."""
-    told = {**UNTOLD, **header}
-    # Twins are never compiled, and have no such option.
-    names = ("compiled", "channels_last") if header["kind"] == SAMPLES else ("channels_last",)
-    known = [name for name in names if told[name] is not None]
-    return "".join(EXECUTION_OPTIONS[name, told[name]] for name in known)
+def _execution_options(manifest: Manifest) -> str:
+    """Options that make the same bytes again on a machine that would decide otherwise."""
+    options = {"compile": manifest.compiled, "channels-last": manifest.channels_last}
+    # Twins are never compiled, so they lack the option.
+    if manifest.kind != SAMPLES:
+        del options["compile"]
+    return "".join(f" --{name}" if chosen else f" --no-{name}" for name, chosen in options.items())
 
 
 def linked(recipe: Recipe) -> str:
-    """The title of a data set in Markdown, with where it comes from."""
+    """The title of a data set in Markdown, with a link to its source."""
     link = f"[{recipe.title}]({recipe.source})"
     return link if ADDRESS.fullmatch(recipe.source) else f"{recipe.title} ({recipe.source})"
 
 
-def braces(shards: Sequence[ShardPlan]) -> str:
+def _braces(shards: Sequence[ShardPlan]) -> str:
     """The paths of a category's shards as one pattern that webdataset expands."""
     folder, _, last = shards[-1].path.rpartition("/")
     number, count = len(shards) - 1, last.rpartition("-of-")[2]
     return f"{folder}/train-{{00000..{number:05d}}}-of-{count}"
 
 
-FEATURE_TYPES = {str: "string", int: "int64", float: "float64"}
-# The classes of size that the Hub knows, by the number they end before.
-SIZES = {
-    1_000: "n<1K",
-    10_000: "1K<n<10K",
-    100_000: "10K<n<100K",
-    1_000_000: "100K<n<1M",
-    10_000_000: "1M<n<10M",
-}
-
-
-def card_metadata(
-    recipe: CorpusRecipe, header: dict[str, Any], shards: Sequence[ShardPlan]
-) -> dict[str, Any]:
+def _metadata(recipe: CorpusRecipe, manifest: Manifest) -> dict[str, Any]:
     """Licence, tags, size, one config per category and one of all, and the features.
 
-    The features are declared because `datasets` would guess them from the first samples alone.
+    The features are declared because `datasets` would guess them from the first samples only.
     """
     configs = [{"config_name": "default", "data_files": "data/*/*/train-*.tar", "default": True}]
     configs += [
         {"config_name": name, "data_files": f"data/{name.replace('.', '/')}/train-*.tar"}
-        for name in names_of(shards)
+        for name in _names(manifest)
     ]
-    segmented = header["kind"] != SAMPLES
+    segmented = manifest.kind != SAMPLES
+    sizes = [name for end, name in SIZES.items() if manifest.samples < end]
     return {
         "pretty_name": f"{recipe.title}, synthetic anomalies",
         **hub_license(strictest(member.license for member in recipe.members)),
         "task_categories": ["image-segmentation" if segmented else "image-classification"],
-        "size_categories": [size_category(sum(shard.samples for shard in shards))],
+        "size_categories": [sizes[0] if sizes else "10M<n<100M"],
         "tags": ["webdataset", "anomaly-detection", "synthetic", "sia-gen"],
         "configs": configs,
         "dataset_info": [
-            {"config_name": config["config_name"], "features": features(header)}
+            {"config_name": config["config_name"], "features": _features(manifest)}
             for config in configs
         ],
     }
 
 
-def size_category(samples: int) -> str:
-    """The class of size of a corpus on the Hub."""
-    return next((name for end, name in SIZES.items() if samples < end), "10M<n<100M")
-
-
-def features(header: dict[str, Any]) -> list[dict[str, Any]]:
+def _features(manifest: Manifest) -> list[dict[str, Any]]:
     """The features of a sample as `datasets` declares them in a card."""
-    images = image_members(header["kind"], header["format"], header["mode"])
     members = [
         {"name": name, "dtype": FEATURE_TYPES[kind]}
-        for name, kind in json_schema(header["kind"]).items()
+        for name, kind in json_schema(manifest.kind).items()
     ]
     return [
-        *({"name": name, "dtype": "image"} for name in images),
+        *({"name": name, "dtype": "image"} for name in manifest.form.images),
         {"name": "json", "struct": members},
         {"name": "__key__", "dtype": "string"},
         {"name": "__url__", "dtype": "string"},
     ]
 
 
-def names_of(shards: Sequence[ShardPlan]) -> list[str]:
-    """The categories as `<dataset>.<category>`, in the order of the shards."""
-    return list(dict.fromkeys(shard.name for shard in shards))
+def _names(manifest: Manifest) -> list[str]:
+    return list(dict.fromkeys(shard.name for shard in manifest.shards))
+
+
+def strictest(licenses: Iterable[str]) -> str:
+    """The licence that keeps to all of some licences, as the Hub names it.
+
+    What any of several Creative Commons licences asks for, the result asks for. One that is not
+    stated, or not known here, counts as stricter than all that allow commercial use, but does not
+    hide that another forbids it.
+
+    Args:
+        licenses: At least one, such as `cc-by-nc-sa-4.0`, `mit` or `unknown`.
+    """
+    stated = list(dict.fromkeys(map(canonical, licenses)))
+    if len(stated) == 1:
+        return stated[0]
+    matches = [match for one in stated if (match := CREATIVE_COMMONS.fullmatch(one))]
+    demands = {demand for match in matches for demand in match[1].split("-")}
+    foreign = [
+        one for one in stated if one not in PERMISSIVE and not CREATIVE_COMMONS.fullmatch(one)
+    ]
+    if foreign and "nc" not in demands:
+        return foreign[0]
+    if not matches:
+        return stated[0]
+    # Without derivatives there are none to share alike.
+    order = ("by", "nc", "nd") if "nd" in demands else ("by", "nc", "sa")
+    kept = "-".join(demand for demand in order if demand in demands)
+    return f"cc-{kept}-{max(match[2] for match in matches)}"
+
+
+def canonical(name: str) -> str:
+    """The name of a licence as the Hub writes it, if it is one of those that are known here."""
+    written = re.sub(r"[\s_-]+", "-", name.strip().lower())
+    known = written in NAMED or CREATIVE_COMMONS.fullmatch(written)
+    return written if known else name
+
+
+def hub_license(name: str) -> dict[str, str]:
+    """A licence as the metadata of a card state it."""
+    name = canonical(name)
+    if name in NAMED:
+        return {"license": name}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", name.lower())}

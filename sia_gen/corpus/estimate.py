@@ -12,8 +12,7 @@ import torch
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import Synthesis
-from sia_gen.corpus.execution import corpus_execution
-from sia_gen.corpus.models import Sources
+from sia_gen.corpus.pipelines import Pipelines, corpus_execution
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
 from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
 from sia_gen.corpus.schema import SAMPLES, TWINS
@@ -68,11 +67,11 @@ def estimate(
         UserError: If a model is missing, or the shards are not there.
     """
     wanted = choose_shards(plan_corpus(categories, recipe.synthesis), shards)
-    sources = Sources(recipe, models, classifier)
-    first = next(one for one in categories if one.name == wanted[0].name)
-    sources.image_size([one for one in categories if one.name in {s.name for s in wanted}])
+    names = {shard.name for shard in wanted}
+    categories = [category for category in categories if category.name in names]
+    pipelines = Pipelines(recipe, categories, models, classifier)
     accelerator = runtime.accelerator()
-    pipeline = sources.load(first)
+    pipeline = pipelines.load(categories[0])
     kind = SAMPLES if recipe.synthesis.twins is None else TWINS
     execution = corpus_execution(runtime, recipe, kind, pipeline.unet, accelerator)
     prepare_pipeline(pipeline, accelerator, execution)

@@ -1,4 +1,4 @@
-"""Makes a corpus: runs the SDAS pipelines and fills shard after shard, in any number of processes.
+"""Makes a corpus, or one of its samples again: runs the SDAS pipelines and fills the shards.
 
 CORPUS/
     recipe.yaml  manifest.json  README.md
@@ -7,33 +7,29 @@ CORPUS/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from sia_gen.config.outputs import claim_output
-from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
-from sia_gen.corpus.execution import corpus_execution
-from sia_gen.corpus.manifest import present_records, write_record
-from sia_gen.corpus.models import Sources
-from sia_gen.corpus.plan import (
-    ShardPlan,
-    choose_shards,
-    plan_corpus,
-    samples_by_name,
-    shards_of_process,
-)
-from sia_gen.corpus.preparation import Preparation, announce, check_same_origin, prepare
+from sia_gen.config.recipe import CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.corpus.manifest import HASHES, Manifest
+from sia_gen.corpus.output import CorpusOutput, recipe_fields
+from sia_gen.corpus.pipelines import Pipelines, corpus_execution
+from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus, shards_of_process
 from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
-from sia_gen.corpus.shards import ShardFile
-from sia_gen.corpus.writing import ShardWriter
+from sia_gen.errors import OptionError
+from sia_gen.io.files import atomic_path, prepare_output
 from sia_gen.io.locations import Location
-from sia_gen.runtime.compilation import NOTICE
+from sia_gen.io.locks import settling, working_on
+from sia_gen.runtime.compilation import NOTICE, Execution
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
+from sia_gen.sdas.loading import HashCache
 
 
 def synthesize(
@@ -53,12 +49,12 @@ def synthesize(
     Args:
         recipe: Says how many samples, of which strength, in how many steps.
         categories: Those to make; categories already in the corpus stay.
-        models: Folder of the pipelines; see `sia_gen.corpus.models`.
+        models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
         out: Folder or URL of the corpus.
         runtime: Device and precision.
         maker: Makes what the corpus holds; single samples if None.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
-        shards: `A:B` makes the shards A to B - 1 of these categories alone.
+        shards: `A:B` makes only the shards A to B - 1 of these categories.
         resume: Whether to keep the shards that are there; otherwise all are made again.
 
     Raises:
@@ -66,74 +62,168 @@ def synthesize(
             written then.
     """
     maker = maker or SampleMaker(recipe)
-    all_shards = plan_corpus(categories, recipe.synthesis)
-    wanted = choose_shards(all_shards, shards)
-    needed = [one for one in categories if one.name in {shard.name for shard in wanted}]
+    plan = plan_corpus(categories, recipe.synthesis)
+    wanted = choose_shards(plan, shards)
+    names = {shard.name for shard in wanted}
+    categories = [category for category in categories if category.name in names]
     accelerator = runtime.accelerator()
-    sources = Sources(recipe, models, classifier)
-    execution = corpus_execution(
-        runtime, recipe, maker.kind, sources.load(needed[0]).unet, accelerator, out
-    )
-    prepared = prepare(recipe, needed, sources, out, accelerator, maker.kind, execution=execution)
-    again = [] if resume else wanted
-    check_same_origin(out, wanted, prepared.hashes, again)
-    main, parts = accelerator.is_main_process, samples_by_name(wanted)
-    with claim_output(out, recipe, ["synthesis"], parts, main=main):
+    pipelines = Pipelines(recipe, categories, models, classifier)
+    first = pipelines.load(categories[0])
+    execution = corpus_execution(runtime, recipe, maker.kind, first.unet, accelerator, out)
+    run = _Run(recipe, pipelines, maker, execution, accelerator)
+    manifest = run.manifest(type(first.scheduler).__name__, plan)
+    # Frees the memory for the pipeline of the next category.
+    del first
+    cache, main = HashCache(out / HASHES), accelerator.is_main_process
+    hashes = pipelines.hashes(categories, cache, accelerator)
+    output = CorpusOutput(out, recipe, manifest, wanted, hashes, () if resume else wanted)
+    output.check()
+    with output.claim(["synthesis"], main=main):
         if main:
-            # Whoever held these shards until now may have made some.
-            check_same_origin(out, wanted, prepared.hashes, again)
-            announce(recipe, prepared.header, all_shards, out, again=again, hashes=prepared.cache)
-            sources.warn_of_unready(needed)
+            with settling(out):
+                cache.save(out / HASHES)
+            pipelines.warn_of_unready()
         accelerator.wait_for_everyone()
-        there = present_records(out)
-        missing = [shard for shard in wanted if shard.path not in there]
-        # Nobody begins before all have looked at what is missing.
+        missing = output.missing()
+        # No process begins before all have looked at what is missing.
         accelerator.wait_for_everyone()
-        mine = shards_of_process(missing, accelerator.process_index, accelerator.num_processes)
-        try:
-            make_shards(recipe, needed, mine, sources, prepared, out, accelerator, maker)
-            accelerator.wait_for_everyone()
-        finally:
-            if main:
-                announce(recipe, prepared.header, all_shards, out)
+        run.make(output, missing, categories)
         accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
 
 
-def make_shards(
+@dataclass(frozen=True)
+class _Run:
+    """What makes the shards of a run."""
+
+    recipe: CorpusRecipe
+    pipelines: Pipelines
+    maker: Maker
+    execution: Execution
+    accelerator: Accelerator
+
+    def manifest(self, sampler: str, plan: Sequence[ShardPlan]) -> Manifest:
+        """Describes the corpus that this run adds shards to."""
+        settings = self.recipe.synthesis
+        return Manifest(
+            **recipe_fields(self.recipe),
+            images=settings.images,
+            strength=str(settings.strength),
+            steps=settings.steps,
+            sampler=sampler,
+            guidance_scale=settings.guidance_scale,
+            batch_size=settings.batch_size,
+            precision=self.accelerator.mixed_precision,
+            compiled=self.execution.compiled,
+            channels_last=self.execution.channels_last,
+            format=settings.format,
+            image_size=self.pipelines.image_size,
+            kind=self.maker.kind,
+            shards=list(plan),
+        )
+
+    def make(
+        self,
+        output: CorpusOutput,
+        missing: Sequence[ShardPlan],
+        categories: Sequence[DatasetCategory],
+    ) -> None:
+        """Makes the shards of this process, one after another."""
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        shards = shards_of_process(missing, process, processes)
+        if not shards:
+            return
+        by_name = {category.name: category for category in categories}
+        total, visible = sum(shard.samples for shard in shards), self.accelerator.is_main_process
+        with (
+            Progress("synthesizing", total, visible=visible) as progress,
+            output.writer() as writer,
+            explained_sampling(self.recipe),
+        ):
+            for name, of_category in groupby(shards, key=lambda shard: shard.name):
+                pipeline = self.pipelines.load(by_name[name])
+                prepare_pipeline(pipeline, self.accelerator, self.execution)
+                if self.execution.compiled:
+                    progress.say(f"{name}: {NOTICE}")
+                for shard in of_category:
+                    writer.begin(shard)
+                    for indices in shard.batches(self.recipe.synthesis.batch_size):
+                        made = self.maker.make(pipeline, shard, indices, output.models[name])
+                        encode = partial(made.encode, self.recipe.synthesis.format)
+                        writer.put(encode, len(indices))
+                        progress.advance(len(indices))
+                # Frees the memory for the pipeline of the next category.
+                del pipeline
+                self.accelerator.free_memory()
+
+
+def remake(
     recipe: CorpusRecipe,
-    categories: Sequence[DatasetCategory],
-    shards: Sequence[ShardPlan],
-    sources: Sources,
-    prepared: Preparation,
+    key: str,
+    models: Path,
     out: Location,
-    accelerator: Accelerator,
-    maker: Maker,
-) -> None:
-    """Makes the shards of this process, one after another."""
-    if not shards:
-        return
+    runtime: Runtime,
+    *,
+    maker: Maker | None = None,
+    classifier: Path | None = None,
+) -> list[Location]:
+    """Makes one sample again, in the batch it had, so that it is equal pixel for pixel.
 
-    def written(shard: ShardPlan, file: ShardFile) -> None:
-        write_record(out, shard, file, prepared.hashes[shard.name])
+    Args:
+        recipe: The recipe of the corpus, which lies beside its manifest.
+        key: Key of the sample, `<dataset>_<category>_<index>`.
+        models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
+        out: Folder for the members of the sample.
+        runtime: Device and precision.
+        maker: Makes what the corpus holds; single samples if None.
+        classifier: Folder of the classifier, for a recipe with a guidance scale.
 
-    by_name = {category.name: category for category in categories}
-    total, visible = sum(shard.samples for shard in shards), accelerator.is_main_process
-    with (
-        Progress("synthesizing", total, visible=visible) as progress,
-        ShardWriter(out, written) as writer,
-        explained_sampling(recipe),
-    ):
-        for name, of_category in groupby(shards, key=lambda shard: shard.name):
-            pipeline = sources.load(by_name[name])
-            prepare_pipeline(pipeline, accelerator, prepared.execution)
-            if prepared.execution.compiled:
-                progress.say(f"{name}: {NOTICE}")
-            for shard in of_category:
-                writer.begin(shard)
-                for indices in shard.batches(recipe.synthesis.batch_size):
-                    made = maker.make(pipeline, shard, indices, prepared.hashes[name])
-                    writer.put(partial(made.encode, recipe.synthesis.format), len(indices))
-                    progress.advance(len(indices))
-            # The next one is loaded into the memory that this one leaves.
-            del pipeline
-            accelerator.free_memory()
+    Returns:
+        The files of its members, such as `KEY.png` and `KEY.json`.
+
+    Raises:
+        UserError: If there is no such sample, or no model.
+    """
+    category, shard, index = find_sample(recipe, key)
+    pipelines = Pipelines(recipe, [category], models, classifier)
+    accelerator = runtime.accelerator()
+    pipeline = pipelines.load(category)
+    maker = maker or SampleMaker(recipe)
+    execution = corpus_execution(runtime, recipe, maker.kind, pipeline.unet, accelerator)
+    prepare_pipeline(pipeline, accelerator, execution)
+    batches = shard.batches(recipe.synthesis.batch_size)
+    indices = next(batch for batch in batches if index in batch)
+    with explained_sampling(recipe):
+        made = maker.make(pipeline, shard, indices, pipelines.hash(category, HashCache()))
+    members = made.encode(recipe.synthesis.format)[indices.index(index)]
+    prepare_output(out)
+    paths: list[Location] = []
+    with working_on(out, key):
+        for name, content in members.items():
+            if isinstance(content, bytes):
+                paths.append(out / f"{key}.{name}")
+                with atomic_path(paths[-1]) as temporary:
+                    temporary.write_bytes(content)
+    return paths
+
+
+def find_sample(recipe: CorpusRecipe, key: str) -> tuple[DatasetCategory, ShardPlan, int]:
+    """The category, shard and index of a sample.
+
+    Raises:
+        OptionError: If the corpus has no such sample.
+    """
+    name, _, number = key.rpartition("_")
+    for category in all_categories(recipe):
+        dataset = category.recipe.dataset
+        if name != f"{dataset}_{category.category}" or not re.fullmatch("[0-9]{8}", number):
+            continue
+        for shard in plan_corpus([category], recipe.synthesis):
+            if int(number) in shard.indices:
+                return category, shard, int(number)
+    first = all_categories(recipe)[0]
+    example = f"{first.recipe.dataset}_{first.category}_{recipe.synthesis.images - 1:08d}"
+    raise OptionError(
+        problem=f"the corpus of recipe '{recipe.name}' has no sample '{key}'.",
+        fix=f"A key is <dataset>_<category>_<8 digits>, up to {example} in its first category.",
+    )

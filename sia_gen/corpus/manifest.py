@@ -6,31 +6,24 @@
                                             and the hashes of the models
         data/<dataset>/<category>/...tar
 
-A process records a shard once it is on the disk under its final name. The manifest is the plan
-joined with the records, so it can be written again at any time, by any process.
+A process records a shard once it is on the disk under its final name. The manifest joins the plan
+with the records, so any process can write it again at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
-from sia_gen.corpus.entries import (
-    COMPLETE,
-    MISSING,
-    VERSION,
-    check_manifest,
-    plan_of,
-    record_of,
-    version_of,
-)
-from sia_gen.corpus.index import write_index
-from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.shards import ShardFile
-from sia_gen.errors import CorpusError, OutputError, first_line
+from pydantic import Discriminator, Field, Tag
+
+from sia_gen.config.settings import LARGEST_SIDE
+from sia_gen.corpus.plan import COMPLETE, MISSING, ShardPlan, ShardRecord
+from sia_gen.corpus.schema import Kind, SampleForm, StrictModel
+from sia_gen.corpus.shards import ShardFile, write_index
+from sia_gen.errors import CorpusError, first_line
 from sia_gen.io.files import write_json
 from sia_gen.io.json import read_json
 from sia_gen.io.locations import Location, files_below
@@ -40,15 +33,96 @@ from sia_gen.io.refusals import reading
 MANIFEST = "manifest.json"
 RECORDS = ".records"
 HASHES = ".records/weights.json"
-# What changes no sample: the recipe's other sections, and the versions that wrote the manifest.
-MAY_DIFFER = {"recipe", "sia_gen", "versions"}
-# What older manifests do not tell, and what is known of it.
-UNTOLD = {"compiled": False, "channels_last": None}
+VERSION: Final = 1
+# Fields that change no sample: the recipe has other sections, and other versions may go on.
+MAY_DIFFER = {"recipe", "sia_gen", "versions", "shards"}
 ADDRESS = "Check the address, and whether you have to log in: 'hf auth login' for hf://."
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def _state_of(shard: Any) -> Any:
+    return shard.get("state") if isinstance(shard, dict) else getattr(shard, "state", None)
+
+
+Shard = Annotated[
+    Annotated[ShardRecord, Tag(COMPLETE)] | Annotated[ShardPlan, Tag(MISSING)],
+    Discriminator(
+        _state_of,
+        custom_error_type="state",
+        custom_error_message=f"its state is neither '{COMPLETE}' nor '{MISSING}'",
+    ),
+]
+
+
+class Manifest(StrictModel):
+    """What all shards of a corpus have in common, and the shards.
+
+    Attributes:
+        recipe: Hash of the recipe.
+        compiled: Whether the networks were compiled, which changes the last bits.
+        channels_last: Whether the networks used the channels-last memory format.
+        versions: Versions of the libraries.
+        shards: Those that were made as `ShardRecord`, the others as `ShardPlan`.
+    """
+
+    sia_gen: str
+    recipe: str
+    name: str
+    seed: Annotated[int, Field(ge=0)]
+    images: Count
+    strength: str
+    steps: Count
+    sampler: str
+    guidance_scale: Annotated[float, Field(ge=0)]
+    batch_size: Count
+    precision: str
+    compiled: bool
+    channels_last: bool
+    shard_size: Count
+    format: Literal["png", "webp", "jpg"]
+    mode: Literal["L", "RGB"]
+    image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    versions: dict[str, str]
+    kind: Kind
+    manifest_version: Literal[1] = VERSION
+    shards: list[Shard]
+
+    @property
+    def form(self) -> SampleForm:
+        """What every sample of the corpus consists of."""
+        return SampleForm(self.kind, self.format, self.mode, self.image_size)
+
+    @property
+    def records(self) -> list[ShardRecord]:
+        """The shards that were made."""
+        return [shard for shard in self.shards if isinstance(shard, ShardRecord)]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    def with_shards(self, shards: Sequence[ShardPlan]) -> Manifest:
+        """The same corpus with other shards."""
+        return self.model_copy(update={"shards": list(shards)})
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file."""
+        shards = [shard.model_dump() | {"state": shard.state} for shard in self.shards]
+        return self.model_dump(exclude={"shards"}) | {"shards": shards}
+
+    def difference(self, other: Manifest) -> str | None:
+        """Describes why two corpora differ, as "seed (0, not 1)"; None if they are the same."""
+        for field in Manifest.model_fields:
+            ours, theirs = getattr(self, field), getattr(other, field)
+            if field not in MAY_DIFFER and ours != theirs:
+                return f"{field} ({ours}, not {theirs})"
+        return None
 
 
 def record_path(corpus: Location, shard: ShardPlan) -> Location:
-    """Where the record of a shard stands."""
+    """The file of the record of a shard."""
     return corpus / RECORDS / (shard.path.replace("/", "--") + ".json")
 
 
@@ -56,159 +130,99 @@ def write_record(corpus: Location, shard: ShardPlan, file: ShardFile, model: str
     """Records a shard that is there under its final name, once its index is there too."""
     write_index(corpus, shard, file.index)
     known = {"bytes": file.bytes, "sha256": file.sha256, "model": model}
-    write_json(record_path(corpus, shard), asdict(shard) | known)
+    write_json(record_path(corpus, shard), shard.model_dump() | known)
 
 
-def manifest_entries(corpus: Location) -> list[dict[str, Any]]:
-    """What a manifest says of each shard; nothing if there is none yet."""
-    return list(read_manifest(corpus)["shards"]) if (corpus / MANIFEST).is_file() else []
+def known_shards(corpus: Location) -> list[ShardPlan]:
+    """The shards in the manifest, if there is one, and in the records."""
+    shards = read_manifest(corpus).shards if (corpus / MANIFEST).is_file() else []
+    return _with_records(corpus, shards)
 
 
-def read_records(corpus: Location, entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The records of all shards that were made, by path.
-
-    Args:
-        corpus: Where their files are.
-        entries: Those of the manifest, which is all there is of a corpus that was downloaded.
-    """
-    records = [entry for entry in entries if entry["state"] == COMPLETE]
+def _with_records(corpus: Location, shards: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """Some shards with what the records say of them, and the other shards that have records."""
+    by_path = {shard.path: shard for shard in shards}
     for name in files_below(corpus / RECORDS, "data--*.json"):
-        # A damaged record is none: its shard is made again.
+        # A damaged record does not count: its shard is made again.
         with contextlib.suppress(ValueError, FileNotFoundError):
-            record = read_json(corpus / RECORDS / name)
-            record_of(record)
-            records.append(record)
-    return {record["path"]: record for record in records}
+            record = ShardRecord.parse(read_json(corpus / RECORDS / name))
+            by_path[record.path] = record
+    return list(by_path.values())
 
 
-def present_records(corpus: Location) -> dict[str, dict[str, Any]]:
-    """The records of the shards that are there, by path."""
-    return only_present(corpus, read_records(corpus, manifest_entries(corpus)))
+def present_records(corpus: Location) -> dict[str, ShardRecord]:
+    """The records of the shards that are there in full size, by path."""
+    records = [shard for shard in known_shards(corpus) if isinstance(shard, ShardRecord)]
+    return {record.path: record for record in records if is_present(corpus, record)}
 
 
-def only_present(corpus: Location, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Those of some records whose shards are there, by path."""
-    return {path: record for path, record in records.items() if is_there(corpus, record)}
-
-
-def is_there(corpus: Location, record: dict[str, Any]) -> bool:
-    """Whether the shard of a record is there, in its full size."""
-    file = corpus / record["path"]
+def is_present(corpus: Location, shard: ShardPlan) -> bool:
+    """Whether a shard was recorded and is there in full size."""
+    if not isinstance(shard, ShardRecord):
+        return False
+    file = corpus / shard.path
     with reading(file):
-        return file.is_file() and bool(file.stat().st_size == record["bytes"])
+        return file.is_file() and bool(file.stat().st_size == shard.bytes)
 
 
-def write_manifest(
-    corpus: Location,
-    header: dict[str, Any],
-    plan: Sequence[ShardPlan],
-    records: dict[str, dict[str, Any]],
-) -> None:
-    """Writes the plan, joined with the records of what is there."""
-    write_json(corpus / MANIFEST, header | {"shards": joined(plan, records)})
+def write_manifest(corpus: Location, manifest: Manifest) -> None:
+    """Writes the manifest of a corpus."""
+    write_json(corpus / MANIFEST, manifest.to_json())
 
 
 def settle_manifest(corpus: Location) -> None:
-    """Writes the manifest anew if it does not tell what is there."""
-    # What is right needs no lock, and a corpus that was downloaded gets none.
+    """Updates the manifest if it does not say which shards are there."""
+    # A correct manifest needs no lock, so a downloaded corpus gets none.
     manifest = read_manifest(corpus)
-    if settled(corpus, manifest) != manifest:
-        # What others write between reading and writing would be lost.
+    if _settled(corpus, manifest) != manifest:
+        # What other processes write between reading and writing would be lost.
         with settling(corpus):
-            write_json(corpus / MANIFEST, settled(corpus, read_manifest(corpus)))
+            write_manifest(corpus, _settled(corpus, read_manifest(corpus)))
 
 
-def settled(corpus: Location, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest as it should be."""
-    records = read_records(corpus, manifest["shards"])
-    plan = known_shards(manifest["shards"], records)
-    return manifest | {"shards": joined(plan, only_present(corpus, records))}
+def _settled(corpus: Location, manifest: Manifest) -> Manifest:
+    shards = _with_records(corpus, manifest.shards)
+    return manifest.with_shards(
+        [shard if is_present(corpus, shard) else shard.planned() for shard in shards]
+    )
 
 
-def joined(plan: Sequence[ShardPlan], records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the manifest says of each shard."""
-    return [
-        (records.get(shard.path) or asdict(shard))
-        | {"state": COMPLETE if shard.path in records else MISSING}
-        for shard in plan
-    ]
-
-
-def read_corpus(corpus: Location) -> dict[str, Any]:
-    """The manifest, with the records of all who worked on the corpus since.
+def read_corpus(corpus: Location) -> Manifest:
+    """Reads the manifest, with the records of all processes that worked on the corpus since.
 
     Raises:
         CorpusError: If the manifest cannot be read.
     """
     manifest = read_manifest(corpus)
-    records = read_records(corpus, manifest["shards"])
-    return manifest | {"shards": joined(known_shards(manifest["shards"], records), records)}
+    return manifest.with_shards(_with_records(corpus, manifest.shards))
 
 
-def known_shards(
-    entries: Sequence[dict[str, Any]], records: dict[str, dict[str, Any]]
-) -> list[ShardPlan]:
-    """The shards a corpus has or shall have, by the entries of its manifest and by its records."""
-    shards = [plan_of(entry) for entry in [*entries, *records.values()]]
-    return list({shard.path: shard for shard in shards}.values())
-
-
-def read_manifest(corpus: Location) -> dict[str, Any]:
-    """Reads a corpus's manifest.
+def read_manifest(corpus: Location) -> Manifest:
+    """Reads the manifest of a corpus.
 
     Raises:
         CorpusError: If the folder is not a corpus or its manifest cannot be read.
     """
-    path = corpus / MANIFEST
+    path, local = corpus / MANIFEST, isinstance(corpus, Path)
     try:
-        # Not asked for first: some stores say no when they mean that they cannot tell.
-        manifest = read_json(path)
-        version = version_of(manifest)
-        if version == VERSION:
-            check_manifest(manifest)
+        # Without asking first: some stores say no when they cannot tell.
+        content = read_json(path)
+        version = content.get("manifest_version") if isinstance(content, dict) else None
+        if type(version) is int and version != VERSION:
+            raise CorpusError(
+                problem=f"{path} has version {version}; this sia-gen reads version {VERSION}.",
+                fix="Update sia-gen.",
+            )
+        return Manifest.parse(content)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise CorpusError(
             problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
-            fix="Make one with 'sia-gen synthesize', or give its folder."
-            if isinstance(corpus, Path)
-            else ADDRESS,
+            fix="Make one with 'sia-gen synthesize', or give its folder." if local else ADDRESS,
         ) from error
     except ValueError as error:
         raise CorpusError(
             problem=f"{path} cannot be read ({first_line(error)}).",
             fix="Delete it and run 'sia-gen synthesize' again: finished shards are kept."
-            if isinstance(corpus, Path)
+            if local
             else ADDRESS,
         ) from error
-    if version != VERSION:
-        raise CorpusError(
-            problem=f"{path} is of version {version}; this sia-gen reads version {VERSION}.",
-            fix="Update sia-gen.",
-        )
-    return dict(manifest)
-
-
-def check_same_corpus(corpus: Location, header: dict[str, Any]) -> None:
-    """Refuses to mix two corpora in one folder.
-
-    Raises:
-        OutputError: If the folder holds a corpus with another header.
-    """
-    if not (corpus / MANIFEST).is_file():
-        return
-    difference = first_difference(read_manifest(corpus), header)
-    if difference is not None:
-        raise OutputError(
-            problem=f"{corpus} already holds a corpus with another {difference}.",
-            fix="Choose another folder with --out, or delete it.",
-        )
-
-
-def first_difference(existing: dict[str, Any], header: dict[str, Any]) -> str | None:
-    """What makes a manifest that of another corpus, as "seed (0, not 1)"; None if nothing does."""
-    for field, value in header.items():
-        there = {**UNTOLD, **existing}.get(field)
-        unknown = field in UNTOLD and None in (there, value)
-        if field not in MAY_DIFFER and not unknown and there != value:
-            return f"{field} ({there}, not {value})"
-    return None

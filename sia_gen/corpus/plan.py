@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
-from pydantic.dataclasses import dataclass
 
 from sia_gen.config.recipe import DatasetCategory
 from sia_gen.config.recipe_file import Name
 from sia_gen.config.settings import MOST_IMAGES, Synthesis
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.schema import STRICT, sample_key
+from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import OptionError
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+COMPLETE, MISSING = "complete", "missing"
 FILE_NAME = re.compile(r"train-[0-9]{5}-of-[0-9]{5}\.tar")
 
 
-@dataclass(frozen=True, config=STRICT)
-class ShardPlan:
+class ShardPlan(StrictModel):
     """One shard: the samples `first` to `first + samples - 1` of a category, in one tar file.
 
     Raises:
-        ValueError: If it is none, such as one whose path leads out of the corpus.
+        ValueError: If a field is wrong, for example a path that leads out of the corpus.
     """
 
     path: str
@@ -39,10 +38,10 @@ class ShardPlan:
     strength: str
 
     @model_validator(mode="after")
-    def _shard_is_of_its_category(self) -> Self:
+    def _shard_belongs_to_its_category(self) -> Self:
         folder, _, file = self.path.rpartition("/")
         if folder != f"data/{self.dataset}/{self.category}" or not FILE_NAME.fullmatch(file):
-            msg = f"{self.path!a:.100} is no path of a shard of {self.name}"
+            msg = f"{self.path!a:.100} is not the path of a shard of {self.name}"
             raise ValueError(msg)
         if self.first + self.samples > MOST_IMAGES:
             msg = f"{self.path} has more samples than there are keys"
@@ -55,6 +54,11 @@ class ShardPlan:
         return self
 
     @property
+    def state(self) -> str:
+        """Whether the shard was made, as the manifest says it."""
+        return MISSING
+
+    @property
     def name(self) -> str:
         """Its category as `<dataset>.<category>`."""
         return f"{self.dataset}.{self.category}"
@@ -65,8 +69,12 @@ class ShardPlan:
         return range(self.first, self.first + self.samples)
 
     def key(self, index: int) -> str:
-        """The key of one of them."""
-        return sample_key(self.dataset, self.category, index)
+        """The key of the sample with this index."""
+        return _sample_key(self.dataset, self.category, index)
+
+    def planned(self) -> ShardPlan:
+        """The plan of this shard, without what is known of its file."""
+        return ShardPlan(**self.model_dump(include=set(ShardPlan.model_fields)))
 
     def batches(self, batch_size: int) -> Iterator[range]:
         """The indices of each batch. No batch crosses a shard, so a shard can be made alone."""
@@ -74,19 +82,23 @@ class ShardPlan:
             yield self.indices[start : start + batch_size]
 
 
-@dataclass(frozen=True, config=STRICT)
 class ShardRecord(ShardPlan):
     """A shard that was made.
 
     Attributes:
-        bytes: Of the file.
-        sha256: Of the file.
-        model: A hash of the weights that made its samples.
+        bytes: Size of the file.
+        sha256: SHA-256 of the file.
+        model: Hash of the weights that made its samples.
     """
 
     bytes: Annotated[int, Field(ge=0)]
     sha256: Hash
     model: Hash
+
+    @property
+    def state(self) -> str:
+        """Whether the shard was made, as the manifest says it."""
+        return COMPLETE
 
 
 def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:
@@ -157,7 +169,7 @@ def samples_by_name(shards: Sequence[ShardPlan]) -> dict[str, range]:
 BITS = 53
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class SampleIdentity:
     """What a sample is called and made from."""
 
@@ -178,10 +190,14 @@ def identify(
         int.from_bytes(digest[start : start + 8], "big") >> (64 - BITS) for start in (0, 8)
     )
     return SampleIdentity(
-        key=sample_key(dataset, category, index),
+        key=_sample_key(dataset, category, index),
         dataset=dataset,
         category=category,
         index=index,
         seed=seed,
         strength=float(strength.at(fraction / 2**BITS)),
     )
+
+
+def _sample_key(dataset: str, category: str, index: int) -> str:
+    return f"{dataset}_{category}_{index:08d}"

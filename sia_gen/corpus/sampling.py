@@ -15,7 +15,7 @@ from sia_gen.config.recipe import CorpusRecipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import SampleIdentity, ShardPlan, identify
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
-from sia_gen.corpus.shards import Sample, encode_sample
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.runtime.compilation import Execution, is_compiled
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
@@ -25,7 +25,7 @@ from sia_gen.version import __version__
 class Made(Protocol):
     """Samples that were made together."""
 
-    def encode(self, image_format: str) -> list[Sample]:
+    def encode(self, image_format: str) -> list[EncodedSample]:
         """Their members; called in a thread."""
 
 
@@ -83,7 +83,7 @@ class Batch:
         require_numbers(self.finite)
         return to_pictures(self.pixels)
 
-    def encode(self, image_format: str) -> list[Sample]:
+    def encode(self, image_format: str) -> list[EncodedSample]:
         """The members of the samples; `image_format` is a key of `ENCODINGS`."""
         pairs = zip(self.metadata, self.images(), strict=True)
         return [encode_sample(metadata, image, image_format) for metadata, image in pairs]

@@ -1,20 +1,41 @@
-"""What the samples of a corpus are made of: members and metadata, always the same."""
+"""What the samples of a corpus consist of: their members and metadata, always the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sia_gen.errors import one_line
 
 JSON_TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
-# What a corpus holds.
+Kind = Literal["samples", "triplets", "twins"]
 SAMPLES: Literal["samples"] = "samples"
 TRIPLETS: Literal["triplets"] = "triplets"
 TWINS: Literal["twins"] = "twins"
-# What a manifest says may come from anyone: nothing is converted, and `true` is not 1.
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+# The mask of a twin or triplet, whatever the format of its images: 0 or 255.
+MASK = "mask.png"
+LONGEST_PROBLEM = 300
+
+
+class StrictModel(BaseModel):
+    """An object of a JSON file that anyone may have written: no value is converted."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
+
+    @classmethod
+    def parse(cls, content: Any) -> Self:
+        """Validates parsed JSON; raises `ValueError` with one line that names the wrong field."""
+        try:
+            # In strict mode pydantic takes nested objects from JSON only.
+            return cls.model_validate_json(json.dumps(content))
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(step) for step in problem["loc"])
+            text = one_line(f"{place}: {problem['msg']}" if place else problem["msg"])
+            raise ValueError(text[:LONGEST_PROBLEM]) from error
 
 
 @dataclass(frozen=True)
@@ -41,7 +62,7 @@ class TwinMetadata(SampleMetadata):
     """The `json` member of a twin: a sample with its normal image and the mask of what differs.
 
     Attributes:
-        start: Share of the steps that were taken; 1 from noise alone.
+        start: Share of the reverse steps that were taken; 1 from noise alone.
         mask_area: Share of the pixels that are anomalous.
     """
 
@@ -55,9 +76,9 @@ class TripletMetadata:
 
     Attributes:
         normal: The file of the normal image; see `sia_gen.images.layouts.name_below`.
-        source: The key of the synthetic image a piece of which was pasted in.
-        strength: Of that image.
-        opacity: Of the piece.
+        source: The key of the synthetic image from which a piece was pasted.
+        strength: Strength of that image.
+        opacity: Opacity of the piece.
         mask_area: Share of the pixels that are anomalous.
         seed: Decides the normal image, the mask and the opacity.
         model: Hash of the weights that made the synthetic image.
@@ -84,8 +105,6 @@ METADATA: dict[str, Any] = {
     TRIPLETS: TripletMetadata,
     TWINS: TwinMetadata,
 }
-# Of those that have one, whatever the format of the images: a mask is 0 or 255.
-MASK = "mask.png"
 
 
 def json_schema(kind: str) -> dict[str, type]:
@@ -93,54 +112,35 @@ def json_schema(kind: str) -> dict[str, type]:
     return {field.name: JSON_TYPES[str(field.type)] for field in fields(METADATA[kind])}
 
 
-def image_members(kind: str, image_format: str, mode: str) -> dict[str, str]:
-    """The image members of a sample by extension, with their modes."""
-    if kind == SAMPLES:
-        return {image_format: mode}
-    return {
-        f"image.{image_format}": mode,
-        MASK: "L",
-        f"normal.{image_format}": mode,
-    }
-
-
 @dataclass(frozen=True)
 class SampleForm:
-    """What every sample of a corpus is made of.
+    """What every sample of a corpus consists of.
 
     Attributes:
         kind: `samples`, `triplets` or `twins`.
-        format: Of the images.
-        mode: Of the images, `L` or `RGB`.
-        image_size: Their side, pixels.
+        format: Format of the images: `png`, `webp` or `jpg`.
+        mode: Mode of the images, `L` or `RGB`.
+        image_size: Side of the images, pixels.
     """
 
-    kind: str
+    kind: Kind
     format: str
     mode: str
     image_size: int
 
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> SampleForm:
-        """The form of the samples of a corpus."""
-        return cls(**{field.name: manifest[field.name] for field in fields(cls)})
-
     @property
     def images(self) -> dict[str, str]:
         """The image members by extension, with their modes."""
-        return image_members(self.kind, self.format, self.mode)
+        if self.kind == SAMPLES:
+            return {self.format: self.mode}
+        return {self.picture: self.mode, MASK: "L", f"normal.{self.format}": self.mode}
 
     @property
     def picture(self) -> str:
-        """The extension of the image that is abnormal."""
+        """The extension of the anomalous image."""
         return self.format if self.kind == SAMPLES else f"image.{self.format}"
 
     @property
     def members(self) -> list[str]:
         """The extensions of all members, in the order in which they are written."""
         return sorted([*self.images, "json"])
-
-
-def sample_key(dataset: str, category: str, index: int) -> str:
-    """The key of a sample: its name in shards, without an extension."""
-    return f"{dataset}_{category}_{index:08d}"

@@ -1,44 +1,55 @@
-"""Shards: WebDataset tar files whose bytes depend on the samples alone, written whole or not."""
+"""Shards: WebDataset tar files whose bytes depend on the samples alone, written whole or not.
+
+CORPUS/data/<dataset>/<category>/
+train-00000-of-0000K.tar
+train-00000-of-0000K.index.json     see `ShardIndex`
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import pairwise
+from queue import Full, Queue
+from types import TracebackType
 from typing import Annotated, Any, Self
 
-import pydantic.dataclasses
 import webdataset
 from PIL import Image
 from pydantic import Field, model_validator
 
-from sia_gen.corpus.schema import MASK, STRICT, SampleMetadata
-from sia_gen.io.files import atomic_path, sha256
+from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.schema import MASK, SampleMetadata, StrictModel
+from sia_gen.io.files import atomic_path, sha256, write_text
 from sia_gen.io.locations import Location
 
 # Fixed owner, mode and time: the same samples give the same bytes.
 TAR_OPTIONS = {"encoder": False, "mtime": 0, "user": "sia-gen", "group": "sia-gen", "mode": 0o644}
-
-# The bytes of the members by extension, and the key as `__key__`.
-Sample = dict[str, str | bytes]
-
 ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True},
     "jpg": {"format": "JPEG", "quality": 95},
 }
+# Enough that sampling and writing do not wait for each other, few enough for any memory.
+BATCHES_AHEAD = 8
+ENCODERS = min(4, os.cpu_count() or 1)
+
+# The bytes of the members by extension, and the key as `__key__`.
+EncodedSample = dict[str, str | bytes]
+EncodedBatch = Future[list[EncodedSample]]
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
-class ShardIndex:
-    """Where the samples of a shard are, so that any of them is read alone.
+class ShardIndex(StrictModel):
+    """Where the samples of a shard are, so that each can be read alone.
 
     Attributes:
-        sha256: Of the shard.
+        sha256: SHA-256 of the shard.
         offsets: The first byte of each sample, and the end of the last, ascending.
-        mask_areas: Share of the pixels that each mask covers; empty where samples have no mask.
+        mask_areas: Share of the pixels that each mask covers; empty if samples have no mask.
     """
 
     sha256: str
@@ -53,26 +64,31 @@ class ShardIndex:
         return self
 
 
+def index_name(shard: ShardPlan) -> str:
+    """The path of a shard's index below its corpus."""
+    return shard.path.removesuffix(".tar") + ".index.json"
+
+
+def write_index(corpus: Location, shard: ShardPlan, index: ShardIndex) -> None:
+    """Writes the index of a shard beside it."""
+    write_text(corpus / index_name(shard), json.dumps(index.model_dump()) + "\n")
+
+
 @dataclass(frozen=True)
 class ShardFile:
-    """What there is to know about a shard that was written."""
+    """A shard that was written: its size in bytes, and its index."""
 
     bytes: int
     index: ShardIndex
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
         return self.index.sha256
 
 
-def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
-    """Writes a shard, whole or not at all: it gets its name once it is on the disk.
-
-    Args:
-        path: The tar file.
-        samples: In the order of their index.
-    """
+def write_shard(path: Location, samples: Iterable[EncodedSample]) -> ShardFile:
+    """Writes samples, in the order of their index, to a tar file: a whole one or none."""
     offsets, mask_areas = [0], list[float]()
     with atomic_path(path) as temporary:
         with (
@@ -84,25 +100,120 @@ def write_shard(path: Location, samples: Iterable[Sample]) -> ShardFile:
                 offsets.append(writer.tarstream.offset)
                 if MASK in sample:
                     mask_areas.append(json.loads(sample["json"])["mask_area"])
-        index = ShardIndex(sha256(temporary), offsets, mask_areas)
+        index = ShardIndex(sha256=sha256(temporary), offsets=offsets, mask_areas=mask_areas)
         written = ShardFile(temporary.stat().st_size, index)
     return written
 
 
-def encode_sample(metadata: SampleMetadata, image: Image.Image, image_format: str) -> Sample:
-    """The members of a sample; `image_format` is a key of `ENCODINGS`, the image's extension."""
+def encode_sample(metadata: SampleMetadata, image: Image.Image, image_format: str) -> EncodedSample:
+    """Encodes a single sample; `image_format`, a key of `ENCODINGS`, is the image's extension."""
     return encode_members(metadata.key, asdict(metadata), {image_format: image})
 
 
-def encode_members(key: str, metadata: dict[str, Any], images: dict[str, Image.Image]) -> Sample:
-    """The members of any sample; the images by their extension, such as `png` or `mask.png`."""
+def encode_members(
+    key: str, metadata: dict[str, Any], images: dict[str, Image.Image]
+) -> EncodedSample:
+    """Encodes any sample; the images by their extension, such as `png` or `mask.png`."""
     encoded = {name: encode(image, name.rpartition(".")[2]) for name, image in images.items()}
     content = json.dumps(metadata, allow_nan=False).encode()
     return {"__key__": key, **encoded, "json": content}
 
 
 def encode(image: Image.Image, image_format: str) -> bytes:
-    """The bytes of an image file; png and webp are lossless, jpg has quality 95."""
+    """Encodes an image; png and webp are lossless, jpg has quality 95."""
     buffer = BytesIO()
     image.save(buffer, **ENCODINGS[image_format])
     return buffer.getvalue()
+
+
+class AbandonedError(Exception):
+    """The samples of a shard ended before it was whole; it is not kept."""
+
+
+class ShardWriter:
+    """Writes shards behind the sampling, so that encoding and disk take no time from it.
+
+    Several threads encode samples, and one writes them to shards in their order. Use it as a
+    context manager: leaving it waits until all is written, or, on an error, drops the shard that
+    is not whole. `put` and leaving raise the error of a thread.
+
+    Args:
+        corpus: Where the shards go.
+        written: Called in the writing thread for every finished shard.
+    """
+
+    def __init__(self, corpus: Location, written: Callable[[ShardPlan, ShardFile], None]) -> None:
+        self.corpus = corpus
+        self.written = written
+        self.encoders = ThreadPoolExecutor(ENCODERS)
+        self.writer = ThreadPoolExecutor(1)
+        self.queue: Queue[EncodedBatch | None] = Queue(BATCHES_AHEAD)
+        self.shards: list[Future[None]] = []
+        self.missing = 0
+        self.failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self.missing:
+            self._hand_over(None)
+        self.encoders.shutdown()
+        self.writer.shutdown()
+        if error is None:
+            self._raise_failure()
+
+    def begin(self, shard: ShardPlan) -> None:
+        """Starts a shard: the samples that follow belong to it until it is whole."""
+        self.missing = shard.samples
+        self.shards.append(self.writer.submit(self._write, shard))
+
+    def put(self, encode: Callable[[], list[EncodedSample]], samples: int) -> None:
+        """Takes the next samples; waits if the writing is far behind.
+
+        Args:
+            encode: Returns the encoded samples; called in a thread.
+            samples: Number of samples.
+        """
+        if not self._hand_over(self.encoders.submit(encode)):
+            self._raise_failure()
+        self.missing -= samples
+
+    def _hand_over(self, batch: EncodedBatch | None) -> bool:
+        """Queues a batch, or None to abandon the shard; returns False if the writing failed."""
+        while not self.shards[-1].done():
+            try:
+                self.queue.put(batch, timeout=1)
+            except Full:
+                continue
+            return True
+        return False
+
+    def _raise_failure(self) -> None:
+        for shard in self.shards:
+            if shard.done():
+                shard.result()
+
+    def _write(self, shard: ShardPlan) -> None:
+        # After a failure the queue holds samples of the shard that failed.
+        if self.failed:
+            raise AbandonedError
+        try:
+            file = write_shard(self.corpus / shard.path, self._samples(shard.samples))
+            self.written(shard, file)
+        except BaseException:
+            self.failed = True
+            raise
+
+    def _samples(self, count: int) -> Iterator[EncodedSample]:
+        while count:
+            batch = self.queue.get()
+            if batch is None:
+                raise AbandonedError
+            yield from batch.result()
+            count -= len(batch.result())

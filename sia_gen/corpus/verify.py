@@ -1,4 +1,4 @@
-"""Verifies a corpus: re-reads every shard and holds it against the manifest."""
+"""Verifies a corpus: reads every shard again and compares it with the manifest."""
 
 from __future__ import annotations
 
@@ -7,89 +7,103 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, cast
 
-from sia_gen.corpus.checking import NOT_MADE, OTHER_INDEX, Problem, check_shard
-from sia_gen.corpus.entries import COMPLETE, plan_of, record_of
-from sia_gen.corpus.index import find_index, index_name, write_index
-from sia_gen.corpus.manifest import read_corpus, record_path, settle_manifest
-from sia_gen.corpus.reading import reporting_damage
+from sia_gen.corpus.manifest import Manifest, read_corpus, record_path, settle_manifest
+from sia_gen.corpus.parsing import ShardParser
+from sia_gen.corpus.plan import ShardPlan, ShardRecord
+from sia_gen.corpus.reading import (
+    OTHER_CHECKSUM,
+    HashingReader,
+    find_index,
+    reporting_damage,
+    stored_index,
+)
 from sia_gen.corpus.schema import SampleForm
-from sia_gen.errors import CorpusError
+from sia_gen.corpus.shards import ShardIndex, index_name, write_index
+from sia_gen.errors import CorpusError, first_line
 from sia_gen.io.locations import Location, files_below
 from sia_gen.runtime.progress import Progress
 
+NOT_MADE = "not made yet"
 FOREIGN = "not in the manifest"
-# Decoding is the work; it runs beside itself.
+OTHER_INDEX = "not the index of its shard"
+# Decoding takes most of the time, and runs in parallel.
 THREADS = min(8, os.cpu_count() or 1)
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A problem of a corpus.
+
+    Attributes:
+        path: The shard, or another file in its place, below the corpus.
+        text: What is wrong, and where possible with which sample.
+    """
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
 def verify(corpus: Location, *, repair: bool = False) -> str:
-    """Checks a corpus, and brings its manifest up to date with all who worked on it.
+    """Checks a corpus, and updates its manifest with the records of all processes.
 
     Args:
-        corpus: Its folder.
+        corpus: Folder or URL of the corpus.
         repair: Whether to delete bad shards, so that `synthesize` makes them again, and to write
             indexes that are wrong or missing.
 
     Returns:
-        One line that says how many samples are well, or which shards are to be made again.
+        One line with the number of intact samples, or of the shards to make again.
 
     Raises:
-        CorpusError: If there is a problem that was not repaired; every one of them is printed.
+        CorpusError: If there is a problem that was not repaired; every problem is printed.
     """
-    shards = {shard["path"]: plan_of(shard) for shard in read_corpus(corpus)["shards"]}
+    manifest = read_corpus(corpus)
     problems = find_problems(corpus)
     for problem in problems:
         print(problem, file=sys.stderr)
+    bad: list[ShardPlan] = []
     if repair:
-        bad = {problem.path: shards[problem.path] for problem in problems if problem.path in shards}
-        files = [record_path(corpus, shard) for shard in bad.values()]
-        files += [
-            corpus / place for shard in bad.values() for place in (shard.path, index_name(shard))
-        ]
-        files += [corpus / problem.path for problem in problems if problem.text == OTHER_INDEX]
-        for file in files:
-            require_inside(corpus, file)
-        for file in files:
-            file.unlink(missing_ok=True)
-        write_indexes(corpus)
+        paths = {problem.path for problem in problems}
+        bad = [shard for shard in manifest.shards if shard.path in paths]
+        _delete(corpus, bad, [problem.path for problem in problems if problem.text == OTHER_INDEX])
+        _write_missing_indexes(corpus)
+        repaired = {shard.path for shard in bad}
         problems = [
             problem
             for problem in problems
-            if problem.path not in bad and problem.text != OTHER_INDEX
+            if problem.path not in repaired and problem.text != OTHER_INDEX
         ]
-    # The report is what counts: a corpus may lie where nobody may write.
+    # The report counts: a corpus may lie where nobody may write.
     with contextlib.suppress(OSError):
         settle_manifest(corpus)
     if problems:
         raise not_intact(corpus, problems)
-    if repair and bad:
+    if bad:
         return f"{len(bad)} shards of {corpus} are to be made: run 'sia-gen synthesize' again."
-    samples = sum(shard.samples for shard in shards.values())
-    return f"{corpus} is intact: {samples} samples in {len(shards)} shards."
+    return f"{corpus} is intact: {manifest.samples} samples in {len(manifest.shards)} shards."
 
 
-def write_indexes(corpus: Location) -> None:
-    """Writes the indexes that the shards of a corpus lack."""
-    manifest = read_corpus(corpus)
-    form = SampleForm.of(manifest)
-    for entry in manifest["shards"]:
-        if entry["state"] == COMPLETE and (corpus / entry["path"]).is_file():
-            shard = record_of(entry)
-            if not (corpus / index_name(shard)).is_file():
-                with reporting_damage(corpus, shard):
-                    write_index(corpus, shard, find_index(corpus, shard, form))
+def _delete(corpus: Location, shards: Sequence[ShardPlan], indexes: Sequence[str]) -> None:
+    """Deletes shards with their records and indexes, and some indexes alone."""
+    files = [corpus / path for path in indexes]
+    for shard in shards:
+        files += [record_path(corpus, shard), corpus / shard.path, corpus / index_name(shard)]
+    for file in files:
+        _require_inside(corpus, file)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
-def require_inside(corpus: Location, file: Location) -> None:
-    """Refuses to delete what a link in the corpus leads to somewhere else.
-
-    Raises:
-        CorpusError: If the folder of the file is not in the corpus; a file that is a link is, and
-            goes without what it leads to.
-    """
+def _require_inside(corpus: Location, file: Location) -> None:
+    """Refuses to follow a link out of the corpus; a file that is a link goes without its target."""
     if not (isinstance(corpus, Path) and isinstance(file, Path)):
         return
     folder = file.parent.resolve()
@@ -98,6 +112,14 @@ def require_inside(corpus: Location, file: Location) -> None:
             problem=f"{file} lies outside of the corpus, in {folder}.",
             fix="Delete it yourself if you no longer need it, then run 'sia-gen synthesize'.",
         )
+
+
+def _write_missing_indexes(corpus: Location) -> None:
+    manifest = read_corpus(corpus)
+    for shard in manifest.records:
+        lost = not (corpus / index_name(shard)).is_file()
+        if lost and (corpus / shard.path).is_file():
+            write_index(corpus, shard, find_index(corpus, shard, manifest.form))
 
 
 def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:
@@ -115,38 +137,82 @@ def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:
 def find_problems(corpus: Location) -> list[Problem]:
     """All problems of a corpus, in the order of its shards."""
     manifest = read_corpus(corpus)
-    shards = manifest["shards"]
-
-    def check(shard: dict[str, Any]) -> list[Problem]:
-        return list(check_shard(corpus, manifest, shard))
-
-    problems = [*foreign_files(corpus, manifest), *overlaps(shards)]
+    problems = [*_foreign_files(corpus, manifest), *_overlaps(manifest.shards)]
     with (
-        Progress(f"verifying {corpus}", len(shards)) as progress,
+        Progress(f"verifying {corpus}", len(manifest.shards)) as progress,
         ThreadPoolExecutor(THREADS) as threads,
     ):
-        for found in threads.map(check, shards):
+        for found in threads.map(partial(_check_shard, corpus, manifest.form), manifest.shards):
             problems += found
             progress.advance()
     return problems
 
 
-def overlaps(shards: Sequence[dict[str, Any]]) -> Iterator[Problem]:
-    """The shards that hold samples of another: every key stands in one shard alone."""
+def _overlaps(shards: Sequence[ShardPlan]) -> Iterator[Problem]:
+    """Finds shards that hold samples of another: every key belongs to one shard only."""
     ends: dict[str, tuple[int, str]] = {}
-    for shard in sorted(map(plan_of, shards), key=lambda shard: (shard.name, shard.first)):
+    for shard in sorted(shards, key=lambda shard: (shard.name, shard.first)):
         end, path = ends.get(shard.name, (0, ""))
         if shard.first < end:
             yield Problem(shard.path, f"holds {shard.key(shard.first)}, which is in {path} too")
         ends[shard.name] = max((end, path), (shard.indices.stop, shard.path))
 
 
-def foreign_files(corpus: Location, manifest: dict[str, Any]) -> list[Problem]:
-    """The shards that nobody planned: `data/*/*/train-*.tar` would read them too."""
-    planned = {shard["path"] for shard in manifest["shards"]}
+def _foreign_files(corpus: Location, manifest: Manifest) -> list[Problem]:
+    """Finds unplanned shards: whoever reads `data/*/*/train-*.tar` would read them too."""
+    planned = {shard.path for shard in manifest.shards}
     return [
         Problem(path, FOREIGN)
         for path in files_below(corpus, "data/*/*/*.tar")
-        # What is left of an interrupted run gets replaced by the next.
+        # The next run replaces the remains of an interrupted one.
         if path not in planned and not path.rpartition("/")[2].startswith(".")
     ]
+
+
+def _check_shard(corpus: Location, form: SampleForm, shard: ShardPlan) -> list[Problem]:
+    """The problems of one shard and of its index; it is read once, from start to end.
+
+    Raises:
+        CorpusError: If it cannot be read, which does not mean that it is damaged.
+    """
+    recorded = isinstance(shard, ShardRecord)
+    if not (corpus / shard.path).is_file():
+        return [Problem(shard.path, "missing" if recorded else NOT_MADE)]
+    if not isinstance(shard, ShardRecord):
+        return [Problem(shard.path, "never finished, or of another size than recorded")]
+    index = ShardIndex(sha256=shard.sha256, offsets=[0], mask_areas=[])
+    problems = list(_check_bytes(corpus, shard, form, index))
+    if problems:
+        return [Problem(shard.path, text) for text in problems]
+    has_index = (corpus / index_name(shard)).is_file()
+    if has_index and stored_index(corpus, shard, form) != index:
+        return [Problem(index_name(shard), OTHER_INDEX)]
+    return []
+
+
+def _check_bytes(
+    corpus: Location, shard: ShardRecord, form: SampleForm, index: ShardIndex
+) -> Iterator[str]:
+    """The problems of the file of a shard; fills its index."""
+    path = corpus / shard.path
+    size = path.stat().st_size
+    if size != shard.bytes:
+        yield f"{size} bytes, {shard.bytes} in the manifest"
+    with reporting_damage(corpus, shard), path.open("rb") as file:
+        hashing = HashingReader(file)
+        problems = list(_check_samples(hashing, ShardParser(shard, form), index))
+        if hashing.finish() != shard.sha256 and size == shard.bytes:
+            yield OTHER_CHECKSUM
+    yield from problems
+
+
+def _check_samples(file: HashingReader, parser: ShardParser, index: ShardIndex) -> Iterator[str]:
+    try:
+        for raw in parser.samples(cast("IO[bytes]", file)):
+            index.offsets.append(raw.end)
+            decoded, problems = parser.decode_leniently(raw)
+            yield from problems
+            if "mask_area" in decoded.get("json", {}):
+                index.mask_areas.append(decoded["json"]["mask_area"])
+    except ValueError as error:
+        yield first_line(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
@@ -13,22 +12,22 @@ from huggingface_hub.hf_api import RepoFile
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import load_corpus_recipe
 from sia_gen.corpus.card import CARD, PICTURE, write_card
-from sia_gen.corpus.entries import MISSING, CorpusHeader, plan_of
-from sia_gen.corpus.index import index_name
 from sia_gen.corpus.manifest import (
     MANIFEST,
-    UNTOLD,
-    first_difference,
+    Manifest,
     present_records,
     read_corpus,
     read_manifest,
     settle_manifest,
+    write_manifest,
 )
+from sia_gen.corpus.plan import MISSING
+from sia_gen.corpus.shards import index_name
 from sia_gen.corpus.verify import find_problems, not_intact
 from sia_gen.errors import CorpusError, HubError
 from sia_gen.hub.measure import measure
 from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
-from sia_gen.io.files import atomic_path, sha256, write_json
+from sia_gen.io.files import atomic_path, sha256
 from sia_gen.io.json import parse_json
 
 
@@ -48,31 +47,31 @@ class CorpusPublication:
         self.folder = folder
         self.recipe = load_corpus_recipe(folder / RECIPE)
         manifest, there = read_corpus(folder), present_records(folder)
-        missing = [shard["path"] for shard in manifest["shards"] if shard["path"] not in there]
-        if missing or not manifest["shards"]:
+        missing = [shard.path for shard in manifest.shards if shard.path not in there]
+        if missing or not manifest.shards:
             raise CorpusError(
-                problem=f"{folder} is not finished: {len(missing)} of {len(manifest['shards'])} "
+                problem=f"{folder} is not finished: {len(missing)} of {len(manifest.shards)} "
                 f"shards are missing{', such as ' + missing[0] if missing else ''}.",
                 fix="Run 'sia-gen synthesize' again: it makes what is missing.",
             )
         self.manifest = manifest
-        self.large = {shard["path"]: str(shard["sha256"]) for shard in manifest["shards"]}
-        indexes = [index_name(plan_of(shard)) for shard in manifest["shards"]]
+        self.large = {shard.path: shard.sha256 for shard in manifest.records}
+        indexes = [index_name(shard) for shard in manifest.shards]
         self.large |= {path: sha256(folder / path) for path in indexes if (folder / path).is_file()}
         self.small = [RECIPE, PICTURE, CARD, MANIFEST]
 
     @property
     def title(self) -> str:
         """What is sent, in a few words."""
-        samples = sum(shard["samples"] for shard in self.manifest["shards"])
-        return f"{samples} samples of {self.recipe.title}"
+        return f"{self.manifest.samples} samples of {self.recipe.title}"
 
     @property
     def claim(self) -> dict[str, bytes | Path]:
         """A manifest of nothing but missing shards: tells whose a half-filled repository is."""
-        planned = [shard | {"state": MISSING} for shard in self.manifest["shards"]]
-        content = json.dumps(self.manifest | {"shards": planned}, indent=2)
-        return {MANIFEST: content.encode()}
+        content = self.manifest.to_json()
+        for shard in content["shards"]:
+            shard["state"] = MISSING
+        return {MANIFEST: json.dumps(content, indent=2).encode()}
 
     def check(self, repository: Repository, files: Mapping[str, RepoFile]) -> None:
         """Refuses a repository that holds anything but this corpus, or a part of it.
@@ -99,24 +98,20 @@ class CorpusPublication:
     def difference(self, content: bytes) -> str | None:
         """What makes the manifest on the Hub that of another corpus."""
         try:
-            remote = dict(parse_json(content))
-            shards = {plan_of(entry).path: entry for entry in remote["shards"]}
-        except (ValueError, LookupError, TypeError):
+            remote = parse_json(content)
+            different = Manifest.parse(remote).difference(self.manifest)
+        except ValueError:
             return f"a {MANIFEST} that cannot be read"
-        known = {**UNTOLD, **self.manifest}
-        names = [field.name for field in fields(CorpusHeader) if field.name in known]
-        header = {name: known[name] for name in names}
-        different = first_difference(remote, header)
         if different is not None:
             return f"a corpus with another {different}"
-        ours = {shard["path"]: shard for shard in self.manifest["shards"]}
-        for path, entry in shards.items():
-            if path not in ours:
-                return f"a corpus with {path}, which this one lacks"
+        ours = {shard.path: shard for shard in self.manifest.records}
+        for shard in remote["shards"]:
+            known = ours.get(shard["path"])
+            if known is None:
+                return f"a corpus with {shard['path']}, which this one lacks"
             for field in ("model", "strength"):
-                there, here = entry.get(field), ours[path][field]
-                if there != here:
-                    return f"samples of {ours[path]['category']} by another {field}"
+                if shard.get(field) != getattr(known, field):
+                    return f"samples of {known.category} by another {field}"
         return None
 
     def prepare(self, repository: Repository, target: Path) -> None:
@@ -132,16 +127,8 @@ class CorpusPublication:
         if target == self.folder:
             settle_manifest(self.folder)
         elif self.manifest != read_manifest(self.folder):
-            write_json(target / MANIFEST, self.manifest)
+            write_manifest(target, self.manifest)
         facts, picture = measure(self.folder, self.manifest)
         with atomic_path(target / PICTURE) as temporary:
             picture.save(temporary, format="PNG")
-        shards = [plan_of(shard) for shard in self.manifest["shards"]]
-        write_card(
-            target,
-            self.recipe,
-            self.manifest,
-            shards,
-            facts=facts,
-            repository=repository.name,
-        )
+        write_card(target, self.recipe, self.manifest, facts=facts, repository=repository.name)

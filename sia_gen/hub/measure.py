@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, groupby, islice
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sia_gen.corpus.card import CategoryFacts
-from sia_gen.corpus.entries import record_of
+from sia_gen.corpus.manifest import Manifest
+from sia_gen.corpus.parsing import Sample
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.reading import Sample, read_whole
+from sia_gen.corpus.reading import read_whole
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.page import sample_statistics
@@ -23,18 +23,17 @@ EXAMINED = 256
 COLUMNS, CELL, GAP = 8, 96, 4
 
 
-def measure(corpus: Location, manifest: dict[str, Any]) -> tuple[list[CategoryFacts], Image.Image]:
+def measure(corpus: Location, manifest: Manifest) -> tuple[list[CategoryFacts], Image.Image]:
     """The facts of every category, and a picture with rows of samples, weakest first.
 
     Raises:
         CorpusError: If a shard is damaged.
     """
-    form = SampleForm.of(manifest)
+    form = manifest.form
     members = list(form.images)
     facts, rows = [], []
-    by_name = groupby(manifest["shards"], key=lambda one: f"{one['dataset']}.{one['category']}")
-    for name, group in by_name:
-        shards = [record_of(entry) for entry in group]
+    for name, group in groupby(manifest.records, key=lambda shard: shard.name):
+        shards = list(group)
         samples = examine(corpus, shards, form)
         shown = [
             samples[place]

@@ -13,8 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import safe_open
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.corpus.card import linked
-from sia_gen.corpus.licenses import hub_license
+from sia_gen.corpus.card import hub_license, linked
 from sia_gen.hub.measure import contact_sheet
 from sia_gen.io.files import atomic_path, write_text
 from sia_gen.runtime.device import Runtime

@@ -1,4 +1,4 @@
-"""Reads the arrangements of images that recipes describe: sorted into folders, or in a table."""
+"""Finds images below a data root by the layouts of a recipe: sorted into folders, or in a table."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ import glob
 import hashlib
 import os
 import re
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 
 from sia_gen.config.data import Data, FolderLayout, Layout, TableLayout
 from sia_gen.errors import ImageError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+LAST_CHARACTER = chr(sys.maxunicode)
+
+Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class AnomalousImage:
-    """An anomalous image of the test.
+    """An anomalous test image.
 
     Attributes:
-        path: The image.
-        defect: What its defect is called.
-        mask: Its ground truth; None if there is none.
+        path: Path of the image.
+        defect: Name of its defect.
+        mask: Path of its ground truth; None if it has none.
     """
 
     path: Path
@@ -36,7 +40,7 @@ class AnomalousImage:
 
 @dataclass(frozen=True)
 class FoundImages:
-    """The images of a category as they are arranged; `test_normal` is None without a split."""
+    """The images of a category in one layout; `test_normal` is None without a split."""
 
     normal: list[Path]
     test_normal: list[Path] | None
@@ -44,48 +48,53 @@ class FoundImages:
 
 
 def layouts_of(data: Data) -> list[Layout]:
-    """All ways in which the images may be arranged, in the order they are tried."""
+    """Returns all layouts that the images may have, in the order in which they are tried."""
     return [data.images, *data.alternatives]
 
 
-def place_of(layout: Layout, name: str) -> str:
-    """Where the layout has the normal images of a category, below the root."""
+def normal_place(layout: Layout, name: str) -> str:
+    """Returns where a layout expects the normal images of a category, relative to the root."""
     if isinstance(layout, TableLayout):
         return layout.table
     return layout.normal.format(category=name)
 
 
-def fits(layout: Layout, root: Path, name: str) -> bool:
-    """Whether the layout has images of a category below the root; its name as it stands there."""
+def layout_fits(layout: Layout, root: Path, name: str) -> bool:
+    """Whether there are images of a category in this layout; `name` is its name in the data set."""
     if isinstance(layout, FolderLayout):
         pattern = layout.normal.format(category=glob.escape(name))
         return any(is_image(path) for path in root.glob(pattern))
     if not (root / layout.table).is_file():
         return False
-    return any(row[layout.category] == name for row in read_rows(layout, root))
+    return any(row[layout.category] == name for row in _read_rows(layout, root))
 
 
 def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
-    """The images of a category; its name as it stands in the data set.
+    """Finds the images of a category; `name` is its name in the data set.
 
     Raises:
         ImageError: If there are no normal images, a table cannot be read, or a mask is ambiguous.
     """
     if isinstance(layout, TableLayout):
-        return read_table(layout, root, name)
-    return read_folders(layout, root, name)
+        return _read_table(layout, root, name)
+    return _read_folders(layout, root, name)
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file has the name of an image."""
+    """Whether a file has the extension of an image."""
     return path.suffix.lower() in EXTENSIONS
 
 
-def name_below(root: Path, path: Path) -> str:
-    """What an image is called in what may be published: its path below the data root.
+def images_matching(root: Path, pattern: str) -> list[Path]:
+    """Returns the images below the root that match a glob, sorted."""
+    return sorted(path for path in root.glob(pattern) if is_image(path))
 
-    A table may name files anywhere else. Those are called by the name of the file and a hash of
-    where it lies, which tells them apart and says nothing of the machine.
+
+def name_below(root: Path, path: Path) -> str:
+    """Returns the name that identifies an image in published files: its path below the data root.
+
+    A table may list files outside the root. Their names are the file name and a hash of the folder,
+    which is unique but reveals nothing about the machine.
     """
     try:
         relative = Path(os.path.relpath(path, root))
@@ -98,51 +107,34 @@ def name_below(root: Path, path: Path) -> str:
     return f"outside/{place}/{path.name}"
 
 
-def read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
-    """The images of a category that are sorted into folders."""
+def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
+    def images(pattern: str | None) -> list[Path]:
+        return [] if pattern is None else images_matching(root, _filled(pattern, category=name))
 
-    def found(pattern: str | None) -> list[Path]:
-        return [] if pattern is None else images_matching(root, pattern, category=name)
-
-    def mask(path: Path) -> Path | None:
-        found = masks.of(path)
-        if len(found) > 1:
-            raise ImageError(
-                problem=f"{path} has more than one mask: {found[0]} and {found[1]}.",
-                fix="Remove one, or make the recipe's 'data.images.mask' more precise.",
-            )
-        return found[0] if found else None
-
-    masks = MaskFiles(root, layout.mask, name)
-    normal = found(layout.normal)
+    normal = images(layout.normal)
     if not normal:
         raise ImageError(
-            problem=f"no images at {root / place_of(layout, name)}.",
+            problem=f"no images at {root / normal_place(layout, name)}.",
             fix="Check --data and the recipe's 'data.images'; "
             f"images end in {', '.join(sorted(EXTENSIONS))}.",
         )
-    test_normal = found(layout.test_normal) if layout.test_normal else None
-    seen = {*normal, *(test_normal or [])}
-    anomalous = [path for path in found(layout.test_anomalous) if path not in seen]
-    return FoundImages(
-        normal,
-        test_normal,
-        [AnomalousImage(path, path.parent.name, mask(path)) for path in anomalous],
-    )
+    test_normal = images(layout.test_normal) if layout.test_normal else None
+    known = {*normal, *(test_normal or [])}
+    masks = _MaskFolders(root, layout.mask, name)
+    anomalous = [
+        AnomalousImage(path, path.parent.name, masks.find(path))
+        for path in images(layout.test_anomalous)
+        if path not in known
+    ]
+    return FoundImages(normal, test_normal, anomalous)
 
 
-def images_matching(root: Path, pattern: str, **names: str) -> list[Path]:
-    """The images that a glob with these names in it finds, sorted."""
-    return sorted(path for path in root.glob(filled(pattern, **names)) if is_image(path))
-
-
-def filled(pattern: str, **names: str) -> str:
-    """A glob with names in it, taken literally."""
+def _filled(pattern: str, **names: str) -> str:
     return pattern.format(**{key: glob.escape(value) for key, value in names.items()})
 
 
-class MaskFiles:
-    """The masks of a category; each folder of them is listed once, however many there are."""
+class _MaskFolders:
+    """The masks of a category; each folder is listed only once, however many masks it has."""
 
     def __init__(self, root: Path, pattern: str | None, category: str) -> None:
         self.root, self.category = root, category
@@ -150,67 +142,63 @@ class MaskFiles:
         self.folder += slash
         self.listed: dict[str, list[Path]] = {}
 
-    def of(self, image: Path) -> list[Path]:
-        """The masks of an image, sorted."""
+    def find(self, image: Path) -> Path | None:
+        """Returns the mask of an image; ImageError if there are several."""
         names = {"category": self.category, "defect": image.parent.name, "stem": image.stem}
-        pattern = filled(self.name, **names)
+        pattern = _filled(self.name, **names)
         if not pattern:
-            return []
+            return None
         folder = self.folder.format(**names)
         if folder not in self.listed:
-            inside = images_matching(self.root, f"{self.folder}*", **names)
-            self.listed[folder] = sorted(inside, key=name_of)
-        near = self.listed[folder]
-        beginning = re.split(r"[*?[]", pattern, maxsplit=1)[0]
-        places = range(bisect_left(near, beginning, key=name_of), len(near))
-        some = takewhile(
-            lambda path: path.name.startswith(beginning), (near[place] for place in places)
-        )
-        return sorted(path for path in some if fnmatch(path.name, pattern))
+            inside = images_matching(self.root, _filled(f"{self.folder}*", **names))
+            self.listed[folder] = sorted(inside, key=attrgetter("name"))
+        masks = self.listed[folder]
+        prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+        start = bisect_left(masks, prefix, key=attrgetter("name"))
+        end = bisect_left(masks, prefix + LAST_CHARACTER, key=attrgetter("name"))
+        found = sorted(path for path in masks[start:end] if fnmatch(path.name, pattern))
+        if len(found) > 1:
+            raise ImageError(
+                problem=f"{image} has more than one mask: {found[0]} and {found[1]}.",
+                fix="Remove one, or make the recipe's 'data.images.mask' more precise.",
+            )
+        return found[0] if found else None
 
 
-def name_of(path: Path) -> str:
-    """The name of a file, to sort by."""
-    return path.name
-
-
-def read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
-    """The images of a category that are listed in a table."""
+def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
     folder = (root / layout.table).parent if layout.folder is None else root / layout.folder
-    rows = [row for row in read_rows(layout, root) if row[layout.category] == name]
+    rows = [row for row in _read_rows(layout, root) if row[layout.category] == name]
 
-    def labelled(value: str, split: str) -> list[dict[str, str]]:
-        return [
-            row
-            for row in rows
-            if row[layout.label] == value and (layout.split is None or row[layout.split] == split)
-        ]
+    def labelled(value: str, split: str) -> list[Row]:
+        found = [row for row in rows if row[layout.label] == value]
+        return [row for row in found if layout.split is None or row[layout.split] == split]
 
-    def paths(split: str) -> list[Path]:
-        return [listed_file(folder, row[layout.image]) for row in labelled(layout.normal, split)]
+    def file(path: str) -> Path:
+        # Tables from Windows separate folders by backslashes.
+        as_written = folder / path
+        if "\\" not in path or os.path.exists(as_written):
+            return as_written
+        return folder / path.replace("\\", "/")
 
-    def mask(row: dict[str, str]) -> Path | None:
-        entry = row[layout.mask] if layout.mask else ""
-        return listed_file(folder, entry) if entry else None
+    def anomalous(row: Row) -> AnomalousImage:
+        mask = row[layout.mask] if layout.mask else ""
+        return AnomalousImage(
+            file(row[layout.image]), row[layout.label], file(mask) if mask else None
+        )
 
+    train, test = (
+        [file(row[layout.image]) for row in labelled(layout.normal, split)]
+        for split in (layout.train, layout.test)
+    )
     return FoundImages(
-        paths(layout.train),
-        paths(layout.test) if layout.split else None,
-        [
-            AnomalousImage(listed_file(folder, row[layout.image]), row[layout.label], mask(row))
-            for row in labelled(layout.anomalous, layout.test)
-        ],
+        train,
+        test if layout.split else None,
+        [anomalous(row) for row in labelled(layout.anomalous, layout.test)],
     )
 
 
-def listed_file(folder: Path, entry: str) -> Path:
-    """The file that a table names; tables of Windows have backslashes between folders."""
-    path = folder / entry
-    return path if "\\" not in entry or os.path.exists(path) else folder / entry.replace("\\", "/")
-
-
-def read_rows(layout: TableLayout, root: Path) -> list[dict[str, str]]:
-    """The lines of a table, each as its values by column."""
+def _read_rows(layout: TableLayout, root: Path) -> list[Row]:
+    """Returns the values of each line by column."""
     table = root / layout.table
     try:
         # Spreadsheets begin a file with a byte order mark.
@@ -221,25 +209,24 @@ def read_rows(layout: TableLayout, root: Path) -> list[dict[str, str]]:
             problem=f"cannot read the table of labels {table}: {reason}.",
             fix="Check --data: it is the folder that contains it.",
         ) from error
-    rows = [read_row(layout, table, number, line) for number, line in enumerate(lines, 1)]
+    rows = [_read_row(layout, table, number, line) for number, line in enumerate(lines, 1)]
     if not layout.header:
         return rows
     if rows and list(rows[0].values()) != layout.columns:
         raise ImageError(
             problem=f"the columns of {table} are {', '.join(rows[0].values())}; "
             f"expected {', '.join(layout.columns)}.",
-            fix="Mend its first line, or the recipe's 'data.images.columns'.",
+            fix="Correct its first line, or the recipe's 'data.images.columns'.",
         )
     return rows[1:]
 
 
-def read_row(layout: TableLayout, table: Path, number: int, line: str) -> dict[str, str]:
-    """The values of a line by column; columns are separated by commas or blanks."""
+def _read_row(layout: TableLayout, table: Path, number: int, line: str) -> Row:
     values = next(csv.reader([line])) if "," in line else line.split()
     if len(values) != len(layout.columns):
         raise ImageError(
             problem=f"line {number} of {table} has {len(values)} values for "
             f"{len(layout.columns)} columns.",
-            fix="Mend the line, or the recipe's 'data.images.columns'.",
+            fix="Correct the line, or the recipe's 'data.images.columns'.",
         )
     return dict(zip(layout.columns, values, strict=True))

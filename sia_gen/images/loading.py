@@ -1,25 +1,25 @@
-"""Loads images as the square arrays of one mode and size that training works on.
+"""Loads images as square arrays of one mode and size.
 
-What becomes of a file, by its content; its name does not matter:
+Files are judged by their content, not by their names:
 
-| kind | what becomes of it |
+| file | result |
 |---|---|
-| PNG, JPEG, TIFF, BMP, WebP, GIF | read; nothing else is, least of all what runs programs as EPS |
-| empty, cut off, no file but a pipe or a folder | an error |
-| more than 89 million pixels, or huge notes in it | an error, before memory is taken |
-| 1 x 1 pixel | read, and enlarged |
-| turned by EXIF | upright |
-| several frames or pages | the first |
-| 16 bits | 8, over the whole range: 12 bits in 16 come out dark |
-| 32 bits, floating point, signed | an error: white is not known |
-| palette, CMYK, YCbCr, Lab | red, green and blue |
-| transparent | on black |
-| profile of a colour space, gamma | not applied |
-| what Pillow would misread, see `misread.py` | an error |
-| damaged inside, and yet decoded | read: nothing tells |
+| PNG, JPEG, TIFF, BMP, WebP, GIF | read; no other format is, least of all those that run programs |
+| empty, truncated, or a pipe or folder instead of a file | an error |
+| more than 89 million pixels, or very long text in it | an error, before any memory is allocated |
+| 1 x 1 pixel | read and enlarged |
+| rotated by EXIF | upright |
+| several frames or pages | the first one |
+| 16 bits | scaled to 8 bits over the whole range, so 12 bits stored in 16 come out dark |
+| 32 bits, floating point, signed | an error, because the value of white is unknown |
+| palette, CMYK, YCbCr, Lab | converted to RGB |
+| transparent | composited on black |
+| colour profile, gamma | ignored |
+| misread by Pillow (see `_misread_tiff` and `_misread_png`) | an error |
+| damaged, but still decodable | read, because the damage cannot be detected |
 
-An error is one line; or, if the recipe's `data.unreadable` says so, the file is left out and
-counted.
+Every error is one line. If the recipe's `data.unreadable` is `skip`, such files are left out and
+counted instead.
 """
 
 from __future__ import annotations
@@ -35,17 +35,22 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
-from sia_gen.images.misread import require_palette, require_rightly_read
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 FIXES = {
-    "image": "Replace the file, take it out, or set the recipe's 'data.unreadable' to 'skip'.",
+    "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
     "mask": "Replace the file.",
 }
+# Values of TIFF tags.
+SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
+# Raw modes of PNG for which Pillow compares the transparent colour correctly.
+COMPARABLE = ("1", "L", "RGB", "P", "P;1", "P;2", "P;4")
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class ImageSpec:
         return cls(recipe.mode, size, recipe.data.non_square)
 
 
-def load_image(path: Path, spec: ImageSpec) -> NDArray[np.uint8]:
+def load_image(path: Path, spec: ImageSpec) -> Pixels:
     """Reads an image file.
 
     Returns:
@@ -78,127 +83,39 @@ def load_image(path: Path, spec: ImageSpec) -> NDArray[np.uint8]:
     Raises:
         ImageError: If it cannot be decoded, or is not square and `spec` has no rule for that.
     """
-    image = in_mode(read_image(path), spec.mode)
-    # Copied, as Pillow's own pixels cannot be written to, which torch warns of.
+    image = read_image(path)
+    if image.mode != spec.mode:
+        image = image.convert(spec.mode)
+    # Copied because Pillow's own pixels are read-only, about which torch warns.
     return np.array(to_pixels(to_square(image, path, spec)), order="C")
 
 
-def read_image(path: Path) -> Image.Image:
-    """Reads an image file of any kind, turned upright; see above what becomes of which.
-
-    Returns:
-        An image of mode `"L"` or `"RGB"`.
-
-    Raises:
-        ImageError: If it cannot be decoded, or the range of its pixels is not known.
-    """
-    with opened(path, "image") as file:
-        return to_eight_bits(upright(file))
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as `read_image` gives it, from its head if that tells."""
-    with opened(path, "image") as file:
-        return file.size if file.width == file.height else upright(file).size
-
-
-@contextmanager
-def opened(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
-    """Opens an image file, its pixels not read yet.
-
-    Raises:
-        ImageError: If it cannot be opened, and if anything goes wrong while it is open.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            # To open a pipe would be to wait for what comes through it.
-            msg = "it is no file"
-            raise ValueError(msg)
-        with Image.open(path, formats=FORMATS) as file:
-            require_few_pixels(file)
-            require_rightly_read(file)
-            yield file
-    # What a damaged file makes Pillow raise is whatever its bytes happen to mean.
-    except Exception as error:
-        raise ImageError(
-            problem=f"cannot read the {what} {path}: {reason_of(error)}.", fix=FIXES[what]
-        ) from error
-
-
-def require_few_pixels(file: Image.Image) -> None:
-    """Raises `DecompressionBombError` for what Pillow only warns of: up to twice its limit."""
-    pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
-    if limit is not None and pixels > limit:
-        msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
-        raise Image.DecompressionBombError(msg)
-
-
-def reason_of(error: Exception) -> str:
-    """What an error that reading an image raised says."""
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is empty, damaged, or of another kind than {', '.join(FORMATS)}"
-    told = error.strerror if isinstance(error, OSError) else None
-    return told or " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def upright(file: Image.Image) -> Image.Image:
-    """The first frame of a file, turned as its EXIF data say."""
-    ImageOps.exif_transpose(file, in_place=True)
-    require_palette(file)
-    return file
-
-
-def in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """The image in a mode of Pillow's; itself, not a copy, if that is its own."""
-    return image if image.mode == mode else image.convert(mode)
-
-
-def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow's as `"L"` or `"RGB"`; ValueError if the range of values is not known."""
-    if image.mode in ("I", "F"):
-        kind = "integers" if image.mode == "I" else "floating-point numbers"
-        msg = f"its pixels are {kind} of 32 bits, of which white is not known; save it with 8 or 16"
-        raise ValueError(msg)
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "black")
-        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    return in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
-
-
-def to_square(
-    image: Image.Image,
-    path: Path,
-    spec: ImageSpec,
-    resampling: Image.Resampling = Image.Resampling.BICUBIC,
-) -> Image.Image:
-    """Resizes an image with antialiasing; `path` is named in the error if it is not square."""
-    if image.width != image.height and spec.non_square is None:
-        raise ImageError(
-            problem=f"{path} is {image.width} x {image.height} pixels, not square.",
-            fix="Set 'data.non_square' in the recipe to 'crop' (keeps the centre) or 'stretch'.",
-        )
-    if spec.non_square == "crop":
-        return ImageOps.fit(image, (spec.size, spec.size), resampling)
-    return image.resize((spec.size, spec.size), resampling)
-
-
-def load_images(paths: Sequence[Path], spec: ImageSpec) -> NDArray[np.uint8]:
-    """Reads images into memory, (N, C, size, size)."""
+def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
+    """Reads images into memory, (N, C, size, size), 0 to 255; see `load_image`."""
     images = np.empty((len(paths), len(spec.mode), spec.size, spec.size), np.uint8)
     for place, path in enumerate(paths):
         images[place] = load_image(path, spec)
     return images
 
 
-def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:
-    """Tries to read images; says in a line on stderr how many of a category cannot be.
+def read_image(path: Path) -> Image.Image:
+    """Reads an image file of any supported kind upright, in mode `"L"` or `"RGB"`.
 
-    Returns:
-        Those that cannot.
+    Raises:
+        ImageError: If it cannot be decoded, or the range of its pixels is unknown.
     """
+    with open_image(path, "image") as file:
+        return to_eight_bits(upright(file))
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Returns width and height as `read_image` gives them, from the header if that is enough."""
+    with open_image(path, "image") as file:
+        return file.size if file.width == file.height else upright(file).size
+
+
+def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:
+    """Returns the images that cannot be read, and reports their number in a line on stderr."""
     problems: dict[Path, str] = {}
     for path in paths:
         try:
@@ -212,11 +129,130 @@ def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:
     return frozenset(problems)
 
 
-def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """An image (C, H, W), 0 to 255, as a picture of mode L or RGB."""
+def to_picture(pixels: Pixels) -> Image.Image:
+    """Converts an image (C, H, W), 0 to 255, into a picture of mode L or RGB."""
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
-def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture of mode L or RGB as an image (C, H, W), 0 to 255."""
+def to_pixels(image: Image.Image) -> Pixels:
+    """Converts a picture of mode L or RGB into an image (C, H, W), 0 to 255."""
     return np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1)
+
+
+def to_square(
+    image: Image.Image,
+    path: Path,
+    spec: ImageSpec,
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Resizes an image with antialiasing.
+
+    Raises:
+        ImageError: If it is not square and `spec` has no rule for that; it names `path`.
+    """
+    if image.width != image.height and spec.non_square is None:
+        raise ImageError(
+            problem=f"{path} is {image.width} x {image.height} pixels, not square.",
+            fix="Set 'data.non_square' in the recipe to 'crop' (keeps the centre) or 'stretch'.",
+        )
+    if spec.non_square == "crop":
+        return ImageOps.fit(image, (spec.size, spec.size), resampling)
+    return image.resize((spec.size, spec.size), resampling)
+
+
+@contextmanager
+def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
+    """Opens an image file whose pixels are not read yet.
+
+    Raises:
+        ImageError: If it cannot be opened, or if anything goes wrong while it is open.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # Opening a pipe would wait for somebody to write to it.
+            msg = "it is not a file"
+            raise ValueError(msg)
+        with Image.open(path, formats=FORMATS) as file:
+            _require_few_pixels(file)
+            _require_correctly_read(file)
+            yield file
+    # A damaged file makes Pillow raise almost anything.
+    except Exception as error:
+        raise ImageError(
+            problem=f"cannot read the {what} {path}: {_reason(error)}.", fix=FIXES[what]
+        ) from error
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """Reads the first frame of an open file, rotated as its EXIF data say."""
+    ImageOps.exif_transpose(file, in_place=True)
+    if file.mode == "P" and file.palette is not None:
+        colours = len(file.palette.palette) // len(file.palette.mode)
+        if np.asarray(file).max() >= colours:
+            msg = f"it has pixels beyond the {colours} colours of its palette"
+            raise ValueError(msg)
+    return file
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Converts an image of any mode to L or RGB; ValueError if its range of values is unknown."""
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "32-bit floating-point numbers"
+        msg = f"its pixels are {kind}, whose range is unknown; save it with 8 or 16 bits"
+        raise ValueError(msg)
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "black")
+        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _require_few_pixels(file: Image.Image) -> None:
+    # Between once and twice this limit Pillow only warns.
+    pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
+    if limit is not None and pixels > limit:
+        msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
+        raise Image.DecompressionBombError(msg)
+
+
+def _require_correctly_read(file: ImageFile.ImageFile) -> None:
+    """Raises ValueError if Pillow would silently return wrong pixels; reads only the header."""
+    reason = _misread_tiff(file) if isinstance(file, TiffImagePlugin.TiffImageFile) else None
+    if file.format == "PNG":
+        reason = _misread_png(file)
+    if reason is not None:
+        msg = f"{reason}; save it as PNG with 8 bits, or 16 if it is grey"
+        raise ValueError(msg)
+
+
+def _misread_tiff(file: TiffImagePlugin.TiffImageFile) -> str | None:
+    tags, base = file.tag_v2, ExifTags.Base
+    deep = any(bits > 8 for bits in tags.get(base.BitsPerSample, (1,)))
+    if file.mode == "L" and SIGNED in tags.get(base.SampleFormat, ()):
+        return "its pixels are signed numbers"
+    if deep and tags.get(base.PhotometricInterpretation) == WHITE_IS_ZERO:
+        return "its white is 0 and it has more than 8 bits"
+    planes = tags.get(base.PlanarConfiguration) == PLANES
+    if planes and (deep or tags.get(base.SamplesPerPixel, 1) == len("LA")):
+        return "its channels are stored separately and have more than 8 bits or transparency"
+    if tags.get(base.NewSubfileType, 0) & REDUCED:
+        return "its first picture is a reduced version of another one"
+    return None
+
+
+def _misread_png(file: ImageFile.ImageFile) -> str | None:
+    if file.mode == "P" and file.palette is None:
+        return "it has no palette"
+    if "transparency" in file.info and file.tile[0].args not in COMPARABLE:
+        return "it has a transparent colour and a depth other than 8 bits"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is empty, damaged, or not one of {', '.join(FORMATS)}"
+    message = error.strerror if isinstance(error, OSError) else None
+    return message or " ".join(str(error).split()).rstrip(".") or type(error).__name__

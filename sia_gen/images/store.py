@@ -1,50 +1,58 @@
-"""The images that a model learns from: in memory if they fit, else read when they are needed."""
+"""Opens the images that a model learns from, and where the object is in each.
+
+They are in memory if they fit, else they are read from their files whenever they are needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import grey_closing, grey_opening
+from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground
-from sia_gen.images.foreground import finds_objects, foreground_mask, foreground_masks
-from sia_gen.images.loading import ImageSpec, load_image, load_images
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images
 
-Pixels = NDArray[np.uint8]
-# Bytes for all images of a model, in each process; beyond it they are decoded in every epoch.
+# Bytes for all images of a model, in each process.
 MEMORY = 2 << 30
+THRESHOLDS: dict[str, Any] = {"otsu": threshold_otsu, "triangle": threshold_triangle}
+COLOURS = ("red", "green", "blue")
+# Image size for which recipes give the sides of kernels.
+REFERENCE_SIZE = 256
 
 
 class Images(Protocol):
-    """Images by their number, each (C, H, W), 0 to 255; an array (N, C, H, W) is one."""
+    """Images by number, each (C, H, W), 0 to 255; an array (N, C, H, W) is one."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of images."""
 
     def __getitem__(self, index: int, /) -> Pixels:
-        """One of them."""
+        """Returns one image."""
 
 
-class StreamedImages:
-    """Images that are read from their files whenever they are asked for."""
+@dataclass(frozen=True)
+class Streamed:
+    """Images that are made from their items, such as paths, whenever they are needed."""
 
-    def __init__(self, paths: Sequence[Path], spec: ImageSpec) -> None:
-        self.paths = list(paths)
-        self.spec = spec
+    items: Sequence[Any] | Images
+    read: Callable[[Any], Pixels]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.items)
 
     def __getitem__(self, index: int) -> Pixels:
-        """An image, (C, size, size), 0 to 255; `ImageError` if it cannot be read."""
-        return load_image(self.paths[index], self.spec)
+        return self.read(self.items[index])
 
 
 class JoinedImages:
-    """The images of several categories, one after another."""
+    """The images of several categories, one category after another."""
 
     def __init__(self, parts: Sequence[Images]) -> None:
         self.parts = parts
@@ -54,24 +62,8 @@ class JoinedImages:
         return int(self.starts[-1])
 
     def __getitem__(self, index: int) -> Pixels:
-        """An image of the part that its number falls into."""
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return self.parts[part][index - int(self.starts[part])]
-
-
-class StreamedForegrounds:
-    """The foreground of each image, (1, H, W), found whenever it is asked for."""
-
-    def __init__(self, images: Images, rule: Foreground) -> None:
-        self.images = images
-        self.rule = rule
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Pixels:
-        """The foreground of an image, 1 on the object."""
-        return foreground_mask(self.images[index], self.rule)
 
 
 def open_images(
@@ -79,29 +71,66 @@ def open_images(
     spec: ImageSpec,
     rules: Sequence[Foreground | None] | None = None,
 ) -> list[Images]:
-    """All images of a model, in memory if they take at most `MEMORY` bytes together.
+    """Opens all images of a model, in memory if they take at most `MEMORY` bytes together.
 
     Args:
-        groups: Their files, by what they are for.
+        groups: The files of each group of images.
         spec: Mode and size of the images.
-        rules: How the foreground is found in each group, for which there has to be room as well.
+        rules: The foreground rule of each group; memory must suffice for the foregrounds as well.
 
     Returns:
-        Those of each group.
+        The images of each group.
 
     Raises:
-        ImageError: If one of those in memory cannot be read; of others, when it is asked for.
+        ImageError: If one of the images cannot be read; without memory, once it is needed.
     """
-    layers = [len(spec.mode) + finds_objects(rule) for rule in rules or [None] * len(groups)]
+    layers = [len(spec.mode) + _finds_objects(rule) for rule in rules or [None] * len(groups)]
     planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
-    opened = StreamedImages if planes * spec.size**2 > MEMORY else load_images
-    return [opened(paths, spec) for paths in groups]
+    if planes * spec.size**2 > MEMORY:
+        return [Streamed(list(paths), partial(load_image, spec=spec)) for paths in groups]
+    return [load_images(paths, spec) for paths in groups]
 
 
 def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
-    """The foregrounds of images, in memory if these are; None if all of every image is."""
-    if not finds_objects(rule):
+    """Returns the foreground of each image, in memory if the images are.
+
+    Returns:
+        Masks (1, H, W), 1 on the object; None if the whole of every image is the object.
+    """
+    if not _finds_objects(rule):
         return None
     if isinstance(images, np.ndarray):
-        return foreground_masks(images, rule)
-    return StreamedForegrounds(images, rule)
+        return np.stack([foreground_mask(image, rule) for image in images])
+    return Streamed(images, partial(foreground_mask, rule=rule))
+
+
+def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
+    """Finds the object in an image (C, H, W), 0 to 255, as the authors' code does (section 3.1).
+
+    Returns:
+        (1, H, W), 1 on the object. If the rule finds no object, as in an image of one colour, the
+        whole image is the object.
+    """
+    if rule.method == "none":
+        return np.ones_like(image[:1])
+    values = _channel(image, rule.channel)
+    bright = values > THRESHOLDS[rule.method](values)
+    mask: Pixels = (bright if rule.polarity == "bright" else ~bright).astype(np.uint8)
+    for smooth, side in ((grey_closing, rule.close), (grey_opening, rule.open)):
+        if side:
+            # These mirror the image at its edges, so an object may touch them.
+            scaled = max(1, round(side * len(mask) / REFERENCE_SIZE))
+            mask = smooth(mask, size=(scaled, scaled))
+    return mask[None] if mask.any() else np.ones_like(mask)[None]
+
+
+def _finds_objects(rule: Foreground | None) -> TypeGuard[Foreground]:
+    return rule is not None and rule.method != "none"
+
+
+def _channel(image: Pixels, channel: str) -> Pixels:
+    """Returns one channel, or the luminance, of an image (C, H, W) as (H, W)."""
+    if len(image) == 1 or channel in COLOURS:
+        values: Pixels = image[0 if len(image) == 1 else COLOURS.index(channel)]
+        return values
+    return np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))

@@ -1,8 +1,7 @@
-"""The test images of a category, with what is known of them; read by the evaluation alone."""
+"""The test images of a category with their ground truth; only the evaluation reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from sia_gen.images.listing import split_images
 from sia_gen.images.loading import (
     ImageSpec,
     find_unreadable,
-    opened,
+    open_image,
     to_eight_bits,
     to_square,
     upright,
@@ -25,19 +24,19 @@ from sia_gen.images.loading import (
 )
 
 GOOD = "good"
-# Masks may number their defects, but a photograph has more levels than that.
+# Masks may number their defects, but photographs have more levels than this.
 MOST_LEVELS = 32
 
 
 @dataclass(frozen=True)
 class TestImage:
-    """An image of the test.
+    """A test image.
 
     Attributes:
-        path: The file.
-        name: See `sia_gen.images.layouts.name_below`.
-        defect: The name of its defect, `good` if it has none.
-        mask: The file of its ground truth, if there is one.
+        path: Path of the image.
+        name: Name in published files; see `sia_gen.images.layouts.name_below`.
+        defect: Name of its defect, `good` if it has none.
+        mask: Path of its ground truth, if there is one.
     """
 
     # Its name makes pytest look for tests in it.
@@ -50,84 +49,70 @@ class TestImage:
 
     @property
     def label(self) -> int:
-        """1 if it is anomalous, else 0."""
+        """1 if the image is anomalous, else 0."""
         return int(self.defect != GOOD)
 
 
 def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImage]:
-    """The test images of a category, normal ones first.
+    """Returns the test images of a category, normal ones first.
 
-    If the recipe says so, those that cannot be read are left out, which a line on stderr reports.
+    If the recipe allows it, those that cannot be read are left out, and a line on stderr reports
+    them.
 
     Raises:
-        ImageError: If a kind is missing, or only some of the anomalous ones have a mask.
+        ImageError: If there are no normal or no anomalous ones, or only some of the latter have a
+            mask.
     """
     listed = split_images(recipe, root, category)
     normal = [TestImage(path, name_below(root, path), GOOD) for path in listed.test_normal]
     anomalous = [
-        TestImage(path, name_below(root, path), defect, mask)
-        for path, defect, mask in zip(
-            listed.test_anomalous, listed.defects, listed.masks, strict=True
-        )
+        TestImage(image.path, name_below(root, image.path), image.defect, image.mask)
+        for image in listed.test_anomalous
     ]
     if recipe.data.unreadable == "skip":
         paths = [test.path for test in (*normal, *anomalous)]
         unreadable = find_unreadable(paths, f"{category}, test")
         normal = [test for test in normal if test.path not in unreadable]
         anomalous = [test for test in anomalous if test.path not in unreadable]
-    require_both_kinds({"normal": normal, "anomalous": anomalous}, category, root)
-    without = [test.path for test in anomalous if test.mask is None]
-    if without and any(test.mask for test in anomalous):
-        raise ImageError(
-            problem=f"{without[0]} has no mask, but others of '{category}' have.",
-            fix="Add its mask, or take 'mask' out of the recipe's 'data.images'.",
-        )
-    return [*normal, *anomalous]
-
-
-def count_test_images(recipe: Recipe, root: Path, category: str) -> int:
-    """How many test images of a category there are, with those that cannot be read."""
-    listed = split_images(recipe, root, category)
-    return len(listed.test_normal) + len(listed.test_anomalous)
-
-
-def require_both_kinds(tests: Mapping[str, list[TestImage]], category: str, root: Path) -> None:
-    """Raises `ImageError` if there are none of a kind."""
-    for kind, images in tests.items():
+    for kind, images in (("normal", normal), ("anomalous", anomalous)):
         if not images:
             raise ImageError(
                 problem=f"category '{category}' has no {kind} test images in {root}.",
                 fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
                 "or check --data.",
             )
+    without = [test.path for test in anomalous if test.mask is None]
+    if 0 < len(without) < len(anomalous):
+        raise ImageError(
+            problem=f"{without[0]} has no mask, but others of '{category}' have.",
+            fix="Add its mask, or remove 'mask' from the recipe's 'data.images'.",
+        )
+    return [*normal, *anomalous]
+
+
+def count_test_images(recipe: Recipe, root: Path, category: str) -> int:
+    """Returns the number of test images of a category, unreadable ones included."""
+    listed = split_images(recipe, root, category)
+    return len(listed.test_normal) + len(listed.test_anomalous)
 
 
 def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
-    """Which pixels of an image are anomalous, (size, size).
-
-    Raises:
-        ImageError: If the mask cannot be read, is not of the image's size, or is a photograph.
-    """
+    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`."""
     if image.mask is None:
         return np.zeros((spec.size, spec.size), bool)
     return read_mask(image.mask, spec, of=image.path)
 
 
 def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> NDArray[np.bool_]:
-    """Which pixels a mask marks, (size, size).
-
-    Args:
-        path: The file of the mask.
-        spec: Size of the result; the mode does not matter.
-        of: The image whose size it must have, if there is one.
+    """Returns which pixels a mask marks, (size, size); the mode of `spec` does not matter.
 
     Raises:
-        ImageError: If it cannot be read, is not of the image's size, or is a photograph.
+        ImageError: If it cannot be read, differs in size from the image `of`, or is a photograph.
     """
-    with opened(path, "mask") as file:
+    with open_image(path, "mask") as file:
         mask = upright(file)
         levels = len(np.unique(np.asarray(mask)))
-        anomalous = marked(mask)
+        marked = _marked(mask)
     size_of_image = mask.size if of is None else upright_size(of)
     if mask.size != size_of_image:
         raise ImageError(
@@ -140,18 +125,17 @@ def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> NDArray
             problem=f"the mask {path} is not binary: it has {levels} levels.",
             fix="Save it as PNG, 0 where the image is normal and 255 where it is not.",
         )
-    # Resized like the image, and then whatever more than half of a pixel shows.
-    picture = Image.fromarray(anomalous.astype(np.uint8) * 255)
-    square = to_square(picture, path, spec, Image.Resampling.BOX)
-    return np.asarray(square) > 127
+    picture = Image.fromarray(marked.astype(np.uint8) * 255)
+    # A pixel is marked if more than half of it was before resizing.
+    return np.asarray(to_square(picture, path, spec, Image.Resampling.BOX)) > 127
 
 
-def marked(mask: Image.Image) -> NDArray[np.bool_]:
-    """Which pixels of a mask are not black, (H, W); of a palette whose first is, not the first."""
+def _marked(mask: Image.Image) -> NDArray[np.bool_]:
+    """Returns which pixels are not black, (H, W); in a palette, which are not its first colour."""
     numbered = mask.mode == "P" and (mask.getpalette() or [])[:3] == [0, 0, 0]
     one_channel = len(mask.getbands()) == 1 and mask.mode != "P"
     if mask.has_transparency_data or not (numbered or one_channel):
         mask = to_eight_bits(mask)
-    # Levels of 16 or 32 bits are taken as they are: rounded to 8, the first would be lost.
+    # Levels of 16 or 32 bits stay as they are, because rounding to 8 bits would lose the first.
     found: NDArray[np.bool_] = np.atleast_3d(np.asarray(mask) > 0).max(axis=2)
     return found

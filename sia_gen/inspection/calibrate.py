@@ -19,7 +19,7 @@ from PIL import Image
 from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.models import Sources
+from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.inspection.calibration import SAMPLES, StrengthCurve, measure_curve, useful_range
@@ -56,7 +56,7 @@ def calibrate(
         recipe: Of the data set.
         categories: Those to calibrate.
         root: Folder of the normal images.
-        models: Folder of the pipelines; see `sia_gen.corpus.models`.
+        models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
         out: Output folder, see above.
         runtime: Device and precision.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
@@ -68,13 +68,12 @@ def calibrate(
         ModelError: If a model or its classifier is missing, or has no useful strength.
     """
     accelerator = runtime.accelerator()
-    sources = Sources(recipe, models, classifier)
     places = [DatasetCategory(recipe, category) for category in categories]
-    size, cache = sources.image_size(places), HashCache()
+    pipelines, cache = Pipelines(recipe, places, models, classifier), HashCache()
     # What is in the way has to be known before hours of measuring.
     known, anything_new = earlier(out), False
     origins = {
-        place.category: origin_of(place, sources, cache, accelerator.mixed_precision)
+        place.category: origin_of(place, pipelines, cache, accelerator.mixed_precision)
         for place in places
     }
     with (
@@ -83,13 +82,13 @@ def calibrate(
     ):
         for place in places:
             category, row = place.category, row_path(out, place.category)
-            normal = load_normal(recipe, category, root, size)
+            normal = load_normal(recipe, category, root, pipelines.image_size)
             origin = origins[category] | {"images": fingerprint(normal)}
             if not (origin.items() <= known.get(category, {}).items() and row.is_file()):
-                curve, shown = measure(place, normal, sources, runtime)
+                curve, shown = measure(place, normal, pipelines, runtime)
                 # The next model is loaded into the memory that this one leaves.
                 accelerator.free_memory()
-                strength = useful_range(curve, f"'{category}' in {sources.folder(place)}")
+                strength = useful_range(curve, f"'{category}' in {pipelines.folder(place)}")
                 write_row(row, shown)
                 entry = {"strength": str(strength), **origin, **curve.to_json()}
                 known, anything_new = save(recipe, {category: entry}, out), True
@@ -101,7 +100,7 @@ def calibrate(
 
 
 def origin_of(
-    place: DatasetCategory, sources: Sources, cache: HashCache, precision: str
+    place: DatasetCategory, pipelines: Pipelines, cache: HashCache, precision: str
 ) -> dict[str, Any]:
     """What decides the samples of a category, besides what decides about the output folder.
 
@@ -109,7 +108,7 @@ def origin_of(
     """
     settings = place.recipe.synthesis
     return {
-        "model": sources.hash(place, cache),
+        "model": pipelines.hash(place, cache),
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
         "precision": precision,
@@ -122,11 +121,11 @@ def fingerprint(normal: NormalImages) -> str:
 
 
 def measure(
-    place: DatasetCategory, normal: NormalImages, sources: Sources, runtime: Runtime
+    place: DatasetCategory, normal: NormalImages, pipelines: Pipelines, runtime: Runtime
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """The curve of a category, and a sample at each strength."""
     recipe, category = place
-    pipeline = sources.load(place)
+    pipeline = pipelines.load(place)
     accelerator = runtime.accelerator()
     execution = runtime.execution(accelerator.device, compiled=False)
     prepare_pipeline(pipeline, accelerator, execution)

@@ -16,9 +16,7 @@ from sia_gen.config.recipe import (
     choose_categories,
     load_corpus_recipe,
 )
-from sia_gen.corpus.entries import COMPLETE, record_of
 from sia_gen.corpus.reading import read_synthetic
-from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import category_root
 from sia_gen.inspection.distance import NormalBank
@@ -61,15 +59,12 @@ def inspect_corpus(
     """
     manifest = read_synthetic(corpus)
     recipe = load_corpus_recipe(corpus / RECIPE)
-    names = {f"{shard['dataset']}.{shard['category']}" for shard in manifest["shards"]}
-    chosen = [one for one in choose_categories(recipe, wanted) if one.name in names]
-    shards = [shard for shard in manifest["shards"] if shard["state"] == COMPLETE]
     by_name = {
-        name: [record_of(shard) for shard in group]
-        for name, group in groupby(shards, key=lambda s: f"{s['dataset']}.{s['category']}")
+        name: list(shards)
+        for name, shards in groupby(manifest.records, key=lambda shard: shard.name)
     }
-    chosen = [one for one in chosen if one.name in by_name]
-    device, form = runtime.accelerator().device, SampleForm.of(manifest)
+    chosen = [one for one in choose_categories(recipe, wanted) if one.name in by_name]
+    device = runtime.accelerator().device
     total = sum(shard.samples for one in chosen for shard in by_name[one.name])
     sections: list[Section] = []
     prepare_output(out)
@@ -78,8 +73,8 @@ def inspect_corpus(
         Progress(f"inspecting {corpus}", total) as progress,
     ):
         for one in chosen:
-            survey = survey_category(corpus, by_name[one.name], form, progress)
-            normal = normal_of(recipe, one, data, manifest["image_size"])
+            survey = survey_category(corpus, by_name[one.name], manifest.form, progress)
+            normal = normal_of(recipe, one, data, manifest.image_size)
             if normal is None:
                 sections += without_normal(one.name, survey)
             else:
@@ -89,9 +84,9 @@ def inspect_corpus(
                 limits = one.recipe.realnet.mask_area
                 sections.append(twins_section(one.name, survey, limits))
         many = "categories" if len(chosen) > 1 else "category"
-        size = manifest["image_size"]
+        size = manifest.image_size
         summary = (
-            f"{total} samples of {len(chosen)} {many}, strength {manifest['strength']}, "
+            f"{total} samples of {len(chosen)} {many}, strength {manifest.strength}, "
             f"{size} x {size} pixels."
         )
         write_page(out / "index.html", Page(f"{recipe.title}: the corpus", summary, sections))

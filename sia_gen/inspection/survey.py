@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.corpus.parsing import Sample
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.reading import Sample, read_whole
+from sia_gen.corpus.reading import read_whole
 from sia_gen.corpus.schema import MASK, TWINS, SampleForm
 from sia_gen.images.loading import to_pixels
 from sia_gen.inspection.distance import Pixels

@@ -63,7 +63,7 @@ def files_below(folder: Location, pattern: str) -> list[str]:
 
 
 def shipped(name: str) -> Path:
-    """Returns the path of `recipes` or `DATASET_CARD.md`, installed or in a checkout."""
+    """Returns the path of `recipes`, at the top of a checkout but inside an installed package."""
     package = Path(__file__).parents[1]
     installed = package / name
     return installed if installed.exists() else package.parent / name

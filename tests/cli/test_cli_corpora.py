@@ -201,7 +201,7 @@ def test_damaged_or_newer_manifest_is_one_line(
     path.write_text(content[:-20])
     assert "manifest.json cannot be read" in refuse(command, *arguments)
     path.write_text(content.replace('"manifest_version": 1', '"manifest_version": 2'))
-    assert "is of version 2; this sia-gen reads version 1. Update" in refuse(command, *arguments)
+    assert "has version 2; this sia-gen reads version 1. Update" in refuse(command, *arguments)
 
 
 @pytest.mark.parametrize(

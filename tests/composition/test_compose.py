@@ -121,7 +121,7 @@ def test_shards_verify_and_resume_to_the_same_bytes(
         patch.setattr(Composer, "triplet", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run("broken")
-    states = [s["state"] for s in read_manifest(whole.with_name("broken"))["shards"]]
+    states = [shard.state for shard in read_manifest(whole.with_name("broken")).shards]
     assert states == ["complete", "complete", "missing", "missing"]
     assert files(run("broken")) == files(whole)
 
@@ -167,8 +167,8 @@ def test_our_own_reader_takes_the_folder_for_a_data_set(run: Any, recipe: Recipe
     content["data"]["images"]["mask"] = "{category}/ground_truth/{defect}/{stem}_mask.png"
     listed = list_images(Recipe.parse(content, where="test"), folder, "disc")
     assert len(listed.test_anomalous) == 3
-    assert listed.defects == ["synthetic"] * 3
-    assert all(mask is not None and mask.is_file() for mask in listed.masks)
+    assert all(image.defect == "synthetic" for image in listed.test_anomalous)
+    assert all(image.mask is not None and image.mask.is_file() for image in listed.test_anomalous)
 
 
 def test_folder_that_broke_off_is_completed(run: Any) -> None:
@@ -281,7 +281,7 @@ def test_other_triplets_that_are_made_meanwhile_are_refused(
         made.append(made[0].read_bytes())
         return claim_output(*arguments, **options)
 
-    monkeypatch.setattr("sia_gen.composition.compose.claim_output", claim_late)
+    monkeypatch.setattr("sia_gen.corpus.output.claim_output", claim_late)
     if different == "model":
         rename_model(corpus, "0", "2")
     with pytest.raises(OutputError, match=f"another {different}"):

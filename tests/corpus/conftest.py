@@ -18,15 +18,15 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe, all_categories, choose_categories
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.entries import CorpusHeader
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.manifest import (
+    Manifest,
     present_records,
     record_path,
     write_manifest,
     write_record,
 )
-from sia_gen.corpus.members import read_members
+from sia_gen.corpus.parsing import read_members
 from sia_gen.corpus.plan import ShardPlan, identify, plan_corpus
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.corpus.shards import encode_sample, write_shard
@@ -80,27 +80,30 @@ class HandmadeCorpus:
             self.write(shard, self.samples(shard))
 
     @property
-    def header(self) -> dict[str, Any]:
-        return asdict(
-            CorpusHeader(
-                sia_gen="0.1.0",
-                recipe="1" * 64,
-                name="parts",
-                seed=0,
-                images=5,
-                strength="0.0:0.5",
-                steps=2,
-                sampler="PerturbedDDPMScheduler",
-                guidance_scale=0.0,
-                batch_size=2,
-                precision="no",
-                shard_size=3,
-                format=self.image_format,
-                mode=self.mode,
-                image_size=SIZE,
-                versions={"torch": "2.15.0"},
-                kind="samples",
-            )
+    def manifest(self) -> Manifest:
+        """The manifest as it should be, with what is there."""
+        records = present_records(self.folder)
+        return Manifest(
+            sia_gen="0.1.0",
+            recipe="1" * 64,
+            name="parts",
+            seed=0,
+            images=5,
+            strength="0.0:0.5",
+            steps=2,
+            sampler="PerturbedDDPMScheduler",
+            guidance_scale=0.0,
+            batch_size=2,
+            precision="no",
+            compiled=False,
+            channels_last=True,
+            shard_size=3,
+            format=self.image_format,
+            mode=self.mode,
+            image_size=SIZE,
+            versions={"torch": "2.15.0"},
+            kind="samples",
+            shards=[records.get(shard.path, shard) for shard in self.plan],
         )
 
     def samples(self, shard: ShardPlan) -> list[Sample]:
@@ -112,14 +115,14 @@ class HandmadeCorpus:
         encoded = [encode_sample(*sample, self.image_format) for sample in samples]
         file = write_shard(self.folder / shard.path, encoded)
         write_record(self.folder, shard, file, MODEL)
-        write_manifest(self.folder, self.header, self.plan, present_records(self.folder))
+        write_manifest(self.folder, self.manifest)
 
     def forget(self, number: int) -> None:
         """Makes a shard one that was never recorded."""
         record_path(self.folder, self.plan[number]).unlink()
-        records = present_records(self.folder)
-        del records[self.plan[number].path]
-        write_manifest(self.folder, self.header, self.plan, records)
+        shards = self.manifest.shards
+        shards[number] = self.plan[number]
+        write_manifest(self.folder, self.manifest.with_shards(shards))
 
     def path(self, number: int) -> Path:
         return self.folder / self.plan[number].path

@@ -12,7 +12,7 @@ from datasets import Features, Image, Value, load_dataset
 from huggingface_hub import DatasetCard
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.corpus.card import write_card
+from sia_gen.corpus.card import render_card, write_card
 from sia_gen.corpus.schema import SampleMetadata
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def corpus(
 ) -> HandmadeCorpus:
     """Two categories with their card."""
     corpus = make_corpus(categories=("disc", "plate"), image_format=request.param)
-    write_card(corpus.folder, recipe, corpus.header, corpus.plan)
+    write_card(corpus.folder, recipe, corpus.manifest)
     return corpus
 
 
@@ -100,7 +100,7 @@ def test_text_states_the_facts_of_the_corpus(corpus: HandmadeCorpus) -> None:
 def test_source_is_a_link_if_it_is_an_address(
     corpus: HandmadeCorpus, recipe: Recipe, source: str, shown: str
 ) -> None:
-    write_card(corpus.folder, recipe.override({"source": source}), corpus.header, corpus.plan)
+    write_card(corpus.folder, recipe.override({"source": source}), corpus.manifest)
     text = (corpus.folder / "README.md").read_text()
     assert f"normal images of\n{shown}," in text
     assert f"- {shown}: cc0-1.0" in text
@@ -108,6 +108,21 @@ def test_source_is_a_link_if_it_is_an_address(
 
 def test_title_of_any_characters_stays_valid_yaml(corpus: HandmadeCorpus, recipe: Recipe) -> None:
     title = "Größe: {{ 'a' }} - \"b\" # c"
-    write_card(corpus.folder, recipe.override({"title": title}), corpus.header, corpus.plan)
+    write_card(corpus.folder, recipe.override({"title": title}), corpus.manifest)
     card = DatasetCard.load(corpus.folder / "README.md")
     assert card.data.pretty_name == f"{title}, synthetic anomalies"
+
+
+def test_card_tells_how_to_make_the_same_bytes(corpus: HandmadeCorpus, recipe: Recipe) -> None:
+    def command(**changes: Any) -> str:
+        manifest = corpus.manifest.model_copy(update=changes)
+        changed = recipe.override({"synthesis.twins": {}}) if changes.get("kind") else recipe
+        return (
+            render_card(changed, manifest).partition("--precision fp32 ")[2].partition(" --out")[0]
+        )
+
+    assert command() == "--no-compile --channels-last"
+    assert command(compiled=True) == "--compile --channels-last"
+    assert command(channels_last=False) == "--no-compile --no-channels-last"
+    assert command(kind="twins") == "--channels-last"
+    assert command(kind="twins", channels_last=False) == "--no-channels-last"

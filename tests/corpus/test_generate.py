@@ -50,7 +50,7 @@ def test_corpus_is_complete_and_verifies(make: Make) -> None:
 
 def test_every_sample_has_its_identity_and_the_full_schema(make: Make, models: Path) -> None:
     corpus = make()
-    paths = [corpus / shard["path"] for shard in read_manifest(corpus)["shards"]]
+    paths = [corpus / shard.path for shard in read_manifest(corpus).shards]
     read = list(read_shards(paths))
     for place, (metadata, image) in enumerate(read):
         category, index = CATEGORIES[place // 5], place % 5
@@ -105,7 +105,7 @@ def test_interrupted_run_is_resumed_to_the_same_bytes(
     whole = make("whole")
     broken = whole.with_name("interrupted")
     finished = 2 + (last_index >= 3)
-    states = [shard["state"] for shard in read_manifest(broken)["shards"]]
+    states = [shard.state for shard in read_manifest(broken).shards]
     assert states == ["complete"] * finished + ["missing"] * (4 - finished)
     assert sorted(shards(broken)) == sorted(shards(whole))[:finished]
 

@@ -99,7 +99,7 @@ def test_another_corpus_that_is_made_meanwhile_is_refused(
         made.append(contents(tmp_path / "corpus"))
         return claim_output(*arguments, **options)
 
-    monkeypatch.setattr("sia_gen.corpus.generate.claim_output", claim_late)
+    monkeypatch.setattr("sia_gen.corpus.output.claim_output", claim_late)
     with pytest.raises(OutputError, match=f"another {different}"):
         make()
     assert made == [contents(tmp_path / "corpus")]

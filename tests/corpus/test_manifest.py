@@ -16,14 +16,14 @@ from sia_gen.corpus import manifest as manifests
 from sia_gen.corpus.manifest import (
     MANIFEST,
     VERSION,
-    check_same_corpus,
+    Manifest,
     present_records,
     read_corpus,
     read_manifest,
     record_path,
     settle_manifest,
 )
-from sia_gen.errors import CorpusError, OutputError
+from sia_gen.errors import CorpusError
 from sia_gen.io.files import sha256, write_json
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ with settling(corpus):
 
 def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
     manifest = read_manifest(corpus.folder)
-    assert {name: manifest[name] for name in corpus.header} == corpus.header
-    for entry, shard in zip(manifest["shards"], corpus.plan, strict=True):
+    assert manifest == corpus.manifest
+    content = json.loads((corpus.folder / MANIFEST).read_text())
+    assert list(content) == list(Manifest.model_fields)
+    for entry, shard in zip(content["shards"], corpus.plan, strict=True):
         path = corpus.folder / shard.path
         assert entry == {
             "path": shard.path,
@@ -64,7 +66,7 @@ def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
 def test_shard_that_is_gone_is_planned(corpus: HandmadeCorpus) -> None:
     corpus.path(1).unlink()
     settle_manifest(corpus.folder)
-    first, second = read_manifest(corpus.folder)["shards"]
+    first, second = json.loads((corpus.folder / MANIFEST).read_text())["shards"]
     assert first["state"] == "complete"
     assert second == {
         "path": corpus.plan[1].path,
@@ -86,7 +88,7 @@ def test_records_bring_an_old_manifest_up_to_date(corpus: HandmadeCorpus) -> Non
     # As another job wrote it, which made the first shard of the same category alone.
     for shards in (manifest["shards"], manifest["shards"][:1]):
         (corpus.folder / MANIFEST).write_text(json.dumps(manifest | {"shards": shards}))
-        assert read_corpus(corpus.folder) == json.loads(whole)
+        assert read_corpus(corpus.folder).to_json() == json.loads(whole)
         settle_manifest(corpus.folder)
         assert (corpus.folder / MANIFEST).read_bytes() == whole
 
@@ -110,8 +112,8 @@ def test_what_another_process_writes_meanwhile_is_kept(
     settle_manifest(corpus.folder)
     assert [writer.communicate() for writer in writers] == [("", None)]
     manifest = read_manifest(corpus.folder)
-    assert manifest["seed"] == 9
-    assert [shard["state"] for shard in manifest["shards"]] == ["complete", "missing"]
+    assert manifest.seed == 9
+    assert [shard.state for shard in manifest.shards] == ["complete", "missing"]
 
 
 def test_manifest_that_is_right_gets_no_lock(corpus: HandmadeCorpus) -> None:
@@ -191,7 +193,7 @@ def test_damaged_manifest_is_named(tmp_path: Path, content: str | bytes) -> None
 def test_entry_with_a_wrong_field_is_damage(
     corpus: HandmadeCorpus, change: dict[str, object]
 ) -> None:
-    manifest = read_manifest(corpus.folder)
+    manifest = read_manifest(corpus.folder).to_json()
     manifest["shards"][0] |= change
     (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
@@ -200,24 +202,57 @@ def test_entry_with_a_wrong_field_is_damage(
 
 @pytest.mark.parametrize("path", ["../outside.tar", "data/../../outside.tar", "/outside.tar"])
 def test_path_out_of_the_corpus_is_damage(corpus: HandmadeCorpus, path: str) -> None:
-    manifest = read_manifest(corpus.folder)
+    manifest = read_manifest(corpus.folder).to_json()
     manifest["shards"][0]["path"] = path
     (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(CorpusError, match=f"'{path}' is no path of a shard of parts.disc"):
+    with pytest.raises(CorpusError, match=f"'{path}' is not the path of a shard of parts.disc"):
         read_manifest(corpus.folder)
 
 
 def test_manifest_of_a_newer_version_is_refused(corpus: HandmadeCorpus) -> None:
-    newer = read_manifest(corpus.folder) | {"manifest_version": VERSION + 1, "shards": "?"}
+    newer = read_manifest(corpus.folder).to_json() | {
+        "manifest_version": VERSION + 1,
+        "shards": "?",
+    }
     (corpus.folder / MANIFEST).write_text(json.dumps(newer))
-    with pytest.raises(CorpusError, match=r"is of version 2; .* reads version 1\. Update sia-gen"):
+    with pytest.raises(CorpusError, match=r"has version 2; .* reads version 1\. Update sia-gen"):
         read_manifest(corpus.folder)
 
 
-def test_new_folder_and_same_corpus_are_accepted(corpus: HandmadeCorpus, tmp_path: Path) -> None:
-    check_same_corpus(tmp_path / "new", corpus.header)
-    check_same_corpus(corpus.folder, corpus.header)
-    check_same_corpus(corpus.folder, corpus.header | {"recipe": "2" * 64, "sia_gen": "0.2.0"})
+@pytest.mark.parametrize(
+    "field", [name for name in Manifest.model_fields if name[:8] != "manifest"]
+)
+def test_field_that_is_missing_is_damage(corpus: HandmadeCorpus, field: str) -> None:
+    manifest = read_manifest(corpus.folder).to_json()
+    del manifest[field]
+    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError, match=rf"cannot be read \({field}: Field required\)"):
+        read_manifest(corpus.folder)
+
+
+def test_problem_is_one_short_line_without_control_characters(corpus: HandmadeCorpus) -> None:
+    manifest = read_manifest(corpus.folder).to_json()
+    manifest["versions"] = {"\x1b[2J\n" + "a" * 1_000_000: 3}
+    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError) as error:
+        read_manifest(corpus.folder)
+    assert len(str(error.value)) < 700
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 980])
+def test_deep_field_is_damage(corpus: HandmadeCorpus, depth: int) -> None:
+    manifest = read_manifest(corpus.folder).to_json()
+    text = json.dumps(manifest | {"name": "?"}).replace('"?"', "[" * depth + "]" * depth)
+    (corpus.folder / MANIFEST).write_text(text)
+    with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
+        read_manifest(corpus.folder)
+
+
+def test_other_versions_and_recipes_are_the_same_corpus(corpus: HandmadeCorpus) -> None:
+    manifest = read_manifest(corpus.folder)
+    other = {"recipe": "2" * 64, "sia_gen": "0.2.0", "versions": {}, "shards": []}
+    assert manifest.difference(manifest.model_copy(update=other)) is None
 
 
 @pytest.mark.parametrize(
@@ -231,6 +266,8 @@ def test_new_folder_and_same_corpus_are_accepted(corpus: HandmadeCorpus, tmp_pat
         ("sampler", "DDIMScheduler"),
         ("batch_size", 3),
         ("precision", "bf16"),
+        ("compiled", True),
+        ("channels_last", False),
         ("shard_size", 2),
         ("format", "webp"),
         ("mode", "RGB"),
@@ -240,25 +277,9 @@ def test_new_folder_and_same_corpus_are_accepted(corpus: HandmadeCorpus, tmp_pat
 def test_what_changes_a_sample_makes_another_corpus(
     corpus: HandmadeCorpus, field: str, value: Any
 ) -> None:
-    before = (corpus.folder / MANIFEST).read_bytes()
-    with pytest.raises(OutputError, match=f"already holds a corpus with another {field} .*{value}"):
-        check_same_corpus(corpus.folder, corpus.header | {field: value})
-    assert (corpus.folder / MANIFEST).read_bytes() == before
-
-
-@pytest.mark.parametrize("there", [None, True, False])
-@pytest.mark.parametrize("wanted", [None, True, False])
-def test_layout_differs_where_both_tell_it(
-    corpus: HandmadeCorpus, there: bool | None, wanted: bool | None
-) -> None:
-    manifest = read_manifest(corpus.folder) | {"channels_last": there}
-    (corpus.folder / MANIFEST).write_text(json.dumps(manifest))
-    header = corpus.header | {"channels_last": wanted}
-    if None in (there, wanted) or there == wanted:
-        check_same_corpus(corpus.folder, header)
-        return
-    with pytest.raises(OutputError, match=rf"channels_last \({there}, not {wanted}\)"):
-        check_same_corpus(corpus.folder, header)
+    manifest = read_manifest(corpus.folder)
+    difference = manifest.difference(manifest.model_copy(update={field: value}))
+    assert difference == f"{field} ({getattr(manifest, field)}, not {value})"
 
 
 def test_manifest_is_json_for_people(corpus: HandmadeCorpus) -> None:

@@ -28,7 +28,10 @@ def test_shards_hold_every_sample_once_and_in_order(images: int, shard_size: int
 @given(first=st.integers(0, 100), samples=counts, batch_size=counts)
 def test_batches_fill_a_shard_and_never_leave_it(first: int, samples: int, batch_size: int) -> None:
     path = "data/parts/disc/train-00000-of-00001.tar"
-    batches = list(ShardPlan(path, "parts", "disc", first, samples, "0.1").batches(batch_size))
+    shard = ShardPlan(
+        path=path, dataset="parts", category="disc", first=first, samples=samples, strength="0.1"
+    )
+    batches = list(shard.batches(batch_size))
     assert list(chain.from_iterable(batches)) == list(range(first, first + samples))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert 1 <= len(batches[-1]) <= batch_size

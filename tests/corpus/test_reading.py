@@ -21,13 +21,10 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from sia_gen.corpus import manifest as manifests
-from sia_gen.corpus.checking import OTHER_INDEX
-from sia_gen.corpus.entries import record_of
-from sia_gen.corpus.index import index_name
 from sia_gen.corpus.manifest import read_corpus, record_path
 from sia_gen.corpus.reading import SampleReader, read_whole
-from sia_gen.corpus.schema import SampleForm
-from sia_gen.corpus.verify import find_problems, verify
+from sia_gen.corpus.shards import index_name
+from sia_gen.corpus.verify import OTHER_INDEX, find_problems, verify
 from sia_gen.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -246,9 +243,8 @@ def test_damaged_image_is_refused(corpus: HandmadeCorpus, chunk: bytes) -> None:
     with pytest.raises(CorpusError, match=r"00000-of-00002\.tar is damaged"):
         read_all(corpus)
     manifest = read_corpus(corpus.folder)
-    shard, form = record_of(manifest["shards"][0]), SampleForm.of(manifest)
     with pytest.raises(CorpusError, match=r"00000-of-00002\.tar is damaged"):
-        list(read_whole(corpus.folder, shard, form))
+        list(read_whole(corpus.folder, manifest.records[0], manifest.form))
 
 
 def test_sample_without_its_image_is_named(corpus: HandmadeCorpus) -> None:

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.manifest import read_manifest
-from sia_gen.corpus.members import decode_metadata
-from sia_gen.corpus.schema import SampleForm
+from sia_gen.corpus.parsing import RawSample, ShardParser
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
 from sia_gen.sdas.loading import HashCache
@@ -153,10 +151,10 @@ def test_wrong_image_is_found(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"strength": 0}, "'strength' is 0, not a float"),
-        ({"seed": 1.0}, "'seed' is 1.0, not a int"),
-        ({"index": True}, "'index' is True, not a int"),
-        ({"sampler": None}, "'sampler' is None, not a str"),
+        ({"strength": 0}, "'strength' is 0, not of type float"),
+        ({"seed": 1.0}, "'seed' is 1.0, not of type int"),
+        ({"index": True}, "'index' is True, not of type int"),
+        ({"sampler": None}, "'sampler' is None, not of type str"),
         ({"model": "2" * 64}, "'model' is '2222"),
         ({"dataset": "../.."}, "'dataset' is '../..', not 'parts'"),
         ({"width": 9}, "'width' is 9, not 8"),
@@ -173,9 +171,9 @@ def test_wrong_metadata_is_found(
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}", b'{"key": 1}'])
 def test_metadata_without_the_schema_is_found(corpus: HandmadeCorpus, content: bytes) -> None:
     manifest = read_manifest(corpus.folder)
-    shard, form = record_of(manifest["shards"][0]), SampleForm.of(manifest)
+    parser = ShardParser(manifest.records[0], manifest.form)
     with pytest.raises(ValueError, match=r"^not JSON|^its fields are not key, dataset, "):
-        decode_metadata(content, 0, shard, form)
+        parser.decode_metadata(RawSample(0, {"json": content}, 0))
 
 
 def test_link_in_place_of_a_member_is_not_followed(corpus: HandmadeCorpus) -> None:
@@ -185,7 +183,7 @@ def test_link_in_place_of_a_member_is_not_followed(corpus: HandmadeCorpus) -> No
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(member)
     corpus.path(0).write_bytes(buffer.getvalue())
-    assert "parts_disc_00000000.json: no plain file of at most" in lines(corpus)[-1]
+    assert "parts_disc_00000000.json: not a plain file of at most" in lines(corpus)[-1]
 
 
 def test_shard_that_nobody_planned_is_found_and_left_alone(
@@ -212,7 +210,7 @@ def test_repair_leaves_what_synthesize_has_to_make(corpus: HandmadeCorpus, damag
         corpus.path(0).write_bytes(changed)
     assert verify(corpus.folder, repair=True).startswith("1 shards of ")
     assert not corpus.path(0).exists()
-    states = [shard["state"] for shard in read_manifest(corpus.folder)["shards"]]
+    states = [shard.state for shard in read_manifest(corpus.folder).shards]
     assert states == ["missing", "complete"]
     with pytest.raises(CorpusError, match="Run 'sia-gen synthesize' again"):
         verify(corpus.folder)
@@ -227,7 +225,8 @@ def test_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:
 
 
 def test_shards_that_share_samples_are_found(corpus: HandmadeCorpus) -> None:
-    twin = replace(corpus.plan[1], path=corpus.plan[1].path.replace("00001-of", "00002-of"))
+    path = corpus.plan[1].path.replace("00001-of", "00002-of")
+    twin = corpus.plan[1].model_copy(update={"path": path})
     corpus.plan.append(twin)
     corpus.write(twin, corpus.samples(twin))
     problem = f"holds parts_disc_00000003, which is in {corpus.plan[1].path} too"

@@ -55,14 +55,14 @@ def renamed(name: str, form: int = tarfile.PAX_FORMAT) -> Hostile:
 
 
 def typed(kind: bytes, target: str = "") -> Hostile:
-    """A member that is no plain file."""
+    """A member that is not a plain file."""
 
     def spoil(members: list[Member]) -> bytes:
         member = members[JSON][0]
         member.type, member.linkname = kind, target
         return packed([*members[:JSON], (member, b""), *members[JSON + 1 :]])
 
-    return Hostile(spoil, f"{SECOND}.json: no plain file")
+    return Hostile(spoil, f"{SECOND}.json: not a plain file")
 
 
 def with_headers(**headers: str) -> list[Callable[[list[Member]], bytes]]:
@@ -188,11 +188,13 @@ KINDS: dict[str, Hostile] = {
         with_headers(GNU_sparse_major="0", GNU_sparse_minor="1", GNU_sparse_map="0,1")[0],
         f"{SECOND}.json: ",
     ),
-    "a size of terabytes": Hostile(with_size(b"77777777777\0"), f"{SECOND}.json: no plain file"),
+    "a size of terabytes": Hostile(with_size(b"77777777777\0"), f"{SECOND}.json: not a plain file"),
     "a negative size": Hostile(with_size(b"\xff" * 12), SECOND),
     "a size that is no number": Hostile(with_size(b"-00000000100"), SECOND),
     "a size in an extended header": Hostile(with_headers(size="-1000000")[0], SECOND),
-    "a member that is too large": content_of(JSON, b" " * LARGE, f"{SECOND}.json: no plain file"),
+    "a member that is too large": content_of(
+        JSON, b" " * LARGE, f"{SECOND}.json: not a plain file"
+    ),
 }
 ORDER: dict[str, Hostile] = {
     "members exchanged": Hostile(moved(0, 1, 3, 2, 4, 5), f"but {SECOND}.json"),
@@ -211,7 +213,9 @@ ORDER: dict[str, Hostile] = {
     "xz": Hostile(lambda members: lzma.compress(packed(members)), NO_TAR),
 }
 METADATA: dict[str, Hostile] = {
-    "JSON that is huge": metadata(lambda one: json.dumps(one).encode() + b" " * LARGE, "no plain"),
+    "JSON that is huge": metadata(
+        lambda one: json.dumps(one).encode() + b" " * LARGE, "not a plain"
+    ),
     "JSON that is deep": metadata(lambda _: b"[" * 60_000, f"{NOT_JSON}recursion limit exceeded"),
     "JSON that is deep and whole": metadata(lambda _: b'{"a":' * 9_000 + b"1" + b"}" * 9_000, ""),
     "NaN": field("strength", "NaN", f"{NOT_JSON}expected value"),
@@ -226,9 +230,9 @@ METADATA: dict[str, Hostile] = {
     "UTF-16": metadata(lambda one: json.dumps(one).encode("utf-16"), NOT_JSON),
     "a byte-order mark": metadata(lambda one: json.dumps(one).encode("utf-8-sig"), NOT_JSON),
     "a pickle": metadata(lambda _: b"\x80\x04cos\nsystem\n", NOT_JSON),
-    "an integer for a float": field("strength", "0", "'strength' is 0, not a float"),
-    "true for an integer": field("seed", "true", "'seed' is True, not a int"),
-    "an object for a text": field("sampler", "{}", "'sampler' is {}, not a str"),
+    "an integer for a float": field("strength", "0", "'strength' is 0, not of type float"),
+    "true for an integer": field("seed", "true", "'seed' is True, not of type int"),
+    "an object for a text": field("sampler", "{}", "'sampler' is {}, not of type str"),
     "another sample's key": field("key", '"parts_disc_00000000"', "'key' is "),
     "a path for a key": field("key", '"../../x"', "'key' is '../../x'"),
     "a key that steers terminals": field("key", r'"\u001b[2J"', "'key' is "),

@@ -18,7 +18,7 @@ from sia_gen.errors import ImageError
 from sia_gen.evaluation.predict import image_files
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, load_image
-from sia_gen.images.own_folder import recipe_for_folder
+from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.images.test_set import list_test_images
 from tests.cli import conftest as cli
 from tests.conditions import latin_terminal
@@ -80,7 +80,7 @@ def test_a_damaged_image_ends_the_command(
     last = err.splitlines()[-1]
     assert (code, "Traceback" in err) == (2, False), err
     assert last.startswith(f"error: cannot read the image images/{name}: "), err
-    assert "set the recipe's 'data.unreadable' to 'skip'" in last
+    assert "set 'data.unreadable' in the recipe to 'skip'" in last
     tried("damaged images (10 kinds) given to `train-diffusion` and `evaluate`", 1, "one line")
 
 
@@ -120,7 +120,7 @@ def test_skipped_images_are_counted_and_reported(place: Path, run: cli.Run, trie
     code, _, err = run("train-diffusion", *skip, *CPU)
     line = "disc: left out 1 of 12 images; the first: cannot read the image images/"
     assert code == 0
-    assert f"{line}{GOOD}: it is empty, damaged, or of another kind" in err
+    assert f"{line}{GOOD}: it is empty, damaged, or not one of" in err
     assert json.loads((place / "out/disc/training.json").read_text())["unreadable"] == 1
     code, _, err = run("evaluate", *skip[:-1], "evaluation", "--model", "models", *CPU)
     assert code == 0
@@ -217,10 +217,10 @@ def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
             (folder / f"{number:06d}{suffix}.png").symlink_to(image)
     root = tmp_path / "images"
     listed = list_images(masked, root, "disc")
-    assert len(listed.fit) + len(listed.validation) == len(listed.masks) == count
+    assert len(listed.fit) + len(listed.validation) == len(listed.test_anomalous) == count
     assert all(
-        mask is not None and mask.name == f"{path.stem}_mask.png"
-        for path, mask in zip(listed.test_anomalous, listed.masks, strict=True)
+        image.mask is not None and image.mask.name == f"{image.path.stem}_mask.png"
+        for image in listed.test_anomalous
     )
     assert len(list_test_images(masked, root, "disc")) == 2 * count
     assert len(image_files([root / "disc/train"])) == count

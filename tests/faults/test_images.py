@@ -124,7 +124,7 @@ def test_other_files_with_the_extension_of_an_image(
 ) -> None:
     for extension in ("png", "jpg", "tif"):
         line = problem_of(write(tmp_path / f"x.{extension}", OTHERS[kind]))
-        assert "it is empty, damaged, or of another kind than PNG, JPEG" in line
+        assert "it is empty, damaged, or not one of PNG, JPEG" in line
     tried("other files with the extension of an image", 3, REFUSED, mended=1)
 
 

@@ -46,7 +46,7 @@ def make_corpus(tmp_path: Path, recipe: Recipe) -> MakeCorpus:
         corpus = HandmadeCorpus(tmp_path / folder, categories, image_format)
         own = recipe.override({"categories": list(categories)})
         (corpus.folder / "recipe.yaml").write_text(own.to_yaml())
-        write_card(corpus.folder, own, corpus.header, corpus.plan)
+        write_card(corpus.folder, own, corpus.manifest)
         return corpus
 
     return make

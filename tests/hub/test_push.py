@@ -262,14 +262,3 @@ def test_better_model_takes_the_place_of_an_older_one(
     save_model(pipeline_folder, seed=1, size=32)
     push_to_hub(pipeline_folder, name)
     assert without_attributes(hub.read("model", name)) == visible_files(pipeline_folder)
-
-
-def test_older_manifest_without_versions_is_still_published(
-    hub: Hub, corpus: HandmadeCorpus, name: str
-) -> None:
-    path = corpus.folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["versions"]
-    path.write_text(json.dumps(manifest))
-    push_to_hub(corpus.folder, name)
-    assert "complete" in push_to_hub(corpus.folder, name)

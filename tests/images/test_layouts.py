@@ -37,8 +37,10 @@ def normal(root: Path, images: CategoryImages) -> list[str]:
 
 
 def truth(root: Path, images: CategoryImages) -> list[tuple[str, str, str | None]]:
-    masks = [mask and mask.relative_to(root).as_posix() for mask in images.masks]
-    return list(zip(below(root, images.test_anomalous), images.defects, masks, strict=True))
+    def name(path: Path | None) -> str | None:
+        return path and path.relative_to(root).as_posix()
+
+    return [(name(one.path), one.defect, name(one.mask)) for one in images.test_anomalous]
 
 
 def changed(recipe: Recipe, **data: Any) -> Recipe:
@@ -55,7 +57,8 @@ def test_every_category_is_found_with_its_masks(name: str, tree: Tree, tmp_path:
         assert len(images.fit + images.validation) == 4
         assert len(images.test_normal) == 1
         assert images.test_anomalous
-        everything = [*images.test_normal, *images.test_anomalous, *images.masks]
+        anomalous = [path for one in images.test_anomalous for path in (one.path, one.mask)]
+        everything = [*images.test_normal, *anomalous]
         assert all(path is not None and path.is_file() for path in everything)
         assert all(category in path.parts for path in images.fit)
 
@@ -116,7 +119,7 @@ def test_image_without_a_mask_has_none(tmp_path: Path) -> None:
     root = mvtec_ad(tmp_path, ["bottle"])
     (root / "bottle/ground_truth/broken_large/001_mask.png").unlink()
     images = list_images(Recipe.load("mvtec-ad"), root, "bottle")
-    assert [mask is None for mask in images.masks] == [False, True, False]
+    assert [one.mask is None for one in images.test_anomalous] == [False, True, False]
 
 
 def test_two_masks_of_an_image_are_an_error(tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_data_set_may_call_a_category_otherwise(tmp_path: Path, tree: Tree) -> N
     recipe = changed(Recipe.load("visa"), names={"candle": "Candle [new]"})
     images = list_images(recipe, root, "candle")
     assert len(images.fit + images.validation) == 4
-    assert None not in images.masks
+    assert all(one.mask is not None for one in images.test_anomalous)
 
 
 def test_name_for_an_unknown_category_is_an_error() -> None:
@@ -171,7 +174,7 @@ def test_without_anomalous_images_nothing_is_kept_for_the_test(tmp_path: Path) -
     layout = {"layout": "folder", "normal": "{category}/train/good/*"}
     images = list_images(changed(Recipe.load("mvtec-ad"), images=layout), root, "bottle")
     assert len(images.fit + images.validation) == 4
-    assert (images.test_normal, images.test_anomalous, images.masks) == ([], [], [])
+    assert (images.test_normal, images.test_anomalous) == ([], [])
 
 
 def test_table_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
@@ -194,10 +197,10 @@ def test_masks_of_odd_names_are_found_and_no_others(tmp_path: Path, recipe: Reci
     write_images(tmp_path, "disc/train/good/0.png", "disc/train/good/1.png")
     images = recipe.data.images.model_dump() | {"mask": "{category}/masks/{defect}/{stem}_mask.*"}
     found = list_images(changed(recipe, images=images), tmp_path, "disc")
-    assert [mask and mask.name for mask in found.masks] == [
-        f"{path.stem}_mask.png" for path in found.test_anomalous
-    ]
-    assert len(found.masks) == len(stems)
+    assert len(found.test_anomalous) == len(stems)
+    for one in found.test_anomalous:
+        assert one.mask is not None
+        assert one.mask.name == f"{one.path.stem}_mask.png"
 
 
 def test_names_stand_below_the_root_however_they_are_written(

@@ -134,7 +134,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_text_with_the_name_of_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("not an image")
-    with pytest.raises(ImageError, match="it is empty, damaged, or of another kind than PNG"):
+    with pytest.raises(ImageError, match="it is empty, damaged, or not one of PNG"):
         load_image(tmp_path / "x.jpg", ImageSpec("L", 8))
 
 

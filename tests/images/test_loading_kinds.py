@@ -62,7 +62,9 @@ def test_sixteen_bits_in_either_byte_order_are_the_same(tmp_path: Path) -> None:
     assert np.array_equal(grey(tmp_path / "big.tif"), RAMP)
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating-point"), (np.int32, "integer")])
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(np.float32, "32-bit floating-point"), (np.int32, "32-bit integer")]
+)
 def test_pixels_of_unknown_range_are_an_error(tmp_path: Path, dtype: type, kind: str) -> None:
     Image.fromarray(RAMP.astype(dtype)).save(tmp_path / "x.tif")
     with pytest.raises(ImageError, match=rf"x\.tif: its pixels are {kind}.*8 or 16"):
@@ -147,13 +149,13 @@ def test_images_of_mixed_kinds_and_sizes_are_stacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"P6 1 1 255\nabc"])
 def test_formats_that_are_not_listed_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(ImageError, match="of another kind than PNG, JPEG, TIFF, BMP, WEBP, GIF"):
+    with pytest.raises(ImageError, match="or not one of PNG, JPEG, TIFF, BMP, WEBP, GIF"):
         grey(tmp_path / "x.png")
 
 
 def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
-    with pytest.raises(ImageError, match=r"x\.png: it is no file"):
+    with pytest.raises(ImageError, match=r"x\.png: it is not a file"):
         grey(tmp_path / "x.png")
 
 

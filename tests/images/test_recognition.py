@@ -81,13 +81,13 @@ def test_relative_folder_is_told_alike(tmp_path: Path, monkeypatch: pytest.Monke
 def test_missing_category_is_told_with_those_that_are_there(tmp_path: Path) -> None:
     error = refusal("mvtec-ad", mvtec_ad(tmp_path, ["bottle", "grid"]), "zipper")
     assert error.problem == (
-        f"{tmp_path} has no images of category 'zipper'; it has those of bottle, grid."
+        f"{tmp_path} has no images of category 'zipper', only those of bottle, grid."
     )
 
 
 def test_category_missing_in_a_table_is_told(tmp_path: Path) -> None:
     error = refusal("visa", visa_table(tmp_path, ["candle"]), "pcb1")
-    assert error.problem.endswith("no images of category 'pcb1'; it has those of candle.")
+    assert error.problem.endswith("no images of category 'pcb1', only those of candle.")
 
 
 def test_other_data_set_nearby_is_told(tmp_path: Path) -> None:

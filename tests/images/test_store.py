@@ -12,7 +12,7 @@ import pytest
 from sia_gen.config.data import Foreground
 from sia_gen.images import store
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import JoinedImages, StreamedImages, open_foregrounds, open_images
+from sia_gen.images.store import JoinedImages, Streamed, open_foregrounds, open_images
 
 RULE = Foreground(method="otsu", close=4, open=4)
 
@@ -29,7 +29,7 @@ def test_images_that_fit_are_in_memory_and_others_are_read_alike(
     assert isinstance(inside, np.ndarray)
     monkeypatch.setattr(store, "MEMORY", len(paths) * 16 * 16 - 1)
     (streamed,) = open_images([paths], ImageSpec("L", 16))
-    assert isinstance(streamed, StreamedImages)
+    assert isinstance(streamed, Streamed)
     assert isinstance(open_images([paths[:-1]], ImageSpec("L", 16))[0], np.ndarray)
     assert len(streamed) == len(inside) == len(paths)
     assert np.array_equal([streamed[index] for index in range(len(paths))], inside)
@@ -47,7 +47,7 @@ def test_all_images_of_a_model_share_the_memory(
 
     monkeypatch.setattr(store, "MEMORY", one)
     assert opened("L") == opened("L", None, None, Foreground(method="none")) == {np.ndarray}
-    assert opened("L", None, RULE, None) == opened("RGB") == {StreamedImages}
+    assert opened("L", None, RULE, None) == opened("RGB") == {Streamed}
     monkeypatch.setattr(store, "MEMORY", 4 * one)
     assert opened("RGB", RULE, RULE, RULE) == {np.ndarray}
 

@@ -10,9 +10,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.corpus.entries import record_of
 from sia_gen.corpus.manifest import read_corpus
-from sia_gen.corpus.schema import SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.inspection.inspect import inspect_corpus
 from sia_gen.inspection.normal import load_normal
@@ -106,9 +104,8 @@ def test_survey_looks_at_samples_evenly_and_counts_all(
 ) -> None:
     monkeypatch.setattr("sia_gen.inspection.survey.EXAMINED", 3)
     manifest = read_corpus(corpus.folder)
-    shards = [record_of(one) for one in manifest["shards"] if one["category"] == "disc"]
-    form = SampleForm.of(manifest)
-    survey = survey_category(corpus.folder, shards, form, Progress("x", 5))
+    shards = [shard for shard in manifest.records if shard.category == "disc"]
+    survey = survey_category(corpus.folder, shards, manifest.form, Progress("x", 5))
     assert survey.strengths.shape == (5,)
     assert {key[-1] for key in survey.keys} == {"0", "2", "4"}
     assert list(survey.examined_strengths) == sorted(survey.examined_strengths)

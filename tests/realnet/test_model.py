@@ -10,8 +10,7 @@ from torch.nn import functional
 from sia_gen import RealNet
 from sia_gen.errors import ModelError
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
-from sia_gen.realnet.model import image_score
-from sia_gen.realnet.objective import RealNetObjective
+from sia_gen.realnet.model import RealNetObjective, image_score
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from tests.small_networks import BACKBONE
 

@@ -101,8 +101,8 @@ def test_detectors_that_read_the_folder_train_on_good_images_alone(
     listed = list_images(Recipe.parse(content, where="test"), out, "disc")
     normal = [*listed.fit, *listed.validation, *listed.test_normal]
     assert {path.parent.name for path in normal} == {"good"}
-    assert listed.defects == ["synthetic"] * len(listed.test_anomalous)
-    assert all(mask is not None and mask.is_file() for mask in listed.masks)
+    assert all(image.defect == "synthetic" for image in listed.test_anomalous)
+    assert all(image.mask is not None and image.mask.is_file() for image in listed.test_anomalous)
 
 
 def test_no_more_are_taken_than_asked_for_or_there(run: Any, twins: Path) -> None:

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import write_card
-from sia_gen.corpus.entries import plan_of
 from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.schema import TWINS, json_schema
 from sia_gen.hub.measure import mask_statistics
@@ -118,7 +117,7 @@ def test_card_tells_how_twins_were_made(
     corpus, _ = make_twins()
     manifest = read_manifest(corpus)
     told = recipe.override({"synthesis.twins": twins})
-    write_card(tmp_path, told, manifest, [plan_of(shard) for shard in manifest["shards"]])
+    write_card(tmp_path, told, manifest)
     card = " ".join((tmp_path / "README.md").read_text().split())
     assert "anomalies with their normal twins and masks" in card
     assert "The mask is where the two differ by more than chance." in card

@@ -13,8 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from sia_gen.corpus.entries import record_of
-from sia_gen.corpus.manifest import present_records, read_manifest, write_manifest, write_record
+from sia_gen.corpus.manifest import read_corpus, write_manifest, write_record
 from sia_gen.corpus.shards import ShardFile, ShardIndex
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
@@ -49,14 +48,11 @@ def damaged(corpus: Path, change: Callable[[Members], Any]) -> list[str]:
     with (corpus / SHARD).open("wb") as file, webdataset.TarWriter(file, encoder=False) as writer:
         for key, members in samples.items():
             writer.write({"__key__": key, **members})
-    index = ShardIndex(sha256(corpus / SHARD), [0], [])
+    index = ShardIndex(sha256=sha256(corpus / SHARD), offsets=[0], mask_areas=[])
     written = ShardFile((corpus / SHARD).stat().st_size, index)
-    manifest = read_manifest(corpus)
-    record = next(record_of(one) for one in manifest["shards"] if one["path"] == SHARD)
+    record = next(one for one in read_corpus(corpus).records if one.path == SHARD)
     write_record(corpus, record, written, record.model)
-    plan = [record_of(one) for one in manifest["shards"]]
-    header = {name: value for name, value in manifest.items() if name != "shards"}
-    write_manifest(corpus, header, plan, present_records(corpus))
+    write_manifest(corpus, read_corpus(corpus))
     return [str(problem) for problem in find_problems(corpus)]
 
 
@@ -96,7 +92,7 @@ CHANGES: dict[str, tuple[Callable[[Members], Any], str]] = {
     ),
     "area that is no number": (
         lambda one: one.update(json=with_json(one, mask_area="all")),
-        f"{KEY}.json: 'mask_area' is 'all', not a float",
+        f"{KEY}.json: 'mask_area' is 'all', not of type float",
     ),
     "area of another mask": (
         lambda one: one.update(json=with_json(one, mask_area=0.123)),
@@ -143,4 +139,4 @@ def test_deleted_shard_alone_is_made_again(make_twins: MakeTwins) -> None:
     shards[2].unlink()
     _, second = make_twins("corpus")
     assert [shard.read_bytes() for shard in shards] == whole
-    assert (first.tally.made, second.tally.made) == (10, 3)
+    assert (first.mask_counts["made"], second.mask_counts["made"]) == (10, 3)

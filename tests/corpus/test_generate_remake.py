@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sia_gen.config.recipe import Recipe, all_categories
+from sia_gen.corpus.generate import find_sample, remake
 from sia_gen.corpus.plan import plan_corpus
-from sia_gen.corpus.remake import find_sample, remake
 from sia_gen.errors import OptionError
 from sia_gen.io.locks import LOCKS
 from tests.corpus.conftest import RUNTIME

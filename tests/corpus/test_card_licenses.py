@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen.corpus.licenses import CREATIVE_COMMONS, PERMISSIVE, hub_license, strictest
+from sia_gen.corpus.card import CREATIVE_COMMONS, PERMISSIVE, hub_license, strictest
 
 CC = [f"cc-{kind}-4.0" for kind in ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd")]
 ALL = [*CC, *PERMISSIVE, "unknown", "other", "Camera Inc. only"]

@@ -37,7 +37,9 @@ def test_by_default_nothing_is_left_out(recipe: Recipe, root: Path) -> None:
     images = list_images(recipe, root, "disc")
     assert recipe.data.unreadable == "error"
     assert (len(images.fit) + len(images.validation), images.unreadable) == (12, frozenset())
-    with pytest.raises(ImageError, match=r"good/000\.png: it is empty.*'data\.unreadable' to 'sk"):
+    with pytest.raises(
+        ImageError, match=r"good/000\.png: it is empty.*'data\.unreadable' in the recipe"
+    ):
         load_normal(recipe, {"disc": images})
 
 

@@ -9,25 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from sia_gen.corpus import writing
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.shards import Sample, ShardFile, encode_members, write_shard
-from sia_gen.corpus.writing import ShardWriter
+from sia_gen.corpus.shards import (
+    BATCHES_AHEAD,
+    EncodedSample,
+    ShardFile,
+    ShardWriter,
+    encode_members,
+    write_shard,
+)
 
 
 def planned(number: int, samples: int) -> ShardPlan:
     path = f"data/parts/disc/train-{number:05d}-of-00040.tar"
-    return ShardPlan(path, "parts", "disc", samples * number, samples, "0.1")
+    return ShardPlan(
+        path=path,
+        dataset="parts",
+        category="disc",
+        first=samples * number,
+        samples=samples,
+        strength="0.1",
+    )
 
 
 SHARDS = [planned(number, 3) for number in range(4)]
 
 
-def sample(index: int) -> Sample:
+def sample(index: int) -> EncodedSample:
     return encode_members(f"parts_disc_{index:08d}", {"index": index}, {})
 
 
-def slow(index: int) -> list[Sample]:
+def slow(index: int) -> list[EncodedSample]:
     # The later the faster, so that they would overtake each other.
     time.sleep(0.02 * (2 - index % 3))
     return [sample(index)]
@@ -76,10 +88,10 @@ def test_sampling_goes_on_while_a_shard_is_written_but_not_without_end(tmp_path:
         thread = threading.Thread(target=sampling, args=(writer,))
         thread.start()
         deadline = time.monotonic() + 10
-        while put < 1 + writing.BATCHES_AHEAD and time.monotonic() < deadline:
+        while put < 1 + BATCHES_AHEAD and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.1)
-        assert put == 1 + writing.BATCHES_AHEAD
+        assert put == 1 + BATCHES_AHEAD
         may_write.set()
         thread.join()
     assert len(list(tmp_path.rglob("*.tar"))) == 40
@@ -127,7 +139,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(tmp_path: Path, where: str) -> No
         if where == "recording" and shard == SHARDS[1]:
             raise full
 
-    def encode(index: int) -> list[Sample]:
+    def encode(index: int) -> list[EncodedSample]:
         if where == "encoding" and index == 4:
             raise full
         return [sample(index)]

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from sia_gen.config.data import Foreground
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import RecipeError
-from sia_gen.images.foreground import foreground_mask, foreground_masks
 from sia_gen.images.recognition import shipped_recipes
+from sia_gen.images.store import foreground_mask, open_foregrounds
 
 Y, X = np.mgrid[:256, :256]
 DISC = (X - 120) ** 2 + (Y - 140) ** 2 < 60**2
@@ -145,7 +145,7 @@ def test_kernels_grow_with_the_image() -> None:
 
 def test_every_image_has_its_own_foreground() -> None:
     images = np.stack([photograph(DISC), photograph(X > 100)])
-    masks = foreground_masks(images, OTSU)
+    masks = open_foregrounds(images, OTSU)
     assert masks.shape == (2, 1, 256, 256)
     assert np.array_equal(masks[:, 0].astype(bool), np.stack([DISC, X > 100]))
 

@@ -13,12 +13,10 @@ import torch
 
 from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus import sampling
-from sia_gen.corpus.card import execution_options
 from sia_gen.corpus.estimate import estimate
-from sia_gen.corpus.execution import corpus_execution
-from sia_gen.corpus.generate import synthesize
+from sia_gen.corpus.generate import remake, synthesize
 from sia_gen.corpus.manifest import MANIFEST
-from sia_gen.corpus.remake import remake
+from sia_gen.corpus.pipelines import corpus_execution
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.networks.unet import forward_flops
@@ -26,7 +24,7 @@ from sia_gen.runtime.compilation import Execution, is_compiled
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import RUNTIME, read_shards
-from tests.corpus.test_remake import members
+from tests.corpus.test_generate_remake import members
 from tests.sdas.test_conditioning import make_pipeline, sample
 
 if TYPE_CHECKING:
@@ -83,23 +81,6 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
         synthesize(recipe, disc, models, corpus, Runtime("fp32", "cpu", compiled=False))
 
 
-def test_older_manifests_tell_nothing_and_mean_not_compiled_in_any_layout(
-    make: Make, models: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sia_gen.runtime.device.compiler_problem", lambda device: None)
-    corpus = make(categories=["disc"])
-    manifest = json.loads((corpus / MANIFEST).read_text())
-    del manifest["compiled"], manifest["channels_last"]
-    (corpus / MANIFEST).write_text(json.dumps(manifest))
-    before = members(corpus)
-    assert members(make(categories=["disc"])) == before
-    # Some of it was made in a layout that nobody knows.
-    assert json.loads((corpus / MANIFEST).read_text())["channels_last"] is None
-    assert "channels-last" not in (corpus / "README.md").read_text()
-    with pytest.raises(OutputError, match=r"another compiled \(False, not True\)"):
-        synthesize(recipe, choose_categories(recipe, ["disc"]), models, corpus, COMPILED)
-
-
 def test_corpus_that_was_begun_goes_on_as_it_was(
     make: Make, models: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,20 +121,6 @@ def test_twins_are_not_compiled(models: Path, recipe: Recipe) -> None:
     assert corpus_execution(Runtime(), recipe, "twins", unet, cpu) == plain
     with pytest.raises(OptionError, match="--compile is for single samples"):
         corpus_execution(COMPILED, recipe, "twins", unet, cpu)
-
-
-def test_card_tells_how_to_make_the_same_bytes(make: Make) -> None:
-    corpus = make(categories=["disc"])
-    assert (
-        "--precision fp32 --no-compile --channels-last --out" in (corpus / "README.md").read_text()
-    )
-    manifest = json.loads((corpus / MANIFEST).read_text())
-    del manifest["channels_last"]
-    assert execution_options(manifest | {"compiled": True}) == " --compile"
-    assert execution_options(manifest | {"kind": "twins"}) == ""
-    manifest["channels_last"] = False
-    assert execution_options(manifest) == " --no-compile --no-channels-last"
-    assert execution_options(manifest | {"kind": "twins"}) == " --no-channels-last"
 
 
 def test_a_model_of_all_categories_is_prepared_once() -> None:

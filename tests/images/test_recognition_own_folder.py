@@ -10,8 +10,9 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.layouts import AnomalousImage
 from sia_gen.images.listing import list_images
-from sia_gen.images.own_folder import recipe_for_folder
+from sia_gen.images.recognition import recipe_for_folder
 from tests.images.trees import TREES, Tree, mvtec_ad, visa_folders, whole, write_images
 
 
@@ -44,9 +45,10 @@ def test_folders_are_found_with_test_and_masks(tmp_path: Path, normal: str, suff
     images = list_images(recipe, tmp_path, *recipe.categories)
     assert names(images.fit + images.validation, tmp_path) == numbered(normal, 4)
     assert names(images.test_normal, tmp_path) == numbered("test/good/", 2)
-    assert names(images.test_anomalous, tmp_path) == ["test/dent/1.png", "test/scratch/0.png"]
-    assert images.defects == ["dent", "scratch"]
-    assert images.masks == [None, tmp_path / mask]
+    assert images.test_anomalous == [
+        AnomalousImage(tmp_path / "test/dent/1.png", "dent", None),
+        AnomalousImage(tmp_path / "test/scratch/0.png", "scratch", tmp_path / mask),
+    ]
 
 
 def test_without_good_test_images_some_normal_ones_are_kept_for_it(tmp_path: Path) -> None:
@@ -152,8 +154,9 @@ def test_known_data_set_inside_is_told(tmp_path: Path) -> None:
 def test_folder_of_one_category_can_be_used_alone(tmp_path: Path) -> None:
     mvtec_ad(tmp_path, ["gear"])
     images = list_images(recipe_for_folder(tmp_path / "gear"), tmp_path / "gear", "gear")
-    assert images.defects == ["broken_large", "broken_large", "contamination"]
-    assert None not in images.masks
+    defects = [image.defect for image in images.test_anomalous]
+    assert defects == ["broken_large", "broken_large", "contamination"]
+    assert all(image.mask is not None for image in images.test_anomalous)
 
 
 def test_folder_of_such_folders_is_told_to_give_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe, all_categories, choose_categories
 from sia_gen.corpus.generate import synthesize
-from sia_gen.corpus.models import Sources
+from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.diffusion import preview
 from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion
@@ -87,18 +87,18 @@ def test_guidance_changes_the_samples_and_is_recorded(
 
 
 def test_own_model_of_a_category_comes_before_the_joint_one(joint: Path, recipe: Recipe) -> None:
-    sources = Sources(recipe, joint, None)
+    pipelines = Pipelines(recipe, all_categories(recipe), joint)
     disc, plate = all_categories(recipe)
-    assert sources.folder(disc) == joint / "_joint"
-    assert sources.load(disc) is sources.load(plate)
+    assert pipelines.folder(disc) == joint / "_joint"
+    assert pipelines.load(disc) is pipelines.load(plate)
     shutil.copytree(joint / "_joint", joint / "disc")
-    assert sources.folder(disc) == joint / "disc"
+    assert pipelines.folder(disc) == joint / "disc"
 
 
 def test_category_the_joint_model_does_not_know_is_named(joint: Path, recipe: Recipe) -> None:
     other = recipe.override({"categories": ["disc", "plat"]})
     with pytest.raises(ModelError, match=r"knows no category 'plat'.*plate"):
-        Sources(other, joint, None).folder(all_categories(other)[1])
+        Pipelines(other, all_categories(other), joint)
 
 
 def test_guidance_without_a_classifier_is_refused(

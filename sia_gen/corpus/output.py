@@ -1,0 +1,161 @@
+"""The output folder of a corpus: who may add shards to it, its manifest and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sia_gen.config.outputs import claim_output
+from sia_gen.config.recipe import CorpusRecipe, all_categories
+from sia_gen.corpus.card import write_card
+from sia_gen.corpus.manifest import (
+    MANIFEST,
+    Manifest,
+    is_present,
+    known_shards,
+    present_records,
+    read_manifest,
+    record_path,
+    write_manifest,
+    write_record,
+)
+from sia_gen.corpus.plan import ShardPlan, samples_by_name
+from sia_gen.corpus.shards import ShardFile, ShardWriter
+from sia_gen.errors import OutputError
+from sia_gen.io.locations import Location
+from sia_gen.io.locks import settling
+from sia_gen.runtime.device import environment
+from sia_gen.version import __version__
+
+
+def recipe_fields(recipe: CorpusRecipe) -> dict[str, Any]:
+    """The fields of a manifest that follow from a recipe and the versions of this run."""
+    return {
+        "sia_gen": __version__,
+        "recipe": recipe.hash(),
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "shard_size": recipe.synthesis.shard_size,
+        "mode": recipe.mode,
+        "versions": environment(),
+    }
+
+
+@dataclass(frozen=True)
+class CorpusOutput:
+    """A corpus to which this run adds shards.
+
+    Attributes:
+        folder: Folder or URL of the corpus.
+        recipe: Recipe of the corpus.
+        manifest: What all shards have in common, and all shards of the categories of this run.
+        wanted: The shards of this run.
+        models: For each of its categories, by name, the hash of the weights that make it.
+        replaced: Shards to make again, whatever made them before.
+    """
+
+    folder: Location
+    recipe: CorpusRecipe
+    manifest: Manifest
+    wanted: Sequence[ShardPlan]
+    models: dict[str, str]
+    replaced: Sequence[ShardPlan] = field(default=())
+
+    def check(self) -> None:
+        """Refuses to mix two corpora, or samples of two models or strengths in one category.
+
+        Raises:
+            OutputError: If the folder holds another corpus, or other shards of these categories.
+        """
+        self._check_corpus()
+        strengths = {shard.name: shard.strength for shard in self.wanted}
+        replaced = {shard.path for shard in self.replaced}
+        for record in present_records(self.folder).values():
+            if record.name not in strengths or record.path in replaced:
+                continue
+            model, strength = self.models[record.name], strengths[record.name]
+            if record.model != model:
+                difference = f"another model ({record.model[:12]}, not {model[:12]})"
+            elif record.strength != strength:
+                difference = f"another strength ({record.strength}, not {strength})"
+            else:
+                continue
+            raise OutputError(
+                problem=f"{self.folder} holds samples of '{record.category}' by {difference}.",
+                fix="Choose another folder with --out, or make them again with --no-resume.",
+            )
+
+    def _check_corpus(self) -> None:
+        if not (self.folder / MANIFEST).is_file():
+            return
+        difference = read_manifest(self.folder).difference(self.manifest)
+        if difference is not None:
+            raise OutputError(
+                problem=f"{self.folder} already holds a corpus with another {difference}.",
+                fix="Choose another folder with --out, or delete it.",
+            )
+
+    @contextmanager
+    def claim(self, sections: Sequence[str], *, main: bool = True) -> Iterator[None]:
+        """Holds the wanted shards, and writes the manifest and the card before and after.
+
+        Args:
+            sections: Fields of the recipe that the samples depend on.
+            main: Whether this is the process of the run that does so.
+
+        Raises:
+            OutputError: If another process holds some of the shards, or see `check`.
+        """
+        parts = samples_by_name(self.wanted)
+        with claim_output(self.folder, self.recipe, sections, parts, main=main):
+            if main:
+                # Another process may have written some of these shards.
+                self.check()
+                self._write_manifest(self.replaced)
+            try:
+                yield
+            finally:
+                if main:
+                    self._write_manifest()
+
+    def _write_manifest(self, forgotten: Sequence[ShardPlan] = ()) -> None:
+        """Writes the manifest and the card, and deletes the records of some shards."""
+        with settling(self.folder):
+            # Another process may have begun another corpus since the last look at the folder.
+            self._check_corpus()
+            known = known_shards(self.folder)
+            paths = {shard.path for shard in forgotten}
+            present = [
+                shard
+                for shard in known
+                if is_present(self.folder, shard) and shard.path not in paths
+            ]
+            for shard in forgotten:
+                record_path(self.folder, shard).unlink(missing_ok=True)
+            planned = [shard.planned() for shard in known]
+            # Of several descriptions of a shard the last counts.
+            shards = [*planned, *self.manifest.shards, *present]
+            names = [category.name for category in all_categories(self.recipe)]
+            manifest = self.manifest.with_shards(
+                sorted(
+                    {shard.path: shard for shard in shards}.values(),
+                    key=lambda shard: (names.index(shard.name), shard.first),
+                )
+            )
+            write_manifest(self.folder, manifest)
+            write_card(self.folder, self.recipe, manifest)
+
+    def missing(self) -> list[ShardPlan]:
+        """The wanted shards that are not there."""
+        there = present_records(self.folder)
+        return [shard for shard in self.wanted if shard.path not in there]
+
+    def writer(self) -> ShardWriter:
+        """Writes and records shards."""
+
+        def record(shard: ShardPlan, file: ShardFile) -> None:
+            write_record(self.folder, shard, file, self.models[shard.name])
+
+        return ShardWriter(self.folder, record)

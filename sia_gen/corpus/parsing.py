@@ -1,0 +1,243 @@
+"""From the bytes of a shard to its samples: each member is what it should be, or an error.
+
+A shard may come from anyone. So a member has to be a plain file with the right name and a plausible
+size, an image is decoded only as the format in its name, and JSON has exactly the fields and values
+it should have. Anything else is a `ValueError` that names the member.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Any, NamedTuple, cast
+
+import numpy as np
+from PIL import Image
+
+from sia_gen.config.strength import Strength
+from sia_gen.corpus.plan import ShardRecord
+from sia_gen.corpus.schema import MASK, TRIPLETS, SampleForm, json_schema
+from sia_gen.corpus.shards import ENCODINGS
+from sia_gen.errors import first_line
+from sia_gen.io.json import parse_json
+
+# The metadata of a sample, and its pictures by their extension, such as `mask.png`.
+Sample = tuple[dict[str, Any], dict[str, Image.Image]]
+
+# Bytes per pixel that no format exceeds.
+LARGEST_PIXEL = 4
+# Bytes that surround the pixels; metadata take some hundreds.
+LARGEST_REST = 1 << 16
+LONGEST_NAME = 100
+# Areas may have been summed in float32.
+AREA_TOLERANCE = 1e-4
+# The second is only a warning, unless warnings are errors.
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# What Python's tarfile raises besides its own errors if bytes are not a tar file.
+TAR_ERRORS = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """The members of a sample as they are in the shard.
+
+    Attributes:
+        index: Index of the sample.
+        members: Content by extension.
+        end: The byte after the last member, counted from where reading began.
+    """
+
+    index: int
+    members: dict[str, bytes]
+    end: int
+
+
+class Member(NamedTuple):
+    """A member of a tar file; `end` is the byte after it.
+
+    `content` is None if it is not a plain file, or too large.
+    """
+
+    name: str
+    content: bytes | None
+    end: int
+
+
+def read_members(stream: IO[bytes], largest: int) -> Iterator[Member]:
+    """Streams the members of a tar file, without content of more than `largest` bytes.
+
+    Raises:
+        ValueError: If it is not a tar file.
+    """
+    try:
+        # Without compression: a megabyte of gzip may hold gigabytes.
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                # The holes of a sparse file take no space in the tar, but in memory.
+                plain = member.isfile() and not member.issparse() and member.size <= largest
+                file = cast("IO[bytes]", tar.extractfile(member)) if plain else None
+                yield Member(member.name, file.read() if file else None, tar.offset)
+    except TAR_ERRORS as error:
+        msg = f"cannot be read as a tar file ({first_line(error)})"
+        raise ValueError(msg) from error
+
+
+@dataclass(frozen=True)
+class ShardParser:
+    """Reads samples from the bytes of a shard."""
+
+    shard: ShardRecord
+    form: SampleForm
+
+    @property
+    def largest_member(self) -> int:
+        """Number of bytes that no member exceeds."""
+        return LARGEST_PIXEL * self.form.image_size**2 + LARGEST_REST
+
+    @property
+    def largest_sample(self) -> int:
+        """Number of bytes that no sample exceeds, with the headers of its members."""
+        return len(self.form.members) * (self.largest_member + LARGEST_REST)
+
+    def samples(self, stream: IO[bytes]) -> Iterator[RawSample]:
+        """Streams the samples of the shard.
+
+        Raises:
+            ValueError: If a member is missing, misplaced or unknown, or not a plain file of a
+                plausible size.
+        """
+        yield from self._read(stream, self.shard.indices)
+
+    def sample(self, content: bytes, index: int) -> RawSample:
+        """One sample from its bytes in the shard; see `samples` for the errors."""
+        return next(self._read(BytesIO(content), range(index, index + 1)))
+
+    def _read(self, stream: IO[bytes], indices: range) -> Iterator[RawSample]:
+        members = read_members(stream, self.largest_member)
+        for index in indices:
+            contents, end = {}, 0
+            for extension in self.form.members:
+                wanted = f"{self.shard.key(index)}.{extension}"
+                _, content, end = _next_member(members, wanted)
+                if content is None:
+                    msg = f"{wanted}: not a plain file of at most {self.largest_member} bytes"
+                    raise ValueError(msg)
+                contents[extension] = content
+            yield RawSample(index, contents, end)
+        for member in members:
+            msg = f"{_printable(member.name)}: not expected here"
+            raise ValueError(msg)
+
+    def decode(self, raw: RawSample) -> Sample:
+        """Decodes a sample; raises `ValueError` if a member is not what it should be."""
+        decoded, problems = self.decode_leniently(raw)
+        if problems:
+            raise ValueError(problems[0])
+        return decoded.pop("json"), decoded
+
+    def decode_leniently(self, raw: RawSample) -> tuple[dict[str, Any], list[str]]:
+        """Decodes the good members of a sample, by extension, and describes its problems."""
+        decoded, problems, key = dict[str, Any](), list[str](), self.shard.key(raw.index)
+        for extension in self.form.members:
+            try:
+                if extension == "json":
+                    decoded["json"] = self.decode_metadata(raw)
+                else:
+                    decoded[extension] = self._decode_image(raw.members[extension], extension)
+            except ValueError as error:
+                problems.append(f"{key}.{extension}: {first_line(error)}")
+        if MASK in decoded and "json" in decoded:
+            area, covered = decoded["json"]["mask_area"], np.asarray(decoded[MASK]).mean() / 255
+            if abs(area - covered) > AREA_TOLERANCE:
+                problem = f"'mask_area' is {area}, but the mask covers {covered:.4f}"
+                problems.append(f"{key}.json: {problem}")
+        return decoded, problems
+
+    def decode_metadata(self, raw: RawSample) -> dict[str, Any]:
+        """The metadata of a sample; raises `ValueError` if a field is missing or wrong."""
+        try:
+            metadata = parse_json(raw.members["json"])
+        except ValueError as error:
+            msg = f"not JSON ({first_line(error)})"
+            raise ValueError(msg) from error
+        schema = json_schema(self.form.kind)
+        if not isinstance(metadata, dict) or metadata.keys() != schema.keys():
+            msg = f"its fields are not {', '.join(schema)}"
+            raise ValueError(msg)
+        for name, kind in schema.items():
+            if type(metadata[name]) is not kind:
+                msg = f"'{name}' is {_printable(repr(metadata[name]))}, not of type {kind.__name__}"
+                raise ValueError(msg)
+        self._check_values(metadata, raw.index)
+        return metadata
+
+    def _check_values(self, metadata: dict[str, Any], index: int) -> None:
+        expected = {
+            "key": self.shard.key(index),
+            "dataset": self.shard.dataset,
+            "category": self.shard.category,
+            "index": index,
+            "model": self.shard.model,
+            "width": self.form.image_size,
+            "height": self.form.image_size,
+        }
+        for name, value in expected.items():
+            if metadata[name] != value:
+                msg = f"'{name}' is {_printable(repr(metadata[name]))}, not {value!r}"
+                raise ValueError(msg)
+        start = metadata.get("start", 1.0)
+        if not 0 < start <= 1:
+            msg = f"'start' is {start}, not above 0 and at most 1"
+            raise ValueError(msg)
+        strength = Strength.parse(self.shard.strength)
+        # A triplet has the strength of a sample of another corpus.
+        if self.form.kind != TRIPLETS and not strength.low <= metadata["strength"] <= strength.high:
+            msg = f"'strength' is {metadata['strength']}, not {strength}"
+            raise ValueError(msg)
+
+    def _decode_image(self, content: bytes, extension: str) -> Image.Image:
+        suffix, side = extension.rpartition(".")[2], self.form.image_size
+        file_format = ENCODINGS[suffix]["format"]
+        try:
+            image = Image.open(BytesIO(content), formats=[file_format])
+            # A small file may hold more pixels than fit into memory.
+            if image.size == (side, side):
+                image.load()
+        except (OSError, SyntaxError, ValueError, *BOMBS) as error:
+            msg = f"not a whole {file_format} image ({first_line(error)})"
+            raise ValueError(msg) from error
+        if image.size != (side, side):
+            msg = f"{image.width} x {image.height} pixels, not {side} x {side}"
+            raise ValueError(msg)
+        # WebP has no grey mode: grey samples come back as colour.
+        expected = "RGB" if suffix == "webp" else self.form.images[extension]
+        if image.mode != expected:
+            msg = f"mode {image.mode}, not {expected}"
+            raise ValueError(msg)
+        if extension == MASK and not {value for _, value in image.getcolors() or ()} <= {0, 255}:
+            msg = "not a mask: it has other values than 0 and 255"
+            raise ValueError(msg)
+        return image
+
+
+def _next_member(members: Iterator[Member], wanted: str) -> Member:
+    try:
+        member = next(members)
+    except StopIteration:
+        msg = f"ends before {wanted}"
+        raise ValueError(msg) from None
+    except ValueError as error:
+        msg = f"{wanted}: {error}"
+        raise ValueError(msg) from error
+    if member.name != wanted:
+        msg = f"{_printable(member.name)}: not expected here, but {wanted}"
+        raise ValueError(msg)
+    return member
+
+
+def _printable(text: str) -> str:
+    """A name or value that anyone may have written, safe to print."""
+    short = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
+    return short if short.isprintable() else ascii(short)

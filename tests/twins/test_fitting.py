@@ -21,9 +21,9 @@ from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.realnet.fitting import fit_realnet
+from tests.anomalies.conftest import ArraySource
 from tests.conftest import recipe_content
 from tests.corpus.conftest import RUNTIME
-from tests.anomalies.conftest import ArraySource
 from tests.twins.conftest import read
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
 from sia_gen.diffusion import preview
 from sia_gen.inspection import calibrate
-from sia_gen.twins import chance
+from sia_gen.twins import masks
 from sia_gen.twins.masks import ChanceLimits
 from tests.conftest import photograph, recipe_content
 from tests.corpus.conftest import save_model
@@ -120,7 +120,7 @@ def test_every_block_runs(
     # Strength 0.1 to 0.2 is what `calibrate` finds; no model of two steps has a useful range.
     monkeypatch.setattr(calibrate, "useful_range", lambda curve, name: Strength(0.1, 0.2))
     # Nor does strength do anything to such a model that goes beyond chance.
-    monkeypatch.setattr(chance, "IMAGES", 4)
+    monkeypatch.setattr(masks, "IMAGES", 4)
     monkeypatch.setattr(ChanceLimits, "of", lambda maps: ChanceLimits(0.0, 0.0))
     # Previews are to be there, not to be good.
     monkeypatch.setattr(preview, "INVERSION_STEPS", 2)

@@ -230,9 +230,9 @@ def make_corpus(work: Work, out: str | None, shards: str | None, *, resume: bool
         shards=shards,
         resume=resume,
     )
-    tally = maker.tally_of_all() if maker is not None else None
-    if tally is not None and tally.made:
-        say(f"{tally}.")
+    masks = maker.mask_summary() if maker is not None else None
+    if masks is not None:
+        say(f"{masks}.")
     say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from sia_gen.twins import chance
+from sia_gen.twins import masks
 from tests.conftest import photograph
 from tests.corpus.conftest import save_model
 
@@ -45,7 +45,7 @@ WRONG = {
 @pytest.fixture
 def options(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of `synthesize`, with a model of every category."""
-    monkeypatch.setattr(chance, "IMAGES", 4)
+    monkeypatch.setattr(masks, "IMAGES", 4)
     for seed, category in enumerate(("disc", "plate")):
         save_model(tmp_path / "runs/parts/diffusion" / category, seed, size=16)
     return ["--recipe", str(parts), "--device", "cpu", "--precision", "fp32"]

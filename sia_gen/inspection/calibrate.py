@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from sia_gen.config.outputs import hold_output, save_recipe
+from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.pipelines import Pipelines
@@ -77,7 +77,7 @@ def calibrate(
         for place in places
     }
     with (
-        hold_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING)),
+        claim_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING), save=False),
         Progress("calibrating", len(categories)) as progress,
     ):
         for place in places:

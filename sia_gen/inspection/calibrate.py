@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sia_gen.config.outputs import hold_output, save_recipe
+from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.pipelines import Pipelines
@@ -97,7 +97,7 @@ def calibrate(
     known, measured = _read_measured(out), dict[str, Calibration]()
     hashes = [pipelines.hash(place, cache) for place in places]
     with (
-        hold_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING)),
+        claim_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING), save=False),
         Progress("calibrating", len(categories)) as progress,
     ):
         for place, model in zip(places, hashes, strict=True):

@@ -33,12 +33,12 @@ WRONG = {
     "--twins --source image --data nowhere": "nowhere",
     "--twins --weights nowhere.pth": "nowhere.pth",
     "--twins --only parts_disc_00000005": "has no sample 'parts_disc_00000005'",
-    "--start 0.5": "--start is about twins, and none are made. Add --twins.",
-    "--invert": "--invert is about twins",
-    "--region box": "--region is about twins",
-    "--source image": "--source is about twins",
-    "--data nowhere": "--data is about twins, and none are made. Add --twins.",
-    "--weights nowhere.pth": "--weights is about twins",
+    "--start 0.5": "--start applies only to twins. Add --twins.",
+    "--invert": "--invert applies only to twins",
+    "--region box": "--region applies only to twins",
+    "--source image": "--source applies only to twins",
+    "--data nowhere": "--data applies only to twins. Add --twins.",
+    "--weights nowhere.pth": "--weights applies only to twins",
 }
 
 

@@ -7,7 +7,7 @@ of the corpus, so that the corpus streams however large it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import ShardPlan, identify
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
-from sia_gen.corpus.shards import EncodedSample, encode_members
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, to_picture
@@ -49,7 +49,7 @@ class Triplet:
         """The sample of it, with `image.png`, `mask.png`, `normal.png` and `json`."""
         images = {"image.png": self.image, "mask.png": self.mask, "normal.png": self.normal}
         pictures = {name: to_picture(pixels) for name, pixels in images.items()}
-        return [encode_members(self.metadata.key, asdict(self.metadata), pictures)]
+        return [encode_sample(self.metadata, pictures)]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import MASK, SampleMetadata, StrictModel
+from sia_gen.corpus.schema import MASK, StrictModel
 from sia_gen.io.files import atomic_path, sha256, write_text
 from sia_gen.io.locations import Location
 
@@ -105,18 +105,14 @@ def write_shard(path: Location, samples: Iterable[EncodedSample]) -> ShardFile:
     return written
 
 
-def encode_sample(metadata: SampleMetadata, image: Image.Image, image_format: str) -> EncodedSample:
-    """Encodes a single sample; `image_format`, a key of `ENCODINGS`, is the image's extension."""
-    return encode_members(metadata.key, asdict(metadata), {image_format: image})
+def encode_sample(metadata: Any, images: dict[str, Image.Image]) -> EncodedSample:
+    """Encodes a sample: its metadata, a dataclass, and its images by extension.
 
-
-def encode_members(
-    key: str, metadata: dict[str, Any], images: dict[str, Image.Image]
-) -> EncodedSample:
-    """Encodes any sample; the images by their extension, such as `png` or `mask.png`."""
+    The extension ends in a key of `ENCODINGS`, such as `png` or `mask.png`.
+    """
     encoded = {name: encode(image, name.rpartition(".")[2]) for name, image in images.items()}
-    content = json.dumps(metadata, allow_nan=False).encode()
-    return {"__key__": key, **encoded, "json": content}
+    content = json.dumps(asdict(metadata), allow_nan=False).encode()
+    return {"__key__": metadata.key, **encoded, "json": content}
 
 
 def encode(image: Image.Image, image_format: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 
 from sia_gen.corpus.sampling import to_pictures
 from sia_gen.corpus.schema import MASK, TwinMetadata
-from sia_gen.corpus.shards import EncodedSample, encode_members
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.sdas.pipeline import require_numbers
 from sia_gen.twins.masks import ChanceLimits, change_mask, smoothed
 
@@ -100,4 +100,4 @@ class TwinBatch:
             f"normal.{image_format}": normal,
             MASK: Image.fromarray(mask.astype(np.uint8) * 255),
         }
-        return encode_members(metadata.key, asdict(metadata), images)
+        return encode_sample(metadata, images)

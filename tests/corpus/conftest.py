@@ -112,7 +112,9 @@ class HandmadeCorpus:
 
     def write(self, shard: ShardPlan, samples: Iterable[Sample]) -> None:
         """Writes a shard, whatever is in it, with a checksum that fits."""
-        encoded = [encode_sample(*sample, self.image_format) for sample in samples]
+        encoded = [
+            encode_sample(metadata, {self.image_format: image}) for metadata, image in samples
+        ]
         file = write_shard(self.folder / shard.path, encoded)
         write_record(self.folder, shard, file, MODEL)
         write_manifest(self.folder, self.manifest)

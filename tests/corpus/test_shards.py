@@ -32,7 +32,7 @@ MakeSample = Callable[..., Sample]
 
 
 def encoded(samples: list[Sample], image_format: str = "png") -> list[dict[str, str | bytes]]:
-    return [encode_sample(metadata, image, image_format) for metadata, image in samples]
+    return [encode_sample(metadata, {image_format: image}) for metadata, image in samples]
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from sia_gen.corpus.shards import (
     EncodedSample,
     ShardFile,
     ShardWriter,
-    encode_members,
     write_shard,
 )
 
@@ -36,7 +35,7 @@ SHARDS = [planned(number, 3) for number in range(4)]
 
 
 def sample(index: int) -> EncodedSample:
-    return encode_members(f"parts_disc_{index:08d}", {"index": index}, {})
+    return {"__key__": f"parts_disc_{index:08d}", "json": b"{}"}
 
 
 def slow(index: int) -> list[EncodedSample]:

@@ -17,7 +17,7 @@ from sia_gen.config.recipe import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.manifest import HASHES, Manifest
 from sia_gen.corpus.output import CorpusOutput, recipe_fields
 from sia_gen.corpus.pipelines import Pipelines
-from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus, shards_of_process
+from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
 from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling
 from sia_gen.corpus.schema import Kind
 from sia_gen.errors import OptionError
@@ -80,8 +80,8 @@ def synthesize(
         missing = output.missing()
         # No process begins before all have looked at what is missing.
         accelerator.wait_for_everyone()
-        process, processes = accelerator.process_index, accelerator.num_processes
-        _make_shards(shards_of_process(missing, process, processes), output, pipelines, maker)
+        mine = missing[accelerator.process_index :: accelerator.num_processes]
+        _make_shards(mine, output, pipelines, maker)
         accelerator.wait_for_everyone()
     accelerator.wait_for_everyone()
 

@@ -135,7 +135,7 @@ def read_shards(paths: Iterable[Path]) -> list[tuple[dict[str, Any], Image.Image
     found = []
     for path in paths:
         with path.open("rb") as file:
-            members = [(one.name, one.content) for one in read_members(file, largest=1 << 20)]
+            members = [member[:2] for member in read_members(file, largest=1 << 20)]
         for one, other in zip(members[::2], members[1::2], strict=True):
             (_, image), (_, metadata) = sorted([one, other], key=lambda m: m[0].endswith("json"))
             found.append((json.loads(metadata), Image.open(BytesIO(image))))

@@ -23,7 +23,7 @@ from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.sampling import SampleMaker, prepare_pipeline
-from sia_gen.diffusion.initial import scheduler_for
+from sia_gen.diffusion.state import scheduler_for
 from sia_gen.networks.unet import build_unet
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline

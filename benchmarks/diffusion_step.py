@@ -25,9 +25,9 @@ from diffusers.training_utils import EMAModel
 from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 
 from sia_gen.config.settings import Diffusion
-from sia_gen.diffusion.initial import make_optimizer, scheduler_for
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory, prepare_norms
+from sia_gen.diffusion.state import make_optimizer, scheduler_for
 from sia_gen.networks.unet import build_unet
 from sia_gen.runtime.device import make_accelerator
 

@@ -26,7 +26,6 @@ from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.images.test_set import list_test_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
-from sia_gen.realnet.weights import load_backbone_weights
 
 SIZE, STRIDES, BATCH = 256, (8, 16), 16
 BANK = 20_000
@@ -51,7 +50,7 @@ def patches(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
 def make_backbone(recipe: Recipe, normal: Sequence[Path]) -> Backbone:
     """The recipe's, standardised on normal images."""
     backbone = Backbone(recipe.realnet.backbone, STRIDES)
-    load_backbone_weights(backbone, recipe.realnet.backbone, recipe.realnet.weights)
+    backbone.load_weights(recipe.realnet.weights)
     statistics = FeatureStatistics(backbone.channels, torch.device("cpu"))
     for images in batches(recipe, normal):
         statistics.update(backbone(images))

@@ -40,7 +40,7 @@ from measuring import (
 from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import Diffusion
-from sia_gen.diffusion.initial import scheduler_for
+from sia_gen.diffusion.state import scheduler_for
 from sia_gen.networks.classifier import PRESETS, NoisyClassifier
 from sia_gen.networks.unet import build_unet, forward_flops
 from sia_gen.runtime.compilation import compile_network

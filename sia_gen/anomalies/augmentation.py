@@ -1,4 +1,4 @@
-"""The augmentation of textures: three of ten changes, in random order (as in DRAEM and RealNet)."""
+"""The augmentation of textures: three of ten random changes (as in DRAEM and RealNet)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def augment(pixels: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
 
 
 def change_gamma(picture: Image.Image, rng: Rng) -> Image.Image:
-    """Contrast by a power of each channel, exponent 0.5 to 2."""
+    """Raises each channel to a power of 0.5 to 2."""
     bands = len(picture.getbands())
     exponents = rng.uniform(0.5, 2.0, size=bands)
     levels = np.arange(256) / 255
@@ -34,18 +34,18 @@ def change_gamma(picture: Image.Image, rng: Rng) -> Image.Image:
 
 
 def change_brightness(picture: Image.Image, rng: Rng) -> Image.Image:
-    """Times 0.8 to 1.2, plus -30 to 30."""
+    """Multiplies by 0.8 to 1.2 and adds -30 to 30."""
     factor, offset = rng.uniform(0.8, 1.2), rng.uniform(-30, 30)
     return picture.point(lambda value: value * factor + offset)
 
 
 def change_sharpness(picture: Image.Image, rng: Rng) -> Image.Image:
-    """From blurred (0) over unchanged (1) to sharpened (2 and more)."""
+    """Blurs (below 1) or sharpens (above 1)."""
     return ImageEnhance.Sharpness(picture).enhance(rng.uniform(0.0, 3.0))
 
 
 def change_colour(picture: Image.Image, rng: Rng) -> Image.Image:
-    """Turns the hue and scales the saturation; a grey picture has neither."""
+    """Shifts the hue and scales the saturation of a picture in colour."""
     if picture.mode != "RGB":
         return picture
     hue, saturation, value = picture.convert("HSV").split()
@@ -56,7 +56,7 @@ def change_colour(picture: Image.Image, rng: Rng) -> Image.Image:
 
 
 def solarize(picture: Image.Image, rng: Rng) -> Image.Image:
-    """Inverts what is brighter than a threshold of 32 to 128."""
+    """Inverts the levels above a threshold of 32 to 128."""
     return ImageOps.solarize(picture, int(rng.integers(32, 129)))
 
 
@@ -66,7 +66,7 @@ def posterize(picture: Image.Image, rng: Rng) -> Image.Image:
 
 
 def invert(picture: Image.Image, rng: Rng) -> Image.Image:
-    """Bright becomes dark."""
+    """Inverts all levels."""
     return ImageOps.invert(picture)
 
 
@@ -81,7 +81,7 @@ def equalize(picture: Image.Image, rng: Rng) -> Image.Image:
 
 
 def rotate(picture: Image.Image, rng: Rng) -> Image.Image:
-    """Turns by -45 to 45 degrees; the corners are black."""
+    """Rotates by -45 to 45 degrees; the corners become black."""
     return picture.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR)
 
 

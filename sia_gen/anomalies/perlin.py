@@ -1,4 +1,4 @@
-"""Perlin masks: where a local anomaly is pasted (paper section 3.1, supplementary)."""
+"""Perlin masks: the regions of local anomalies (paper section 3.1, supplementary)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ MAX_SCALE_EXPONENT = 5
 
 
 def perlin_mask(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """Draws a mask of blobs: Perlin noise, rotated, above a threshold.
+    """Draws a mask of blobs, (size, size), values 0 and 1: rotated Perlin noise above a threshold.
 
-    Args:
-        rng: Where randomness comes from; the same state gives the same mask.
-        size: Height and width in pixels.
-
-    Returns:
-        (size, size), values 0 and 1. It can be all zeros: see `nonempty_perlin_mask`.
+    It can be all zeros; see `nonempty_perlin_mask`.
     """
     rows, columns = (int(2 ** rng.integers(0, MAX_SCALE_EXPONENT + 1)) for _ in range(2))
     noise = perlin_noise(rng, size, rows, columns)
@@ -40,10 +35,9 @@ def nonempty_perlin_mask(rng: np.random.Generator, size: int) -> NDArray[np.floa
 def perlin_noise(
     rng: np.random.Generator, size: int, rows: int, columns: int
 ) -> NDArray[np.float64]:
-    """Perlin's gradient noise with `rows` x `columns` cells.
+    """Returns Perlin's gradient noise with `rows` x `columns` cells.
 
-    Returns:
-        (size, size), about [-1, 1], zero on the corners of the cells.
+    It is (size, size), about [-1, 1], and zero on the corners of the cells.
     """
     angles = rng.uniform(0, 2 * math.pi, size=(rows + 1, columns + 1))
     gradients = np.stack([np.cos(angles), np.sin(angles)], axis=-1)

@@ -1,4 +1,4 @@
-"""Where anomalies come from: pieces of SDAS samples or textures, and twins with their masks."""
+"""Sources of anomalies: pieces of SDAS samples or textures, and twins with their masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Kind = TypeVar("Kind")
 
 
 class Piece(NamedTuple):
-    """An image to paste from, (C, H, W), 0 to 255, and how opaque its pieces may be."""
+    """An image to paste from, (C, H, W), 0 to 255, and the range of its opacity."""
 
     pixels: Pixels
     opacity: Opacity
@@ -43,21 +43,21 @@ class Twin(NamedTuple):
 
 
 class Source(Protocol):
-    """Gives the image for the anomaly of any sample of the training."""
+    """A source of images to paste from."""
 
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
-        """The image for sample `number`, counted from the start of the training."""
+        """Returns the image for sample `number`, counted from the start of the training."""
 
 
 @dataclass(frozen=True)
 class SDASSource:
-    """The samples of a corpus, one after another: they are independent of each other.
+    """The samples of a corpus in their order; they are independent of each other.
 
     Attributes:
-        reader: Reads them.
+        reader: Reader of the corpus.
         spec: Mode and size of the pieces.
-        opacity: Range of delta.
-        numbers: Of the samples to give.
+        opacity: Range of the opacity.
+        numbers: Numbers of the samples to draw from.
     """
 
     reader: SampleReader
@@ -66,11 +66,11 @@ class SDASSource:
     numbers: Sequence[int]
 
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
-        """The next sample; after the last comes the first again."""
+        """Returns the next sample; the first follows the last."""
         return self.read(self.numbers[number % len(self.numbers)])[1]
 
     def read(self, number: int) -> tuple[dict[str, Any], Piece]:
-        """Sample `number` of the corpus, with its metadata."""
+        """Returns sample `number` of the corpus with its metadata."""
         metadata, image = self.reader[number]
         square = to_square(image.convert(self.spec.mode), Path(metadata["key"]), self.spec)
         return metadata, Piece(to_pixels(square), self.opacity)
@@ -78,12 +78,12 @@ class SDASSource:
 
 @dataclass(frozen=True)
 class TwinSource:
-    """The twins of a corpus whose masks are useful, one after another.
+    """The twins of a corpus with useful masks, in their order.
 
     Attributes:
-        reader: Reads them.
+        reader: Reader of the corpus.
         spec: Mode and size of the images.
-        numbers: Of the twins to give.
+        numbers: Numbers of the twins to draw from.
     """
 
     reader: SampleReader
@@ -91,39 +91,33 @@ class TwinSource:
     numbers: Sequence[int]
 
     def draw(self, number: int) -> Twin:
-        """The next twin; after the last comes the first again."""
+        """Returns the next twin; the first follows the last."""
         return self.read(self.numbers[number % len(self.numbers)])[1]
 
     def read(self, number: int) -> tuple[dict[str, Any], Twin]:
-        """Twin `number` of the corpus, with its metadata."""
+        """Returns twin `number` of the corpus, in the size to train on, with its metadata."""
         metadata, images = self.reader.read(number)
-        return metadata, self.resized(images)
+        size, form = (self.spec.size, self.spec.size), self.reader.form.format
 
-    def resized(self, images: dict[str, Image.Image]) -> Twin:
-        """The images of a twin in the size to train on."""
-        side, form = (self.spec.size, self.spec.size), self.reader.form.format
-        anomalous, normal = (
-            to_pixels(
-                images[f"{name}.{form}"]
-                .convert(self.spec.mode)
-                .resize(side, Image.Resampling.BICUBIC)
-            )
-            for name in ("image", "normal")
-        )
-        mask = to_pixels(images[MASK].resize(side, Image.Resampling.BILINEAR))
-        return Twin(anomalous, normal, np.where(mask > 127, 255, 0).astype(np.uint8))
+        def resized(name: str) -> Pixels:
+            image = images[f"{name}.{form}"].convert(self.spec.mode)
+            return to_pixels(image.resize(size, Image.Resampling.BICUBIC))
+
+        mask = to_pixels(images[MASK].resize(size, Image.Resampling.BILINEAR))
+        binary = np.where(mask > 127, 255, 0).astype(np.uint8)
+        return metadata, Twin(resized("image"), resized("normal"), binary)
 
 
 @dataclass(frozen=True)
 class TextureSource:
-    """Images of textures, augmented (paper, section 4: DTD as the alternative source)."""
+    """Augmented images of textures (paper section 4: DTD as the alternative source)."""
 
     paths: Sequence[Path]
     spec: ImageSpec
     opacity: Opacity
 
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
-        """A texture at random, changed in three random ways."""
+        """Returns a random texture with three random changes."""
         path = self.paths[int(rng.integers(len(self.paths)))]
         return Piece(augment(load_image(path, self.spec), rng), self.opacity)
 
@@ -135,24 +129,70 @@ class MixedSource:
     sources: Sequence[Source]
 
     def draw(self, number: int, rng: np.random.Generator) -> Piece:
-        """An image of one of the sources, at random."""
+        """Returns an image of a random source."""
         return self.sources[int(rng.integers(len(self.sources)))].draw(number, rng)
 
 
 class Parts(NamedTuple, Generic[Kind]):
-    """What a model learns from, and what it never sees but in validation."""
+    """The part that a model learns from, and the part that only its validation sees."""
 
     fit: Kind
     validation: Kind
 
 
-def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
-    """Keeps a share of some items, the last of them, for validation.
+class Sources(NamedTuple):
+    """The sources of anomalies of a category.
 
-    None is kept where the test images choose instead.
+    Attributes:
+        reader: Reader of the corpus, if the recipe needs one.
+        pieces: Sources of images to paste from, if the recipe pastes.
+        twins: Sources of twins, if the recipe uses any.
+    """
+
+    reader: SampleReader | None
+    pieces: Parts[Source] | None
+    twins: Parts[TwinSource] | None
+
+
+def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
+    """Opens the sources that a recipe asks for.
 
     Raises:
-        UserError: The `problem`, if there is nothing left to learn from.
+        UserError: If the corpus or the textures are missing or too few.
+    """
+    settings, parts = recipe.realnet, list[Parts[Source]]()
+    pasted, twinned = settings.anomalies != "twins", settings.anomalies != "perlin"
+    reader, twins = None, None
+    if twinned or settings.source != "dtd":
+        reader = SampleReader(corpus, recipe.dataset, category)
+        useful = useful_twins(recipe, reader) if twinned else None
+        numbers = range(reader.total) if useful is None else useful.numbers
+        # Pieces and twins share one cut, so that neither learns from what the other validates on.
+        validation = kept_apart(numbers, recipe, _too_few_samples(reader)).validation
+        cut = validation[0] if validation else reader.total
+        if useful is not None:
+            twins = Parts(*(replace(useful, numbers=some) for some in _split(useful.numbers, cut)))
+        if pasted and settings.source != "dtd":
+            spec = ImageSpec.of(recipe, settings.image_size)
+            samples = _split(range(reader.total), cut)
+            parts.append(
+                Parts(*(SDASSource(reader, spec, settings.opacity, some) for some in samples))
+            )
+    if pasted and settings.source != "sdas":
+        parts.append(_texture_sources(recipe))
+    pieces: Parts[Source] | None = parts[0] if parts else None
+    if len(parts) > 1:
+        pieces = Parts(*map(MixedSource, zip(*parts, strict=True)))
+    return Sources(reader, pieces, twins)
+
+
+def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
+    """Keeps the last items, a share of them, for validation.
+
+    It keeps none if the test images select the weights.
+
+    Raises:
+        UserError: The `problem`, if no item would be left to learn from.
     """
     if recipe.realnet.select_on == "test":
         return Parts(every, every[:0])
@@ -162,89 +202,38 @@ def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Par
     return Parts(every[:-kept], every[-kept:])
 
 
-class Sources(NamedTuple):
-    """Where the anomalies of a category come from.
-
-    Attributes:
-        reader: Of the corpus, if it is read.
-        pieces: Gives images to paste from, if the recipe asks for any.
-        twins: Gives twins, likewise.
-    """
-
-    reader: SampleReader | None
-    pieces: Parts[Source] | None
-    twins: Parts[TwinSource] | None
-
-
-def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
-    """Where the anomalies of a category come from, as far as the recipe asks for them.
-
-    Raises:
-        UserError: If the corpus or the textures are not there, or too few.
-    """
-    settings, parts = recipe.realnet, list[Parts[Source]]()
-    pasted, twinned = settings.anomalies != "twins", settings.anomalies != "perlin"
-    reader, twins = None, None
-    if twinned or settings.source != "dtd":
-        reader = SampleReader(corpus, recipe.dataset, category)
-        useful = useful_twins(recipe, reader) if twinned else None
-        numbers = range(reader.total) if useful is None else useful.numbers
-        # One cut for pieces and twins: what one validates on, the other does not learn from.
-        validation = kept_apart(numbers, recipe, too_few(reader)).validation
-        cut = validation[0] if validation else reader.total
-        if useful is not None:
-            twins = Parts(*(replace(useful, numbers=some) for some in split(numbers, cut)))
-        if pasted and settings.source != "dtd":
-            parts.append(sample_sources(recipe, reader, cut))
-    if pasted and settings.source != "sdas":
-        parts.append(texture_sources(recipe))
-    pieces: Parts[Source] | None = parts[0] if parts else None
-    if len(parts) > 1:
-        pieces = Parts(*map(MixedSource, zip(*parts, strict=True)))
-    return Sources(reader, pieces, twins)
-
-
-def too_few(reader: SampleReader) -> CorpusError:
-    """The error of a corpus of which nothing can be kept for validation."""
-    return CorpusError(
-        problem=f"{reader} has a single sample to use, and it takes two: one to learn from and one "
-        "to validate on.",
-        fix="Make more with 'sia-gen synthesize'; of twins, those count whose masks cover what the "
-        "recipe's 'realnet.mask_area' says.",
-    )
-
-
-def split(numbers: Sequence[int], cut: int) -> Parts[Sequence[int]]:
-    """Ascending numbers, those below a cut and the others."""
+def _split(numbers: Sequence[int], cut: int) -> Parts[Sequence[int]]:
+    """Splits ascending numbers into those below the cut and the others."""
     place = bisect_left(numbers, cut)
     return Parts(numbers[:place], numbers[place:])
 
 
-def sample_sources(recipe: Recipe, reader: SampleReader, cut: int) -> Parts[Source]:
-    """The samples of a corpus, of which those from `cut` on are for validation."""
-    spec, opacity = ImageSpec.of(recipe, recipe.realnet.image_size), recipe.realnet.opacity
-    numbers = split(range(reader.total), cut)
-    return Parts(*(SDASSource(reader, spec, opacity, some) for some in numbers))
+def _too_few_samples(reader: SampleReader) -> CorpusError:
+    return CorpusError(
+        problem=f"{reader} has a single sample to use, and it takes two: one to learn from and one "
+        "to validate on.",
+        fix="Make more with 'sia-gen synthesize'; twins count only if their masks cover the share "
+        "of the image that the recipe's 'realnet.mask_area' allows.",
+    )
 
 
-def texture_sources(recipe: Recipe) -> Parts[Source]:
-    """The textures that a recipe names."""
+def _texture_sources(recipe: Recipe) -> Parts[Source]:
     settings = recipe.realnet
     few = ImageError(
         problem=f"there is a single image of textures in {settings.textures}.",
         fix="Give two or more with --textures: some to learn from, others to validate on.",
     )
     paths = kept_apart(texture_files(settings.textures), recipe, few)
-    # Textures have no right shape: stretching them does no harm.
+    # Textures have no right shape, so stretching does no harm.
     spec = ImageSpec(recipe.mode, settings.image_size, "stretch")
     return Parts(*(TextureSource(some, spec, settings.texture_opacity) for some in paths))
 
 
 def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
-    """The twins of a corpus whose masks cover as much as the recipe's `realnet.mask_area` says.
+    """Returns the twins of a corpus whose mask areas are within the recipe's `realnet.mask_area`.
 
     Raises:
-        CorpusError: If it has none.
+        CorpusError: If there are none.
     """
     low, high = recipe.realnet.mask_area
     if reader.form.kind != TWINS:
@@ -263,11 +252,11 @@ def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
 
 
 def texture_files(folder: str | None) -> list[Path]:
-    """The images anywhere below a folder, sorted.
+    """Returns the images anywhere below a folder, sorted.
 
     Raises:
-        OptionError: If no folder is named.
-        ImageError: If it has no images.
+        OptionError: If no folder is given.
+        ImageError: If the folder has no images.
     """
     if folder is None:
         raise OptionError(

@@ -1,16 +1,15 @@
-"""Trains the classifier that guides sampling: it tells categories apart in noisy images.
+"""Trains the classifier that guides sampling: it recognises categories in noisy images.
 
 OUT/
     recipe.yaml
     model/          the classifier, and training.json with its categories and accuracy
-    checkpoints/    what it takes to go on; see sia_gen.train.checkpoints
+    checkpoints/    see sia_gen.train.checkpoints
     logs/           see sia_gen.train.logs
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +18,7 @@ from torch.nn import functional
 
 from sia_gen.config.outputs import RECIPE, claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion.dataset import DiffusionImages, NoiseBatches, load_diffusion_images
+from sia_gen.diffusion.dataset import DiffusionImages, load_diffusion_images, noise_batches
 from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.images.listing import describe_photographs, list_images
@@ -31,14 +30,14 @@ from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
-from sia_gen.train.batches import BatchOrder, load_batches
+from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.divergence import TrainingWatch
 from sia_gen.train.logs import TrainingLog
-from sia_gen.train.loop import learning_rate_at
+from sia_gen.train.loop import learning_rate_at, set_learning_rate
 
 NAME = "classifier"
-# How noisy the images are that the accuracy is measured on.
+# Timesteps, which say how noisy images are, of the accuracy in the report.
 TESTED_TIMESTEPS = (0, 250, 500, 750)
 
 
@@ -48,11 +47,11 @@ def train_classifier(
     """Trains a classifier of all categories of a recipe, on images of the diffusion model's size.
 
     Args:
-        recipe: Names the data, the network and the budget.
+        recipe: Describes the data, the network and the training.
         root: Folder of the images.
         out: Output folder, see above.
         runtime: Device and precision.
-        resume: Whether to go on from the last checkpoint; otherwise training starts again.
+        resume: Whether to resume from the last checkpoint, or to start again.
 
     Raises:
         UserError: If the recipe, the images or the output folder do not allow it; nothing has
@@ -60,39 +59,38 @@ def train_classifier(
     """
     if len(recipe.categories) < 2:
         raise OptionError(
-            problem=f"recipe '{recipe.name}' has a single category: a classifier of it has nothing "
-            "to tell apart, its loss is 0 and it cannot guide.",
+            problem=f"recipe '{recipe.name}' has a single category: a classifier has nothing to "
+            "distinguish, its loss is 0 and it cannot guide.",
             fix="Leave guidance out; a model of one category does not need it.",
         )
     accelerator = runtime.accelerator()
     build_classifier(recipe)
     listed = [list_images(recipe, root, category) for category in recipe.categories]
-    settings = recipe.diffusion
+    settings, checkpoints = recipe.diffusion, out / "checkpoints"
     inputs = {
         "photographs": describe_photographs(listed),
         "image size": settings.image_size,
         "flips": [settings.horizontal_flip, settings.vertical_flip],
     }
     if resume:
-        check_inputs(out / "checkpoints", inputs)
+        check_inputs(checkpoints, inputs)
     images = load_diffusion_images(recipe, listed)
     main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
     with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
         if main:
-            begin_checkpoints(out / "checkpoints", inputs, resume=resume)
+            begin_checkpoints(checkpoints, inputs, resume=resume)
         accelerator.wait_for_everyone()
         with explained_out_of_memory(
             f"out of memory with 'classifier.batch_size' {recipe.classifier.batch_size} at "
-            f"{recipe.diffusion.image_size} pixels.",
+            f"{settings.image_size} pixels.",
             "Lower it in the recipe, and choose another folder with --out.",
         ):
-            train_model(recipe, images, out, accelerator)
+            _train_model(recipe, images, out, accelerator)
 
 
-def train_model(
+def _train_model(
     recipe: Recipe, images: DiffusionImages, out: Path, accelerator: Accelerator
 ) -> None:
-    """Trains the classifier, from the last checkpoint on, and saves it."""
     settings, checkpoints = recipe.classifier, out / "checkpoints"
     set_seed(recipe.seed, device_specific=True)
     scheduler = PerturbedDDPMScheduler()
@@ -103,13 +101,9 @@ def train_model(
     )
     model, optimizer = accelerator.prepare(classifier, optimizer)
     start = load_last(accelerator, checkpoints)
-    batches = noise_batches(recipe, images, accelerator)
-    loader = load_batches(
-        batches,
-        start,
-        settings.max_steps,
-        accelerator,
-    )
+    num_timesteps = scheduler.config.num_train_timesteps
+    batches = noise_batches(recipe, images, settings.batch_size, num_timesteps, accelerator)
+    loader = load_batches(batches, start, settings.max_steps, accelerator)
     watch = TrainingWatch(NAME, checkpoints, "classifier.learning_rate", accelerator)
     visible, note = accelerator.is_main_process, ""
     with (
@@ -118,11 +112,9 @@ def train_model(
     ):
         model.train()
         for step, cpu_batch in enumerate(loader, start):
-            for group in optimizer.param_groups:
-                # Linear to zero, as in ADM.
-                group["lr"] = learning_rate_at(
-                    step, settings.learning_rate, settings.max_steps, 0, decay_from=0.0
-                )
+            # Linear to zero, as in ADM.
+            rate = learning_rate_at(step, settings.learning_rate, settings.max_steps, 0, 0.0)
+            set_learning_rate(optimizer, rate)
             batch = cpu_batch.to(accelerator.device)
             noisy = scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
             logits = model(noisy, batch.timesteps).float()
@@ -143,78 +135,45 @@ def train_model(
             bar.advance(note=note)
             if saves:
                 save_checkpoint(accelerator, checkpoints, done)
-
     if accelerator.is_main_process:
-        accuracies = measure_accuracy(model, scheduler, images, accelerator)
-        save_classifier(accelerator.unwrap_model(model), recipe, accuracies, out / "model")
+        _save_classifier(accelerator.unwrap_model(model).eval(), recipe, images, out / "model")
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
 
-def noise_batches(
-    recipe: Recipe, images: DiffusionImages, accelerator: Accelerator
-) -> NoiseBatches:
-    """The batches of this process."""
-    order = BatchOrder(
-        recipe.seed,
-        len(images.fit),
-        recipe.classifier.batch_size,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
-    return NoiseBatches(
-        images.fit,
-        images.labels,
-        order,
-        PerturbedDDPMScheduler().config.num_train_timesteps,
-        horizontal_flip=recipe.diffusion.horizontal_flip,
-        vertical_flip=recipe.diffusion.vertical_flip,
-    )
-
-
-@torch.no_grad()
-def measure_accuracy(
-    model: Any, scheduler: PerturbedDDPMScheduler, images: DiffusionImages, accelerator: Accelerator
-) -> dict[str, float]:
-    """The share of images kept back that are recognised, by timestep.
-
-    Raises:
-        TrainingError: If the last steps have spoilt the classifier.
-    """
-    model = accelerator.unwrap_model(model).eval()
-    accuracies = {}
-    for timestep in TESTED_TIMESTEPS:
-        correct = 0
-        for index, label in enumerate(images.held_out_labels):
-            image = torch.from_numpy(images.held_out[index])[None].float() / 127.5 - 1
-            noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(index))
-            timesteps = torch.tensor([timestep])
-            noisy = scheduler.add_noise(image, noise, timesteps).to(accelerator.device)
-            logits = model(noisy, timesteps.to(accelerator.device))
-            if bool(logits.isnan().any()):
-                raise TrainingError(
-                    problem=f"{NAME}: what it says of images is NaN.",
-                    fix="Lower 'classifier.learning_rate' and train it again with --no-resume.",
-                )
-            correct += int(logits.argmax().item() == label)
-        accuracies[str(timestep)] = correct / len(images.held_out_labels)
-    return accuracies
-
-
-def save_classifier(
-    classifier: NoisyClassifier, recipe: Recipe, accuracies: dict[str, float], folder: Path
+def _save_classifier(
+    classifier: NoisyClassifier, recipe: Recipe, images: DiffusionImages, folder: Path
 ) -> None:
-    """Saves the classifier with what there is to know about it, whole or not at all."""
+    report = {
+        "steps": recipe.classifier.max_steps,
+        "categories": recipe.categories,
+        "accuracy_at_timestep": {
+            str(timestep): _measure_accuracy(classifier, images, timestep)
+            for timestep in TESTED_TIMESTEPS
+        },
+        "seed": recipe.seed,
+        "versions": environment(),
+    }
     with atomic_folder(folder) as temporary:
         classifier.save_pretrained(temporary)
         (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        write_json(
-            temporary / REPORT,
-            {
-                "steps": recipe.classifier.max_steps,
-                "categories": recipe.categories,
-                "accuracy_at_timestep": accuracies,
-                "seed": recipe.seed,
-                "versions": environment(),
-            },
-        )
+        write_json(temporary / REPORT, report)
+
+
+@torch.no_grad()
+def _measure_accuracy(classifier: NoisyClassifier, images: DiffusionImages, timestep: int) -> float:
+    """Returns the share of images kept back that are recognised with the noise of a timestep."""
+    scheduler, timesteps = PerturbedDDPMScheduler(), torch.tensor([timestep])
+    correct = 0
+    for index, label in enumerate(images.held_out_labels):
+        image = torch.from_numpy(images.held_out[index])[None].float() / 127.5 - 1
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(index))
+        noisy = scheduler.add_noise(image, noise, timesteps).to(classifier.device)
+        logits = classifier(noisy, timesteps.to(classifier.device))
+        if bool(logits.isnan().any()):
+            raise TrainingError(
+                problem=f"{NAME}: its logits are NaN.",
+                fix="Lower 'classifier.learning_rate' and train it again with --no-resume.",
+            )
+        correct += int(logits.argmax().item() == label)
+    return correct / len(images.held_out_labels)

@@ -1,7 +1,7 @@
-"""What the diffusion model is trained on: normal images and the noise that is added to them.
+"""The training data of the diffusion model: normal images and the noise that is added to them.
 
-Which image, flip, timestep and noise a sample gets follows from (seed, epoch, index) alone: a step
-of two processes is the step of one process with twice the batch.
+Image, flip, timestep and noise of a sample follow from (seed, epoch, index): a step of two
+processes equals a step of one process with twice the batch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -28,10 +29,10 @@ class DiffusionImages:
 
     Attributes:
         fit: Images to learn from, N of them.
-        labels: Index of the category of each, (N,).
-        held_out: Normal images kept back, M of them; they tell when the model is ready.
-        held_out_labels: Likewise, (M,).
-        unreadable: How many could not be read and were left out, as the recipe allows.
+        labels: Category index of each, (N,).
+        held_out: Images kept back to judge the model with, M of them.
+        held_out_labels: Category index of each, (M,).
+        unreadable: Number of images left out because they cannot be read.
     """
 
     fit: Images
@@ -42,7 +43,7 @@ class DiffusionImages:
 
 
 def load_diffusion_images(recipe: Recipe, listed: Sequence[CategoryImages]) -> DiffusionImages:
-    """Opens the images of one model, of one category or of several.
+    """Opens the images of one model, of one or several categories.
 
     Raises:
         ImageError: If one cannot be read.
@@ -65,9 +66,9 @@ class NoiseBatch:
 
     Attributes:
         images: x_0, (B, C, H, W), float32 in [-1, 1].
-        noise: Standard normal, likewise.
+        noise: Standard normal, (B, C, H, W), float32.
         timesteps: (B,), int64.
-        labels: Index of each image's category, (B,), int64.
+        labels: Category index of each image, (B,), int64.
     """
 
     images: torch.Tensor
@@ -76,12 +77,12 @@ class NoiseBatch:
     labels: torch.Tensor
 
     def to(self, device: torch.device) -> NoiseBatch:
-        """The batch on another device."""
+        """Returns the batch on another device."""
         on_gpu = device.type == "cuda"
         return NoiseBatch(*(part.to(device, non_blocking=on_gpu) for part in vars(self).values()))
 
     def pin_memory(self) -> NoiseBatch:
-        """The batch where a GPU reads it without waiting."""
+        """Returns the batch in memory that a GPU reads without waiting; see `load_batches`."""
         return NoiseBatch(*(part.pin_memory() for part in vars(self).values()))
 
 
@@ -105,7 +106,7 @@ class NoiseBatches(Dataset[NoiseBatch]):
         self.flips = (horizontal_flip, vertical_flip)
 
     def __getitem__(self, number: int) -> NoiseBatch:
-        samples = [self.sample(*position) for position in self.order.positions(number)]
+        samples = [self._sample(*position) for position in self.order.positions(number)]
         images, noise, timesteps, labels = (np.stack(part) for part in zip(*samples, strict=True))
         return NoiseBatch(
             torch.from_numpy(images).float() / 127.5 - 1,
@@ -114,12 +115,30 @@ class NoiseBatches(Dataset[NoiseBatch]):
             torch.from_numpy(labels),
         )
 
-    def sample(
+    def _sample(
         self, epoch: int, index: int
     ) -> tuple[Pixels, NDArray[np.float32], np.int64, np.int64]:
-        """Image (C, H, W), noise (C, H, W), timestep and label of one sample."""
         rng = self.order.rng(epoch, index)
         image = random_flips(self.images[index], rng, *self.flips)
         timestep = rng.integers(self.num_timesteps)
         noise = rng.standard_normal(image.shape, dtype=np.float32)
         return image, noise, timestep, self.labels[index]
+
+
+def noise_batches(
+    recipe: Recipe,
+    images: DiffusionImages,
+    batch_size: int,
+    num_timesteps: int,
+    accelerator: Accelerator,
+) -> NoiseBatches:
+    """Returns the batches of this process."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    return NoiseBatches(
+        images.fit,
+        images.labels,
+        BatchOrder(recipe.seed, len(images.fit), batch_size, rank, processes),
+        num_timesteps,
+        horizontal_flip=recipe.diffusion.horizontal_flip,
+        vertical_flip=recipe.diffusion.vertical_flip,
+    )

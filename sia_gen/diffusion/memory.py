@@ -1,10 +1,11 @@
-"""How much memory a training will take, and what to change when that is too much."""
+"""Estimates the memory of a training, and advises what to change if that is too much."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 
@@ -21,19 +22,24 @@ from sia_gen.config.settings import Diffusion
 from sia_gen.networks.norms import LeanGroupNorm, replace_norms
 
 GIB = 2**30
-# The CUDA context, cuDNN's workspaces and what the allocator cannot use.
+# The CUDA context, the workspaces of cuDNN and the fragmentation of the allocator.
 OVERHEAD = 1.5 * GIB
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-LEAN = {"gradient_checkpointing": True, "optimizer": "adafactor"}
+# Changes that save memory, from the least to the most.
+SAVINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"gradient_checkpointing": True},
+    {"gradient_checkpointing": True, "optimizer": "adafactor"},
+)
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes a training takes on one device.
+    """Bytes of a training on one device.
 
     Attributes:
-        state: Weights, gradients, optimiser and moving average.
-        per_image: Activations kept for one image of a batch.
+        state: Weights, gradients, optimizer and moving average.
+        per_image: Activations that are stored per image of a batch.
         batch_size: Images per pass.
     """
 
@@ -43,23 +49,23 @@ class MemoryEstimate:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.state + self.batch_size * self.per_image + OVERHEAD
 
     def describe(self) -> str:
-        """The figures, in GiB."""
+        """Returns the figures in GiB."""
         return (
             f"about {self.total / GIB:.1f} GiB: {self.state / GIB:.1f} for the weights and the "
-            f"optimiser, {self.per_image / GIB:.2f} for each of {self.batch_size} images"
+            f"optimizer, {self.per_image / GIB:.2f} for each of {self.batch_size} images"
         )
 
 
 def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
-    """Readies a network, not yet prepared for training, to keep as little as it may.
+    """Makes a network store as little as possible when it is trained.
 
     Args:
-        network: UNet or classifier.
-        kind: Of the device it will be trained on.
+        network: UNet or classifier, before `accelerator.prepare`.
+        kind: Type of the device, "cuda" for a GPU.
         precision: "no" for float32, else "bf16" or "fp16".
     """
     if kind == "cuda" and precision != "no":
@@ -67,24 +73,20 @@ def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
 
 
 def estimate_memory(
-    unet: UNet2DModel,
-    settings: Diffusion,
-    precision: str,
-    processes: int = 1,
+    unet: UNet2DModel, settings: Diffusion, precision: str, processes: int = 1
 ) -> MemoryEstimate:
-    """Estimates the memory of training `unet`.
+    """Estimates the memory of training a network, which may be on the meta device.
 
     Args:
-        unet: The network, best on the meta device: it is not run.
-        settings: Says how it is trained.
+        unet: The network.
+        settings: The settings of the training.
         precision: "no" for float32, else "bf16" or "fp16".
-        processes: How many train it together.
+        processes: Number of processes that train it together.
     """
-    half = precision != "no"
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     moments = 8 if settings.optimizer == "adam" else 0
     # Several processes exchange a copy of the gradients; autocast keeps one of the weights.
-    copies = (4 if processes > 1 else 0) + (2 if half else 0)
+    copies = (4 if processes > 1 else 0) + (0 if precision == "no" else 2)
     # Weights, gradients and moving average are float32.
     state = parameters * (4 + 4 + 4 + moments + copies)
     per_image = kept_per_image(unet, precision, checkpointing=settings.gradient_checkpointing)
@@ -92,20 +94,19 @@ def estimate_memory(
 
 
 def kept_per_image(unet: UNet2DModel, precision: str, *, checkpointing: bool = False) -> int:
-    """Bytes of what the forward pass keeps of an image for the backward pass.
+    """Counts the bytes that the forward pass stores per image for the backward pass.
 
-    A network of the same config runs on tensors that have all but values, with one image and with
-    two. They are those of a CPU, which has attention in one kernel and norms in half precision;
-    with `prepare_norms` a GPU keeps the same. With checkpointing, blocks keep nothing but what is
-    between them, and the one that would keep most is counted besides.
+    A network of the same config runs on fake tensors with one image and with two. They mimic a CPU,
+    which has attention in one kernel and norms in half precision; with `prepare_norms` a GPU stores
+    the same. With checkpointing, only tensors between blocks are stored, plus those of the block
+    that is being computed: the largest counts.
     """
     kind = cast(Hashable, type(unet))
-    return kept_by_config(kind, unet.to_json_string(), precision, checkpointing)
+    return _kept_by_config(kind, unet.to_json_string(), precision, checkpointing)
 
 
 @cache
-def kept_by_config(kind: Any, config: str, precision: str, checkpointing: bool) -> int:
-    """As `kept_per_image`; the networks of a recipe's categories are alike, and counted once."""
+def _kept_by_config(kind: Any, config: str, precision: str, checkpointing: bool) -> int:
     with FakeTensorMode():
         with torch.device("cpu"):
             model = kind.from_config(json.loads(config))
@@ -118,10 +119,10 @@ def kept_by_config(kind: Any, config: str, precision: str, checkpointing: bool) 
             return two - one + two_blocks - one_block
 
 
-def count_kept(unet: UNet2DModel, images: int = 1) -> tuple[int, int]:
-    """Bytes kept by a forward pass in all, weights aside, and by the block that keeps most."""
+def count_kept(unet: UNet2DModel, images: int) -> tuple[int, int]:
+    """Counts the bytes stored by a forward pass, without weights: of all blocks and the largest."""
     weights = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
-    # The tensors themselves are held, or their addresses would be used again.
+    # References to the tensors keep their addresses from being reused.
     seen: dict[int, torch.Tensor] = {}
     blocks: list[int] = [0]
 
@@ -135,15 +136,11 @@ def count_kept(unet: UNet2DModel, images: int = 1) -> tuple[int, int]:
     def next_block(*_: Any) -> None:
         blocks.append(0)
 
-    handles = [
-        handle
-        for module in unet.modules()
-        if isinstance(module, (ResnetBlock2D, Attention))
-        for handle in (
-            module.register_forward_pre_hook(next_block),
-            module.register_forward_hook(next_block),
-        )
-    ]
+    handles = []
+    for module in unet.modules():
+        if isinstance(module, (ResnetBlock2D, Attention)):
+            handles.append(module.register_forward_pre_hook(next_block))
+            handles.append(module.register_forward_hook(next_block))
     size, classes = unet.config.sample_size, unet.config.num_class_embeds
     sample = torch.empty(images, unet.config.in_channels, size, size, device=unet.device)
     zero = torch.zeros(images, dtype=torch.int64, device=unet.device)
@@ -154,54 +151,57 @@ def count_kept(unet: UNet2DModel, images: int = 1) -> tuple[int, int]:
     return sum(blocks), max(blocks)
 
 
-def available_memory(accelerator: Accelerator) -> float:
-    """Bytes that are free on the device of this process."""
+def report_memory(unet: UNet2DModel, settings: Diffusion, accelerator: Accelerator) -> None:
+    """Prints how much memory a training takes, and what to change if less is free."""
+    precision, processes = accelerator.mixed_precision, accelerator.num_processes
     if accelerator.device.type == "cuda":
-        return float(torch.cuda.mem_get_info(accelerator.device)[0])
-    return float(psutil.virtual_memory().available / accelerator.num_processes)
+        free = float(torch.cuda.mem_get_info(accelerator.device)[0])
+    else:
+        free = float(psutil.virtual_memory().available / processes)
+    estimate = estimate_memory(unet, settings, precision, processes)
+    text = f"memory: {estimate.describe()}; {free / GIB:.1f} free"
+    if estimate.total > free:
+        changes = advice(unet, settings, precision, free)
+        text += f". It may not fit; change in the recipe's 'diffusion': {changes}"
+    print(text, file=sys.stderr, flush=True)
 
 
 def advice(unet: UNet2DModel, settings: Diffusion, precision: str, available: float) -> str:
-    """The settings, as near to the present ones as possible, that fit into `available` bytes."""
-    for changes in ({}, {"gradient_checkpointing": True}, LEAN):
-        changed = settings.model_copy(update=changes)
-        estimate = estimate_memory(unet, changed, precision)
-        for divisor in divisors(settings.batch_size):
-            smaller = MemoryEstimate(
-                estimate.state, estimate.per_image, settings.batch_size // divisor
-            )
-            if smaller.total <= available and (changes or divisor > 1):
-                return "; ".join(wanted_changes(settings, changes, divisor))
+    """Returns the changes of the settings that fit into `available` bytes, as few as possible.
+
+    Smaller batches are accumulated, so that a step sees as many images as before.
+    """
+    batch_size = settings.batch_size
+    for changes in SAVINGS:
+        estimate = estimate_memory(unet, settings.model_copy(update=changes), precision)
+        for divisor in range(1, batch_size + 1):
+            smaller = replace(estimate, batch_size=batch_size // divisor)
+            if batch_size % divisor or smaller.total > available or (not changes and divisor == 1):
+                continue
+            words = [f"{name}: {str(value).lower()}" for name, value in changes.items()]
+            if divisor > 1:
+                words.append(f"batch_size: {smaller.batch_size}")
+                words.append(f"gradient_accumulation: {settings.gradient_accumulation * divisor}")
+            return "; ".join(words)
     return "choose a smaller 'preset' or 'image_size'"
 
 
-def divisors(number: int) -> list[int]:
-    """All divisors, ascending."""
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
-
-
-def wanted_changes(settings: Diffusion, changes: dict[str, Any], divisor: int) -> list[str]:
-    """Changes of a recipe in words; the product of batch and accumulation stays the same."""
-    words = [f"{name}: {str(value).lower()}" for name, value in changes.items()]
-    if divisor > 1:
-        words.append(f"batch_size: {settings.batch_size // divisor}")
-        words.append(f"gradient_accumulation: {settings.gradient_accumulation * divisor}")
-    return words
-
-
 def out_of_memory(settings: Diffusion) -> tuple[str, str]:
-    """What to say when the memory of a training ran out: the problem, and how to mend it."""
-    anew = []
+    """Returns the problem and the fix of a training that ran out of memory."""
+    changes = []
     if settings.batch_size > 1:
-        anew.append("halve 'batch_size' and double 'gradient_accumulation', which trains the same")
+        changes.append(
+            "halve 'batch_size' and double 'gradient_accumulation', which trains the same"
+        )
     if settings.optimizer != "adafactor":
-        anew.append("set 'optimizer: adafactor'")
-    if not anew:
-        anew.append("take a smaller 'preset' or 'image_size'")
-    fix = f"{', or '.join(anew)}, and choose another folder with --out."
+        changes.append("set 'optimizer: adafactor'")
+    changes = changes or ["choose a smaller 'preset' or 'image_size'"]
+    fix = f"{', or '.join(changes)}, and choose another folder with --out."
     if not settings.gradient_checkpointing:
-        first = "set 'gradient_checkpointing: true', with which it goes on from the last checkpoint"
-        fix = f"{first}; or {fix}"
+        fix = (
+            "set 'gradient_checkpointing: true', with which the training resumes from its last "
+            f"checkpoint; or {fix}"
+        )
     return (
         f"out of memory with 'diffusion.batch_size' {settings.batch_size} at "
         f"{settings.image_size} pixels.",

@@ -1,43 +1,162 @@
-"""Previews: what a model makes in the middle of its training, as one picture and a few figures.
+"""Previews: images that a model makes during its training, as one picture and a few figures.
 
 Rows: samples of growing strength, each column from one noise; then real normal images that were
-kept back, the noise DDIM inversion finds for them, and what that noise leads back to.
+kept back, the noise that DDIM inversion finds for them, and the images that noise leads back to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from sia_gen.diffusion.readiness import Readiness, measure_readiness
+from sia_gen.diffusion.state import TrainingState
 from sia_gen.images.store import Images
+from sia_gen.io.files import atomic_path
+from sia_gen.report.sheets import contact_sheet
+from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.inversion import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
+from sia_gen.train.budget import Budget
+from sia_gen.train.logs import TrainingLog
 
 STRENGTHS = (0.0, 0.1, 0.2)
 COLUMNS = 8
 INVERSION_STEPS = 50
-GAP, LABEL_WIDTH, SMALLEST_CELL = 4, 110, 64
+SMALLEST_CELL = 64
+# Share of the minutes of a run that one preview may take.
+LARGEST_SHARE = 0.25
+
+
+class Previews:
+    """The previews of a run, which leave time for training.
+
+    Where time is short they have fewer columns. Each column keeps all its steps, because with fewer
+    steps reconstructions would be worse.
+    """
+
+    def __init__(
+        self, state: TrainingState, budget: Budget, log: TrainingLog, progress: Progress
+    ) -> None:
+        self.state = state
+        self.budget = budget
+        self.log = log
+        self.progress = progress
+        self.columns = min(COLUMNS, len(state.images.held_out))
+        # Duration of one preview, 0 while unknown.
+        self.seconds = 0.0
+        if state.accelerator.is_main_process and state.recipe.diffusion.max_minutes is not None:
+            self._estimate()
+
+    def show(self, step: int, *, last: bool = False) -> Readiness | None:
+        """Saves a preview and logs the readiness of the model, if there is time.
+
+        Returns:
+            The readiness; None without time, and in all processes but the first.
+        """
+        if last:
+            columns = self._columns_within(self.budget.before_publishing)
+        else:
+            columns = self.columns if self.seconds <= self.budget.spare else 0
+        readiness = None
+        if self.state.accelerator.is_main_process and columns:
+            started = time.monotonic()
+            readiness = self._save(step, columns)
+            seconds = time.monotonic() - started
+            # This was no time of steps; previews that are too slow get smaller.
+            self.budget.stepping += seconds
+            self._plan(self.columns, seconds * self.columns / columns)
+            fewer = self._columns_within(LARGEST_SHARE * self.budget.seconds)
+            self._plan(fewer, self.seconds * fewer / self.columns)
+        self.state.accelerator.wait_for_everyone()
+        return readiness
+
+    def _save(self, step: int, columns: int) -> Readiness:
+        state, held_out = self.state, self.state.images.held_out
+        chosen = np.unique(np.linspace(0, len(held_out) - 1, columns).round().astype(int))
+        images = torch.from_numpy(np.stack([held_out[place] for place in chosen])).float() / 255
+        labels = torch.from_numpy(state.images.held_out_labels[chosen])
+        classes = labels if state.recipe.diffusion.joint else None
+        with state.averaged() as pipeline:
+            steps = state.recipe.synthesis.steps
+            preview = make_preview(pipeline, images, classes, state.images.fit, steps)
+        path = state.out / "previews" / state.name / f"step-{step:08d}.png"
+        with atomic_path(path) as temporary:
+            preview.sheet().save(temporary, format="PNG")
+        self.log.write(step, preview.readiness.figures())
+        self.progress.say(f"{state.name}: step {step}, {preview.readiness.describe()}")
+        return preview.readiness
+
+    def _estimate(self) -> None:
+        """Plans as many columns as fit, by how long the network takes for images."""
+        most, unet = self.columns, self.state.accelerator.unwrap_model(self.state.unet).eval()
+        passes = len(STRENGTHS) * self.state.recipe.synthesis.steps + 2 * INVERSION_STEPS
+        # The first pass is slower than all others.
+        _forward_seconds(unet, 1)
+        self.columns = 0
+        for halved in reversed(range(most.bit_length())):
+            columns = most >> halved
+            seconds = passes * _forward_seconds(unet, columns)
+            if seconds > LARGEST_SHARE * self.budget.seconds:
+                break
+            self._plan(columns, seconds)
+        if 0 < self.columns < most:
+            self.progress.say(
+                f"{self.state.name}: previews have {self.columns} columns instead of {most}, to "
+                "take no more than a quarter of --max-minutes"
+            )
+
+    def _columns_within(self, seconds: float) -> int:
+        columns = self.columns
+        while columns and self.seconds * columns > seconds * self.columns:
+            columns //= 2
+        return columns
+
+    def _plan(self, columns: int, seconds: float) -> None:
+        """Plans previews of some columns that take some seconds, and keeps time for one."""
+        self.columns, self.seconds = columns, seconds
+        self.budget.preview = seconds
+
+
+def _forward_seconds(unet: Any, images: int) -> float:
+    config = unet.config
+    shape = (images, config.in_channels, config.sample_size, config.sample_size)
+    classes = torch.zeros(images, dtype=torch.int64, device=unet.device)
+    labels = None if config.num_class_embeds is None else classes
+    started = time.monotonic()
+    with torch.no_grad():
+        # Reading a number waits for the result.
+        unet(torch.zeros(shape, device=unet.device), 0, class_labels=labels).sample.sum().item()
+    return time.monotonic() - started
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a model makes.
+    """The images that a model makes, and its readiness.
 
     Attributes:
-        rows: Title and images (B, C, H, W) in [0, 1] of each row.
-        readiness: What they say of the model.
+        rows: Images (B, C, H, W) in [0, 1] of each row, by title.
+        readiness: The readiness of the model.
     """
 
-    rows: list[tuple[str, torch.Tensor]]
+    rows: dict[str, torch.Tensor]
     readiness: Readiness
 
     def sheet(self) -> Image.Image:
-        """The rows as one picture."""
-        return contact_sheet(self.rows)
+        """Returns the rows as one picture."""
+        rows = [[_to_picture(image) for image in images] for images in self.rows.values()]
+        side = max(rows[0][0].width, SMALLEST_CELL)
+        return contact_sheet(rows, list(self.rows), side=side)
+
+
+def _to_picture(image: torch.Tensor) -> Image.Image:
+    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
 def make_preview(
@@ -47,38 +166,31 @@ def make_preview(
     training_images: Images,
     steps: int,
 ) -> Preview:
-    """Samples a pipeline and has it reconstruct images.
+    """Samples a pipeline and lets it reconstruct images.
 
     Args:
         pipeline: The pipeline, in evaluation mode.
-        images: Normal images it was not trained on, (B, C, H, W) in [0, 1], one per
-            column.
+        images: Normal images it was not trained on, (B, C, H, W) in [0, 1], one per column.
         labels: Their classes, (B,), for a class-conditional model.
         training_images: Images it was trained on.
         steps: Reverse steps per sample.
     """
     images = images.to(pipeline.device)
     labels = None if labels is None else labels.to(pipeline.device)
-    samples = sample_strengths(pipeline, len(images), labels, steps)
+    samples = _sample_strengths(pipeline, len(images), labels, steps)
     unet, scheduler = pipeline.unet, pipeline.scheduler
     noise = invert(unet, scheduler, images * 2 - 1, INVERSION_STEPS, labels)
     found = reconstruct(unet, scheduler, noise, INVERSION_STEPS, labels) / 2 + 0.5
-    return Preview(
-        rows=[
-            *((f"strength {strength:g}", row) for strength, row in samples.items()),
-            ("real", images),
-            # Four standard deviations of noise from black to white.
-            ("its noise", noise / 4 + 0.5),
-            ("and back", found),
-        ],
-        readiness=measure_readiness(samples[0.0], images, found, training_images),
-    )
+    rows = {f"strength {strength:g}": row for strength, row in samples.items()}
+    # Four standard deviations of noise from black to white.
+    rows |= {"real": images, "its noise": noise / 4 + 0.5, "and back": found}
+    return Preview(rows, measure_readiness(samples[0.0], images, found, training_images))
 
 
-def sample_strengths(
+def _sample_strengths(
     pipeline: SDASPipeline, columns: int, labels: torch.Tensor | None, steps: int
 ) -> dict[float, torch.Tensor]:
-    """Samples (B, C, H, W) in [0, 1] of each strength; column by column from the same noise."""
+    """Returns samples (B, C, H, W) in [0, 1] of each strength; each column has one noise."""
     seeds = [seed for _ in STRENGTHS for seed in range(columns)]
     images: torch.Tensor = pipeline(
         num_images=len(seeds),
@@ -90,25 +202,3 @@ def sample_strengths(
     ).images
     require_numbers(images.isfinite().all())
     return dict(zip(STRENGTHS, torch.split(images, columns), strict=True))
-
-
-def contact_sheet(rows: Sequence[tuple[str, torch.Tensor]]) -> Image.Image:
-    """Rows of images (B, C, H, W) in [0, 1], each with its title on the left."""
-    side = max(rows[0][1].shape[-1], SMALLEST_CELL)
-    columns = max(len(images) for _, images in rows)
-    size = (LABEL_WIDTH + columns * (side + GAP), len(rows) * (side + GAP))
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    for row, (title, images) in enumerate(rows):
-        top = row * (side + GAP)
-        draw.text((GAP, top + side / 2), title, fill="black", anchor="lm")
-        for column, image in enumerate(images):
-            sheet.paste(cell(image, side), (LABEL_WIDTH + column * (side + GAP), top))
-    return sheet
-
-
-def cell(image: torch.Tensor, side: int) -> Image.Image:
-    """One image (C, H, W) in [0, 1] as a square picture."""
-    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-    return picture.convert("RGB").resize((side, side), Image.Resampling.NEAREST)

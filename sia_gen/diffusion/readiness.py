@@ -1,18 +1,16 @@
 """Readiness: whether a model has learnt enough, in figures and in words.
 
-"My samples are only noise" has two causes: a model that is not finished, or too much strength.
-Three figures of a model tell them apart before any strength is chosen:
+Samples that look like noise have two causes: an unfinished model, or too much strength. Three
+figures of a model tell them apart before any strength is chosen, each relative to the images:
 
-- the noise left in its samples of strength 0, against that in real images;
-- the error with which it finds back to real images it has not seen, after DDIM inversion, against
-  how far these are from the nearest training image: a model that knows no more than its training
-  images is off by as much;
-- how far its samples are from the nearest training image, seen coarsely, against how far real
-  images it has not seen are. A model learns textures long before it knows where the parts belong.
+- the noise in samples of strength 0, compared with real images;
+- the error of reconstructing unseen images after DDIM inversion, compared with their distance from
+  the nearest training image: a model that only knows its training images is off by as much;
+- the coarse distance of samples from the nearest training image, compared with that of unseen
+  images. A model learns textures long before it knows where the parts belong.
 
-All are relative to the images themselves, but what counts as enough was found on one data set, the
-grey cells of ELPV at 64 and 128 pixels, and is untried on others. On textures the first says
-little: it takes their finest detail for noise.
+The limits were found on one data set, the grey cells of ELPV, and are untried on others. On
+textures the noise says little: the figure takes their finest detail for noise.
 """
 
 from __future__ import annotations
@@ -33,17 +31,17 @@ from sia_gen.images.store import Images
 from sia_gen.io.json import read_json
 from sia_gen.train.batches import batches_of
 
-# The second derivative across both axes: blind to anything smooth, and to edges (Immerkaer, 1996).
+# The second derivative along both axes, which ignores smooth areas and edges (Immerkaer, 1996).
 LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1])
-# Between models of ELPV whose samples looked like cells, and models whose samples did not: at 128
-# pixels these had error ratios of 0.4, and of 0.8 and more.
+# These separate models of ELPV whose samples looked like cells from models whose samples did not:
+# at 128 pixels their error ratios were 0.4, and 0.8 and more.
 MOST_NOISE = 1.5
 LARGEST_ERROR = 0.6
 LARGEST_DISTANCE = 2.5
 LIMITS_FROM = "grey solar cells (ELPV) at 64 and 128 pixels, untried on other images"
-# One grey level, below which differences do not show; ELPV's own noise is less.
+# One grey level, below which differences do not show; the noise of ELPV is less.
 SMALLEST = 1 / 255
-# Pixels per side that are enough to see where things are, and too few to see texture.
+# Side in pixels that shows where things are, but no texture.
 COARSE_SIDE = 16
 IMAGES_AT_A_TIME = 64
 
@@ -53,17 +51,17 @@ class Readiness:
     """How far a model has come.
 
     Attributes:
-        noise_of_samples: Standard deviation of the finest detail in samples of strength 0, pixels
-            in [0, 1].
-        noise_of_images: Likewise, in real normal images.
-        reconstruction_error: Root mean square difference between normal images kept back and their
-            reconstructions after DDIM inversion, pixels in [0, 1].
-        distance_of_samples: Root mean square difference of a sample of strength 0 from the nearest
+        noise_of_samples: Standard deviation of the finest detail in samples of strength 0, for
+            pixels in [0, 1].
+        noise_of_images: The same of real normal images.
+        reconstruction_error: Root mean square difference of unseen normal images from their
+            reconstructions after DDIM inversion, for pixels in [0, 1].
+        distance_of_samples: Root mean square difference of samples of strength 0 from the nearest
             training image, both reduced to `COARSE_SIDE` pixels, median over the samples.
-        distance_of_images: Likewise, of normal images kept back.
-        difference_of_images: Root mean square difference of these from the nearest training image
-            each, at full size.
-        samples: How many samples, and at most how many images, the figures are of.
+        distance_of_images: The same of unseen normal images.
+        difference_of_images: Root mean square difference of unseen normal images from the nearest
+            training image, at full size.
+        samples: Number of samples, which is also the largest number of images.
     """
 
     noise_of_samples: float
@@ -76,22 +74,22 @@ class Readiness:
 
     @property
     def noise_ratio(self) -> float:
-        """How much more noise samples have than images; less than `SMALLEST` counts as that."""
+        """Noise of samples in units of that of real images."""
         return self.noise_of_samples / max(self.noise_of_images, SMALLEST)
 
     @property
     def distance_ratio(self) -> float:
-        """How much farther samples are from the training images than unseen real images are."""
+        """Distance of samples from the training images in units of that of unseen images."""
         return self.distance_of_samples / max(self.distance_of_images, SMALLEST)
 
     @property
     def error_ratio(self) -> float:
-        """How far off reconstructions are, beside the nearest training images."""
+        """Error of reconstructions in units of the difference from the nearest training image."""
         return self.reconstruction_error / max(self.difference_of_images, SMALLEST)
 
     @property
     def ready(self) -> bool:
-        """Whether the model is fit to synthesise with."""
+        """Whether the model is good enough to synthesise with."""
         return (
             self.noise_ratio <= MOST_NOISE
             and self.error_ratio <= LARGEST_ERROR
@@ -99,7 +97,7 @@ class Readiness:
         )
 
     def describe(self) -> str:
-        """What the figures mean, one sentence."""
+        """Returns one sentence with the verdict and the figures."""
         figures = (
             f"samples of strength 0 have {self.noise_ratio:.1f} times the noise of real images, "
             f"and {self.distance_ratio:.1f} times their distance from the training images, "
@@ -114,16 +112,16 @@ class Readiness:
         )
 
     def figures(self) -> dict[str, float]:
-        """All figures by name."""
-        ratios = {
+        """Returns all figures by name."""
+        return {
+            **asdict(self),
             "noise_ratio": self.noise_ratio,
             "distance_ratio": self.distance_ratio,
             "error_ratio": self.error_ratio,
         }
-        return {**asdict(self), **ratios}
 
     def to_json(self) -> dict[str, object]:
-        """The figures, the verdict, and the limits that it rests on."""
+        """Returns the figures, the verdict, and its limits."""
         limits = {
             "noise_ratio": MOST_NOISE,
             "distance_ratio": LARGEST_DISTANCE,
@@ -139,15 +137,15 @@ def measure_readiness(
     reconstructions: torch.Tensor,
     training_images: Images,
 ) -> Readiness:
-    """Compares samples of strength 0 and reconstructions of real images with the real images.
+    """Measures the readiness of a model.
 
     Args:
-        samples: (B, C, H, W) in [0, 1].
+        samples: Samples of strength 0, (B, C, H, W) in [0, 1].
         images: Normal images kept back, (M, C, H, W) in [0, 1].
-        reconstructions: What the model makes of these, likewise.
-        training_images: Those that the model learns from.
+        reconstructions: Their reconstructions, (M, C, H, W).
+        training_images: The images that the model learns from.
     """
-    # An inversion that leaves the numbers finds nothing back.
+    # An inversion that overflows counts as the largest difference.
     difference = (images - reconstructions.clamp(0, 1)).square().nan_to_num(1.0)
     images, samples = images.cpu(), samples.cpu()
     coarse_samples, coarse_reals, differences = nearest(
@@ -167,52 +165,48 @@ def measure_readiness(
 def nearest(
     queries: Sequence[tuple[torch.Tensor, int]], training_images: Images
 ) -> list[torch.Tensor]:
-    """Root mean square difference of each image from the nearest training image.
+    """Returns the root mean square difference of images from the nearest training image, (B,) each.
 
     Args:
-        queries: Images (B, C, H, W) in [0, 1], and the pixels per side that they and the training
-            images are reduced to by averaging.
-        training_images: N of them, each (C, H, W), 0 to 255; each is read once.
-
-    Returns:
-        The differences of each query, (B,).
+        queries: Images (B, C, H, W) in [0, 1], and the side in pixels to which they and the
+            training images are reduced by averaging.
+        training_images: N images (C, H, W), 0 to 255; each is read once.
     """
-    ours = [reduced(images, side) for images, side in queries]
+    ours = [_reduced(images, side) for images, side in queries]
     least = [torch.full((len(one),), torch.inf) for one in ours]
     for indices in batches_of(len(training_images), IMAGES_AT_A_TIME):
         part = torch.from_numpy(np.stack([training_images[index] for index in indices])) / 255
         for place, (_, side) in enumerate(queries):
-            distances = torch.cdist(ours[place], reduced(part, side)).amin(dim=1)
+            distances = torch.cdist(ours[place], _reduced(part, side)).amin(dim=1)
             least[place] = torch.minimum(least[place], distances / math.sqrt(ours[place].shape[1]))
     return least
 
 
-def reduced(images: torch.Tensor, side: int) -> torch.Tensor:
-    """Images (B, C, H, W) reduced to `side` pixels, as rows of a matrix."""
+def _reduced(images: torch.Tensor, side: int) -> torch.Tensor:
     return functional.adaptive_avg_pool2d(images, side).flatten(1)
 
 
 def noise_level(images: NDArray[np.floating]) -> float:
-    """Median over the images of the standard deviation of their noise (Immerkaer's estimate).
+    """Returns the median over images (B, C, H, W) of their noise's standard deviation (Immerkaer).
 
-    Args:
-        images: (B, C, H, W), H and W at least 3.
+    H and W are at least 3.
     """
-    kernel = LAPLACIAN[None, None]
-    # The borders see pixels that are not there.
-    inside = np.abs(convolve(images.astype(np.float64), kernel))[..., 1:-1, 1:-1]
+    # At the borders the convolution would use pixels outside of the image.
+    detail = convolve(images.astype(np.float64), LAPLACIAN[None, None])
+    inside = np.abs(detail)[..., 1:-1, 1:-1]
     per_image = inside.mean(axis=(1, 2, 3)) * np.sqrt(np.pi / 2) / 6
     return float(np.median(per_image))
 
 
 def unready(report: Path) -> str | None:
-    """Why the model with this report is not ready; None if it is, or if nothing is known."""
-    # A damaged report is none: the samples tell as well.
+    """Returns why the model with this report is not ready; None if it is or nothing is known."""
+    # A damaged report counts as none, because the samples show the same.
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         figures = read_json(report)["readiness"]
         if figures is None:
-            return "perhaps not ready: its training had no time to see"
+            return "perhaps not ready: its training had no time to measure it"
         if not figures["ready"]:
-            known = {part.name: figures.get(part.name) for part in fields(Readiness)}
-            return "not ready" if None in known.values() else Readiness(**known).describe()
+            return Readiness(
+                **{part.name: figures[part.name] for part in fields(Readiness)}
+            ).describe()
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
-from sia_gen.realnet.weights import load_backbone_weights
 
 Pixels = NDArray[np.uint8]
 
@@ -40,17 +40,15 @@ class NormalBank:
     patches: torch.Tensor
 
     @classmethod
-    def of(cls, recipe: Recipe, images: Pixels, device: torch.device) -> NormalBank:
+    def of(
+        cls, recipe: Recipe, images: Pixels, device: torch.device, weights: Path | None = None
+    ) -> NormalBank:
         """Fills the bank from normal images (N, C, H, W), 0 to 255.
 
         Raises:
             ModelError: If the backbone or its weights cannot be had.
         """
-        settings = recipe.realnet
-        strides = [stride for stride in settings.strides if stride in STRIDES]
-        backbone = Backbone(settings.backbone, strides or settings.strides)
-        load_backbone_weights(backbone, settings.backbone, settings.weights)
-        backbone.to(device)
+        backbone = open_backbone(recipe, weights).to(device)
         statistics, total = FeatureStatistics(backbone.channels, device), 0
         for batch in batches(images, device):
             layers = backbone(batch)
@@ -79,6 +77,19 @@ class NormalBank:
             for batch in batches(images, self.patches.device)
         ]
         return np.concatenate(means)
+
+
+def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
+    """Opens the pretrained backbone of a recipe, with its weights or those of a file.
+
+    Raises:
+        ModelError: If it or its weights are unavailable.
+    """
+    settings = recipe.realnet
+    strides = [stride for stride in settings.strides if stride in STRIDES]
+    backbone = Backbone(settings.backbone, strides or settings.strides)
+    backbone.load_weights(settings.weights if weights is None else str(weights))
+    return backbone
 
 
 def batches(images: Pixels, device: torch.device) -> Iterator[torch.Tensor]:

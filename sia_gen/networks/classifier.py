@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.errors import RecipeError, did_you_mean
-from sia_gen.networks.unet import check_size
+from sia_gen.networks.unet import find_preset
 
 # Pipelines look the base class up in the module of the model they load.
 __all__ = ["AttentionPooling", "ModelMixin", "NoisyClassifier"]
@@ -29,16 +28,13 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
     classifier for 256 pixels.
 
     Args:
-        sample_size: Side of the images, H = W; a multiple of 2 per level but the first.
+        sample_size: Side of the images, H = W; a multiple of 2 ** (levels - 1).
         in_channels: C.
-        num_classes: How many classes it tells apart.
         block_out_channels: Channels per level, multiples of `norm_num_groups`.
         layers_per_block: Residual blocks per level.
         down_block_types: `"ResnetDownsampleBlock2D"`, or `"AttnDownBlock2D"` with attention.
         attention_head_dim: Channels per attention head; must divide those of the last level.
-        norm_num_groups: Groups of every GroupNorm.
-        dropout: Of the residual blocks.
-        timestep_features: Width of the sinusoidal embedding; that of the first level when left out.
+        timestep_features: Width of the sinusoidal embedding; by default that of the first level.
 
     Raises:
         ValueError: If the size cannot be halved often enough, or heads do not divide the channels.
@@ -64,9 +60,15 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         super().__init__()
         first, last = block_out_channels[0], block_out_channels[-1]
         stride = 2 ** (len(block_out_channels) - 1)
-        check_divisible("sample_size", sample_size, "the stride", stride)
-        check_divisible("the last level's channels", last, "attention_head_dim", attention_head_dim)
-
+        if sample_size % stride:
+            msg = f"sample_size, {sample_size}, is not a multiple of the stride, {stride}"
+            raise ValueError(msg)
+        if last % attention_head_dim:
+            msg = (
+                f"the last level's channels, {last}, is not a multiple of attention_head_dim, "
+                f"{attention_head_dim}"
+            )
+            raise ValueError(msg)
         features = timestep_features or first
         embedding = features * 4
         self.conv_in = nn.Conv2d(in_channels, first, kernel_size=3, padding=1)
@@ -106,17 +108,14 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         self.classifier = nn.Linear(last, num_classes)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-        """Classifies noisy images.
+        """Returns the logits (B, num_classes) of noisy images.
 
         Args:
-            sample: (B, C, H, W) with H = W = `sample_size`, noised as x_t in about [-1, 1].
+            sample: x_t, (B, C, H, W) in about [-1, 1].
             timestep: t, one for the batch or (B,), one per image.
 
-        Returns:
-            Logits (B, num_classes).
-
         Raises:
-            ValueError: If the images have another size.
+            ValueError: If the images have another size than `sample_size`.
         """
         size = self.config.sample_size
         if sample.shape[-2:] != (size, size):
@@ -133,12 +132,9 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
 
 
 class AttentionPooling(nn.Module):
-    """Pools features (B, C, H, W) to (B, C): their mean attends to all of them.
+    """Pools features (B, C, H, W) to (B, C): their mean attends to all `positions`, H * W.
 
-    Args:
-        positions: H * W; every position has a learned embedding, the mean too.
-        channels: C, a multiple of `head_dim`.
-        head_dim: Channels per attention head.
+    Every position has a learned embedding, the mean too. `head_dim` divides `channels`, C.
     """
 
     def __init__(self, positions: int, channels: int, head_dim: int) -> None:
@@ -151,26 +147,19 @@ class AttentionPooling(nn.Module):
         self.to_v = nn.Linear(channels, channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Pools (B, C, H, W) to (B, C)."""
+        """Returns the pooled features."""
         tokens = features.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
         tokens = tokens + self.positional_embedding.T
-        query = self.heads(self.to_q(tokens[:, :1]))
-        keys, values = self.heads(self.to_k(tokens)), self.heads(self.to_v(tokens))
+        query = self._heads(self.to_q(tokens[:, :1]))
+        keys, values = self._heads(self.to_k(tokens)), self._heads(self.to_v(tokens))
         return functional.scaled_dot_product_attention(query, keys, values).flatten(1)
 
-    def heads(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Splits (B, N, C) into heads, (B, heads, N, head_dim)."""
+    def _heads(self, tokens: torch.Tensor) -> torch.Tensor:
+        # (B, N, C) to (B, heads, N, head_dim)
         batch, count, channels = tokens.shape
         split = tokens.reshape(batch, count, channels // self.head_dim, self.head_dim)
         return split.transpose(1, 2)
-
-
-def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:
-    """Raises `ValueError` unless `divisor` divides `value`."""
-    if value % divisor:
-        msg = f"{name}, {value}, is not a multiple of {divisor_name}, {divisor}"
-        raise ValueError(msg)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -194,22 +183,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def build_classifier(recipe: Recipe) -> NoisyClassifier:
-    """The classifier of a recipe's categories, with random weights.
+    """Returns the classifier of a recipe's categories, with random weights.
 
     Raises:
-        RecipeError: If there is no such preset, or it cannot halve the size often enough.
+        RecipeError: If there is no such preset, or it cannot halve the image size often enough.
     """
-    preset = recipe.classifier.preset
-    if preset not in PRESETS:
-        raise RecipeError(
-            problem=f"'classifier.preset': there is no '{preset}'{did_you_mean(preset, PRESETS)}.",
-            fix=f"Choose one of: {', '.join(PRESETS)}.",
-        )
-    check_size(recipe.diffusion.image_size, len(PRESETS[preset]["block_out_channels"]))
+    size = recipe.diffusion.image_size
+    preset = find_preset(PRESETS, recipe.classifier.preset, "classifier.preset", size)
     classifier: NoisyClassifier = NoisyClassifier(
-        sample_size=recipe.diffusion.image_size,
+        sample_size=size,
         in_channels=len(recipe.mode),
         num_classes=len(recipe.categories),
-        **PRESETS[preset],
+        **preset,
     )
     return classifier

@@ -1,4 +1,4 @@
-"""GroupNorm in other ways than PyTorch's, with the same weights."""
+"""Replacements for PyTorch's GroupNorm, with the same weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import nn
 
 
 class ChannelwiseGroupNorm(nn.GroupNorm):
-    """A `GroupNorm` by way of its channels, which compiles to few passes over memory.
+    """A `GroupNorm` computed channel by channel, which compiles to few passes over memory.
 
-    In channels-last memory the values of a group are not neighbours. Sums of channels are, and all
-    else is one product and one sum, which a compiler joins with what comes before and after.
+    In channels-last memory format the values of a group are not adjacent, but sums over space are
+    cheap; the rest is one product and one sum, which a compiler fuses with its neighbours.
 
     The variance is a difference of means, so its relative error is that of float32 times one plus
-    the square of mean over deviation: less than bfloat16's own while the mean of a group is within
-    a hundred deviations.
+    the square of mean over deviation. It is below that of bfloat16 while the mean of a group is
+    within a hundred deviations.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(B, C, ...), normalised over groups of channels, in the type it came in."""
+        """Normalises (B, C, ...) over groups of channels; the data type stays the same."""
         batch, channels, *size = input.shape
         space = tuple(range(2, input.ndim))
         groups = (batch, self.num_groups, -1)
@@ -38,23 +38,22 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
 
 
 class LeanGroupNorm(nn.GroupNorm):
-    """A `GroupNorm` in float32 that gives back the precision it was given, and keeps no more.
+    """A `GroupNorm` that computes in float32 but returns, and stores, the precision of its input.
 
-    On CUDA autocast has norms compute in float32, and with them all up to the next convolution, so
-    that training keeps nearly as much memory as without it. ADM's norms compute in float32 too and
-    go back to half precision at once; these keep, for the backward pass, what they were given.
+    On CUDA, autocast runs norms in float32 and everything up to the next convolution with them, so
+    that training needs nearly as much memory as without autocast. ADM's norms compute in float32
+    too and return to half precision at once; these also store their half-precision input for the
+    backward pass.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(B, C, ...), normalised over groups of channels, in the type it came in."""
+        """Normalises (B, C, ...) over groups of channels; the data type stays the same."""
         arguments = (input, self.weight, self.bias, self.num_groups, self.eps)
-        normalised: torch.Tensor = Float32GroupNorm.apply(*arguments)
+        normalised: torch.Tensor = _Float32GroupNorm.apply(*arguments)
         return normalised
 
 
-class Float32GroupNorm(torch.autograd.Function):
-    """What `LeanGroupNorm` computes."""
-
+class _Float32GroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -64,7 +63,6 @@ class Float32GroupNorm(torch.autograd.Function):
         groups: int,
         eps: float,
     ) -> torch.Tensor:
-        """Normalises (B, C, ...)."""
         exact = values.float().contiguous()
         batch, channels, *space = exact.shape
         ctx.sizes = (batch, channels, math.prod(space), groups)
@@ -77,7 +75,6 @@ class Float32GroupNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """Gradients of values, weight and bias."""
         values, mean, inverse, weight = ctx.saved_tensors
         of_values, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
             gradients[0].float().contiguous(),
@@ -94,7 +91,7 @@ class Float32GroupNorm(torch.autograd.Function):
 
 
 def replace_norms(network: nn.Module, kind: type[nn.GroupNorm]) -> None:
-    """Puts a norm of this kind, with its weights, in the place of every `GroupNorm` of torch."""
+    """Replaces every `GroupNorm` of PyTorch in a network with one of another kind."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is nn.GroupNorm:
@@ -102,7 +99,7 @@ def replace_norms(network: nn.Module, kind: type[nn.GroupNorm]) -> None:
 
 
 def converted(norm: nn.GroupNorm, kind: type[nn.GroupNorm]) -> nn.GroupNorm:
-    """The same norm, with the same parameters, computed in another way."""
+    """Returns a norm of another kind with the same parameters."""
     with torch.device("meta"):
         other = kind(norm.num_groups, norm.num_channels, norm.eps)
     other.weight, other.bias = norm.weight, norm.bias

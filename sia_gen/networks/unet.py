@@ -1,4 +1,4 @@
-"""The sizes of UNet a recipe can name."""
+"""The UNets that recipes can name, and the one class that diffusers lacks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import Diffusion
 from sia_gen.errors import RecipeError, did_you_mean
+
+# Pipelines look the base class up in the module of the model they load.
+__all__ = ["ADMUNet2DModel", "ModelMixin"]
 
 # What the networks of ADM have in common (Dhariwal and Nichol, 2021, arXiv 2105.05233).
 ADM: dict[str, Any] = {
@@ -63,27 +66,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def build_unet(settings: Diffusion, channels: int, num_classes: int | None = None) -> UNet2DModel:
-    """The UNet of a recipe with random weights, for images (B, C, H, W).
+    """Returns the UNet of a recipe with random weights, for images (B, C, H, W).
 
-    Args:
-        settings: Names the preset, the size H = W and whether the variance is learned.
-        channels: C, 1 for grey and 3 for colour images.
-        num_classes: How many classes it tells apart; None if it knows no classes.
-
-    Returns:
-        A network that predicts the noise, (B, C, H, W), or (B, 2C, H, W) with a learned variance.
+    It predicts the noise, (B, C, H, W), or noise and variance, (B, 2C, H, W), where the variance
+    is learned.
 
     Raises:
-        RecipeError: If there is no such preset, or it cannot halve the size often enough.
+        RecipeError: If there is no such preset, or it cannot halve the image size often enough.
     """
-    if settings.preset not in PRESETS:
-        raise RecipeError(
-            problem=f"'diffusion.preset': there is no '{settings.preset}'"
-            f"{did_you_mean(settings.preset, PRESETS)}.",
-            fix=f"Choose one of: {', '.join(PRESETS)}.",
-        )
-    preset = PRESETS[settings.preset]
-    check_size(settings.image_size, len(preset["block_out_channels"]))
+    preset = find_preset(PRESETS, settings.preset, "diffusion.preset", settings.image_size)
     return UNet2DModel(
         sample_size=settings.image_size,
         in_channels=channels,
@@ -93,8 +84,21 @@ def build_unet(settings: Diffusion, channels: int, num_classes: int | None = Non
     )
 
 
+def find_preset(
+    presets: dict[str, dict[str, Any]], name: str, key: str, image_size: int
+) -> dict[str, Any]:
+    """Returns the preset that a key of a recipe names; see `build_unet` for the errors."""
+    if name not in presets:
+        raise RecipeError(
+            problem=f"'{key}': there is no '{name}'{did_you_mean(name, presets)}.",
+            fix=f"Choose one of: {', '.join(presets)}.",
+        )
+    check_size(image_size, len(presets[name]["block_out_channels"]))
+    return presets[name]
+
+
 def check_size(image_size: int, levels: int) -> None:
-    """Raises `RecipeError` unless a UNet of so many levels can halve the size at each but one."""
+    """Raises `RecipeError` unless a network of this many levels can halve the image size."""
     stride = 2 ** (levels - 1)
     if image_size % stride:
         raise RecipeError(
@@ -104,7 +108,7 @@ def check_size(image_size: int, levels: int) -> None:
 
 
 def forward_flops(unet: UNet2DModel) -> int:
-    """Floating-point operations of one forward pass with one image; nothing is computed."""
+    """Counts the floating-point operations of a forward pass with one image, on the meta device."""
     with torch.device("meta"):
         model = type(unet).from_config(unet.config)
         size, channels = unet.config.sample_size, unet.config.in_channels
@@ -115,21 +119,17 @@ def forward_flops(unet: UNet2DModel) -> int:
     return int(counter.get_total_flops())
 
 
-# Pipelines look the base class up in the module of the model they load.
-__all__ = ["ADMUNet2DModel", "ModelMixin"]
-
-
 class ADMUNet2DModel(UNet2DModel):
-    """A `UNet2DModel` with two more arguments, used where it cannot do without them.
+    """A `UNet2DModel` with two more arguments, for two of OpenAI's networks.
 
-    OpenAI's model for 128 pixels has 4 attention heads in every block, however wide; the one for
-    512 pixels computes the timestep's embedding at another width than that of its first level.
+    The one for 128 pixels has 4 attention heads in every block, however wide; the one for 512
+    pixels embeds the timestep at another width than that of its first level.
 
     Args:
-        num_attention_heads: Heads of every attention block, in place of `attention_head_dim`
-            channels per head.
-        timestep_features: Width of the sinusoidal embedding; that of the first level when left out.
-        unet: The arguments of `UNet2DModel`.
+        num_attention_heads: Number of heads of every attention block, in place of
+            `attention_head_dim` channels per head.
+        timestep_features: Width of the sinusoidal embedding; by default that of the first level.
+        unet: Arguments of `UNet2DModel`.
     """
 
     def __init__(
@@ -145,7 +145,9 @@ class ADMUNet2DModel(UNet2DModel):
         if num_attention_heads is not None:
             for module in self.modules():
                 if isinstance(module, Attention):
-                    set_heads(module, num_attention_heads)
+                    # The channels are cut into another number of heads; no weight changes.
+                    module.heads = module.sliceable_head_dim = num_attention_heads
+                    module.scale = (module.inner_dim // num_attention_heads) ** -0.5
         if timestep_features is not None:
             config = self.config
             width = config.time_embedding_dim or 4 * config.block_out_channels[0]
@@ -154,12 +156,6 @@ class ADMUNet2DModel(UNet2DModel):
 
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:
-        # What `from_config` passes on; it does not see through `**unet` by itself.
+        # The keys that `from_config` passes on; it does not see through `**unet`.
         both = (input_class, UNet2DModel)
         return {key for each in both for key in UNet2DModel._get_init_keys(each)}
-
-
-def set_heads(attention: Attention, heads: int) -> None:
-    """Cuts the channels of an attention block into another number of heads; no weight changes."""
-    attention.heads = attention.sliceable_head_dim = heads
-    attention.scale = (attention.inner_dim // heads) ** -0.5

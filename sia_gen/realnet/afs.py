@@ -1,4 +1,4 @@
-"""AFS, Anomaly-aware Features Selection: which channels see anomalies best (paper section 3.2)."""
+"""AFS, Anomaly-aware Features Selection: the channels that show anomalies best (section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional
 
 
 class AnomalyAwareFeatureSelection(nn.Module):
-    """Keeps, of every layer, the channels chosen once before training.
+    """Keeps those channels of every layer that were chosen once before training.
 
     Args:
-        channels: Channels of each layer.
-        kept: Channels to keep of each layer, at most as many.
+        channels: Number of channels of each layer.
+        kept: Number of channels to keep of each layer.
 
     The chosen indices and the loss of every channel are buffers, so they are saved with the model.
     Until `select` has run, the first channels are kept and all losses are NaN.
@@ -29,7 +29,7 @@ class AnomalyAwareFeatureSelection(nn.Module):
             self.register_buffer(f"losses_{layer}", torch.full((total,), torch.nan))
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Takes the chosen channels of each layer: (B, C_i, H_i, W_i) -> (B, kept_i, H_i, W_i)."""
+        """Selects the chosen channels: (B, C_i, H_i, W_i) -> (B, kept_i, H_i, W_i)."""
         return [
             feature.index_select(1, self.get_buffer(f"indices_{layer}"))
             for layer, feature in enumerate(features)
@@ -37,59 +37,51 @@ class AnomalyAwareFeatureSelection(nn.Module):
 
     @torch.no_grad()
     def select(self, losses: Sequence[torch.Tensor]) -> None:
-        """Keeps the channels of the lowest loss, sorted by index; `losses` is (C_i,) per layer."""
+        """Chooses the channels with the lowest losses; `losses` has (C_i,) per layer."""
         for layer, (loss, keep) in enumerate(zip(losses, self.kept, strict=True)):
             chosen = loss.topk(keep, largest=False).indices.sort().values
             self.get_buffer(f"indices_{layer}").copy_(chosen)
             self.get_buffer(f"losses_{layer}").copy_(loss)
 
     def is_valid(self) -> bool:
-        """Whether the channels it keeps are there."""
+        """Returns whether all chosen channels exist."""
         layers = range(len(self.kept))
         pairs = [(self.get_buffer(f"indices_{i}"), self.get_buffer(f"losses_{i}")) for i in layers]
         return all(int(kept.min()) >= 0 and int(kept.max()) < len(all_) for kept, all_ in pairs)
 
 
 class ChannelLosses:
-    """The mean AFS loss of every channel over batches, all layers in one pass.
-
-    Args:
-        channels: Channels of each layer.
-        device: Where the features are.
-    """
+    """The mean AFS loss of every channel over batches, for all layers in one pass."""
 
     def __init__(self, channels: Sequence[int], device: torch.device) -> None:
         self.totals = [torch.zeros(count, dtype=torch.float64, device=device) for count in channels]
         self.batches = torch.zeros((), dtype=torch.float64, device=device)
 
     def update(
-        self,
-        anomalous: Iterable[torch.Tensor],
-        normal: Iterable[torch.Tensor],
-        mask: torch.Tensor,
+        self, anomalous: Iterable[torch.Tensor], normal: Iterable[torch.Tensor], mask: torch.Tensor
     ) -> None:
-        """Adds one batch of features (B, C_i, H_i, W_i) and its masks (B, 1, H, W) in {0, 1}."""
-        for total, a, n in zip(self.totals, anomalous, normal, strict=True):
-            total += channel_loss(a, n, mask).double()
+        """Adds a batch of features (B, C_i, H_i, W_i) with its masks (B, 1, H, W) in {0, 1}."""
+        for total, with_anomaly, without in zip(self.totals, anomalous, normal, strict=True):
+            total += channel_loss(with_anomaly, without, mask).double()
         self.batches += 1
 
     def reduce(self, accelerator: Accelerator) -> None:
-        """Adds up the batches of all processes, in all of them."""
+        """Adds up the batches of all processes; every process must call it."""
         self.totals = [accelerator.reduce(total, "sum") for total in self.totals]
         self.batches = accelerator.reduce(self.batches, "sum")
 
     def mean(self) -> list[torch.Tensor]:
-        """The mean loss per layer, each (C_i,), float32."""
+        """Returns the mean loss per layer, each (C_i,), float32."""
         return [(total / self.batches).float() for total in self.totals]
 
 
 def channel_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """How badly each channel's squared difference of features tells where the anomaly is.
+    """Measures how badly each channel's squared difference of features shows the anomaly.
 
     Args:
         anomalous: Features of the anomalous images, (B, C, H, W).
-        normal: Features of the same images before the anomaly, (B, C, H, W).
-        mask: Where the anomaly is, (B, 1, h, w), values 0 and 1.
+        normal: Features of the same images without the anomaly, (B, C, H, W).
+        mask: Anomalous pixels, (B, 1, h, w), values 0 and 1.
 
     Returns:
         (C,), mean squared error between the difference, scaled to [0, 1] over the batch, and the

@@ -1,43 +1,53 @@
-"""The frozen feature extractor: any timm model, layers chosen by their stride."""
+"""The frozen feature extractor: any timm model, its layers chosen by stride, and its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import timm
 import torch
 from torch import nn
 
+from sia_gen.config.settings import PackageFile
 from sia_gen.errors import ModelError, did_you_mean
+from sia_gen.images.listing import package_folder
+from sia_gen.io.tensors import is_state_dict, not_finite, read_tensor_file
 
 MINIMUM_STD = 1e-3
+OTHER_WEIGHTS = "Give weights of that network with --weights."
+
+Weights = Mapping[str, torch.Tensor]
 
 
 class Backbone(nn.Module):
     """A frozen timm feature extractor with optional standardisation of every channel.
 
     Args:
-        name: A timm model name, e.g. `wide_resnet50_2`.
+        name: Name of a timm model, e.g. `wide_resnet50_2`.
         strides: Strides of the layers to return, ascending, e.g. (4, 8, 16, 32).
 
     `forward` takes RGB images (B, 3, H, W) in [0, 1] and returns one float tensor per layer,
     (B, C_i, H / stride_i, W / stride_i). It is always in eval mode and keeps no gradients.
+
+    Raises:
+        ModelError: If timm has no such model, or the model has no layer of one of the strides.
     """
 
     def __init__(self, name: str, strides: Sequence[int]) -> None:
         super().__init__()
-        reductions = layers_of(name)
+        self.name = name
+        reductions = _strides_of(name)
         missing = [stride for stride in strides if stride not in reductions]
         if missing:
             raise ModelError(
                 problem=f"backbone '{name}' has no layer of stride {missing[0]}, but {reductions}.",
                 fix="Choose 'realnet.strides' in the recipe among those.",
             )
-        self.features = timm.create_model(
-            name,
-            features_only=True,
-            out_indices=tuple(reductions.index(stride) for stride in strides),
-        )
+        indices = tuple(reductions.index(stride) for stride in strides)
+        self.features = timm.create_model(name, features_only=True, out_indices=indices)
         self.channels: list[int] = self.features.feature_info.channels()
         config = timm.data.resolve_data_config({}, model=self.features)
         self.register_buffer("image_mean", torch.tensor(config["mean"])[:, None, None])
@@ -54,7 +64,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The features of images (B, 3, H, W), one tensor per layer."""
+        """Returns the features of images (B, 3, H, W), one tensor per layer."""
         normalised = (images - self.get_buffer("image_mean")) / self.get_buffer("image_std")
         features = self.features(normalised)
         return [
@@ -64,33 +74,35 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def standardise(self, statistics: FeatureStatistics) -> None:
-        """From now on, gives every channel the mean 0 and the deviation 1 of `statistics`."""
+        """Scales every channel to mean 0 and deviation 1 on the images of `statistics`."""
         for layer, (mean, std) in enumerate(statistics.mean_and_std()):
             self.get_buffer(f"mean_{layer}").copy_(mean[:, None, None])
             self.get_buffer(f"std_{layer}").copy_(std[:, None, None])
 
+    def load_weights(self, given: PackageFile | str | None) -> None:
+        """Loads pretrained weights from a file, a file of a package, or timm if None is given.
 
-def layers_of(name: str) -> list[int]:
-    """The strides of the layers that a timm model gives the features of.
+        Raises:
+            ModelError: If the weights are missing or damaged, or do not fit.
+        """
+        path = None if given is None else weights_path(given)
+        state = _hub_weights(self.name) if path is None else _file_weights(self.name, path)
+        missing = self.features.load_state_dict(state, strict=False).missing_keys
+        if missing:
+            raise ModelError(
+                problem=f"the weights for '{self.name}' from {path or 'timm'} lack the tensor "
+                f"'{missing[0]}'.",
+                fix=OTHER_WEIGHTS,
+            )
 
-    Raises:
-        ModelError: If there is no such model.
-    """
+
+def _strides_of(name: str) -> list[int]:
     if not timm.is_model(name):
         raise ModelError(
             problem=f"there is no backbone '{name}'{did_you_mean(name, timm.list_models())}.",
             fix="Give the name of a timm model as 'realnet.backbone'; timm.list_models() has them.",
         )
     return list(timm.create_model(name, features_only=True).feature_info.reduction())
-
-
-def require_features(measured: Sequence[torch.Tensor]) -> None:
-    """Raises `ModelError` unless what was measured of the features is finite."""
-    if not all(bool(values.isfinite().all()) for values in measured):
-        raise ModelError(
-            problem="the features of the backbone are NaN, or too large to compute with.",
-            fix="Use --precision fp32; if that does not help, give other weights with --weights.",
-        )
 
 
 class FeatureStatistics:
@@ -110,10 +122,10 @@ class FeatureStatistics:
             sums[2] += values.square().sum(dim=1)
 
     def mean_and_std(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per layer the mean and deviation, each (C_i,); a constant channel gets `MINIMUM_STD`.
+        """Returns mean and deviation per layer, each (C_i,), at least `MINIMUM_STD`.
 
         Raises:
-            ModelError: If there are none, because features are NaN or too large.
+            ModelError: If features are NaN or too large.
         """
         result = []
         require_features(self.sums)
@@ -122,3 +134,100 @@ class FeatureStatistics:
             std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=MINIMUM_STD)
             result.append((mean.float(), std.float()))
         return result
+
+
+def require_features(measured: Sequence[torch.Tensor]) -> None:
+    """Raises `ModelError` unless these measurements of features are finite."""
+    if not all(bool(values.isfinite().all()) for values in measured):
+        raise ModelError(
+            problem="the features of the backbone are NaN, or too large to compute with.",
+            fix="Use --precision fp32; if that does not help, give other weights with --weights.",
+        )
+
+
+def weights_path(given: PackageFile | str) -> Path:
+    """Returns the file of weights that a recipe or option names.
+
+    Raises:
+        ModelError: If it does not exist.
+    """
+    if isinstance(given, PackageFile):
+        path = package_folder(given.package) / given.file
+    else:
+        path = Path(given)
+    if not path.is_file():
+        raise ModelError(
+            problem=f"there is no file of backbone weights {path}.", fix="Give one with --weights."
+        )
+    return path
+
+
+def _hub_weights(name: str) -> Weights:
+    # The client warns of every retry, even if one of them succeeds.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    print(f"fetching the weights of {name} from the hub or its cache", file=sys.stderr)
+    try:
+        weights: Weights = timm.create_model(name, pretrained=True).state_dict()
+    # Without a network each client library between timm and the socket raises its own error.
+    except Exception as error:
+        raise ModelError(
+            problem=f"cannot download the weights of '{name}' ({type(error).__name__}).",
+            fix="Give a file (.safetensors or .pth) with --weights.",
+        ) from error
+    return weights
+
+
+def _file_weights(name: str, path: Path) -> Weights:
+    """Returns the weights in a file under the names that timm gives them."""
+    state = _read_state(path)
+    with torch.device("meta"):
+        expected = timm.create_model(name, pretrained=False).state_dict()
+    if expected.keys() <= state.keys() or state.keys() <= expected.keys():
+        for key in expected.keys() & state.keys():
+            _require_same_kind(path, name, key, state[key], expected[key])
+        return state
+    return _renamed_by_order(path, name, state, expected)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    content = read_tensor_file(path, "Give a .safetensors file or a PyTorch state_dict.")
+    if not isinstance(content, dict) or not is_state_dict(content):
+        raise ModelError(
+            problem=f"{path} holds no state_dict.",
+            fix="Give a file of named tensors with --weights.",
+        )
+    if name := not_finite(content):
+        raise ModelError(
+            problem=f"{path}: '{name}' has values that are not finite.",
+            fix="Give undamaged weights with --weights.",
+        )
+    return content
+
+
+def _require_same_kind(
+    path: Path, name: str, key: str, found: torch.Tensor, expected: torch.Tensor
+) -> None:
+    difference = None
+    if found.is_floating_point() != expected.is_floating_point():
+        difference = f"holds {found.dtype}, '{name}' needs {expected.dtype}"
+    elif found.shape != expected.shape:
+        difference = f"has shape {tuple(found.shape)}, '{name}' needs {tuple(expected.shape)}"
+    if difference is not None:
+        raise ModelError(problem=f"{path}: '{key}' {difference}.", fix=OTHER_WEIGHTS)
+
+
+def _renamed_by_order(path: Path, name: str, state: Weights, expected: Weights) -> Weights:
+    """Renames tensors of another implementation of the same network.
+
+    It is the same if the tensors, in order, have equal shapes and equal last names.
+    """
+    same_length = len(state) == len(expected)
+    for (ours, theirs), (key, value) in zip(expected.items(), state.items(), strict=False):
+        same_name = ours.rpartition(".")[2] == key.rpartition(".")[2]
+        if not same_length or not same_name or theirs.shape != value.shape:
+            raise ModelError(
+                problem=f"{path} does not hold the weights of '{name}': "
+                f"'{key}' does not fit '{ours}' {tuple(theirs.shape)}.",
+                fix=OTHER_WEIGHTS,
+            )
+    return dict(zip(expected, state.values(), strict=True))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, Literal
 
 import numpy as np
 
 from sia_gen.anomalies.paste import LocalAnomalies
-from sia_gen.anomalies.sources import Source, Sources, TwinSource, texture_files
+from sia_gen.anomalies.sources import Sources, texture_files
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.loading import ImageSpec
@@ -25,10 +26,10 @@ class NormalImages:
     """The normal images of a category.
 
     Attributes:
-        category: Its name.
-        fit: Those to train on.
-        validation: Those kept back.
-        unreadable: How many could not be read and were left out, as the recipe allows.
+        category: Name of the category.
+        fit: Images to train on.
+        validation: Images kept back.
+        unreadable: Number of images that were left out, as the recipe allows.
     """
 
     category: str
@@ -39,14 +40,14 @@ class NormalImages:
 
 @dataclass(frozen=True)
 class FitData:
-    """Anomalies on the training images, and on those kept back."""
+    """Anomalies on the training images, and on the images kept back."""
 
     training: LocalAnomalies
     validation: LocalAnomalies
 
 
 def load_normal(recipe: Recipe, listed: Mapping[str, CategoryImages]) -> list[NormalImages]:
-    """The normal images to train a model on and those kept back, of its categories."""
+    """Opens the normal images of the categories of a model."""
     groups = [paths for images in listed.values() for paths in (images.fit, images.validation)]
     rules = [recipe.foreground.get(category) for category in listed for _ in ("fit", "validation")]
     spec = ImageSpec.of(recipe, recipe.realnet.image_size)
@@ -58,48 +59,63 @@ def load_normal(recipe: Recipe, listed: Mapping[str, CategoryImages]) -> list[No
 
 
 def fit_data(recipe: Recipe, normal: Sequence[NormalImages], sources: Sequence[Sources]) -> FitData:
-    """Joins the normal images of a model's categories with what is pasted into them."""
+    """Combines the normal images of a model's categories with the sources of anomalies."""
+    training, validation = (
+        _anomalies(recipe, normal, sources, part) for part in ("fit", "validation")
+    )
     settings = recipe.realnet
-    flips = (settings.horizontal_flip, settings.vertical_flip)
-    fraction = settings.anomalous_fraction
-    fit = [images.fit for images in normal]
-    validation = [images.validation for images in normal]
-    categories = [images.category for images in normal]
-    pieces = [one.pieces for one in sources if one.pieces is not None]
-    twins = [one.twins for one in sources if one.twins is not None]
-    return FitData(
-        anomalies_in(
-            recipe,
-            categories,
-            fit,
-            [parts.fit for parts in pieces],
-            [parts.fit for parts in twins],
-            fraction,
-            flips=flips,
-        ),
-        anomalies_in(
-            recipe,
-            categories,
-            validation,
-            [parts.validation for parts in pieces],
-            [parts.validation for parts in twins],
-            1.0,
-        ),
+    training = replace(
+        training,
+        anomalous_fraction=settings.anomalous_fraction,
+        horizontal_flip=settings.horizontal_flip,
+        vertical_flip=settings.vertical_flip,
+    )
+    return FitData(training, validation)
+
+
+def _anomalies(
+    recipe: Recipe,
+    normal: Sequence[NormalImages],
+    sources: Sequence[Sources],
+    part: Literal["fit", "validation"],
+) -> LocalAnomalies:
+    """Makes every sample anomalous, each category with its own source and foreground rule."""
+    choose = attrgetter(part)
+    images: list[Images] = [choose(one) for one in normal]
+    return LocalAnomalies(
+        normal=JoinedImages(images),
+        sources=[choose(one.pieces) for one in sources if one.pieces is not None],
+        foreground=_foregrounds(recipe, [one.category for one in normal], images),
+        twins=[choose(one.twins) for one in sources if one.twins is not None],
+        twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
+        groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
+    )
+
+
+def _foregrounds(
+    recipe: Recipe, categories: Sequence[str], images: Sequence[Images]
+) -> Images | None:
+    masks = [
+        open_foregrounds(some, recipe.foreground.get(category))
+        for category, some in zip(categories, images, strict=True)
+    ]
+    if all(mask is None for mask in masks):
+        return None
+    size = recipe.realnet.image_size
+    # One picture of ones stands for all images without a rule, which takes no memory.
+    whole = np.ones((1, size, size), np.uint8)
+    return JoinedImages(
+        [
+            np.broadcast_to(whole, (len(some), *whole.shape)) if mask is None else mask
+            for mask, some in zip(masks, images, strict=True)
+        ]
     )
 
 
 def describe_inputs(
-    recipe: Recipe,
-    listed: Mapping[str, CategoryImages],
-    sources: Mapping[str, Sources],
+    recipe: Recipe, listed: Mapping[str, CategoryImages], sources: Mapping[str, Sources]
 ) -> dict[str, Any]:
-    """What a model is fitted to, to distinguish it from other inputs.
-
-    Args:
-        recipe: Of the fit.
-        listed: The photographs, by the categories of the model.
-        sources: Of the anomalies, likewise.
-    """
+    """Describes the inputs of a model, to tell them from others; both maps are by category."""
     readers = {name: one.reader for name, one in sources.items() if one.reader is not None}
     described = {
         "photographs": describe_photographs(listed.values()),
@@ -109,38 +125,3 @@ def describe_inputs(
     if settings.anomalies != "twins" and settings.source != "sdas":
         described["textures"] = fingerprint(texture_files(settings.textures))
     return described
-
-
-def anomalies_in(
-    recipe: Recipe,
-    categories: Sequence[str],
-    images: Sequence[Images],
-    sources: Sequence[Source],
-    twins: Sequence[TwinSource],
-    anomalous_fraction: float,
-    *,
-    flips: tuple[bool, bool] = (False, False),
-) -> LocalAnomalies:
-    """Anomalies in the images of some categories, each with the source and rule of its own."""
-    masks = [
-        open_foregrounds(some, recipe.foreground.get(category))
-        for category, some in zip(categories, images, strict=True)
-    ]
-    size = recipe.realnet.image_size
-    whole = np.ones((1, size, size), np.uint8)
-    everywhere = [
-        # One picture of ones stands for all: it takes no memory.
-        np.broadcast_to(whole, (len(some), *whole.shape)) if mask is None else mask
-        for mask, some in zip(masks, images, strict=True)
-    ]
-    return LocalAnomalies(
-        normal=JoinedImages(images),
-        sources=sources,
-        anomalous_fraction=anomalous_fraction,
-        horizontal_flip=flips[0],
-        vertical_flip=flips[1],
-        foreground=None if all(mask is None for mask in masks) else JoinedImages(everywhere),
-        twins=twins,
-        twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
-        groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
-    )

@@ -1,4 +1,4 @@
-"""Exports a fitted RealNet for other runtimes, and checks that they see the same."""
+"""Exports a fitted RealNet for other runtimes, and checks that they give the same maps."""
 
 from __future__ import annotations
 
@@ -21,55 +21,44 @@ from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import require_numbers
 
-# Between the maps of the two runtimes, probabilities.
+# Largest difference between the maps of the two runtimes, which are probabilities.
 TOLERANCE = 1e-4
 OUTPUTS = ("anomaly_map", "score")
 ONNX, PROGRAM = ".onnx", ".pt2"
 
 
 class Plain(nn.Module):
-    """A RealNet that gives tensors: images (B, C, H, W) in [0, 1] to map and score."""
+    """A RealNet whose output is plain tensors."""
 
     def __init__(self, model: RealNet) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The anomaly map, (B, 1, H, W), and the score, (B,)."""
+        """Returns anomaly maps (B, 1, H, W) and scores (B,) of images (B, C, H, W) in [0, 1]."""
         output = self.model(images)
         return output.anomaly_map, output.score
 
 
 def export_realnet(folder: Path, out: Path, channels: int) -> float:
-    """Writes the model of a folder to one file, for one to 63 images at a time.
+    """Writes a model to one file that takes 1 to 63 images at a time.
 
     Args:
-        folder: Of the model.
-        out: The file: ONNX if its name ends with `.onnx`, a program of `torch.export` if it ends
-            with `.pt2`.
-        channels: Of the images: 1 or 3.
+        folder: Folder of the model.
+        out: File to write: ONNX if its name ends with `.onnx`, a program of `torch.export` if it
+            ends with `.pt2`.
+        channels: Number of channels of the images, 1 or 3.
 
     Returns:
         The largest difference between a map of the exported model and of the original.
 
     Raises:
         ModelError: If there is no model in the folder, its scores are NaN, or those of the
-            exported one do not agree.
+            exported model differ.
         OutputError: If the file has the wrong name, or a package for ONNX is missing.
     """
-    if out.suffix not in (ONNX, PROGRAM):
-        raise OutputError(
-            problem=f"{out} is no name for an exported model.",
-            fix=f"Give one that ends with {ONNX}, or with {PROGRAM} for torch.export.",
-        )
+    _require_writable(out)
     onnx = out.suffix == ONNX
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if onnx and missing:
-        raise OutputError(
-            problem=f"ONNX needs the package '{missing[0]}'.",
-            fix="Install it with pip install '.[export]' from a clone of sia-gen, or give a name "
-            f"that ends with {PROGRAM}.",
-        )
     model = load_realnet(folder, channels_last=False).model
     plain = Plain(model).eval()
     size = model.image_size
@@ -93,40 +82,54 @@ def export_realnet(folder: Path, out: Path, channels: int) -> float:
     return difference
 
 
-def exported(plain: Plain, images: torch.Tensor) -> Any:
-    """The model as a program for one to 63 images at a time."""
-    # Upsampling in diffusers takes another way for 64 and more.
+def _require_writable(out: Path) -> None:
+    if out.suffix not in (ONNX, PROGRAM):
+        raise OutputError(
+            problem=f"{out} is no name for an exported model.",
+            fix=f"Give one that ends with {ONNX}, or with {PROGRAM} for torch.export.",
+        )
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if out.suffix == ONNX and missing:
+        raise OutputError(
+            problem=f"ONNX needs the package '{missing[0]}'.",
+            fix="Install it with pip install '.[export]' from a clone of sia-gen, or give a name "
+            f"that ends with {PROGRAM}.",
+        )
+
+
+def _traced(plain: Plain, images: torch.Tensor) -> Any:
+    # Upsampling in diffusers takes another branch for 64 images and more.
     batch = torch.export.Dim("batch", max=63)
     return torch.export.export(plain, (images,), dynamic_shapes={"images": {0: batch}})
 
 
 def write_program(plain: Plain, images: torch.Tensor, path: Path) -> None:
     """Writes a program of torch.export."""
-    # Torch's own writer ends the process when a disk is full.
+    # Torch's own writer aborts the process when a disk is full.
     buffer = BytesIO()
-    torch.export.save(exported(plain, images), buffer)
+    torch.export.save(_traced(plain, images), buffer)
     path.write_bytes(buffer.getbuffer())
 
 
 def write_onnx(plain: Plain, images: torch.Tensor, path: Path) -> None:
     """Writes ONNX, weights included."""
-    # The exporter tells of every step.
+    # The exporter logs every step.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
-            exported(plain, images),
+            _traced(plain, images),
             (images,),
             input_names=["images"],
             output_names=list(OUTPUTS),
             dynamo=True,
             verbose=False,
         )
-        # None, says its type; not when it is to be saved here.
+        # Its type allows None, which it returns only if it saves the file itself.
         cast(torch.onnx.ONNXProgram, program).save(str(path), external_data=False)
 
 
 def run_onnx(path: Path, images: torch.Tensor) -> NDArray[np.float32]:
-    """The maps of an ONNX file."""
+    """Returns the maps of an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -135,7 +138,7 @@ def run_onnx(path: Path, images: torch.Tensor) -> NDArray[np.float32]:
 
 
 def run_program(path: Path, images: torch.Tensor) -> NDArray[np.float32]:
-    """The maps of a program of torch.export."""
+    """Returns the maps of a program of torch.export."""
     with path.open("rb") as file:
         program = torch.export.load(file).module()
     maps: NDArray[np.float32] = program(images)[0].numpy()

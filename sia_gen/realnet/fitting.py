@@ -2,8 +2,9 @@
 
     OUT/
         recipe.yaml
-        <category>/                 the model (config, weights) and fit.json; `_joint` of all
-        checkpoints/<category>/     what it takes to go on; see sia_gen.train.checkpoints
+        <category>/                 the model (config, weights) and fit.json; `_joint` for all
+        checkpoints/<category>/     what a resumed fit needs; see sia_gen.train.checkpoints
+        logs/<category>/            losses and validation figures; see sia_gen.train.logs
 
 The best weights and the threshold come from normal images kept back, with synthetic anomalies;
 no test image is read unless the recipe selects on them.
@@ -11,56 +12,41 @@ no test image is read unless the recipe selects on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import release_memory, set_seed
+from accelerate.utils import set_seed
+from torch import nn
 from torch.nn.utils import get_total_norm
 
-from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
+from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import open_sources
-from sia_gen.config.outputs import RECIPE, claim_output
+from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
-from sia_gen.errors import OptionError
 from sia_gen.images.listing import list_images, require_readable
-from sia_gen.images.test_set import list_test_images
+from sia_gen.images.test_set import TestImage, list_test_images
 from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locations import Location
-from sia_gen.io.locks import EVERYTHING
-from sia_gen.realnet.dataset import describe_inputs, fit_data, load_normal
-from sia_gen.realnet.initial import fit_execution, initialise, model_with_weights
+from sia_gen.realnet.dataset import FitData, NormalImages, describe_inputs, fit_data, load_normal
+from sia_gen.realnet.initial import adam, fit_execution, initialise, lay_out_moments
 from sia_gen.realnet.loading import MODEL_VERSION, REPORT
-from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.objective import RealNetObjective, adam, lay_out_moments
-from sia_gen.realnet.selection import (
-    SELECTED_ON,
-    Best,
-    Validate,
-    keep_best,
-    validate,
-    validate_on_test,
-)
+from sia_gen.realnet.model import RealNet, RealNetObjective
+from sia_gen.realnet.selection import SELECTED_ON, Best, validate, validate_on_test
 from sia_gen.runtime.compilation import NOTICE, Execution, compile_network
 from sia_gen.runtime.device import Runtime, environment
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
 from sia_gen.train.budget import Budget
-from sia_gen.train.checkpoints import (
-    Inputs,
-    begin_checkpoints,
-    check_inputs,
-    last_checkpoint,
-    load_last,
-    save_checkpoint,
-)
-from sia_gen.train.divergence import TrainingWatch
-from sia_gen.train.loop import learning_rate
+from sia_gen.train.checkpoints import last_checkpoint, load_last, save_checkpoint
+from sia_gen.train.divergence import NORM, TrainingWatch
+from sia_gen.train.logs import TrainingLog
+from sia_gen.train.loop import learning_rate, model_groups, set_learning_rate, train_models
 
 
 def fit_realnet(
@@ -73,11 +59,11 @@ def fit_realnet(
     *,
     resume: bool = True,
 ) -> None:
-    """Fits one model per category, one after another, or one of all of them.
+    """Fits one model per category, one after another, or one model of all categories.
 
     Args:
-        recipe: Names the data, the network and the budget.
-        categories: Those to fit.
+        recipe: Recipe with the data, the network and the budget.
+        categories: Categories to fit.
         root: Folder of the images.
         corpus: Folder or URL of the synthetic images.
         out: Output folder, see above.
@@ -89,196 +75,233 @@ def fit_realnet(
             allow it; nothing has been written then. Also if the loss diverges or memory runs out.
     """
     settings = recipe.realnet
-    if settings.joint and list(categories) != recipe.categories:
-        raise OptionError(
-            problem="a joint model learns all categories of its recipe.",
-            fix="Leave --category out, or take them out of the recipe.",
-        )
-    accelerator = runtime.accelerator()
-    execution = fit_execution(settings, runtime, accelerator.device)
+    groups = model_groups(recipe, categories, joint=settings.joint)
+    execution = fit_execution(settings, runtime, runtime.accelerator().device)
     sources = {category: open_sources(recipe, category, corpus) for category in categories}
     tests = {}
     if settings.select_on == "test":
         tests = {category: list_test_images(recipe, root, category) for category in categories}
-    groups = {JOINT: list(categories)} if settings.joint else {one: [one] for one in categories}
     listed = {
-        name: {member: list_images(recipe, root, member) for member in members}
-        for name, members in groups.items()
+        name: {category: list_images(recipe, root, category) for category in group}
+        for name, group in groups.items()
     }
-    (first, images), *later = listed.items()
-    opened = {first: load_normal(recipe, images)}
-    require_readable(recipe, [one for _, images in later for one in images.values()])
     inputs = {
-        name: describe_inputs(recipe, images, {member: sources[member] for member in images})
+        name: describe_inputs(recipe, images, {category: sources[category] for category in images})
         for name, images in listed.items()
     }
-    for name in groups if resume else ():
-        check_inputs(out / "checkpoints" / name, inputs[name])
-    parts, main = dict.fromkeys(groups, EVERYTHING), accelerator.is_main_process
-    together = ["categories"] if settings.joint else []
-    with claim_output(out, recipe, ["realnet", "foreground", *together], parts, main=main):
-        accelerator.wait_for_everyone()
-        for name, members in groups.items():
-            # An accelerator of its own: what is registered for checkpoints cannot be taken back.
-            accelerator = runtime.accelerator()
-            normal = opened.pop(name) if name in opened else load_normal(recipe, listed[name])
-            data = fit_data(recipe, normal, [sources[member] for member in members])
-            chosen = [test for member in members for test in tests.get(member, [])]
-            look: Validate = partial(validate, data.validation)
-            if settings.select_on == "test":
-                look = partial(validate_on_test, recipe, chosen)
-            unreadable = sum(images.unreadable for images in normal)
-            report = {**inputs[name], "unreadable": unreadable, **asdict(execution)}
-            with explained_out_of_memory(
-                f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
-                f"{settings.image_size} pixels.",
-                "Lower it in the recipe, and choose another folder with --out.",
-            ):
-                fit_model(
-                    recipe,
-                    name,
-                    data.training,
-                    look,
-                    out,
-                    accelerator,
-                    execution,
-                    report,
-                    inputs[name],
-                    resume=resume,
-                )
-            # The next model's images take their place.
-            del normal, data, look
-            # In mixed precision a network refers to itself: only the collector frees it.
-            release_memory()
+    later = list(groups)[1:]
+    require_readable(recipe, [images for name in later for images in listed[name].values()])
 
+    def open_normal(name: str) -> list[NormalImages]:
+        return load_normal(recipe, listed[name])
 
-def fit_model(
-    recipe: Recipe,
-    name: str,
-    anomalies: LocalAnomalies,
-    look: Validate,
-    out: Path,
-    accelerator: Accelerator,
-    execution: Execution,
-    report: dict[str, Any],
-    inputs: Inputs,
-    *,
-    resume: bool,
-) -> None:
-    """Fits one model, from the last checkpoint on, and saves it as `out/name` with a report."""
-    settings = recipe.realnet
-    budget = Budget(settings.max_minutes, accelerator)
-    checkpoints = out / "checkpoints" / name
-    if accelerator.is_main_process:
-        begin_checkpoints(checkpoints, inputs, resume=resume)
-    accelerator.wait_for_everyone()
-
-    set_seed(recipe.seed, device_specific=True)
-    model = model_with_weights(settings).to(accelerator.device)
-    if execution.channels_last:
-        model.to(memory_format=torch.channels_last)
-    if last_checkpoint(checkpoints) is None:
-        initialise(model, anomalies, recipe, name, accelerator)
-    best = Best()
-    objective = RealNetObjective(model)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = adam(trained, settings.learning_rate, compiled=execution.compiled)
-    objective, optimizer = accelerator.prepare(objective, optimizer)
-    if execution.compiled:
-        # Several processes exchange gradients while the graph would run.
-        compile_network(
-            objective,
-            channels_last=execution.channels_last,
-            graphs=accelerator.num_processes == 1,
+    def fit(name: str, normal: list[NormalImages], accelerator: Accelerator) -> None:
+        task = FitTask(
+            name=name,
+            recipe=recipe,
+            data=fit_data(recipe, normal, [sources[category] for category in groups[name]]),
+            tests=[test for category in groups[name] for test in tests.get(category, [])],
+            out=out,
+            execution=execution,
+            facts=inputs[name] | {"unreadable": sum(images.unreadable for images in normal)},
         )
-    accelerator.register_for_checkpointing(best)
-    start = load_last(accelerator, checkpoints)
-    lay_out_moments(optimizer)
-    batches = AnomalyBatches(anomalies, batch_order(recipe, anomalies, accelerator))
-    loader = load_batches(
-        batches,
-        start,
-        settings.max_steps,
-        accelerator,
+        with explained_out_of_memory(
+            f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
+            f"{settings.image_size} pixels.",
+            "Lower it in the recipe, and choose another folder with --out.",
+        ):
+            fit_model(task, accelerator)
+
+    train_models(
+        recipe,
+        inputs,
+        open_normal,
+        fit,
+        sections=["realnet", "foreground"],
+        out=out,
+        runtime=runtime,
+        resume=resume,
     )
-    watch = TrainingWatch(name, checkpoints, "realnet.learning_rate", accelerator)
-    title, visible = f"{name}: fitting RealNet", accelerator.is_main_process
-    done, note = start, ""
-    with Progress(title, settings.max_steps, done=start, visible=visible) as progress:
-        if execution.compiled:
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What the fit of one model is given.
+
+    Attributes:
+        name: Name of the model: its category, or `_joint`.
+        recipe: Recipe of the fit.
+        data: Images and anomalies to learn from and to validate on.
+        tests: Test images that select the best weights, if the recipe says so.
+        out: Output folder of all models.
+        execution: Compilation and memory format of the networks.
+        facts: Description of the data for the report.
+    """
+
+    name: str
+    recipe: Recipe
+    data: FitData
+    tests: Sequence[TestImage]
+    out: Path
+    execution: Execution
+    facts: Mapping[str, Any]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.out / "checkpoints" / self.name
+
+    def validate(self, model: RealNet, accelerator: Accelerator) -> dict[str, float]:
+        """Returns the metrics that select the best weights."""
+        if self.recipe.realnet.select_on == "test":
+            return validate_on_test(self.recipe, self.tests, model, accelerator)
+        return validate(self.data.validation, model, accelerator)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The state of a fit.
+
+    Attributes:
+        model: Model that is fitted.
+        objective: Module that computes its losses, prepared by Accelerate.
+        optimizer: Optimizer of all weights but those of the backbone.
+        best: Best weights so far.
+        start: Number of steps that earlier runs have done.
+        accelerator: Device, precision and processes.
+    """
+
+    model: RealNet
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    best: Best
+    start: int
+    accelerator: Accelerator
+
+    def step(self, batch: AnomalyBatch) -> dict[str, torch.Tensor]:
+        """Does one step; returns the gradient norm and the two losses, scalars on the device."""
+        moved = batch.to(self.accelerator.device)
+        reconstruction, segmentation = self.objective(moved.anomalous, moved.normal, moved.mask)
+        self.accelerator.backward(reconstruction + segmentation)
+        self.accelerator.unscale_gradients()
+        parameters = self.model.parameters()
+        norm = get_total_norm([one.grad for one in parameters if one.grad is not None])
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {NORM: norm, "reconstruction": reconstruction, "segmentation": segmentation}
+
+
+def fit_model(task: FitTask, accelerator: Accelerator) -> None:
+    """Fits one model, from the last checkpoint on, and saves it as `out/name` with a report."""
+    name, settings, compiled = task.name, task.recipe.realnet, task.execution.compiled
+    budget = Budget(settings.max_minutes, accelerator)
+    fit = start_fit(task, accelerator)
+    batches = AnomalyBatches(task.data.training, _batch_order(task, accelerator))
+    visible, done, note = accelerator.is_main_process, fit.start, ""
+    watch = TrainingWatch(name, task.checkpoints, "realnet.learning_rate", accelerator)
+    log = TrainingLog(task.out / "logs" / name if visible else None, fit.start)
+    title = f"{name}: fitting RealNet"
+    with log, Progress(title, settings.max_steps, done=done, visible=visible) as progress:
+        if compiled:
             progress.say(f"{name}: {NOTICE}")
-        objective.train()
-        budget.begin(start)
-        for step, batch in enumerate(loader, start):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
-            moved = batch.to(accelerator.device)
-            reconstruction, segmentation = objective(moved.anomalous, moved.normal, moved.mask)
-            accelerator.backward(reconstruction + segmentation)
-            accelerator.unscale_gradients()
-            norm = get_total_norm([one.grad for one in trained if one.grad is not None])
-            watch.add(norm, reconstruction=reconstruction, segmentation=segmentation)
-            optimizer.step()
-            optimizer.zero_grad()
-            done = step + 1
-            if execution.compiled and step == start:
+        fit.objective.train()
+        budget.begin(done)
+        for batch in load_batches(batches, done, settings.max_steps, accelerator):
+            rate = learning_rate(settings, done)
+            set_learning_rate(fit.optimizer, rate)
+            figures = fit.step(batch)
+            watch.add(figures.pop(NORM), **figures)
+            done += 1
+            if compiled and done == fit.start + 1:
                 # The minutes are for learning, not for the compiler.
                 budget.exclude(done)
             last = done == settings.max_steps
             saves = last or done % settings.validate_every == 0 or budget.is_up(done)
             if saves or watch.is_due(done):
-                figures = watch.look(done)[-1]
-                note = f"loss {figures['reconstruction']:.3f} + {figures['segmentation']:.3f}"
+                note = _log_steps(log, done, watch.look(done), rate)
             progress.advance(note=note)
             if saves:
                 with budget.measured():
-                    keep_best(best, done, model, look(model, accelerator))
-                    save_checkpoint(accelerator, checkpoints, done)
+                    metrics = task.validate(fit.model, accelerator)
+                    fit.best.update(done, fit.model, metrics)
+                    # Before the checkpoint, because a resumed fit keeps the log up to its step.
+                    log.write(done, {f"validation/{key}": one for key, one in metrics.items()})
+                    save_checkpoint(accelerator, task.checkpoints, done)
                 if last or budget.is_up(done):
                     break
-
-    if execution.compiled:
-        # A graph keeps the memory of a step for itself.
+    if compiled:
+        # A CUDA graph keeps the memory of a step to itself.
         torch.compiler.reset()
     if accelerator.is_main_process:
-        save_best(best, model, recipe, name, {"steps": done, **report}, out / name)
+        save_best(task, fit, done)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
 
-def batch_order(recipe: Recipe, anomalies: LocalAnomalies, accelerator: Accelerator) -> BatchOrder:
-    """The order of the training images for this process."""
+def start_fit(task: FitTask, accelerator: Accelerator) -> Fit:
+    """Prepares the networks and the optimizer, in the state of the last checkpoint if any."""
+    settings, execution = task.recipe.realnet, task.execution
+    set_seed(task.recipe.seed, device_specific=True)
+    model = RealNet.of(settings).to(accelerator.device)
+    if execution.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if last_checkpoint(task.checkpoints) is None:
+        initialise(model, task.data.training, task.recipe, task.name, accelerator)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = adam(trained, settings.learning_rate, compiled=execution.compiled)
+    objective, optimizer = accelerator.prepare(RealNetObjective(model), optimizer)
+    if execution.compiled:
+        # Several processes exchange gradients in the middle of what a graph would replay.
+        graphs = accelerator.num_processes == 1
+        compile_network(objective, channels_last=execution.channels_last, graphs=graphs)
+    best = Best()
+    accelerator.register_for_checkpointing(best)
+    start = load_last(accelerator, task.checkpoints)
+    lay_out_moments(optimizer)
+    return Fit(model, objective, optimizer, best, start, accelerator)
+
+
+def _batch_order(task: FitTask, accelerator: Accelerator) -> BatchOrder:
     return BatchOrder(
-        recipe.seed,
-        len(anomalies.normal),
-        recipe.realnet.batch_size,
+        task.recipe.seed,
+        len(task.data.training.normal),
+        task.recipe.realnet.batch_size,
         accelerator.process_index,
         accelerator.num_processes,
     )
 
 
-def save_best(
-    best: Best, model: RealNet, recipe: Recipe, name: str, report: dict[str, Any], folder: Path
-) -> None:
-    """Saves the best weights with what there is to know about them, whole or not at all."""
+def _log_steps(log: TrainingLog, done: int, recent: list[dict[str, float]], rate: float) -> str:
+    """Logs the mean losses since the last look; returns the losses of the last step as a note."""
+    losses = {
+        name: fmean(figures[name] for figures in recent)
+        for name in ("reconstruction", "segmentation")
+    }
+    log.write(done, {**losses, NORM: recent[-1][NORM], "learning_rate": rate})
+    return f"loss {recent[-1]['reconstruction']:.3f} + {recent[-1]['segmentation']:.3f}"
+
+
+def save_best(task: FitTask, fit: Fit, done: int) -> None:
+    """Saves the best weights with a report, whole or not at all."""
+    best = fit.best
     if best.weights is None or best.metrics is None:
         msg = "the checkpoint holds no validated weights"
         raise RuntimeError(msg)
-    model.load_state_dict(best.weights)
-    with atomic_folder(folder) as temporary:
-        model.save_pretrained(temporary)
-        (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        write_json(
-            temporary / REPORT,
-            {
-                "model_version": MODEL_VERSION,
-                "categories": recipe.categories if name == JOINT else [name],
-                **report,
-                "best_step": best.step,
-                "selected_on": SELECTED_ON[recipe.realnet.select_on],
-                "validation": best.metrics,
-                "threshold": best.metrics["threshold"],
-                "seed": recipe.seed,
-                "versions": environment(),
-            },
-        )
+    fit.model.load_state_dict(best.weights)
+    with atomic_folder(task.out / task.name) as temporary:
+        fit.model.save_pretrained(temporary)
+        (temporary / RECIPE).write_text(task.recipe.to_yaml(), encoding="utf-8")
+        report = {
+            "model_version": MODEL_VERSION,
+            "categories": task.recipe.categories if task.name == JOINT else [task.name],
+            "steps": done,
+            **task.facts,
+            **asdict(task.execution),
+            "best_step": best.step,
+            "selected_on": SELECTED_ON[task.recipe.realnet.select_on],
+            "validation": best.metrics,
+            "threshold": best.metrics["threshold"],
+            "seed": task.recipe.seed,
+            "versions": environment(),
+        }
+        write_json(temporary / REPORT, report)

@@ -1,12 +1,14 @@
-"""What a fit of RealNet starts from: the backbone, and the features that AFS chooses."""
+"""What a fit starts from: its execution, the features that AFS chooses, and the optimizer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
 from sia_gen.config.recipe import Recipe
@@ -15,93 +17,89 @@ from sia_gen.images.store import Images
 from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.backbone import FeatureStatistics, require_features
 from sia_gen.realnet.model import RealNet, forward_flops
-from sia_gen.realnet.weights import load_backbone_weights
 from sia_gen.runtime.compilation import Execution
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, batches_of, load_batches
 
 
-def model_with_weights(settings: RealNetFit) -> RealNet:
-    """A RealNet with a pretrained backbone, all else random."""
-    model = RealNet(
-        backbone=settings.backbone,
-        image_size=settings.image_size,
-        strides=settings.strides,
-        channels_kept=settings.channels_kept,
-        num_max=settings.num_max,
-        num_mean=settings.num_mean,
-        rrs=settings.rrs,
-        architecture=settings.architecture,
-        score_window=settings.score_window,
-    )
-    load_backbone_weights(model.backbone, settings.backbone, settings.weights)
-    return model
-
-
 def fit_execution(settings: RealNetFit, runtime: Runtime, device: torch.device) -> Execution:
-    """How the networks of a fit are executed; what is wrong with their weights is told too."""
-    model = model_with_weights(settings)
+    """Decides how the networks of a fit are executed.
+
+    Raises:
+        UserError: If there is no such network, or its weights or a compiler are missing.
+    """
+    model = RealNet.of(settings)
     samples = settings.batch_size * settings.max_steps
-    # Operations of the way back are twice those of the way there.
+    # The backward pass takes twice the operations of the forward pass.
     compiled = runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
     return Execution(compiled, channels_last=runtime.detector_channels_last)
 
 
 def initialise(
-    model: RealNet,
-    anomalies: LocalAnomalies,
-    recipe: Recipe,
-    name: str,
-    accelerator: Accelerator,
+    model: RealNet, anomalies: LocalAnomalies, recipe: Recipe, name: str, accelerator: Accelerator
 ) -> None:
-    """Standardises the backbone on normal images and chooses the channels by AFS.
+    """Standardises the backbone on normal images and chooses the channels by AFS (section 3.2).
 
-    Several processes share AFS, and all choose alike.
+    Several processes share the work of AFS, and all choose the same channels.
     """
     if recipe.realnet.standardise:
-        standardise(model, anomalies.normal, recipe.realnet.batch_size, accelerator)
-    select_features(model, anomalies, recipe, name, accelerator)
+        _standardise(model, anomalies.normal, recipe.realnet.batch_size, accelerator)
+    losses = ChannelLosses(model.backbone.channels, accelerator.device)
+    _measure_channels(model, losses, anomalies, recipe, name, accelerator)
+    losses.reduce(accelerator)
+    require_features(losses.totals)
+    model.afs.select(losses.mean())
 
 
-def standardise(model: RealNet, images: Images, batch_size: int, accelerator: Accelerator) -> None:
-    """Has the backbone give features of mean 0 and deviation 1 on normal images."""
+def _standardise(model: RealNet, images: Images, batch_size: int, accelerator: Accelerator) -> None:
     statistics = FeatureStatistics(model.backbone.channels, accelerator.device)
     with accelerator.autocast():
         for indices in batches_of(len(images), batch_size):
-            some = np.stack([images[index] for index in indices])
-            batch = torch.from_numpy(some).to(accelerator.device)
+            pixels = np.stack([images[index] for index in indices])
+            batch = torch.from_numpy(pixels).to(accelerator.device)
             statistics.update(model.features(batch.float() / 255))
     model.backbone.standardise(statistics)
 
 
-def select_features(
+def _measure_channels(
     model: RealNet,
+    losses: ChannelLosses,
     anomalies: LocalAnomalies,
     recipe: Recipe,
     name: str,
     accelerator: Accelerator,
 ) -> None:
-    """Chooses the channels in which anomalies show (AFS, paper section 3.2)."""
-    settings, device = recipe.realnet, accelerator.device
-    every_sample = replace(anomalies, anomalous_fraction=1.0)
-    # The batches of one process, shared out: however many there are, all choose alike.
-    order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
-    mine = range(accelerator.process_index, settings.afs_batches, accelerator.num_processes)
-    loader = load_batches(
-        AnomalyBatches(every_sample, order),
-        mine.start,
-        mine.stop,
-        accelerator,
-        mine.step,
-    )
+    """Adds this process's share of the batches, each of which is anomalous throughout."""
+    # The batches do not depend on the number of processes, so neither does the choice.
+    order = BatchOrder(recipe.seed, len(anomalies.normal), recipe.realnet.batch_size)
+    batches = AnomalyBatches(replace(anomalies, anomalous_fraction=1.0), order)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    share = range(rank, recipe.realnet.afs_batches, processes)
+    loader = load_batches(batches, share.start, share.stop, accelerator, share.step)
     title, visible = f"{name}: choosing features", accelerator.is_main_process
-    losses = ChannelLosses(model.backbone.channels, device)
-    with accelerator.autocast(), Progress(title, len(mine), visible=visible) as progress:
-        for batch in loader:
-            moved = batch.to(device)
-            losses.update(model.features(moved.anomalous), model.features(moved.normal), moved.mask)
+    with accelerator.autocast(), Progress(title, len(share), visible=visible) as progress:
+        for loaded in loader:
+            batch = loaded.to(accelerator.device)
+            losses.update(model.features(batch.anomalous), model.features(batch.normal), batch.mask)
             progress.advance()
-    losses.reduce(accelerator)
-    require_features(losses.totals)
-    model.afs.select(losses.mean())
+
+
+def adam(
+    parameters: Iterable[nn.Parameter], learning_rate: float, *, compiled: bool
+) -> torch.optim.Adam:
+    """Returns the optimizer of the paper, fused if the networks are compiled for a GPU."""
+    parameters = list(parameters)
+    fused = compiled and parameters[0].device.type == "cuda"
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused or None)
+
+
+def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Gives the moments of Adam the memory format of their weights, as fused Adam requires.
+
+    A checkpoint restores them in the format in which they were saved.
+    """
+    for weights, moments in optimizer.state.items():
+        for name, values in moments.items():
+            if values.ndim == 4:
+                moments[name] = torch.empty_like(weights).copy_(values)

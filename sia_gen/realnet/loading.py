@@ -1,4 +1,4 @@
-"""Opens fitted RealNet models from disk, with errors that say what is wrong."""
+"""Loads fitted RealNet models, and says what is wrong with a folder that holds none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sia_gen.realnet.model import RealNet, damaged
 from sia_gen.runtime.out_of_memory import ran_out
 
 REPORT = "fit.json"
-# Of the folder of a model: what is in it and what that means.
+# Version of the files in the folder of a model.
 MODEL_VERSION = 1
 
 
@@ -26,9 +26,9 @@ class Fitted(NamedTuple):
     """A fitted model.
 
     Attributes:
-        model: In eval mode.
-        threshold: A score above it is anomalous.
-        selected_on: What chose the weights and the threshold.
+        model: Model in eval mode.
+        threshold: Threshold; an image with a higher score is anomalous.
+        selected_on: Description of the images that selected the weights and the threshold.
     """
 
     model: RealNet
@@ -37,17 +37,13 @@ class Fitted(NamedTuple):
 
 
 def find_realnet(models: Path, category: str) -> Path:
-    """The folder of the model of a category: its own, or that of all."""
+    """Returns the folder of a category's own model, or of the joint model if there is none."""
     own, joint = models / category, models / JOINT
     return joint if joint.is_dir() and not own.is_dir() else own
 
 
-def read_report(folder: Path) -> tuple[float, str]:
-    """Threshold and selection of a model, from its report.
-
-    Raises:
-        ModelError: If it is damaged, or of a version that this sia-gen does not read.
-    """
+def _read_report(folder: Path) -> tuple[float, str]:
+    """Returns the threshold and `selected_on`."""
     try:
         report = read_json(folder / REPORT)
         version = report["model_version"]
@@ -55,7 +51,7 @@ def read_report(folder: Path) -> tuple[float, str]:
             threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
     except ValueError as error:
         raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
-    # What damaged files make the readers raise is whatever they happen to mean.
+    # A damaged report may lack a field, or hold anything in it.
     except Exception as error:
         raise damaged(folder, f"{REPORT} is damaged") from error
     if version != MODEL_VERSION:
@@ -69,8 +65,8 @@ def read_report(folder: Path) -> tuple[float, str]:
     return threshold, selected_on
 
 
-def require_config(folder: Path) -> None:
-    """Checks that the config of a model has only what there is, and that it fits in memory."""
+def _require_config(folder: Path) -> None:
+    """Checks that a config has known fields only, and that the weights fit the network."""
     config = read_json(folder / "config.json")
     unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
     if unknown:
@@ -83,13 +79,15 @@ def require_config(folder: Path) -> None:
 
 
 def check_realnet(folder: Path) -> tuple[float, str]:
-    """Checks that a folder holds a whole model, without loading it.
+    """Checks that a folder holds a complete model, without loading it.
+
+    It does not search the weights for values that are not finite.
 
     Returns:
-        Threshold and selection of the model.
+        Threshold and `selected_on` of the model; see `Fitted`.
 
     Raises:
-        ModelError: If it is not there or damaged; values that are not finite are not looked for.
+        ModelError: If the model is missing or damaged.
     """
     for file in ("config.json", "model.safetensors", REPORT):
         if not (folder / file).is_file():
@@ -97,26 +95,22 @@ def check_realnet(folder: Path) -> tuple[float, str]:
                 problem=f"there is no RealNet in {folder} (no {file}).",
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
-    report = read_report(folder)
+    report = _read_report(folder)
     try:
-        require_config(folder)
+        _require_config(folder)
     except ModelError:
         raise
-    # What damaged files make the readers raise is whatever they happen to mean.
+    # Damaged files make the readers raise any kind of error.
     except Exception as error:
         raise damaged(folder, first_line(error).rstrip(".")) from error
     return report
 
 
 def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
-    """Loads a model from its folder.
-
-    Args:
-        folder: Of the model.
-        channels_last: Whether it computes in channels-last memory.
+    """Loads a model from its folder, in channels-last memory format or not.
 
     Raises:
-        ModelError: If it is not there or damaged.
+        ModelError: If the model is missing or damaged.
     """
     threshold, selected_on = check_realnet(folder)
     try:

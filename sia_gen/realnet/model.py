@@ -1,11 +1,11 @@
-"""RealNet: reconstructs selected features, reads anomalies off the residuals (paper section 3)."""
+"""RealNet: reconstructs selected features and finds anomalies in the residuals (section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from sia_gen.config.settings import RealNetFit
 from sia_gen.errors import ModelError
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
@@ -23,16 +24,17 @@ from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.rrs import Mode, ReconstructionResidualSelection, resize
 
 Architecture = Literal["independent", "neighbour-aligned"]
+Size = Sequence[int]
 
 
 @dataclass
 class RealNetOutput:
-    """What RealNet says of a batch of images.
+    """The output of RealNet for a batch of images.
 
     Attributes:
         anomaly_map: Probability that a pixel is anomalous, (B, 1, H, W) in [0, 1].
-        logits: Of normal and anomalous, (B, 2, H, W).
-        score: One number per image, (B,) in [0, 1]: the highest mean over a square of the map.
+        logits: Logits of normal and anomalous, (B, 2, H, W).
+        score: Highest mean over a square of each map, (B,) in [0, 1].
     """
 
     anomaly_map: torch.Tensor
@@ -46,15 +48,15 @@ class RealNet(
     """The detector. The weights of its frozen backbone are saved with it.
 
     Args:
-        backbone: A timm model name.
-        image_size: Side of the images it is fitted to, in pixels.
+        backbone: Name of a timm model.
+        image_size: Side of the images that it is fitted to, in pixels.
         strides: Strides of the backbone's layers, ascending.
-        channels_kept: Channels AFS keeps of each layer.
-        num_max: Residual channels RRS takes by maximum.
-        num_mean: Residual channels RRS takes by mean.
-        rrs: How RRS selects; see `ReconstructionResidualSelection`.
+        channels_kept: Number of channels that AFS keeps of each layer.
+        num_max: Number of residual channels that RRS selects by maximum.
+        num_mean: Number of residual channels that RRS selects by mean.
+        rrs: Mode of the selection; see `ReconstructionResidualSelection`.
         architecture: `independent`, one reconstruction per layer, or `neighbour-aligned`, one per
-            pair of layers, at the stride of the finer (paper, architecture C).
+            pair of layers, at the stride of the finer (architecture C of the paper).
         score_window: Side of the square whose mean gives the image score, in pixels.
     """
 
@@ -88,38 +90,52 @@ class RealNet(
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1]."""
         features = self.selected_features(images)
         logits = self.decode(features, self.reconstruct(features), images.shape[-2:])
-        # Whatever networks compute in: in bfloat16 many images would share a score.
+        # Always float32, because in bfloat16 many images would share a score.
         logits = logits.float()
         anomaly_map = logits.softmax(dim=1)[:, 1:]
         return RealNetOutput(anomaly_map, logits, image_score(anomaly_map, self.score_window))
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The features AFS keeps, one (B, C_i, H_i, W_i) per block."""
+        """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
         selected: list[torch.Tensor] = self.afs(self.features(images))
-        return [align([selected[layer] for layer in block]) for block in self.blocks]
+        return [_align([selected[layer] for layer in block]) for block in self.blocks]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """All features of the backbone, one (B, C_i, H_i, W_i) per layer."""
+        """Returns all features of the backbone, one (B, C_i, H_i, W_i) per layer."""
         features: list[torch.Tensor] = self.backbone(images.expand(-1, 3, -1, -1))
         return features
 
     def reconstruct(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The features as they would be in a normal image, shapes unchanged."""
+        """Returns the features that normal images would have; the shapes do not change."""
         pairs = zip(self.reconstruction, features, strict=True)
         return [unet(feature) for unet, feature in pairs]
 
     def decode(
-        self,
-        features: Sequence[torch.Tensor],
-        reconstructed: Sequence[torch.Tensor],
-        size: Sequence[int],
+        self, features: Sequence[torch.Tensor], reconstructed: Sequence[torch.Tensor], size: Size
     ) -> torch.Tensor:
-        """Logits (B, 2, *size) from the residuals between features and their reconstruction."""
+        """Returns logits (B, 2, *size) for features and their reconstruction."""
         pairs = zip(features, reconstructed, strict=True)
         return resize(self.rrs([(a - b).square() for a, b in pairs]), size)
 
+    @classmethod
+    def of(cls, settings: RealNetFit) -> Self:
+        """Returns a RealNet with a pretrained backbone; all other weights are random."""
+        model = cls(
+            backbone=settings.backbone,
+            image_size=settings.image_size,
+            strides=settings.strides,
+            channels_kept=settings.channels_kept,
+            num_max=settings.num_max,
+            num_mean=settings.num_mean,
+            rrs=settings.rrs,
+            architecture=settings.architecture,
+            score_window=settings.score_window,
+        )
+        model.backbone.load_weights(settings.weights)
+        return model
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        # safetensors takes no tensors in channels-last memory, which models are fastest in.
+        # safetensors does not accept the channels-last memory format.
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, save_directory / SAFETENSORS_SINGLE_FILE, metadata={"format": "pt"})
 
@@ -127,11 +143,11 @@ class RealNet(
     def _load_as_safetensor(
         cls, model: Any, model_file: str, map_location: str, strict: bool
     ) -> Any:
-        # The client would leave random what is missing.
+        # The Hub's client would leave missing weights random.
         wrong = misfit(Path(model_file), model.state_dict(), unset="afs.losses_")
         if wrong is None:
             super()._load_as_safetensor(model, model_file, map_location, strict=True)
-            wrong = None if model.afs.is_valid() else "it keeps channels that there are not"
+            wrong = None if model.afs.is_valid() else "it keeps channels that do not exist"
         if wrong is not None:
             raise damaged(Path(model_file).parent, wrong)
         return model
@@ -141,8 +157,42 @@ class RealNet(
         raise damaged(Path(model_file).parent, f"it has no {SAFETENSORS_SINGLE_FILE}")
 
 
+class RealNetObjective(nn.Module):
+    """Wraps a RealNet; `forward` returns its training losses (paper section 3.5).
+
+    As a module it also works under data parallelism.
+    """
+
+    def __init__(self, model: RealNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the two terms of the loss.
+
+        Args:
+            anomalous: Images with a local anomaly (or none), (B, 1 or 3, H, W) in [0, 1].
+            normal: The same images without it.
+            mask: Anomalous pixels, (B, 1, H, W), values 0 and 1.
+
+        Returns:
+            The reconstruction loss (MSE per block, summed) and the segmentation loss
+            (cross-entropy of the pixels), scalars.
+        """
+        model = self.model
+        features = model.selected_features(anomalous)
+        targets = model.selected_features(normal)
+        reconstructed = model.reconstruct(features)
+        pairs = zip(reconstructed, targets, strict=True)
+        reconstruction = torch.stack([functional.mse_loss(a, b) for a, b in pairs]).sum()
+        logits = model.decode(features, reconstructed, mask.shape[-2:])
+        return reconstruction, functional.cross_entropy(logits, mask[:, 0].long())
+
+
 def forward_flops(model: RealNet) -> int:
-    """Floating-point operations of scoring one image; it is done once, with a black one."""
+    """Counts the floating-point operations of scoring an image, by scoring a black one."""
     was_training, device = model.training, next(model.parameters()).device
     image = torch.zeros(1, 3, model.image_size, model.image_size, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -152,20 +202,20 @@ def forward_flops(model: RealNet) -> int:
 
 
 def damaged(folder: Path, why: str) -> ModelError:
-    """The error of a model that cannot be loaded."""
+    """Returns the error of a model that cannot be loaded."""
     return ModelError(
         problem=f"cannot load the RealNet in {folder}: {why}.",
         fix="Fit it again with 'sia-gen fit-realnet'.",
     )
 
 
-def align(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Joins the features of a block, each (B, C_i, H_i, W_i), in the size of the first."""
+def _align(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Concatenates the features of a block, each (B, C_i, H_i, W_i), in the size of the first."""
     size = features[0].shape[-2:]
     return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 
 def image_score(anomaly_map: torch.Tensor, window: int) -> torch.Tensor:
-    """The highest mean of a `window` x `window` square of the map (B, 1, H, W), as (B,)."""
+    """Returns the highest mean of a `window` x `window` square of maps (B, 1, H, W), as (B,)."""
     window = min(window, *anomaly_map.shape[-2:])
     return functional.avg_pool2d(anomaly_map, window, stride=1).amax(dim=(1, 2, 3))

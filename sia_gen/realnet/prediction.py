@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +12,23 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from sia_gen.errors import ModelError
+from sia_gen.images.loading import ImageSpec, load_image
+from sia_gen.images.test_set import TestImage, load_mask
+from sia_gen.io.files import batches_ahead, worker_threads
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.compilation import is_compiled
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.train.batches import batches_of
 
 BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What RealNet says of N images.
+    """The output of RealNet for N images.
 
     Attributes:
-        scores: One per image, (N,), float32 in [0, 1].
+        scores: One score per image, (N,), float32 in [0, 1].
         maps: Probability that a pixel is anomalous, (N, H, W), float32.
     """
 
@@ -39,7 +46,7 @@ def predict_images(
     """Scores images.
 
     Args:
-        model: In any mode; it is scored in eval mode and left as it was.
+        model: Scores in eval mode, and is left in the mode in which it was.
         images: (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
         accelerator: Device and precision.
         batch_size: Images at a time; it does not change the result beyond rounding.
@@ -54,7 +61,7 @@ def predict_images(
         batch = torch.from_numpy(images[start : start + batch_size]).to(accelerator.device)
         number, scale = len(batch), 255 if batch.dtype == torch.uint8 else 1
         if is_compiled(model) and number < batch_size:
-            # It takes batches of one size.
+            # A compiled network takes batches of one size only.
             batch = torch.cat([batch, batch[:1].expand(batch_size - number, -1, -1, -1)])
         with accelerator.autocast():
             output = model(batch.float() / scale)
@@ -65,8 +72,36 @@ def predict_images(
     return Predictions(np.concatenate(scores), np.concatenate(maps))
 
 
+def predict_tests(
+    model: RealNet, tests: Sequence[TestImage], spec: ImageSpec, accelerator: Accelerator
+) -> Iterator[tuple[list[TestImage], Predictions, list[NDArray[np.bool_]]]]:
+    """Yields test images in batches with their predictions and their masks, each (H, W).
+
+    Raises:
+        ImageError: If an image or a mask cannot be read.
+        ModelError: If a score is NaN.
+    """
+
+    def load(test: TestImage) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        return load_image(test.path, spec), load_mask(test, spec)
+
+    batches = [[tests[index] for index in some] for some in batches_of(len(tests), BATCH_SIZE)]
+    with worker_threads() as pool:
+        for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
+            images, masks = zip(*(future.result() for future in loaded), strict=True)
+            yield batch, predict_images(model, np.stack(images), accelerator), list(masks)
+
+
+def explained_scoring(model: RealNet) -> AbstractContextManager[None]:
+    """Says which option to change if scoring images with a model runs out of memory."""
+    return explained_out_of_memory(
+        f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a time.",
+        "Use --precision bf16 or --device cpu, or end what else takes memory.",
+    )
+
+
 def require_numbers(scores: NDArray[np.float32]) -> None:
-    """Raises `ModelError` if scores are NaN: no threshold is below it, all would be normal."""
+    """Raises `ModelError` if scores are NaN, because no threshold calls NaN anomalous."""
     if np.isnan(scores).any():
         raise ModelError(
             problem="the scores of the model are NaN: its weights are too large to compute with.",

@@ -1,7 +1,7 @@
 """The UNet that reconstructs the normal features of one block (paper section 3.3).
 
-It is a diffusers-style UNet without a time embedding: residual blocks, self-attention where the
-features are 2 and 4 times smaller, and a skip connection from every block of the way down.
+It is a diffusers-style UNet without a time embedding. It has self-attention where the features are
+2 and 4 times smaller, and a skip connection from every block of the encoder.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn import functional
 
-# Channels of each resolution as multiples of the width.
+# Number of channels of each resolution, as multiples of the width.
 MULTIPLIERS = (1, 2, 4)
-# Residual blocks per resolution on the way down, one more on the way up.
+# Residual blocks per resolution of the encoder; the decoder has one more.
 LAYERS_PER_BLOCK = 2
-# Resolutions with self-attention; level n is 2**n times smaller.
+# Resolutions with self-attention; the features of level n are 2**n times smaller.
 ATTENTION_LEVELS = (1, 2)
 
 
@@ -32,14 +32,14 @@ class ResnetAttentionBlock(nn.Module):
             in_channels=in_channels,
             out_channels=out_channels,
             temb_channels=None,
-            groups=norm_groups(in_channels),
-            groups_out=norm_groups(out_channels),
+            groups=_norm_groups(in_channels),
+            groups_out=_norm_groups(out_channels),
             eps=1e-5,
         )
-        self.attention = self_attention(out_channels) if attention else None
+        self.attention = _self_attention(out_channels) if attention else None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
+        """Returns (B, out_channels, H, W) for (B, in_channels, H, W)."""
         hidden_states = self.resnet(hidden_states, temb=None)
         if self.attention is not None:
             hidden_states = self.attention(hidden_states)
@@ -50,8 +50,8 @@ class ReconstructionUNet(nn.Module):
     """Reconstructs the features of a normal image from those of an anomalous one.
 
     Args:
-        channels: Channels of the block, C.
-        width: Channels of the widest resolution; the paper takes C / 2.
+        channels: Number of channels of the block, C.
+        width: Number of channels of the highest resolution; the paper uses C / 2.
 
     `forward` takes and returns float tensors of shape (B, C, H, W), of any H and W.
     """
@@ -92,12 +92,12 @@ class ReconstructionUNet(nn.Module):
             if level != 0:
                 self.up_blocks.append(Upsample2D(current, use_conv=True))
 
-        self.conv_norm_out = nn.GroupNorm(norm_groups(current), current)
+        self.conv_norm_out = nn.GroupNorm(_norm_groups(current), current)
         self.conv_out = nn.Conv2d(current, channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The features (B, C, H, W) as they would be in a normal image."""
+        """Returns the features (B, C, H, W) that a normal image would have."""
         hidden_states = self.conv_in(features)
         skips = [hidden_states]
         for block in self.down_blocks:
@@ -113,11 +113,11 @@ class ReconstructionUNet(nn.Module):
         return output
 
 
-def norm_groups(channels: int) -> int:
-    """The paper's 32 groups, or as many below as leave at least four channels in each.
+def _norm_groups(channels: int) -> int:
+    """Returns the paper's 32 groups, or the largest number that leaves four channels in each.
 
-    A group of one channel would have one value, and so nothing to normalise, where an image is
-    scored alone and its features have shrunk to one position.
+    A group with one channel would have a single value, and so nothing to normalise, when one image
+    is scored and its features have shrunk to one position.
     """
     fewest = min(4, channels)
     return max(
@@ -125,14 +125,14 @@ def norm_groups(channels: int) -> int:
     )
 
 
-def self_attention(channels: int) -> Attention:
-    """Residual self-attention over all positions of a feature map, heads of 64 channels."""
+def _self_attention(channels: int) -> Attention:
+    """Returns residual self-attention over all positions, with heads of up to 64 channels."""
     head_dim = math.gcd(channels, 64)
     return Attention(
         channels,
         heads=channels // head_dim,
         dim_head=head_dim,
-        norm_num_groups=norm_groups(channels),
+        norm_num_groups=_norm_groups(channels),
         eps=1e-5,
         residual_connection=True,
         bias=True,

@@ -10,30 +10,25 @@ from torch import nn
 from torch.nn import functional
 
 Mode = Literal["both", "max", "mean", "random", "all"]
-# Of the decoder.
-RESIDUAL_LAYERS = 2
+DECODER_RESIDUAL_LAYERS = 2
 
 
 class ReconstructionResidualSelection(nn.Module):
-    """Picks, for every image, the residual channels that tell most, and decodes them to logits.
+    """Selects the most telling residual channels of every image and decodes them to logits.
 
     Args:
-        channels: Residual channels of each block.
-        num_max: Channels taken by the highest maximum over the image (small anomalies).
-        num_mean: Channels taken by the highest mean over the image (large anomalies).
-        mode: `both`; `max` or `mean` takes as many by one of them alone; `random` as many that are
-            chosen once; `all` every one of them (the paper's ablations).
+        channels: Number of residual channels of each block.
+        num_max: Number of channels selected by their maximum over the image (small anomalies).
+        num_mean: Number of channels selected by their mean over the image (large anomalies).
+        mode: `both` criteria. The paper's ablations select `num_max + num_mean` channels by one
+            criterion, `max` or `mean`, or at `random` once, or they use `all` channels.
 
     Raises:
-        ValueError: If more channels are to be taken than there are.
+        ValueError: If the blocks have fewer channels than it should select.
     """
 
     def __init__(
-        self,
-        channels: Sequence[int],
-        num_max: int,
-        num_mean: int,
-        mode: Mode = "both",
+        self, channels: Sequence[int], num_max: int, num_mean: int, mode: Mode = "both"
     ) -> None:
         super().__init__()
         total, both = sum(channels), num_max + num_mean
@@ -44,15 +39,15 @@ class ReconstructionResidualSelection(nn.Module):
             msg = f"RRS cannot take {max(self.num_max, self.num_mean, fixed)} of {total} channels"
             raise ValueError(msg)
         order = torch.randperm(total) if mode == "random" else torch.arange(total)
-        # Chosen once, and saved with the model.
+        # A buffer, because the choice is saved with the model.
         self.register_buffer("fixed", order[:fixed].sort().values)
-        # Residuals of different layers differ in scale: they are ranked normalised, used as is.
-        # The momentum is the authors': to PyTorch it is the share of the newest batch.
+        # Residuals of different layers differ in scale, so the ranking normalises them.
+        # The momentum is the authors'; in PyTorch it is the weight of the newest batch.
         self.ranking_norm = nn.BatchNorm2d(total, momentum=0.9, affine=False)
         self.decoder = Decoder(self.num_max + self.num_mean + fixed)
 
     def forward(self, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Decodes the residuals of all blocks, the first of the smallest stride.
+        """Decodes the residuals of all blocks; the first block has the smallest stride.
 
         Args:
             residuals: Squared differences, each (B, C_i, H_i, W_i), float.
@@ -68,7 +63,7 @@ class ReconstructionResidualSelection(nn.Module):
 
     @torch.no_grad()
     def channel_indices(self, residual: torch.Tensor) -> torch.Tensor:
-        """Indices of the channels chosen per image, (B, K), int64: by maximum, by mean, fixed."""
+        """Returns the channels selected per image, (B, K), int64: by maximum, by mean, fixed."""
         ranked = self.ranking_norm(residual)
         by_max = ranked.amax(dim=(2, 3)).topk(self.num_max, dim=1).indices
         by_mean = ranked.mean(dim=(2, 3)).topk(self.num_mean, dim=1).indices
@@ -77,7 +72,7 @@ class ReconstructionResidualSelection(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Turns the chosen residuals (B, C, H, W) into two-class logits (B, 2, 2H, 2W)."""
+    """Decodes the selected residuals (B, C, H, W) to two-class logits (B, 2, 2H, 2W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,7 +83,7 @@ class Decoder(nn.Module):
                 nn.ReLU(),
                 nn.Conv2d(channels, channels, 1, bias=False),
             )
-            for _ in range(RESIDUAL_LAYERS)
+            for _ in range(DECODER_RESIDUAL_LAYERS)
         )
         self.coarse = nn.Sequential(
             nn.ReLU(),
@@ -105,7 +100,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, residual: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to (B, 2, 2H, 2W)."""
+        """Returns logits (B, 2, 2H, 2W) for residuals (B, C, H, W)."""
         for layer in self.residual_layers:
             residual = residual + layer(residual)
         hidden_states = self.coarse(residual)
@@ -115,13 +110,13 @@ class Decoder(nn.Module):
 
 
 def select_channels(residual: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Gathers per image the channels `indices` (B, K) of `residual` (B, C, H, W)."""
+    """Gathers the channels `indices` (B, K) of each image of `residual` (B, C, H, W)."""
     height, width = residual.shape[-2:]
     return residual.gather(1, indices[:, :, None, None].expand(-1, -1, height, width))
 
 
 def resize(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Bilinear resizing with aligned corners, as the paper's code does it."""
+    """Resizes bilinearly with aligned corners, as the authors' code does."""
     if tuple(features.shape[-2:]) == tuple(size):
         return features
     return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=True)

@@ -1,64 +1,71 @@
-"""What a pipeline is called with, checked and made tensors of."""
+"""Checks the arguments of a pipeline and makes tensors of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
+from sia_gen.errors import did_you_mean
+
 Photographs = torch.Tensor | Image.Image | Sequence[Image.Image]
 Numbers = float | Sequence[float] | torch.Tensor
+ClassLabels = int | str | Sequence[int | str] | None
 
 
-def one_per_image(name: str, value: Numbers, num_images: int) -> torch.Tensor:
-    """A number for each image, (B,), float32; >= 0."""
-    values = torch.as_tensor(value, dtype=torch.float32)
-    if values.ndim > 0 and values.shape != (num_images,):
-        msg = f"{len(values)} values of {name} do not fit {num_images} images"
+def check_strength(strength: Numbers, shape: Sequence[int]) -> torch.Tensor:
+    """Returns a strength as a float32 tensor: (), (B,) or (B, 1, H, W).
+
+    Args:
+        strength: One number for all images, one per image, or one per pixel; >= 0.
+        shape: Shape of the images, (B, C, H, W).
+
+    Raises:
+        ValueError: If it does not fit the images, is negative or is not finite.
+    """
+    values = _non_negative("strength", strength)
+    num_images, _, *size = shape
+    if list(values.shape) not in ([], [num_images], [num_images, 1, *size]):
+        msg = (
+            f"strength of shape {tuple(values.shape)} does not fit {num_images} images: give one "
+            f"number, ({num_images},), or a map {(num_images, 1, *size)}"
+        )
         raise ValueError(msg)
-    if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
-        msg = f"{name} must be finite and >= 0, not {value}"
+    return values
+
+
+def check_scales(guidance_scale: Numbers, num_images: int) -> torch.Tensor:
+    """Returns a guidance scale for each image, (B,), float32; raises `ValueError` like above."""
+    values = _non_negative("guidance_scale", guidance_scale)
+    if values.ndim > 0 and values.shape != (num_images,):
+        msg = f"{len(values)} values of guidance_scale do not fit {num_images} images"
         raise ValueError(msg)
     return values.expand(num_images)
 
 
-def strength_of(value: Numbers, shape: Sequence[int]) -> torch.Tensor:
-    """The strength of each image, (B,), or of each of its pixels, (B, 1, H, W), float32; >= 0.
-
-    Args:
-        value: One for all, one per image, or a map.
-        shape: Of the images, (B, C, H, W).
-    """
-    number, _, height, width = shape
-    if not isinstance(value, torch.Tensor) or value.ndim <= 1:
-        return one_per_image("strength", value, number)
-    if value.shape != (number, 1, height, width):
-        msg = (
-            f"strength of shape {tuple(value.shape)} does not fit {number} images: a map has "
-            f"the shape {(number, 1, height, width)}"
-        )
+def _non_negative(name: str, value: Numbers) -> torch.Tensor:
+    # The values stay on their device: reading them from a GPU would wait for all its work.
+    values = torch.as_tensor(value, dtype=torch.float32)
+    valid = values.isfinite() & (values >= 0)
+    if not bool(valid.all()):
+        msg = f"{name} must be finite and >= 0, not {values[~valid].flatten()[0].item():g}"
         raise ValueError(msg)
-    return one_per_image("strength", value.flatten(), value.numel()).view(value.shape)
+    return values
 
 
-def photographs(images: Photographs, channels: int, size: int) -> torch.Tensor:
-    """Photographs as (B, C, H, W), float32 in [-1, 1].
-
-    Args:
-        images: Pictures of the mode L or RGB, or a tensor (B, C, H, W) in [0, 1].
-        channels: C of the model.
-        size: H and W of the model.
+def check_photographs(images: Photographs, channels: int, size: int) -> torch.Tensor:
+    """Returns photographs (B, C, H, W), float32 in [-1, 1], for a model of C channels and H = W.
 
     Raises:
-        ValueError: If they are of another mode, size or range.
+        ValueError: If they have another mode or size, or a tensor is not in [0, 1].
     """
     if isinstance(images, Image.Image):
         images = [images]
     if not isinstance(images, torch.Tensor):
-        images = torch.stack([from_picture(image, channels) for image in images])
+        images = torch.stack([_to_tensor(image, channels) for image in images])
     if images.ndim != 4 or tuple(images.shape[1:]) != (channels, size, size):
         msg = (
             f"images of shape {tuple(images.shape)} do not fit the model, which makes "
@@ -72,19 +79,62 @@ def photographs(images: Photographs, channels: int, size: int) -> torch.Tensor:
     return values * 2 - 1
 
 
-def from_picture(image: Image.Image, channels: int) -> torch.Tensor:
-    """A picture as (C, H, W), float32 in [0, 1]; `ValueError` if it is of another mode."""
+def _to_tensor(image: Image.Image, channels: int) -> torch.Tensor:
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
-        msg = f"an image is of mode {image.mode}, the model makes {mode}"
+        msg = f"an image has the mode {image.mode}, the model makes {mode}"
         raise ValueError(msg)
     pixels = torch.from_numpy(np.array(image, np.float32) / np.float32(255))
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
 
 
+def count_images(num_images: int | None, photographs: torch.Tensor | None) -> int:
+    """Returns how many images to make; `ValueError` if that is not the number of photographs."""
+    if photographs is None:
+        return 1 if num_images is None else num_images
+    if num_images is not None and num_images != len(photographs):
+        msg = f"{len(photographs)} images to start from do not fit num_images={num_images}"
+        raise ValueError(msg)
+    return len(photographs)
+
+
 def steps_from(start: float, num_inference_steps: int) -> int:
-    """How many of the steps to take from `start`, the share of them, in (0, 1]."""
+    """Returns how many of the steps remain from `start`, a share in (0, 1]."""
     if not (math.isfinite(start) and 0 < start <= 1):
         msg = f"start must be above 0 and at most 1, not {start}"
         raise ValueError(msg)
     return max(1, round(start * num_inference_steps))
+
+
+def resolve_labels(
+    class_labels: ClassLabels, num_images: int, num_classes: int, names: Mapping[str, int]
+) -> list[int]:
+    """Returns the class index of each image.
+
+    Args:
+        class_labels: One index or name for all images, or one per image.
+        num_images: B.
+        num_classes: Number of classes of the model.
+        names: Indices by name, where classes have names.
+    """
+    if class_labels is None:
+        msg = f"the model knows {num_classes} classes, choose with class_labels"
+        raise ValueError(msg)
+    if isinstance(class_labels, (int, str)):
+        class_labels = [class_labels] * num_images
+    if len(class_labels) != num_images:
+        msg = f"{len(class_labels)} class_labels do not fit {num_images} images"
+        raise ValueError(msg)
+    return [_resolve_label(label, num_classes, names) for label in class_labels]
+
+
+def _resolve_label(label: int | str, num_classes: int, names: Mapping[str, int]) -> int:
+    if isinstance(label, str):
+        if label not in names:
+            msg = f"the model knows no class '{label}'{did_you_mean(label, names)}"
+            raise ValueError(msg)
+        return names[label]
+    if not 0 <= label < num_classes:
+        msg = f"class {label} is not one of the {num_classes} of the model"
+        raise ValueError(msg)
+    return int(label)

@@ -1,33 +1,34 @@
-"""The reverse process: from noise to samples, and beside them to their normal twins.
+"""The reverse process, which turns noise into samples and, beside them, their normal twins.
 
-A twin starts from the noise of its sample, and every step adds the same noise to both; only the
-strength is left out. So what differs between the two is what the strength did.
+A twin starts from the noise of its sample, and every step adds the same noise to both, but without
+strength. The two differ only by the effect of the strength.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import UNet2DModel
 
 from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.sdas.conditioning import class_gradient
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler, sent
+from sia_gen.sdas.scheduler import PerturbedDDPMScheduler, send
 
 Generators = torch.Generator | list[torch.Generator]
 
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """What takes the steps, and where they lead.
+    """The networks, the scheduler and the classes of a batch.
 
     Attributes:
         unet: Predicts the noise.
         scheduler: Takes the steps; its timesteps are set.
-        classifier: Guides, where scales are above 0.
-        labels: The class of each image, (B,), int64; None if nobody asks for it.
-        scales: Of the guidance, (B,), on the CPU.
+        classifier: Guides images whose scale is above 0.
+        labels: Class of each image, (B,), int64; None where neither network needs one.
+        scales: Guidance scale of each image, (B,), on the CPU.
     """
 
     unet: UNet2DModel
@@ -36,19 +37,57 @@ class ReverseProcess:
     labels: torch.Tensor | None
     scales: torch.Tensor
 
-    def step(
+    @property
+    def unet_labels(self) -> torch.Tensor | None:
+        """The classes that the UNet takes, None if it is not class-conditional."""
+        return None if self.unet.config.num_class_embeds is None else self.labels
+
+    def run(
+        self,
+        sample: torch.Tensor,
+        timesteps: Iterable[torch.Tensor],
+        strength: torch.Tensor,
+        generator: Generators | None,
+        *,
+        twins: bool,
+    ) -> torch.Tensor:
+        """Denoises x_t (B, C, H, W) with a strength (B,) or (B, 1, H, W).
+
+        Returns:
+            The samples (B, C, H, W), followed by their twins, (2B, C, H, W), if those were made;
+            in about [-1, 1].
+        """
+        if not twins and strength.ndim == 1:
+            for timestep in timesteps:
+                sample = self._step(sample, timestep, [strength], [generator])
+            return sample
+        if generator is None:
+            generator = torch.Generator().manual_seed(int(torch.randint(2**53, ())))
+        # A generator per part, in equal states, gives both parts the same noise.
+        generators: list[Generators | None] = [generator, _copied(generator)]
+        both = torch.cat([sample, sample])
+        disturbed = strength > 0 if strength.ndim == 4 else (strength > 0).view(-1, 1, 1, 1)
+        disturbed = send(disturbed, sample.device)
+        for timestep in timesteps:
+            samples, normal = self._step(both, timestep, [strength, 0.0], generators).chunk(2)
+            # Without strength a sample equals its twin exactly.
+            both = torch.cat([torch.where(disturbed, samples, normal), normal])
+        return both
+
+    def _step(
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor,
         strengths: list[torch.Tensor | float],
         generators: list[Generators | None],
     ) -> torch.Tensor:
-        """One step of (k * B, C, H, W), of which each B have a strength and noise of their own."""
+        """Takes one step of (k * B, C, H, W): k parts, each with its strength and generator."""
         repeats = len(strengths)
-        labels = None if self.labels is None else self.labels.repeat(repeats)
-        conditional = self.unet.config.num_class_embeds is not None
+        given = self.unet_labels
         output = self.unet(
-            sample.to(self.unet.dtype), timestep, class_labels=labels if conditional else None
+            sample.to(self.unet.dtype),
+            timestep,
+            class_labels=None if given is None else given.repeat(repeats),
         ).sample.float()
         parts = zip(
             output.chunk(repeats), sample.chunk(repeats), generators, strengths, strict=True
@@ -61,40 +100,36 @@ class ReverseProcess:
                 for predicted, part, generator, strength in parts
             ]
         )
-        if labels is None or not bool(self.scales.any()):
+        if self.labels is None or not bool(self.scales.any()):
             return stepped
-        # The noise of a step is added to its mean, so what moves the mean moves the sample.
+        # The noise of a step is added to its mean, so a shift of the mean shifts the sample.
+        labels = self.labels.repeat(repeats)
         gradient = class_gradient(self.classifier, sample, timestep, labels)
         variance = self.scheduler.variance(output, timestep, sample.shape[1])
-        scales = sent(self.scales.repeat(repeats).view(-1, 1, 1, 1), sample.device)
+        scales = send(self.scales.repeat(repeats).view(-1, 1, 1, 1), sample.device)
         return stepped + scales * variance * gradient
 
 
-def with_twin(
-    process: ReverseProcess,
-    sample: torch.Tensor,
-    timestep: torch.Tensor,
-    strength: torch.Tensor,
-    generators: tuple[Generators, Generators],
-) -> torch.Tensor:
-    """One step of samples and their twins, (2B, C, H, W), which stay equal where it is 0.
-
-    Args:
-        process: Takes the step.
-        sample: x_t of the samples, then of the twins.
-        timestep: t.
-        strength: (B,) or (B, 1, H, W).
-        generators: Of the samples and of the twins, in the same state.
-    """
-    stepped = process.step(sample, timestep, [strength, 0.0], list(generators))
-    samples, twins = stepped.chunk(2)
-    where = strength.view(-1, 1, 1, 1) if strength.ndim == 1 else strength
-    disturbed = sent(where > 0, sample.device)
-    return torch.cat([torch.where(disturbed, samples, twins), twins])
-
-
-def same_noise(generator: Generators) -> Generators:
-    """Generators that give what the given ones will give."""
+def _copied(generator: Generators) -> Generators:
     if isinstance(generator, list):
         return [one.clone_state() for one in generator]
     return generator.clone_state()
+
+
+def class_gradient(
+    classifier: Any, sample: torch.Tensor, timestep: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Returns the gradient of log p(y | x_t) with respect to x_t, (B, C, H, W), float32.
+
+    Args:
+        classifier: Maps (x_t, t) to logits (B, num_classes).
+        sample: x_t, (B, C, H, W).
+        timestep: t, 0 to 999.
+        labels: y, (B,), int64.
+    """
+    with torch.enable_grad():
+        noisy = sample.detach().requires_grad_()
+        logits = classifier(noisy.to(classifier.dtype), timestep).float()
+        chosen = logits.log_softmax(dim=1).gather(1, labels[:, None])
+        # The term of an image depends on that image alone, so the sum has the gradient of each.
+        return torch.autograd.grad(chosen.sum(), noisy)[0]

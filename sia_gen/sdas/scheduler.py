@@ -6,6 +6,8 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
 
+from sia_gen.sdas.arguments import check_strength
+
 # `SDASPipeline.from_pretrained` looks the base class up in the module of the scheduler it loads.
 __all__ = ["VARIANCE_TYPES", "PerturbedDDPMScheduler", "SchedulerMixin"]
 
@@ -15,15 +17,15 @@ VARIANCE_TYPES = ("fixed_small", "fixed_large", "learned_range")
 class PerturbedDDPMScheduler(DDPMScheduler):
     """A `DDPMScheduler` whose reverse steps add noise of variance `(1 + strength) * sigma_t**2`.
 
-    It has the config of `DDPMScheduler`, saves the same file, and takes its place in any pipeline.
+    It has the config of `DDPMScheduler`, saves the same file, and can replace it in any pipeline.
     `variance_type` must be one of `VARIANCE_TYPES`.
 
     Attributes:
-        strength: What `step` takes when it is given none, as by pipelines that know of none.
+        strength: Default of `step`, for pipelines that do not pass one.
     """
 
     strength: float | torch.Tensor = 0.0
-    # All else of a reverse step is the parent's: only its variance is scaled, during `step`.
+    # A reverse step is that of the parent class, except that its variance is scaled during `step`.
     _strength: float | torch.Tensor = 0.0
 
     def step(
@@ -39,7 +41,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
         """Takes one reverse step, `x_{t-1} ~ N(mu(x_t, t), (1 + strength) * sigma_t**2)`.
 
         Args:
-            model_output: What the UNet returned, (B, C, H, W), or (B, 2C, H, W) with a learned
+            model_output: Output of the UNet, (B, C, H, W), or (B, 2C, H, W) with a learned
                 variance.
             timestep: The current timestep t; no noise is added at t = 0.
             sample: x_t, (B, C, H, W).
@@ -47,7 +49,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
             return_dict: Whether to return a `DDPMSchedulerOutput` or a tuple.
             strength: One number for the batch, a tensor (B,), one per image, or a map
                 (B, 1, H, W), one per pixel; >= 0. At 0 the step equals that of `DDPMScheduler`
-                bit for bit. That of the scheduler if None.
+                bit for bit. By default the attribute `strength`.
 
         Raises:
             ValueError: If a strength is negative or not finite, if there is not one per image or
@@ -70,13 +72,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
     def variance(
         self, model_output: torch.Tensor, timestep: int | torch.Tensor, channels: int
     ) -> torch.Tensor:
-        """The unperturbed variance sigma_t**2 of a step, a number or (B, C, H, W).
-
-        Args:
-            model_output: What the UNet returned, (B, C, H, W) or (B, 2C, H, W).
-            timestep: t.
-            channels: C.
-        """
+        """Returns the unperturbed variance sigma_t**2 of a step, a number or (B, C, H, W)."""
         learned = self.config.variance_type == "learned_range"
         fraction = model_output[:, channels:] if learned else None
         variance: torch.Tensor = super()._get_variance(timestep, fraction)
@@ -98,30 +94,18 @@ class PerturbedDDPMScheduler(DDPMScheduler):
 
 
 def per_image(strength: float | torch.Tensor, sample: torch.Tensor) -> float | torch.Tensor:
-    """Checks a strength and shapes it to scale `sample` (B, C, H, W): a float or (B, 1, ...)."""
-    # Looked at where they are: on a GPU that waits for all it has to do.
-    values = torch.as_tensor(strength, dtype=torch.float32)
-    if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
-        wrong = values[~(torch.isfinite(values) & (values >= 0))].flatten()[0].item()
-        msg = f"strength must be finite and >= 0, not {wrong}"
-        raise ValueError(msg)
+    """Returns a strength in the shape that scales `sample`: a number, or (B, 1, ...)."""
+    values = check_strength(strength, sample.shape)
     if values.ndim == 0:
         return float(strength)
-    number, _, *size = sample.shape
-    if list(values.shape) == [number, 1, *size]:
-        return sent(values, sample.device)
-    if list(values.shape) != [number]:
-        msg = (
-            f"strength of shape {tuple(values.shape)} does not fit {number} images: it is one "
-            f"number, ({number},), or a map {(number, 1, *size)}"
-        )
-        raise ValueError(msg)
-    return sent(values.view(-1, *[1] * (sample.ndim - 1)), sample.device)
+    if values.ndim == 1:
+        values = values.view(-1, *[1] * (sample.ndim - 1))
+    return send(values, sample.device)
 
 
-def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Values on a device, which is not waited for: until it is there a GPU has other work to do.
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copies values to a device without waiting for it, so that a GPU never runs out of work.
 
-    What leaves pageable memory has been read when the call returns.
+    Pageable memory has been read when this returns.
     """
     return values.to(device, non_blocking=device.type == "cuda")

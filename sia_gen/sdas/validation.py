@@ -1,7 +1,7 @@
-"""What the folder of a pipeline may hold: networks that are known, whole, and no code.
+"""Checks the folder of a pipeline: it may hold known networks, whole, and no code.
 
-Diffusers takes whatever class a folder names, runs code beside it in some versions, and fills
-weights that are missing with random ones.
+Diffusers loads whatever class a folder names, runs code beside it in some versions, and fills
+missing weights with random ones.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from sia_gen.networks.unet import ADMUNet2DModel
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 INDEX = "model_index.json"
-SCHEDULER = "scheduler_config.json"
 NETWORK, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-KINDS: dict[str, tuple[Any, ...]] = {
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+# The files that decide the samples of a pipeline.
+PIPELINE_FILES = (SCHEDULER_CONFIG, f"unet/{NETWORK}", f"unet/{WEIGHTS}")
+PARTS: dict[str, tuple[Any, ...]] = {
     "unet": (UNet2DModel, ADMUNet2DModel),
     "scheduler": (PerturbedDDPMScheduler,),
     "classifier": (NoisyClassifier,),
@@ -33,40 +35,56 @@ ABSENT = [None, None]
 
 
 def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
-    """Checks a folder of a pipeline before any of it is loaded.
+    """Checks the folder of a pipeline before any of it is loaded.
 
     Args:
         folder: The folder.
-        values: Whether to look for weights that are not finite, too, which reads them all.
+        values: Whether to refuse weights that are not finite, too, which reads them all.
 
     Returns:
-        Its networks by part, without their weights.
+        Its networks by part, on the meta device.
 
     Raises:
-        ModelError: If it holds code, names anything unknown, or lacks anything.
+        ModelError: If it holds code, names an unknown class, is incomplete or is damaged.
     """
-    networks = {}
-    index = read_object(folder / INDEX)
-    require_names(folder, index)
+    require_files(folder, PIPELINE_FILES, "diffusion")
+    index = read_index(folder)
     for code in folder.glob("*.py"):
         raise damaged(folder, f"it holds code, {code.name}, which is not run")
-    for part, kinds in KINDS.items():
-        entry = index.get(part, ABSENT)
-        if entry == ABSENT and part == "classifier":
+    networks = {}
+    for part, kinds in PARTS.items():
+        named = index.get(part, ABSENT)
+        if named == ABSENT and part == "classifier":
             continue
-        kind = next((one for one in kinds if entry == entry_of(one)), None)
+        kind = next((kind for kind in kinds if named == _index_entry(kind)), None)
         if kind is None:
-            raise damaged(folder, f"its {part} is of an unknown class, {entry}")
+            raise damaged(folder, f"its {part} is of an unknown class, {named}")
         if kind is PerturbedDDPMScheduler:
-            require_config(folder / part / SCHEDULER, kind)
+            _require_config(folder / SCHEDULER_CONFIG, kind)
         else:
             networks[part] = require_network(folder / part, kind, values=values)
     return networks
 
 
-def require_names(folder: Path, index: dict[str, Any]) -> None:
-    """Checks the entries of an index that are no parts."""
-    unknown = [key for key in index if key[:1] != "_" and key not in (*KINDS, "id2label")]
+def require_files(folder: Path, files: tuple[str, ...], kind: str) -> None:
+    """Raises `ModelError` unless the folder of a "diffusion" model or "classifier" has files."""
+    what, option = ("diffusion model", "model") if kind == "diffusion" else (kind, kind)
+    for file in files:
+        if not (folder / file).is_file():
+            raise ModelError(
+                problem=f"there is no {what} in {folder} (no {file}).",
+                fix=f"Train one with 'sia-gen train-{kind}', or give its folder with --{option}.",
+            )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Reads the index of a pipeline, which names its class, its parts and its categories.
+
+    Raises:
+        ModelError: If it is damaged, or that of another pipeline.
+    """
+    index = read_object(folder / INDEX)
+    unknown = [key for key in index if key[:1] != "_" and key not in (*PARTS, "id2label")]
     if index.get("_class_name") != "SDASPipeline" or unknown:
         what = f"a part '{unknown[0]}'" if unknown else f"the class {index.get('_class_name')}"
         raise damaged(folder, f"it is no SDASPipeline, but has {what}")
@@ -75,11 +93,12 @@ def require_names(folder: Path, index: dict[str, Any]) -> None:
     if not isinstance(names, dict) or sorted(names, key=str) != sorted(numbers):
         raise damaged(folder, "its id2label does not number the categories from 0")
     if not all(isinstance(name, str) for name in names.values()):
-        raise damaged(folder, "its id2label holds other than names")
+        raise damaged(folder, "its id2label holds values that are not names")
+    return index
 
 
 def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
-    """Checks the config of a network, and that its weights are those of it and no others.
+    """Checks the config of a network, and that its weights are exactly those of the config.
 
     Returns:
         The network on the meta device.
@@ -87,7 +106,7 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
     Raises:
         ModelError: If they are not.
     """
-    config = require_config(folder / NETWORK, kind)
+    config = _require_config(folder / NETWORK, kind)
     for shards in folder.glob("*.index.json"):
         raise damaged(folder, f"its weights are in several files, by {shards.name}")
     try:
@@ -96,7 +115,7 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
         wrong = misfit(folder / WEIGHTS, network.state_dict(), values=values)
     except SafetensorError as error:
         raise damaged(folder, first_line(error)) from error
-    # What a damaged config makes diffusers raise has no common base.
+    # The errors that a damaged config causes in diffusers have no common base.
     except Exception as error:
         raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
     if wrong is not None:
@@ -104,8 +123,7 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
     return network
 
 
-def require_config(path: Path, kind: Any) -> dict[str, Any]:
-    """The config of a part, which has only what this version knows."""
+def _require_config(path: Path, kind: Any) -> dict[str, Any]:
     config = read_object(path)
     parameters = [inspect.signature(base.__init__).parameters for base in kind.__mro__]
     known = {name for names in parameters for name in names}
@@ -121,14 +139,14 @@ def require_config(path: Path, kind: Any) -> dict[str, Any]:
     return config
 
 
-def entry_of(kind: Any) -> list[str]:
-    """Library and name of a class, as an index names it."""
+def _index_entry(kind: Any) -> list[str]:
+    """Returns library and name of a class, as an index names them."""
     module = kind.__module__
     return ["diffusers" if module.startswith("diffusers.") else module, kind.__name__]
 
 
 def damaged(folder: Path, why: str) -> ModelError:
-    """The error of a model that cannot be loaded."""
+    """Returns the error of a model that cannot be loaded."""
     return ModelError(problem=f"cannot load the model in {folder}: {why}.", fix="Train it again.")
 
 

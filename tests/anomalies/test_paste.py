@@ -7,7 +7,7 @@ import pytest
 
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies, blend
 from sia_gen.train.batches import BatchOrder
-from tests.realnet.conftest import ArraySource
+from tests.anomalies.conftest import ArraySource
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.integers(100, 120, (6, 1, 32, 32), dtype=np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from sia_gen.anomalies.paste import MAX_DRAWS, LocalAnomalies, local_mask
 from sia_gen.anomalies.perlin import perlin_mask
-from tests.realnet.conftest import ArraySource
+from tests.anomalies.conftest import ArraySource
 
 SIZE = 32
 

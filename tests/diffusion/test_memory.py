@@ -142,12 +142,12 @@ def test_what_is_advised_fits() -> None:
 
 def test_advice_leaves_out_what_is_in_force() -> None:
     plain = out_of_memory(adm(batch_size=8))[1]
-    assert plain.startswith("Set 'gradient_checkpointing: true', with which it goes on")
+    assert plain.startswith("Set 'gradient_checkpointing: true', with which the training resumes")
     assert "halve 'batch_size'" in plain
     assert "adafactor" in plain
     lean = adm(batch_size=1, gradient_checkpointing=True, optimizer="adafactor")
     fix = out_of_memory(lean)[1]
-    assert fix == "Take a smaller 'preset' or 'image_size', and choose another folder with --out."
+    assert fix == "Choose a smaller 'preset' or 'image_size', and choose another folder with --out."
 
 
 def test_description_adds_up() -> None:

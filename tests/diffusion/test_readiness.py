@@ -95,9 +95,6 @@ def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
     assert unready(report) is None
     report.write_text(json.dumps({"readiness": None}))
     assert str(unready(report)).startswith("perhaps not ready")
-    # As an earlier version wrote it.
-    report.write_text(json.dumps({"readiness": {"noise_of_samples": 0.3, "ready": False}}))
-    assert unready(report) == "not ready"
     report.write_text(json.dumps({"steps": 3}))
     assert unready(report) is None
     for damaged in ("", "[" * 100_000, "\xff"):

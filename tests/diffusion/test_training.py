@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sia_gen import SDASPipeline
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion import initial as setup
+from sia_gen.diffusion import state
 from sia_gen.errors import ImageError, ModelError, OptionError, OutputError, TrainingError
 from sia_gen.sdas.loading import load_pipeline
 from sia_gen.train.checkpoints import list_checkpoints
@@ -198,7 +198,7 @@ def test_another_recipes_folder_is_refused(train: Train, finished: Path) -> None
 def test_preview_has_a_row_for_each_thing_it_shows(trained: Path) -> None:
     with Image.open(trained / "previews/disc/step-00000002.png") as sheet:
         # Six rows; three images were kept back, so there are three columns.
-        assert sheet.size == (110 + 3 * 68, 6 * 68)
+        assert sheet.size == (110 + 3 * 68 - 4, 6 * 68 - 4)
 
 
 def test_model_to_start_from_is_loaded_once(
@@ -210,7 +210,7 @@ def test_model_to_start_from_is_loaded_once(
         loaded.append(folder)
         return load_pipeline(folder, recipe)
 
-    monkeypatch.setattr("sia_gen.diffusion.initial.load_pipeline", load)
+    monkeypatch.setattr("sia_gen.diffusion.state.load_pipeline", load)
     train(max_steps=1, init=str(trained / "disc"))
     assert loaded == [trained / "disc"]
 
@@ -253,8 +253,8 @@ def test_network_of_a_category_is_gone_before_the_next_is_built(
         networks.append(weakref.ref(unet))
         return unet, scheduler
 
-    build = setup.initial_model
-    monkeypatch.setattr(setup, "initial_model", watched)
+    build = state.initial_model
+    monkeypatch.setattr(state, "initial_model", watched)
     gc.disable()
     try:
         train(categories=("disc", "plate"), precision="bf16")

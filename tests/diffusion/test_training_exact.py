@@ -14,8 +14,7 @@ from diffusers import UNet2DModel
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion import training
-from sia_gen.diffusion.dataset import load_diffusion_images
-from sia_gen.diffusion.initial import start_training
+from sia_gen.diffusion.dataset import load_diffusion_images, noise_batches
 from sia_gen.diffusion.loss import denoising_loss
 from sia_gen.images.listing import list_images
 from sia_gen.runtime.device import Runtime
@@ -143,8 +142,7 @@ def test_images_are_mirrored_only_as_the_recipe_allows(
     changed = recipe.override({f"diffusion.{name}": value for name, value in allowed.items()})
     images = load_diffusion_images(changed, [list_images(changed, photographs, "disc")])
     accelerator = Runtime("fp32", "cpu").accelerator()
-    started = start_training(changed, None, accelerator)
-    batches = training.noise_batches(changed, images, started, accelerator)
+    batches = noise_batches(changed, images, 2, 1000, accelerator)
     found = [image for number in range(50) for image in batches[number].images]
 
     fit = torch.from_numpy(images.fit).float() / 127.5 - 1

@@ -12,7 +12,6 @@ from diffusers import UNet2DModel
 
 from sia_gen import SDASPipeline
 from sia_gen.diffusion import preview, training
-from sia_gen.diffusion import saving as publishing
 from tests.clock import Clock
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def test_previews_on_the_way_tell_how_long_the_last_one_takes(train: Train, cloc
 
 
 def test_previews_that_turn_out_slow_get_smaller(train: Train, clock: Clock) -> None:
-    clock.takes(publishing, "make_preview", lambda *given: 60 * len(given[1]))
+    clock.takes(preview, "make_preview", lambda *given: 60 * len(given[1]))
     out = train(**SETTINGS, max_minutes=8, preview_every=4)
     # With 2 it was 3, and took more than a quarter of the minutes.
     assert columns(out) == 1

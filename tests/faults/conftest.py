@@ -1,8 +1,7 @@
 """What is tried, how often, and the table of it.
 
 `pytest tests/faults` tries a few cases of each kind and prints the table. `make faults`, which sets
-SIA_GEN_FAULTS=all and adds `tests/checks`, tries them all and writes the table into
-CONTRIBUTING.md.
+SIA_GEN_FAULTS=all and adds `tests/checks`, tries them all and writes the table to docs/faults.md.
 """
 
 from __future__ import annotations
@@ -104,7 +103,10 @@ def rows(reports: list[pytest.TestReport]) -> list[list[Any]]:
 
 def table(found: list[list[Any]]) -> str:
     """The rows in Markdown, with their sums."""
-    lines = ["| | what was tried | cases | what happens | mended |", "|---|---|---:|---|---:|"]
+    lines = [
+        "| Area | What was tried | Cases | What happens | Bugs fixed |",
+        "|---|---|---:|---|---:|",
+    ]
     section = ""
     for row in found:
         first = "" if row[0] == section else row[0]
@@ -123,6 +125,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     failed = [terminalreporter.stats.get(kind) for kind in ("failed", "error")]
     # A part of the tests makes no table of all.
     if ALL and not any(failed) and {row[0] for row in found} == {*SECTIONS.values()}:
-        path = ROOT / "CONTRIBUTING.md"
+        path = ROOT / "docs/faults.md"
         before, _, rest = path.read_text().partition(BEGIN)
         path.write_text(before + BEGIN + "\n" + table(found) + "\n" + END + rest.partition(END)[2])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from sia_gen.diffusion.adm.unet import convert_adm_state_dict
+from sia_gen.diffusion.adm.convert import convert_adm_state_dict
 from tests.diffusion.original_adm import OriginalUNet, inputs, randomised, small_unet
 
 # Four heads everywhere, and a timestep embedding twice as wide as the first level.
@@ -25,8 +25,8 @@ def predict(model: Any) -> torch.Tensor:
 def models() -> dict[str, Any]:
     narrow = randomised(OriginalUNet(64, **NARROW_START)).state_dict()
     return {
-        "heads": convert_adm_state_dict(small_unet(heads=4).state_dict(), **FOUR_HEADS).build(),
-        "timestep": convert_adm_state_dict(narrow, image_size=8).build(),
+        "heads": convert_adm_state_dict(small_unet(heads=4).state_dict(), **FOUR_HEADS).model,
+        "timestep": convert_adm_state_dict(narrow, image_size=8).model,
     }
 
 

@@ -1,20 +1,39 @@
-"""What the tests of RealNet share."""
+"""What the tests of RealNet share: a corpus, a fit, and what it is fitted to."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
-from sia_gen.anomalies.sources import Piece
+import pytest
+
+from sia_gen.anomalies.sources import open_sources
+from sia_gen.config.recipe import Recipe
+from sia_gen.images.listing import list_images
+from sia_gen.realnet.dataset import FitData, fit_data, load_normal
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.runtime.device import Runtime
+from tests.corpus.conftest import HandmadeCorpus
+
+CPU = Runtime("fp32", "cpu")
 
 
-class ArraySource:
-    """Gives the images of an array (N, C, H, W) one after another, and remembers their numbers."""
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    return HandmadeCorpus(folder / "corpus", categories=("disc", "plate")).folder
 
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.drawn: list[int] = []
 
-    def draw(self, number: int, rng: np.random.Generator) -> Piece:
-        self.drawn.append(number)
-        return Piece(self.images[number % len(self.images)], (0.5, 1.0))
+@pytest.fixture(scope="session")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, corpus: Path, photographs: Path, small: Recipe
+) -> Path:
+    """A fit that nothing interrupted, to read only."""
+    out = tmp_path_factory.mktemp("fitted") / "whole"
+    fit_realnet(small, ["disc"], photographs, corpus, out, CPU)
+    return out
+
+
+def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> FitData:
+    """What a model of category `disc` is fitted to."""
+    normal = load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")})
+    return fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)])

@@ -8,49 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from sia_gen.anomalies.paste import LocalAnomalies
-from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.images.listing import list_images
-from sia_gen.images.test_set import list_test_images
-from sia_gen.metrics import auroc, f1_max
-from sia_gen.realnet import fitting, selection
-from sia_gen.realnet.dataset import FitData, NormalImages, fit_data, load_normal
+from sia_gen.realnet import fitting
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.loading import find_realnet, load_realnet
-from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.objective import RealNetObjective
-from sia_gen.realnet.prediction import Predictions, predict_images
-from sia_gen.realnet.selection import Best, keep_best, validate, validate_on_test
+from sia_gen.realnet.loading import find_realnet
+from sia_gen.realnet.model import RealNetObjective
 from sia_gen.runtime.device import Runtime
 from tests.clock import Clock
-from tests.corpus.conftest import HandmadeCorpus
+from tests.realnet.conftest import CPU
 from tests.waiting import looks_per_step
 
-CPU = Runtime("fp32", "cpu")
 ROWS = Runtime("fp32", "cpu", channels_last=False)
 Fit = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    return HandmadeCorpus(folder / "corpus", categories=("disc", "plate")).folder
-
-
-@pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, corpus: Path, photographs: Path, small: Recipe
-) -> Path:
-    """A fit that nothing interrupted, to read only."""
-    out = tmp_path_factory.mktemp("fitted") / "whole"
-    fit_realnet(small, ["disc"], photographs, corpus, out, CPU)
-    return out
+FIGURES = ("reconstruction", "segmentation", "gradient_norm", "learning_rate")
 
 
 @pytest.fixture
@@ -71,11 +45,6 @@ def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
         return tmp_path / out
 
     return call
-
-
-def data_of(recipe: Recipe, root: Path, corpus: Path) -> FitData:
-    normal: list[NormalImages] = load_normal(recipe, {"disc": list_images(recipe, root, "disc")})
-    return fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)])
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -101,127 +70,17 @@ def test_saved_folder_tells_how_it_was_chosen(whole: Path) -> None:
     assert losses.isfinite().all()
 
 
-def test_threshold_and_metrics_are_those_of_images_kept_back(
-    whole: Path, corpus: Path, photographs: Path, recipe: Recipe
-) -> None:
-    report = json.loads((whole / "disc/fit.json").read_text())
-    model, threshold_in_use, _ = load_realnet(whole / "disc")
-    data = data_of(recipe, photographs, corpus)
-    kept_back = data.validation
-    assert len(kept_back.normal) == 3
-    made = [
-        kept_back.sample(index, np.random.default_rng((1, index)), index)[0]
-        for index in range(len(kept_back.normal))
-    ]
-    normal = np.stack([kept_back.normal[index] for index in range(3)])
-    images = np.concatenate([normal / np.float32(255), np.stack(made)])
-    scores = predict_images(model, images, CPU.accelerator()).scores
-    labels = [0] * 3 + [1] * 3
-    assert report["validation"]["image_auroc"] == pytest.approx(auroc(labels, scores))
-    f1, threshold = f1_max(labels, scores)
-    assert report["validation"]["image_f1_max"] == pytest.approx(f1)
-    assert report["threshold"] == threshold_in_use == pytest.approx(threshold, abs=1e-5)
-
-
-class Scripted(torch.nn.Module):
-    """A model whose scores are as good as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.version = torch.nn.Parameter(torch.zeros(()))
-
-
-def test_best_weights_are_those_of_the_highest_score() -> None:
-    scores = {1: 0.7, 2: 0.9, 3: 0.8}
-    model, best = Scripted(), Best()
-    for step, score in scores.items():
-        metrics = {"image_auroc": score, "pixel_average_precision": 0.1, "threshold": 0.5}
-        model.version.data.fill_(step)
-        keep_best(best, step, model, metrics)
-    assert (best.step, best.score) == (2, pytest.approx(1.0))
-    assert best.weights["version"] == 2
-
-
-def test_validation_is_the_same_every_time(
-    whole: Path, corpus: Path, photographs: Path, recipe: Recipe
-) -> None:
-    model = load_realnet(whole / "disc").model
-    validation: LocalAnomalies = data_of(recipe, photographs, corpus).validation
-    accelerator: Accelerator = CPU.accelerator()
-    assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
-
-
-@pytest.mark.parametrize("on", ["validation", "test"])
-def test_images_to_select_on_are_looked_at_in_batches(
-    on: str,
-    whole: Path,
-    corpus: Path,
-    photographs: Path,
-    recipe: Recipe,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model, sizes = load_realnet(whole / "disc").model, list[int]()
-
-    def watched(model: RealNet, images: np.ndarray, accelerator: Accelerator) -> Predictions:
-        sizes.append(len(images))
-        return predict_images(model, images, accelerator)
-
-    def look() -> dict[str, float]:
-        if on == "test":
-            tests = list_test_images(recipe, photographs, "disc")
-            return validate_on_test(recipe, tests, model, CPU.accelerator())
-        data = data_of(recipe, photographs, corpus)
-        return validate(data.validation, model, CPU.accelerator())
-
-    monkeypatch.setattr(selection, "predict_images", watched)
-    at_once = look()
-    monkeypatch.setattr(selection, "BATCH_SIZE", 4)
-    assert look() == pytest.approx(at_once, abs=1e-5)
-    assert sizes == {"validation": [6, 4, 2], "test": [8, 4, 4]}[on]
-
-
-def test_batch_size_does_not_change_predictions(whole: Path) -> None:
-    model = load_realnet(whole / "disc").model
-    images = np.random.default_rng(0).integers(0, 256, (5, 1, 64, 64), dtype=np.uint8)
-    accelerator = CPU.accelerator()
-    at_once, parts = (predict_images(model, images, accelerator, size) for size in (5, 2))
-    np.testing.assert_allclose(at_once.maps, parts.maps, atol=1e-5)
-    np.testing.assert_allclose(at_once.scores, parts.scores, atol=1e-5)
-
-
 def test_one_model_learns_all_categories_and_is_found_for_each(
     fit: Fit, photographs: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     out = fit("joint", joint=True, categories=["disc", "plate"])
     visible = sorted(path.name for path in out.glob("[!.]*"))
-    assert visible == ["_joint", "checkpoints", "recipe.yaml"]
+    assert visible == ["_joint", "checkpoints", "logs", "recipe.yaml"]
     report = json.loads((out / "_joint/fit.json").read_text())
     assert report["categories"] == ["disc", "plate"]
     assert find_realnet(out, "disc") == find_realnet(out, "plate") == out / "_joint"
     summary = evaluate(recipe, ["disc", "plate"], photographs, out, tmp_path / "evaluation", CPU)
     assert set(summary["categories"]) == {"disc", "plate"}
-
-
-def test_joint_data_keeps_source_and_rule_of_each_category(
-    recipe: Recipe, photographs: Path, corpus: Path
-) -> None:
-    rule = {"method": "otsu", "polarity": "bright"}
-    changed = Recipe.parse(recipe.model_dump() | {"foreground": {"disc": rule}}, where="test")
-    listed = {name: list_images(changed, photographs, name) for name in changed.categories}
-    normal = load_normal(changed, listed)
-    sources = [open_sources(changed, category, corpus) for category in changed.categories]
-    training = fit_data(changed, normal, sources).training
-    first = len(normal[0].fit)
-    joined = [training.normal[index] for index in range(len(training.normal))]
-    assert np.array_equal(joined, np.concatenate([normal[0].fit, normal[1].fit]))
-    masks = [training.foreground[index] for index in range(len(training.normal))]
-    assert np.mean(masks[:first]) < 0.5
-    assert np.all(masks[first:])
-    drawn = [
-        {training.sources[training.groups[index]].reader[0][0]["category"]}
-        for index in (0, first - 1, first, len(training.normal) - 1)
-    ]
-    assert drawn == [{"disc"}, {"disc"}, {"plate"}, {"plate"}]
 
 
 def test_joint_model_of_some_categories_is_refused(fit: Fit, tmp_path: Path) -> None:
@@ -368,3 +227,31 @@ def test_minutes_are_those_until_the_model_is_saved(
     # One validation at half time, to see what it takes, and one at the end.
     report = json.loads((out / "disc/fit.json").read_text())
     assert report["steps"] == (clock.now - 20 - 2 * 25 - 5) / 10
+
+
+def logged(out: Path) -> list[dict[str, float]]:
+    lines = (out / "logs/disc/train.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_log_has_losses_and_validation_figures(whole: Path) -> None:
+    training, validation = logged(whole)[::2], logged(whole)[1::2]
+    for step, figures in zip((2, 4), training, strict=True):
+        assert figures["step"] == step
+        assert figures.keys() == {"step", *FIGURES}
+        assert all(np.isfinite(value) for value in figures.values())
+    report = json.loads((whole / "disc/fit.json").read_text())
+    found = {figures.pop("step"): figures for figures in validation}
+    chosen = {
+        name.removeprefix("validation/"): one for name, one in found[report["best_step"]].items()
+    }
+    assert chosen == report["validation"]
+    assert [*found] == [2, 4]
+    assert list((whole / "logs/disc").glob("events.out.*"))
+
+
+def test_log_of_an_interrupted_fit_is_that_of_one_that_was_not(
+    fit: Fit, whole: Path, halfway: Path
+) -> None:
+    assert logged(halfway)[-1]["step"] == 4
+    assert logged(fit(halfway.name)) == logged(whole)

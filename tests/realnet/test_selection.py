@@ -1,17 +1,28 @@
-"""What chooses weights and threshold: photographs kept back, and anomalies that are not learnt."""
+"""The selection of weights and threshold: on photographs kept back and anomalies never learnt."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import Twin
-from sia_gen.realnet.selection import validate
-from sia_gen.runtime.device import Runtime
+from sia_gen.config.recipe import Recipe
+from sia_gen.images.test_set import list_test_images
+from sia_gen.metrics import auroc, f1_max
+from sia_gen.realnet import prediction, selection
+from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.prediction import Predictions, predict_images
+from sia_gen.realnet.selection import Best, validate, validate_on_test
+from tests.realnet.conftest import CPU, data_of
 
 SIDE = 32
 PHOTOGRAPH, GENERATED, DEFECT = 250, 100, 120
@@ -45,6 +56,86 @@ def test_normal_images_are_photographs_even_if_anomalies_are_twins() -> None:
     photographs = np.full((5, 1, SIDE, SIDE), PHOTOGRAPH, np.uint8)
     source: Any = Twins()
     validation = LocalAnomalies(photographs, [], 1.0, twins=[source], twin_fraction=1.0)
-    metrics = validate(validation, Darkness(), Runtime("fp32", "cpu").accelerator())  # type: ignore[arg-type]
+    metrics = validate(validation, Darkness(), CPU.accelerator())  # type: ignore[arg-type]
     # Held against their normal twins, the anomalies would be found normal: 0.
     assert metrics["image_auroc"] == 1
+
+
+def test_threshold_and_metrics_are_those_of_images_kept_back(
+    whole: Path, corpus: Path, photographs: Path, recipe: Recipe
+) -> None:
+    report = json.loads((whole / "disc/fit.json").read_text())
+    model, threshold_in_use, _ = load_realnet(whole / "disc")
+    data = data_of(recipe, photographs, corpus)
+    kept_back = data.validation
+    assert len(kept_back.normal) == 3
+    made = [
+        kept_back.sample(index, np.random.default_rng((1, index)), index)[0]
+        for index in range(len(kept_back.normal))
+    ]
+    normal = np.stack([kept_back.normal[index] for index in range(3)])
+    images = np.concatenate([normal / np.float32(255), np.stack(made)])
+    scores = predict_images(model, images, CPU.accelerator()).scores
+    labels = [0] * 3 + [1] * 3
+    assert report["validation"]["image_auroc"] == pytest.approx(auroc(labels, scores))
+    f1, threshold = f1_max(labels, scores)
+    assert report["validation"]["image_f1_max"] == pytest.approx(f1)
+    assert report["threshold"] == threshold_in_use == pytest.approx(threshold, abs=1e-5)
+
+
+class Scripted(torch.nn.Module):
+    """A model whose scores the test sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = torch.nn.Parameter(torch.zeros(()))
+
+
+def test_best_weights_are_those_of_the_highest_score() -> None:
+    scores = {1: 0.7, 2: 0.9, 3: 0.8}
+    model, best = Scripted(), Best()
+    for step, score in scores.items():
+        metrics = {"image_auroc": score, "pixel_average_precision": 0.1, "threshold": 0.5}
+        model.version.data.fill_(step)
+        best.update(step, model, metrics)
+    assert (best.step, best.score) == (2, pytest.approx(1.0))
+    assert best.weights["version"] == 2
+
+
+def test_validation_is_the_same_every_time(
+    whole: Path, corpus: Path, photographs: Path, recipe: Recipe
+) -> None:
+    model = load_realnet(whole / "disc").model
+    validation: LocalAnomalies = data_of(recipe, photographs, corpus).validation
+    accelerator: Accelerator = CPU.accelerator()
+    assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
+
+
+@pytest.mark.parametrize("on", ["validation", "test"])
+def test_images_to_select_on_are_looked_at_in_batches(
+    on: str,
+    whole: Path,
+    corpus: Path,
+    photographs: Path,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, sizes = load_realnet(whole / "disc").model, list[int]()
+
+    def watched(model: RealNet, images: np.ndarray, accelerator: Accelerator) -> Predictions:
+        sizes.append(len(images))
+        return predict_images(model, images, accelerator)
+
+    def look() -> dict[str, float]:
+        if on == "test":
+            tests = list_test_images(recipe, photographs, "disc")
+            return validate_on_test(recipe, tests, model, CPU.accelerator())
+        data = data_of(recipe, photographs, corpus)
+        return validate(data.validation, model, CPU.accelerator())
+
+    module = prediction if on == "test" else selection
+    monkeypatch.setattr(module, "predict_images", watched)
+    at_once = look()
+    monkeypatch.setattr(module, "BATCH_SIZE", 4)
+    assert look() == pytest.approx(at_once, abs=1e-5)
+    assert sizes == {"validation": [6, 4, 2], "test": [8, 4, 4]}[on]

@@ -10,7 +10,8 @@ from torch import nn
 
 from sia_gen import PerturbedDDPMScheduler, SDASPipeline
 from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.sdas.conditioning import class_gradient, resolve_labels
+from sia_gen.sdas.arguments import resolve_labels
+from sia_gen.sdas.denoising import class_gradient
 from tests.sdas.reference import reverse_step
 
 NAMES = {"bottle": 0, "cable": 1, "grid": 2}
@@ -172,8 +173,8 @@ def test_saved_pipeline_keeps_classifier_and_names(tmp_path: Path) -> None:
     [
         ({"guided": False}, {"guidance_scale": 1.0}, "needs a pipeline with a classifier"),
         ({"guided": False}, {"class_labels": 1}, "knows no classes"),
-        ({"classes": 3, "guided": False}, {}, "the model knows 3 classes, say which"),
-        ({}, {"guidance_scale": 1.0}, "the model knows 3 classes, say which"),
+        ({"classes": 3, "guided": False}, {}, "the model knows 3 classes, choose with"),
+        ({}, {"guidance_scale": 1.0}, "the model knows 3 classes, choose with"),
         ({}, {"guidance_scale": -1.0, "class_labels": 1}, "guidance_scale must be finite"),
         ({}, {"guidance_scale": [1.0, 2.0, 3.0], "class_labels": 1}, "3 values of guidance_scale"),
         ({}, {"guidance_scale": 1.0, "class_labels": 3}, "class 3 is not one of the 3"),

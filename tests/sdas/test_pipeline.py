@@ -114,7 +114,7 @@ def test_noise_stays_float32_where_the_network_does_not() -> None:
     [
         ({"strength": -0.1}, "strength must be finite and >= 0"),
         ({"strength": float("nan")}, "strength must be finite and >= 0"),
-        ({"strength": [0.1, 0.2, 0.3]}, "3 values of strength do not fit 2 images"),
+        ({"strength": [0.1, 0.2, 0.3]}, r"strength of shape \(3,\) does not fit 2 images"),
         ({"output_type": "latent"}, "output_type is 'pil' or 'pt', not 'latent'"),
         ({"generator": seeded(1, 2, 3)}, "3 generators do not fit 2 images"),
     ],

@@ -1,5 +1,7 @@
 """Imports the checkpoints of ADM and of the RealNet authors as folders of diffusers.
 
+No code in a checkpoint is run.
+
 OUT/                a UNet: an SDAS pipeline
     model_index.json, unet/, scheduler/, import.json
 OUT/                a classifier: a NoisyClassifier
@@ -8,57 +10,84 @@ OUT/                a classifier: a NoisyClassifier
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from sia_gen.diffusion.adm.checkpoint import (
-    find_state_dict,
-    read_checkpoint,
-    recorded_conventions,
+import torch
+
+from sia_gen.diffusion.adm.architecture import Conventions, not_adm
+from sia_gen.diffusion.adm.convert import (
+    ConvertedModel,
+    convert_adm_classifier_state_dict,
+    convert_adm_state_dict,
 )
-from sia_gen.diffusion.adm.classifier import convert_adm_classifier_state_dict
-from sia_gen.diffusion.adm.encoder import ANOTHER_CHECKPOINT, State
-from sia_gen.diffusion.adm.unet import ConvertedModel, convert_adm_state_dict
 from sia_gen.errors import ModelError, OptionError, OutputError
 from sia_gen.io.files import atomic_folder, prepare_output, sha256, write_json
 from sia_gen.io.json import read_json
 from sia_gen.io.locks import working_on
+from sia_gen.io.tensors import StandIns, is_state_dict, not_finite, read_tensor_file
+from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.runtime.device import environment
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 REPORT = "import.json"
-# What makes two imports the same.
+# The fields of a report that are equal for equal imports.
 IDENTITY = ("sha256", "new_classes", "conventions")
+# Keys under which trainers save weights; averaged ones come first.
+KEYS = ("ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+FIX = "Give a PyTorch checkpoint or a .safetensors file."
+
+
+class _Ignored:
+    """Replaces an object that is not needed."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# The RealNet authors save their settings and a NumPy number beside the weights. Harmless classes
+# replace theirs.
+STAND_INS: StandIns = [
+    (OrderedDict, "easydict.EasyDict"),
+    (_Ignored, "numpy.core.multiarray.scalar"),
+    (_Ignored, "numpy._core.multiarray.scalar"),
+    (_Ignored, "numpy.dtype"),
+]
 
 
 def import_adm(
     checkpoint: Path, out: Path, *, new_classes: int | None = None, image_size: int | None = None
 ) -> str:
-    """Imports a checkpoint; whether it is a UNet or a classifier its tensors tell.
+    """Imports the UNet or classifier in a checkpoint and returns a description of it.
 
     Args:
         checkpoint: A PyTorch or safetensors file.
         out: The folder to make; it may hold an earlier import of the same.
-        new_classes: Gives a UNet a fresh class embedding of so many classes.
-        image_size: Side of the images, where the architecture is none of the published.
-
-    Returns:
-        What it is, in words.
+        new_classes: Number of classes of a fresh class embedding of a UNet.
+        image_size: Side of the images, for an architecture that was not published.
 
     Raises:
         ModelError: If the file is missing, damaged or holds another network.
         OptionError: If an option does not suit the network.
         OutputError: If the folder holds something else. Nothing has been written then.
     """
-    converted = convert_file(checkpoint, new_classes, image_size)
+    converted = _convert_file(checkpoint, new_classes, image_size)
+    model, conventions = converted.model, converted.conventions
+    is_unet = not isinstance(model, NoisyClassifier)
     report = {
         "file": checkpoint.name,
         "sha256": sha256(checkpoint),
-        "kind": "unet" if is_unet(converted) else "classifier",
+        "kind": "unet" if is_unet else "classifier",
         "new_classes": new_classes,
-        "conventions": asdict(converted.conventions),
+        "conventions": asdict(conventions),
         "versions": environment(),
     }
     check_output(out, report)
@@ -66,25 +95,36 @@ def import_adm(
     with working_on(out.parent, out.name), atomic_folder(out) as temporary:
         # Another process may have come first.
         check_output(out, report)
-        model = converted.build()
-        if is_unet(converted):
-            model = SDASPipeline(model, make_scheduler(converted))
-        model.save_pretrained(temporary)
+        if is_unet:
+            scheduler = PerturbedDDPMScheduler(
+                beta_schedule=conventions.beta_schedule,
+                variance_type="learned_range" if _learns_variance(model) else "fixed_small",
+                timestep_spacing="leading",
+            )
+            SDASPipeline(model, scheduler).save_pretrained(temporary)
+        else:
+            model.save_pretrained(temporary)
         write_json(temporary / REPORT, report)
-    return describe(converted)
+    if is_unet:
+        return _describe_unet(model, conventions)
+    return f"classifier ({conventions.image_size} pixels, {model.config.num_classes} classes)"
 
 
-def convert_file(
+def _convert_file(
     checkpoint: Path, new_classes: int | None, image_size: int | None
 ) -> ConvertedModel:
-    """Reads and converts a checkpoint; errors say in which file."""
     content = read_checkpoint(checkpoint)
     try:
         state = find_state_dict(content)
-        if kind_of(state) == "unet":
-            noted = recorded_conventions(content)
-            noted |= {} if image_size is None else {"image_size": image_size}
-            return convert_adm_state_dict(state, new_classes=new_classes, **noted)
+        if any(name.startswith("output_blocks.") for name in state):
+            recorded = recorded_conventions(content)
+            recorded |= {} if image_size is None else {"image_size": image_size}
+            return convert_adm_state_dict(state, new_classes=new_classes, **recorded)
+        if not any(name.startswith("out.2.qkv_proj.") for name in state):
+            raise not_adm(
+                problem="this is neither a UNet of ADM nor a classifier with attention pooling; "
+                f"the first of its {len(state)} tensors is '{next(iter(state))}'."
+            )
         if new_classes is not None:
             raise OptionError(
                 problem="--new-classes is for UNets, and this is a classifier.", fix="Leave it out."
@@ -94,42 +134,57 @@ def convert_file(
         raise ModelError(problem=f"{checkpoint}: {error.problem}", fix=error.fix) from error
 
 
-def kind_of(state: State) -> Literal["unet", "classifier"]:
-    """Which of the two networks it is.
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Reads a checkpoint; `ModelError` if it is missing, damaged, another file or runs code."""
+    if not path.is_file():
+        raise ModelError(problem=f"there is no checkpoint {path}.", fix=FIX)
+    content = read_tensor_file(path, FIX, STAND_INS)
+    if not isinstance(content, Mapping):
+        raise ModelError(problem=f"{path} holds no named tensors.", fix=FIX)
+    return content
+
+
+def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns the tensors of a checkpoint under the names of a single process.
 
     Raises:
-        ModelError: If it is neither.
+        ModelError: If there is anything else among them, or values are not finite.
     """
-    if any(name.startswith("output_blocks.") for name in state):
-        return "unet"
-    if any(name.startswith("out.2.qkv_proj.") for name in state):
-        return "classifier"
-    raise ModelError(
-        problem="this is neither a UNet of ADM nor a classifier with attention pooling; the first "
-        f"of its {len(state)} tensors is '{next(iter(state))}'.",
-        fix=ANOTHER_CHECKPOINT,
-    )
+    nested = [content[key] for key in KEYS if is_state_dict(content.get(key))]
+    state = nested[0] if nested else content
+    if not is_state_dict(state):
+        others = [name for name, value in state.items() if not torch.is_tensor(value)]
+        found = f" alone: '{others[0]}' is none" if others else ""
+        raise ModelError(
+            problem=f"the checkpoint holds no named tensors{found}.",
+            fix=f"Save them at the top level, or under one of: {', '.join(KEYS)}.",
+        )
+    if name := not_finite(state):
+        raise ModelError(
+            problem=f"its tensor '{name}' has values that are not finite.",
+            fix="Give an earlier checkpoint of that training, or another copy of the file.",
+        )
+    while all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return dict(state)
 
 
-def is_unet(converted: ConvertedModel) -> bool:
-    """Whether it makes images."""
-    return "out_channels" in converted.config
-
-
-def has_learned_variance(converted: ConvertedModel) -> bool:
-    """Whether a UNet predicts the variance beside the noise."""
-    return bool(converted.config["out_channels"] == 2 * converted.config["in_channels"])
-
-
-def make_scheduler(converted: ConvertedModel) -> PerturbedDDPMScheduler:
-    """The scheduler a UNet was trained for."""
-    return PerturbedDDPMScheduler(
-        beta_schedule=converted.conventions.beta_schedule,
-        variance_type="learned_range" if has_learned_variance(converted) else "fixed_small",
-        clip_sample=True,
-        timestep_spacing="leading",
-        steps_offset=0,
-    )
+def recorded_conventions(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `convert_adm_state_dict` that the RealNet authors' code records."""
+    settings = content.get("arch")
+    unet = settings.get("unet") if isinstance(settings, Mapping) else None
+    if not isinstance(settings, Mapping) or not isinstance(unet, Mapping):
+        return {}
+    heads = "num_heads" if unet.get("num_head_channels") == -1 else "num_head_channels"
+    recorded = {name: unet.get(name) for name in ("image_size", heads)}
+    sampler = settings.get("TrainSampler")
+    schedule = sampler.get("beta_scheduler") if isinstance(sampler, Mapping) else None
+    return {
+        **{name: value for name, value in recorded.items() if isinstance(value, int)},
+        # Their network supports no other order.
+        "qkv_order": "interleaved",
+        "beta_schedule": SCHEDULES.get(str(schedule)),
+    }
 
 
 def check_output(out: Path, report: dict[str, Any]) -> None:
@@ -148,22 +203,20 @@ def check_output(out: Path, report: dict[str, Any]) -> None:
         )
 
 
-def describe(converted: ConvertedModel) -> str:
-    """The network in words, with what its tensors did not tell."""
-    config, conventions = converted.config, converted.conventions
-    if not is_unet(converted):
-        return f"classifier ({conventions.image_size} pixels, {config['num_classes']} classes)"
-    if conventions.num_heads is None:
-        heads = f"{conventions.num_head_channels} channels per attention head"
-    else:
-        heads = f"{conventions.num_heads} attention heads"
-    classes = config["num_class_embeds"]
+def _learns_variance(unet: Any) -> bool:
+    return bool(unet.config.out_channels == 2 * unet.config.in_channels)
+
+
+def _describe_unet(unet: Any, conventions: Conventions) -> str:
+    classes, heads = unet.config.num_class_embeds, conventions.num_heads
     parts = (
         f"{conventions.image_size} pixels",
-        "no classes" if classes is None else f"{classes} classes",
-        "learned variance" if has_learned_variance(converted) else "fixed variance",
+        f"{classes or 'no'} classes",
+        f"{'learned' if _learns_variance(unet) else 'fixed'} variance",
         f"{conventions.beta_schedule} schedule",
-        heads,
+        f"{heads} attention heads"
+        if heads
+        else f"{conventions.num_head_channels} channels per attention head",
         f"{conventions.qkv_order} queries, keys and values",
     )
     return f"UNet ({', '.join(parts)})"

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from sia_gen.diffusion.adm.checkpoint import (
+from sia_gen.diffusion.adm.importing import (
     find_state_dict,
     read_checkpoint,
     recorded_conventions,

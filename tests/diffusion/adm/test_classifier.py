@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sia_gen.diffusion.adm.classifier import convert_adm_classifier_state_dict
+from sia_gen.diffusion.adm.convert import convert_adm_classifier_state_dict
 from sia_gen.errors import ModelError, OptionError
 from tests.diffusion.original_adm import (
     UNET_64,
@@ -50,7 +50,7 @@ def test_narrow_copy_of_a_published_classifier_equals_the_original(
     original = randomised(network)
     model = convert_adm_classifier_state_dict(
         original.state_dict(), num_head_channels=head_channels
-    ).build()
+    ).model
     assert relative_error(model(*inputs(size)), original(*inputs(size))) < 1e-5
     assert (model.config.sample_size, model.config.num_classes) == (size, 7)
 
@@ -62,7 +62,7 @@ def test_narrow_copy_of_a_published_classifier_equals_the_original(
 def test_published_classifiers_are_recognised(size: int, unet: dict[str, Any], layers: int) -> None:
     with torch.device("meta"):
         original = OriginalClassifier(size, 128, **architecture(unet, layers), classes=1000)
-    model = convert_adm_classifier_state_dict(original.state_dict()).build()
+    model = convert_adm_classifier_state_dict(original.state_dict()).model
     assert model.config.sample_size == size
     assert model.config.layers_per_block == layers
     ours, theirs = (sum(p.numel() for p in network.parameters()) for network in (model, original))
@@ -109,6 +109,8 @@ def test_positional_embedding_of_no_square_is_named(columns: int) -> None:
 
 
 def test_size_that_is_not_the_classifiers_is_refused() -> None:
-    assert convert_adm_classifier_state_dict(SMALL_STATE, image_size=16).config["sample_size"] == 16
+    assert (
+        convert_adm_classifier_state_dict(SMALL_STATE, image_size=16).conventions.image_size == 16
+    )
     with pytest.raises(OptionError, match="this classifier is for 16 pixels"):
         convert_adm_classifier_state_dict(SMALL_STATE, image_size=32)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sia_gen.diffusion.adm.importing import REPORT, check_output, import_adm
-from sia_gen.diffusion.saving import is_finished
+from sia_gen.diffusion.state import is_finished
 from sia_gen.errors import ModelError, OptionError, OutputError, UserError
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.sdas.pipeline import SDASPipeline

@@ -10,8 +10,8 @@ from diffusers import UNet2DModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sia_gen.diffusion.adm.encoder import Conventions
-from sia_gen.diffusion.adm.unet import CLASS_EMBEDDING, convert_adm_state_dict
+from sia_gen.diffusion.adm.architecture import Conventions
+from sia_gen.diffusion.adm.convert import CLASS_EMBEDDING, convert_adm_state_dict
 from sia_gen.errors import ModelError, OptionError, UserError
 from sia_gen.networks.unet import ADMUNet2DModel
 from tests.diffusion.original_adm import (
@@ -32,14 +32,14 @@ SMALL_STATE = small_unet(classes=3).state_dict()
 
 
 def convert_small(state: State, **options: Any) -> Any:
-    return convert_adm_state_dict(state, **{"image_size": 8, **options}).build()
+    return convert_adm_state_dict(state, **{"image_size": 8, **options}).model
 
 
 @torch.no_grad()
 def error_of(original: OriginalUNet, size: int, classes: int | None, **options: Any) -> float:
     images, timesteps = inputs(size)
     labels = None if classes is None else torch.tensor([0, classes - 1])
-    model = convert_adm_state_dict(original.state_dict(), **options).build()
+    model = convert_adm_state_dict(original.state_dict(), **options).model
     ours = model(images, timesteps, class_labels=labels).sample
     return relative_error(ours, original(images, timesteps, labels))
 
@@ -106,7 +106,7 @@ def test_published_networks_are_recognised_and_have_their_parameters(
         original = OriginalUNet(width, **architecture, classes=1000)
     converted = convert_adm_state_dict(original.state_dict())
     assert converted.conventions == conventions
-    model = converted.build()
+    model = converted.model
     assert type(model) is model_class
     assert round(sum(value.numel() for value in model.parameters()) / 1e6) == millions
 

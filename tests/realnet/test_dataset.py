@@ -1,4 +1,4 @@
-"""The foreground rule of a recipe reaches what RealNet is fitted to."""
+"""The anomalies that RealNet is fitted to follow the sources and rules of each category."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.realnet.dataset import FitData, fit_data, load_normal
+from sia_gen.realnet.dataset import fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import HandmadeCorpus
+from tests.realnet.conftest import CPU, data_of
 
 RULE = {"method": "otsu", "polarity": "bright", "close": 20, "open": 20}
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def white_corpus(tmp_path: Path) -> Path:
     """White images of category `disc`."""
     made = HandmadeCorpus(tmp_path / "corpus")
     for shard in made.plan:
@@ -36,16 +36,8 @@ def with_rule(recipe: Recipe, category: str = "disc") -> Recipe:
     return Recipe.parse(recipe.model_dump() | {"foreground": {category: RULE}}, where="test")
 
 
-def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> FitData:
-    return fit_data(
-        recipe,
-        load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")}),
-        [open_sources(recipe, "disc", corpus)],
-    )
-
-
-def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, corpus: Path) -> None:
-    data = data_of(with_rule(recipe), photographs, corpus)
+def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, white_corpus: Path) -> None:
+    data = data_of(with_rule(recipe), photographs, white_corpus)
     y, x = np.mgrid[:64, :64]
     # The disc of the photographs has radius 10 of 32 pixels; resizing blurs its edge.
     outside = (x - 32.5) ** 2 + (y - 32.5) ** 2 > 23**2
@@ -61,19 +53,41 @@ def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, corpus: Pa
 
 
 def test_without_a_rule_anomalies_lie_everywhere(
-    recipe: Recipe, photographs: Path, corpus: Path
+    recipe: Recipe, photographs: Path, white_corpus: Path
 ) -> None:
     for chosen in (recipe, with_rule(recipe, "plate")):
-        data = data_of(chosen, photographs, corpus)
+        data = data_of(chosen, photographs, white_corpus)
         assert data.training.foreground is None
         assert data.validation.foreground is None
 
 
 def test_folder_fitted_with_another_rule_is_left_alone(
-    recipe: Recipe, photographs: Path, corpus: Path, tmp_path: Path
+    recipe: Recipe, photographs: Path, white_corpus: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "realnet"
     out.mkdir()
     (out / "recipe.yaml").write_text(recipe.to_yaml())
     with pytest.raises(OutputError, match=r"another recipe \(foreground\.disc: None, now"):
-        fit_realnet(with_rule(recipe), ["disc"], photographs, corpus, out, Runtime("fp32", "cpu"))
+        fit_realnet(with_rule(recipe), ["disc"], photographs, white_corpus, out, CPU)
+
+
+def test_joint_data_keeps_source_and_rule_of_each_category(
+    recipe: Recipe, photographs: Path, corpus: Path
+) -> None:
+    rule = {"method": "otsu", "polarity": "bright"}
+    changed = Recipe.parse(recipe.model_dump() | {"foreground": {"disc": rule}}, where="test")
+    listed = {name: list_images(changed, photographs, name) for name in changed.categories}
+    normal = load_normal(changed, listed)
+    sources = [open_sources(changed, category, corpus) for category in changed.categories]
+    training = fit_data(changed, normal, sources).training
+    first = len(normal[0].fit)
+    joined = [training.normal[index] for index in range(len(training.normal))]
+    assert np.array_equal(joined, np.concatenate([normal[0].fit, normal[1].fit]))
+    masks = [training.foreground[index] for index in range(len(training.normal))]
+    assert np.mean(masks[:first]) < 0.5
+    assert np.all(masks[first:])
+    drawn = [
+        {training.sources[training.groups[index]].reader[0][0]["category"]}
+        for index in (0, first - 1, first, len(training.normal) - 1)
+    ]
+    assert drawn == [{"disc"}, {"disc"}, {"plate"}, {"plate"}]

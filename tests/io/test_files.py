@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,7 @@ def test_killed_group_is_replaced_by_the_next(tmp_path: Path) -> None:
             group = FileGroups(pool)
             for name in "ab":
                 group.add(tmp_path / name, text("old"))
+            wait(group.written.values())
         os._exit(9)
 
     process = multiprocessing.get_context("fork").Process(target=killed)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.config.settings import Training
 from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.errors import CorpusError, TrainingError
@@ -27,7 +28,7 @@ from sia_gen.io.refusals import ReadError
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.runtime.device import Runtime
 from sia_gen.train.batches import BatchOrder, load_batches, random_flips
-from sia_gen.train.loop import learning_rate_at
+from sia_gen.train.loop import learning_rate
 from tests.corpus.conftest import HandmadeCorpus
 
 small = st.integers(1, 7)
@@ -176,12 +177,15 @@ def test_killed_worker_is_one_line(workers: Callable[[int], None]) -> None:
 def test_learning_rate_stays_above_zero_and_at_most_the_base(
     max_steps: int, warmup: int, decay_from: float, fraction: float
 ) -> None:
-    rate = learning_rate_at(int(fraction * max_steps), 1e-3, max_steps, warmup, decay_from)
-    assert 0 < rate <= 1e-3
+    training = Training(
+        learning_rate=1e-3, max_steps=max_steps, warmup_steps=warmup, decay_from=decay_from
+    )
+    assert 0 < learning_rate(training, int(fraction * max_steps)) <= 1e-3
 
 
 def test_learning_rate_warms_up_stays_and_decays() -> None:
-    rates = [learning_rate_at(step, 1.0, 10, 3, 0.5) for step in range(10)]
+    training = Training(learning_rate=1.0, max_steps=10, warmup_steps=3, decay_from=0.5)
+    rates = [learning_rate(training, step) for step in range(10)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
 

@@ -27,7 +27,7 @@ from sia_gen.train.checkpoints import (
     check_inputs,
     last_checkpoint,
     list_checkpoints,
-    load_checkpoint,
+    load_last,
     save_checkpoint,
 )
 from tests.conftest import photograph
@@ -95,7 +95,7 @@ def test_checkpoint_that_memory_does_not_suffice_for_is_not_called_damaged(
     save_checkpoint(accelerator, tmp_path, 1)
     monkeypatch.setattr(accelerator, "load_state", run_out)
     with pytest.raises(type(error)):
-        load_checkpoint(accelerator, tmp_path / "step-00000001")
+        load_last(accelerator, tmp_path)
 
 
 def test_no_checkpoint_without_a_folder(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_was_killed_while_it_removed_checkpoints_leaves_none_in_part(
     for path in list_checkpoints(tmp_path):
         assert sorted(file.name for file in path.iterdir()) == whole
     (tmp_path / "last").rename(tmp_path / ".last.tmp")
-    load_checkpoint(accelerator, tmp_path / "step-00000003")
+    load_last(accelerator, tmp_path)
     kept = ["last", "step-00000002", "step-00000003"]
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
     assert (tmp_path / "last").readlink() == Path(kept[-1])
@@ -196,7 +196,7 @@ def test_checkpoint_is_loaded(accelerator: Accelerator, checkpoint: Path) -> Non
     (kept,) = accelerator._custom_objects
     kept.state = {"best": 1.0}
     following = torch.rand(3)
-    load_checkpoint(accelerator, checkpoint)
+    load_last(accelerator, checkpoint.parent)
     assert kept.state == {"best": 0.5}
     assert torch.equal(torch.rand(3), following)
     assert TENSORS_ALONE not in os.environ
@@ -213,7 +213,7 @@ def test_damaged_checkpoint_is_refused(
     file = checkpoint / name
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(TrainingError, match=r"cannot go on from the checkpoint .*step-00000001 \("):
-        load_checkpoint(accelerator, checkpoint)
+        load_last(accelerator, checkpoint.parent)
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -222,7 +222,7 @@ def test_checkpoint_that_would_run_code_is_refused(
 ) -> None:
     torch.save({"best": Evil(checkpoint.parent / "canary")}, checkpoint / name)
     with pytest.raises(TrainingError, match=f"it would run '{CALLED}'"):
-        load_checkpoint(accelerator, checkpoint)
+        load_last(accelerator, checkpoint.parent)
     assert not (checkpoint.parent / "canary").exists()
 
 

@@ -24,6 +24,7 @@ from sia_gen.diffusion.adm.convert import (
     convert_adm_classifier_state_dict,
     convert_adm_state_dict,
 )
+from sia_gen.diffusion.state import scheduler_for
 from sia_gen.errors import ModelError, OptionError, OutputError
 from sia_gen.io.files import atomic_folder, prepare_output, sha256, write_json
 from sia_gen.io.json import read_json
@@ -32,7 +33,6 @@ from sia_gen.io.tensors import StandIns, is_state_dict, not_finite, read_tensor_
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.runtime.device import environment
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 REPORT = "import.json"
 # The fields of a report that are equal for equal imports.
@@ -82,6 +82,7 @@ def import_adm(
     converted = _convert_file(checkpoint, new_classes, image_size)
     model, conventions = converted.model, converted.conventions
     is_unet = not isinstance(model, NoisyClassifier)
+    description = _describe(model, conventions)
     report = {
         "file": checkpoint.name,
         "sha256": sha256(checkpoint),
@@ -96,18 +97,10 @@ def import_adm(
         # Another process may have come first.
         check_output(out, report)
         if is_unet:
-            scheduler = PerturbedDDPMScheduler(
-                beta_schedule=conventions.beta_schedule,
-                variance_type="learned_range" if _learns_variance(model) else "fixed_small",
-                timestep_spacing="leading",
-            )
-            SDASPipeline(model, scheduler).save_pretrained(temporary)
-        else:
-            model.save_pretrained(temporary)
+            model = SDASPipeline(model, scheduler_for(model, conventions.beta_schedule))
+        model.save_pretrained(temporary)
         write_json(temporary / REPORT, report)
-    if is_unet:
-        return _describe_unet(model, conventions)
-    return f"classifier ({conventions.image_size} pixels, {model.config.num_classes} classes)"
+    return description
 
 
 def _convert_file(
@@ -203,20 +196,19 @@ def check_output(out: Path, report: dict[str, Any]) -> None:
         )
 
 
-def _learns_variance(unet: Any) -> bool:
-    return bool(unet.config.out_channels == 2 * unet.config.in_channels)
-
-
-def _describe_unet(unet: Any, conventions: Conventions) -> str:
-    classes, heads = unet.config.num_class_embeds, conventions.num_heads
+def _describe(model: Any, conventions: Conventions) -> str:
+    if isinstance(model, NoisyClassifier):
+        return f"classifier ({conventions.image_size} pixels, {model.config.num_classes} classes)"
+    learned = model.config.out_channels == 2 * model.config.in_channels
+    heads = f"{conventions.num_heads} attention heads"
+    if conventions.num_heads is None:
+        heads = f"{conventions.num_head_channels} channels per attention head"
     parts = (
         f"{conventions.image_size} pixels",
-        f"{classes or 'no'} classes",
-        f"{'learned' if _learns_variance(unet) else 'fixed'} variance",
+        f"{model.config.num_class_embeds or 'no'} classes",
+        "learned variance" if learned else "fixed variance",
         f"{conventions.beta_schedule} schedule",
-        f"{heads} attention heads"
-        if heads
-        else f"{conventions.num_head_channels} channels per attention head",
+        heads,
         f"{conventions.qkv_order} queries, keys and values",
     )
     return f"UNet ({', '.join(parts)})"

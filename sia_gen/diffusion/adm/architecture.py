@@ -70,11 +70,7 @@ def not_adm(*, problem: str) -> ModelError:
 
 
 def dimensions(state: State, name: str, count: int, multiple: int = 1) -> torch.Size:
-    """Returns the shape of a tensor.
-
-    Raises:
-        ModelError: If there is none with `count` dimensions, the first a multiple of `multiple`.
-    """
+    """Returns the shape of a tensor; `ModelError` unless it has the dimensions that are needed."""
     if name not in state:
         raise not_adm(problem=f"the tensor '{name}' is missing.")
     shape = state[name].shape
@@ -123,7 +119,7 @@ def unet_levels(state: State) -> int:
 def classifier_levels(state: State) -> int:
     """Counts the resolutions of a classifier.
 
-    The blocks of the last level all attend; the downsampling block before them does not.
+    All blocks of the last level attend, and the downsampling block before them does not.
     """
     blocks = _count_blocks(state)
     backwards = (_attends(state, block) for block in reversed(range(blocks)))

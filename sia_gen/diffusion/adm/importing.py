@@ -44,17 +44,13 @@ FIX = "Give a PyTorch checkpoint or a .safetensors file."
 
 
 class _Ignored:
-    """Replaces an object that is not needed."""
+    """Replaces an object of a checkpoint that is not needed."""
 
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __init__(self, *_: object) -> None: ...
+    def __setstate__(self, state: object) -> None: ...
 
 
-# The RealNet authors save their settings and a NumPy number beside the weights. Harmless classes
-# replace theirs.
+# The RealNet authors save an EasyDict of settings and a NumPy number beside the weights.
 STAND_INS: StandIns = [
     (OrderedDict, "easydict.EasyDict"),
     (_Ignored, "numpy.core.multiarray.scalar"),
@@ -70,7 +66,7 @@ def import_adm(
 
     Args:
         checkpoint: A PyTorch or safetensors file.
-        out: The folder to make; it may hold an earlier import of the same.
+        out: New folder, or that of an earlier import of the same.
         new_classes: Number of classes of a fresh class embedding of a UNet.
         image_size: Side of the images, for an architecture that was not published.
 
@@ -79,10 +75,8 @@ def import_adm(
         OptionError: If an option does not suit the network.
         OutputError: If the folder holds something else. Nothing has been written then.
     """
-    converted = _convert_file(checkpoint, new_classes, image_size)
-    model, conventions = converted.model, converted.conventions
+    model, conventions = _convert_file(checkpoint, new_classes, image_size)
     is_unet = not isinstance(model, NoisyClassifier)
-    description = _describe(model, conventions)
     report = {
         "file": checkpoint.name,
         "sha256": sha256(checkpoint),
@@ -97,10 +91,12 @@ def import_adm(
         # Another process may have come first.
         check_output(out, report)
         if is_unet:
-            model = SDASPipeline(model, scheduler_for(model, conventions.beta_schedule))
-        model.save_pretrained(temporary)
+            scheduler = scheduler_for(model, conventions.beta_schedule)
+            SDASPipeline(model, scheduler).save_pretrained(temporary)
+        else:
+            model.save_pretrained(temporary)
         write_json(temporary / REPORT, report)
-    return description
+    return _describe(model, conventions)
 
 
 def _convert_file(
@@ -138,11 +134,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Returns the tensors of a checkpoint under the names of a single process.
-
-    Raises:
-        ModelError: If there is anything else among them, or values are not finite.
-    """
+    """Returns the tensors of a checkpoint; `ModelError` if there are others or values are NaN."""
     nested = [content[key] for key in KEYS if is_state_dict(content.get(key))]
     state = nested[0] if nested else content
     if not is_state_dict(state):
@@ -164,20 +156,23 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def recorded_conventions(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `convert_adm_state_dict` that the RealNet authors' code records."""
-    settings = content.get("arch")
-    unet = settings.get("unet") if isinstance(settings, Mapping) else None
-    if not isinstance(settings, Mapping) or not isinstance(unet, Mapping):
+    settings = _mapping(content, "arch")
+    unet = _mapping(settings, "unet")
+    if not unet:
         return {}
     heads = "num_heads" if unet.get("num_head_channels") == -1 else "num_head_channels"
-    recorded = {name: unet.get(name) for name in ("image_size", heads)}
-    sampler = settings.get("TrainSampler")
-    schedule = sampler.get("beta_scheduler") if isinstance(sampler, Mapping) else None
+    schedule = _mapping(settings, "TrainSampler").get("beta_scheduler")
     return {
-        **{name: value for name, value in recorded.items() if isinstance(value, int)},
+        **{key: unet[key] for key in ("image_size", heads) if isinstance(unet.get(key), int)},
         # Their network supports no other order.
         "qkv_order": "interleaved",
         "beta_schedule": SCHEDULES.get(str(schedule)),
     }
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = content.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def check_output(out: Path, report: dict[str, Any]) -> None:

@@ -54,13 +54,7 @@ def train_diffusion(
 ) -> None:
     """Trains one model per category, one after another, or one of all categories.
 
-    Args:
-        recipe: Describes the data, the network and the training.
-        categories: Categories to train; all of the recipe for a joint model.
-        root: Folder of the images.
-        out: Output folder, see above.
-        runtime: Device and precision.
-        resume: Whether to resume from the last checkpoint instead of starting again.
+    A joint model learns all categories of the recipe. Without `resume`, training starts again.
 
     Raises:
         UserError: If the recipe, the images or the output folder do not allow it; nothing has

@@ -177,8 +177,8 @@ class SDASPipeline(DiffusionPipeline):
             given = (photographs, num_inference_steps, process.unet_labels)
             sample = ddim_invert(self.unet, self.scheduler, *given, until=int(timesteps[0]))
         else:
-            # Samples stay float32 whatever the UNet computes in: in bfloat16 the smallest deviations
-            # of the schedule vanish.
+            # Samples stay float32 whatever the UNet computes in, because the smallest deviations of
+            # the schedule vanish in bfloat16.
             sample = randn_tensor(shape, generator, device, torch.float32)
             if photographs is not None:
                 # A copy of the scheduler adds noise because it leaves its table on the device, and

@@ -15,11 +15,9 @@ from sia_gen.diffusion.adm.architecture import (
     State,
     check_conventions,
     choose_conventions,
-    classifier_levels,
     dimensions,
     not_adm,
     read_encoder,
-    unet_levels,
 )
 from sia_gen.errors import OptionError
 from sia_gen.networks.classifier import NoisyClassifier
@@ -73,7 +71,7 @@ def convert_adm_state_dict(
         OptionError: If the size or the classes make no sense.
     """
     state = dict(state_dict) if new_classes is None else _with_classes(state_dict, new_classes)
-    encoder = read_encoder(state, unet_levels(state))
+    encoder = read_encoder(state)
     out_channels = _check_channels(state, encoder)
     chosen = choose_conventions(encoder, conventions)
     classes = dimensions(state, CLASS_EMBEDDING, 2)[0] if CLASS_EMBEDDING in state else None
@@ -105,7 +103,7 @@ def convert_adm_classifier_state_dict(
         ModelError: If a tensor is missing, unexpected or of the wrong shape, which it names.
         OptionError: If the classifier is for another image size.
     """
-    encoder = read_encoder(state_dict, classifier_levels(state_dict))
+    encoder = read_encoder(state_dict)
     # One position is that of the mean.
     side = math.isqrt(max(dimensions(state_dict, POSITIONS, 2)[1] - 1, 1))
     conventions = Conventions(side * encoder.stride, num_head_channels)

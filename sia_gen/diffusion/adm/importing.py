@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from sia_gen.diffusion.adm.architecture import Conventions, not_adm
+from sia_gen.diffusion.adm.architecture import Conventions, is_unet, not_adm
 from sia_gen.diffusion.adm.convert import (
     ConvertedModel,
     convert_adm_classifier_state_dict,
@@ -76,11 +76,11 @@ def import_adm(
         OutputError: If the folder holds something else. Nothing has been written then.
     """
     model, conventions = _convert_file(checkpoint, new_classes, image_size)
-    is_unet = not isinstance(model, NoisyClassifier)
+    kind = "classifier" if isinstance(model, NoisyClassifier) else "unet"
     report = {
         "file": checkpoint.name,
         "sha256": sha256(checkpoint),
-        "kind": "unet" if is_unet else "classifier",
+        "kind": kind,
         "new_classes": new_classes,
         "conventions": asdict(conventions),
         "versions": environment(),
@@ -90,7 +90,7 @@ def import_adm(
     with working_on(out.parent, out.name), atomic_folder(out) as temporary:
         # Another process may have come first.
         check_output(out, report)
-        if is_unet:
+        if kind == "unet":
             scheduler = scheduler_for(model, conventions.beta_schedule)
             SDASPipeline(model, scheduler).save_pretrained(temporary)
         else:
@@ -105,7 +105,7 @@ def _convert_file(
     content = read_checkpoint(checkpoint)
     try:
         state = find_state_dict(content)
-        if any(name.startswith("output_blocks.") for name in state):
+        if is_unet(state):
             recorded = recorded_conventions(content)
             recorded |= {} if image_size is None else {"image_size": image_size}
             return convert_adm_state_dict(state, new_classes=new_classes, **recorded)
@@ -138,10 +138,8 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     nested = [content[key] for key in KEYS if is_state_dict(content.get(key))]
     state = nested[0] if nested else content
     if not is_state_dict(state):
-        others = [name for name, value in state.items() if not torch.is_tensor(value)]
-        found = f" alone: '{others[0]}' is none" if others else ""
         raise ModelError(
-            problem=f"the checkpoint holds no named tensors{found}.",
+            problem="the checkpoint holds no named tensors, or other objects among them.",
             fix=f"Save them at the top level, or under one of: {', '.join(KEYS)}.",
         )
     if name := not_finite(state):

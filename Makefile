@@ -1,13 +1,13 @@
-# `make demo` and `make test` are all it takes; each installs what it needs into .venv, once.
+# Each target installs what it needs into .venv on first use.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Every test runs on one thread; more processes than this only load the libraries more often.
-# The tests of a file stay together: they share what takes long to make.
+# Every test runs on one thread. More processes than this only import the libraries more often.
+# The tests of a file run in one process, because they share fixtures that are slow to make.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
-# Those that take long as well, and those of `make check`.
+# Includes slow tests and those of `make check`.
 ALL := -m ''
 
 .PHONY: demo test test-all check test-end-to-end faults audit clean
@@ -24,13 +24,13 @@ test-all: $(INSTALLED)
 test-end-to-end: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) $(ALL) tests/end_to_end
 
-# Every fault as often as it takes to believe in it; writes the table in CONTRIBUTING.md.
-# Thousands of cases are one test, which may take its time.
+# Injects every fault many times, and writes the table in docs/faults.md. A single test may have
+# thousands of cases, so its timeout is long.
 faults: $(INSTALLED)
 	SIA_GEN_FAULTS=all $(BIN)/python -m pytest $(PARALLEL) --dist worksteal --timeout 3600 $(ALL) \
 		tests/faults tests/checks
 
-# Known vulnerabilities of all that is installed; it asks PyPI, and fails for what PyPI does not know.
+# Asks PyPI for known vulnerabilities of all installed packages; fails for packages it does not know.
 audit: $(INSTALLED)
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit

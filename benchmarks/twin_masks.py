@@ -20,9 +20,8 @@ from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.sampling import generators, prepare_pipeline, sampling_options
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import find_pipeline, load_pipeline
-from sia_gen.twins.chance import START, Chance
 from sia_gen.twins.maker import TwinMaker
-from sia_gen.twins.masks import change_mask, smoothed
+from sia_gen.twins.masks import START, Chance, change_mask, smoothed
 
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
 BATCH = 20

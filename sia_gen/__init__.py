@@ -1,4 +1,4 @@
-"""sia-gen: synthesises anomalies from images of good parts, and detects real ones with them."""
+"""Synthesises anomalies from images of good parts, and fits detectors that find real ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: `sia-gen --help` must not wait for torch.
+    # Imported on first use, so that `sia-gen --help` does not wait for torch.
     if name in HOMES:
         return getattr(import_module(HOMES[name]), name)
     msg = f"module 'sia_gen' has no attribute '{name}'"

@@ -1,4 +1,4 @@
-"""Exact metrics on NumPy arrays. Scores are ranked as they are, whatever their range."""
+"""Exact metrics on NumPy arrays, for scores of any range."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: how often an anomalous score exceeds a normal one.
+    """Returns the area under the ROC curve: how often an anomalous score exceeds a normal one.
 
     Args:
         labels: 0 (normal) or 1 (anomalous), any shape.
-        scores: The higher the more anomalous, same shape; ties count half.
+        scores: Higher if more anomalous, same shape; ties count half.
 
     Raises:
         ValueError: If a class is missing, shapes differ, or a score is not finite.
@@ -28,7 +28,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision: the mean over thresholds of precision, weighted by the gain in recall.
+    """Returns the mean precision over thresholds, weighted by the gain in recall.
 
     Arguments and errors are those of `auroc`.
     """
@@ -38,7 +38,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """The best F1 over all thresholds, and the threshold that gives it.
+    """Returns the best F1 over all thresholds, and the threshold that gives it.
 
     The threshold lies halfway between the last score that counts as anomalous and the next lower
     one, so `score > threshold` decides. Arguments and errors are those of `auroc`.
@@ -53,26 +53,23 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 def cumulative_counts(
     labels: ArrayLike, scores: ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """False and true positives as the threshold falls, both from 0, and the n distinct thresholds.
+    """Counts false and true positives as the threshold falls, both from 0.
 
     Returns:
-        (n + 1,), (n + 1,) and (n,), the thresholds descending.
+        The counts, (n + 1,) each, and the n distinct thresholds, descending.
     """
-    is_anomalous, values = checked(labels, scores)
+    is_anomalous, values = _checked(labels, scores)
     order = np.argsort(-values)
     values, is_anomalous = values[order], is_anomalous[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
     true_positives = np.cumsum(is_anomalous)[last_of_ties]
     false_positives = last_of_ties + 1 - true_positives
-    return (
-        np.concatenate([[0.0], false_positives]),
-        np.concatenate([[0.0], true_positives]),
-        values[last_of_ties],
-    )
+    counts = (np.concatenate([[0.0], part]) for part in (false_positives, true_positives))
+    return *counts, values[last_of_ties]
 
 
-def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
-    """Labels and scores as flat arrays, once they are sure to be usable."""
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
+    """Returns valid labels and scores as flat arrays."""
     flags, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if flags.shape != values.shape:
         msg = f"labels {flags.shape} and scores {values.shape} differ in shape"
@@ -91,31 +88,30 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Fl
 
 
 def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3) -> float:
-    """PRO: mean share of each anomalous region that is found, over false positive rates to a limit.
+    """Returns PRO: the mean share of each anomalous region that is found, up to a rate.
 
-    Exact: all distinct scores are thresholds, and the curve is interpolated at the limit. Regions
-    are the 8-connected components of the masks.
+    All distinct scores are thresholds, and the curve is interpolated at the limit. Regions are the
+    8-connected components of the masks.
 
     Args:
         maps: Anomaly scores, (N, H, W).
         masks: 0 or 1, (N, H, W).
-        fpr_limit: Where the curve ends, in (0, 1].
+        fpr_limit: False positive rate at which the curve ends, in (0, 1].
 
     Returns:
         The area under the curve divided by the limit, in [0, 1].
 
     Raises:
-        ValueError: If shapes differ, the limit is out of range, a score is not finite, or there is
-            no anomalous or no normal pixel.
+        ValueError: If the limit is out of range, or as `auroc` does.
     """
     if not 0 < fpr_limit <= 1:
         msg = f"fpr_limit must be in (0, 1], not {fpr_limit}"
         raise ValueError(msg)
     flags = np.asarray(masks)
-    is_anomalous, scores = checked(flags, maps)
-    weights, normal = region_weights(flags).ravel(), int((~is_anomalous).sum())
-    # Only what the curve passes up to its limit has to be sorted.
-    counted = np.flatnonzero(scores >= score_at_rate(scores[~is_anomalous], fpr_limit))
+    is_anomalous, scores = _checked(flags, maps)
+    weights, normal = _region_weights(flags).ravel(), int((~is_anomalous).sum())
+    # Pixels below the limit of the curve need no sorting.
+    counted = np.flatnonzero(scores >= _score_at_rate(scores[~is_anomalous], fpr_limit))
     order = counted[np.argsort(-scores[counted])]
     scores = scores[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
@@ -130,21 +126,21 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
     )
 
 
-def score_at_rate(normal: FloatArray, rate: float) -> float:
-    """The highest threshold that at least this share, in (0, 1], of the normal scores reaches."""
+def _score_at_rate(normal: FloatArray, rate: float) -> float:
+    """Returns the highest threshold that a share, in (0, 1], of the normal scores reaches."""
     place = len(normal) - math.ceil(rate * len(normal))
     return float(np.partition(normal, place)[place])
 
 
-def region_weights(masks: NDArray[np.generic]) -> FloatArray:
-    """What finding a pixel adds to the mean overlap: 1 / (area of its region * regions)."""
+def _region_weights(masks: NDArray[np.generic]) -> FloatArray:
+    """Returns what each pixel adds to the mean overlap: 1 / (area of its region * regions)."""
     weights, counts = zip(*(inverse_areas(mask) for mask in masks), strict=True)
     joined: FloatArray = np.stack(weights) / max(sum(counts), 1)
     return joined
 
 
 def inverse_areas(mask: NDArray[np.generic]) -> tuple[FloatArray, int]:
-    """For each pixel of a mask (H, W) one over the area of its region, 0 outside; the regions."""
+    """Returns one over the area of each pixel's region, else 0, and the number of regions."""
     components, count = label(mask, structure=EIGHT_CONNECTED)
     areas = np.bincount(components.ravel())
     weights = np.zeros(mask.shape)

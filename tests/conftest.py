@@ -25,7 +25,7 @@ from tests.small_networks import small_networks
 SIZE = 32
 # Folders of tests whose commands are processes of their own, which know no networks of the tests.
 PROCESSES = ("end_to_end", "faults")
-LONG = {"test_readme", "test_whole_way", "test_run", "test_corpus_survives", "test_survives"}
+LONG = {"test_guides", "test_whole_way", "test_run", "test_corpus_survives", "test_survives"}
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
 settings.register_profile(

@@ -1,4 +1,4 @@
-"""The command line: options in, one call into a room, nothing else."""
+"""The command line: each command reads its options and makes one call into a room."""
 
 from sia_gen.cli.interrupts import INTERRUPTED, end, ignore_interrupts, watch_for_interrupts
 
@@ -6,18 +6,17 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Runs a command as a process of its own; its exit code is that of the process."""
+    """Runs a command as a process, and exits with its code."""
     watch_for_interrupts()
     try:
-        # Only now: importing takes a while, in which there may be an interrupt.
+        # Imported here, because an interrupt may arrive during the import.
         from sia_gen.cli import app
 
         app.main()
     except BaseException:
-        # Whatever an interrupt became on its way here.
+        # Libraries may have turned the interrupt into another error.
         if INTERRUPTED.is_set():
             end()
         raise
     finally:
-        # All is said; from here on there is but the end of the interpreter to interrupt.
         ignore_interrupts()

@@ -1,22 +1,23 @@
-"""The Typer app, and the one place where errors become a line and an exit code."""
+"""The Typer app, and the place where errors and warnings become lines on stderr."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
+import threading
 import traceback
-from contextlib import nullcontext
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sia_gen.cli.corpora import calibrate, compose, inspect, verify
+from sia_gen.cli.corpora import calibrate, compose, inspect, push_to_hub, verify
 from sia_gen.cli.demo import demo, recipes
 from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
-from sia_gen.cli.hub import push_to_hub
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
-from sia_gen.cli.notices import plain_notices
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
 from sia_gen.io.refusals import explain_refusal
@@ -24,10 +25,15 @@ from sia_gen.runtime.out_of_memory import explain as explain_out_of_memory
 from sia_gen.version import __version__
 
 EXIT_USER = 2
-# What newer versions of Typer return instead of raising KeyboardInterrupt or Abort.
+# Newer versions of Typer return this instead of raising KeyboardInterrupt or Abort.
 INTERRUPTED = 130
-# Typer exports this error but not its parent, which all errors of usage have.
+# Typer exports this error but not its parent, the base of all usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
+# Warnings of libraries that the user need not see: message, category and module.
+NOISE = (
+    # It chooses a number of threads for several processes on a CPU, as it should.
+    ("OMP_NUM_THREADS/MKL_NUM_THREADS unset", UserWarning, r"accelerate\.state"),
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -35,25 +41,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (
-    demo,
-    recipes,
-    train_diffusion,
-    train_classifier,
-    import_adm,
-    calibrate,
-    synthesize,
-    verify,
-    inspect,
-    compose,
-    push_to_hub,
-    fit_realnet,
-    evaluate,
-    predict,
-    export,
-)
-for command in COMMANDS:
-    app.command()(command)
+COMMANDS = {
+    "Start here": (demo, recipes),
+    "Diffusion models": (train_diffusion, train_classifier, import_adm),
+    "Corpora": (calibrate, synthesize, verify, inspect, compose),
+    "Detectors": (fit_realnet, evaluate, predict, export),
+    "Sharing": (push_to_hub,),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -61,7 +58,7 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
-    """Learn from images of good parts, synthesise anomalies, and detect real ones."""
+    """Synthesise anomalies from images of good parts, and fit detectors that find real ones."""
     if version:
         typer.echo(f"sia-gen {__version__}")
     elif context.invoked_subcommand is None:
@@ -69,67 +66,92 @@ def root(
 
 
 def main() -> None:
-    """Runs a command and turns what goes wrong into one line and an exit code.
+    """Runs a command, and turns known errors into one line on stderr.
 
     Raises:
-        SystemExit: With that code.
-        KeyboardInterrupt: If it was interrupted.
+        SystemExit: With the exit code of the command.
+        KeyboardInterrupt: If the command was interrupted.
     """
     debug = os.environ.get("SIA_GEN_DEBUG") == "1"
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may have letters that a terminal does not know.
+        # File names may have letters that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with nullcontext() if debug else plain_notices():
-            run(debug=debug)
+        with nullcontext() if debug else _plain_notices():
+            _run(debug)
     except BaseException as error:
-        if "sia_gen.runtime.processes" in sys.modules:
-            from sia_gen.runtime.processes import leave
-
-            leave(failed=not isinstance(error, SystemExit) or bool(error.code))
+        processes: Any = sys.modules.get("sia_gen.runtime.processes")
+        if processes is not None:
+            processes.leave(failed=not isinstance(error, SystemExit) or bool(error.code))
         raise
 
 
-def run(*, debug: bool) -> NoReturn:
-    """Runs a command; see `main`."""
+def _run(debug: bool) -> NoReturn:
     try:
         code = app(standalone_mode=False)
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        sys.exit(code or 0)
-    except UsageError as error:
-        fail(error.format_message())
-    except UserError as error:
-        if debug:
-            traceback.print_exc()
-        fail(str(error))
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except Exception as error:
-        line = explain(error)
-        if debug or line is None:
+        line = _explain(error)
+        if line is None:
             raise
-        fail(line)
+        if debug:
+            traceback.print_exc()
+        print(f"error: {one_line(line)}", file=sys.stderr)
+        sys.exit(EXIT_USER)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    sys.exit(code or 0)
 
 
-def explain(error: Exception) -> str | None:
-    """The line for what is nobody's mistake: storage, memory, other processes, the Hub."""
-    refusal = explain_refusal(error) if isinstance(error, OSError) else None
-    line = refusal or explain_out_of_memory(error)
-    # Whose errors it may be has been imported: what reads or writes on the Hub did so.
-    if line is None and "sia_gen.runtime.processes" in sys.modules:
-        from sia_gen.runtime.processes import explain as explain_processes
-
-        line = explain_processes(error)
+def _explain(error: Exception) -> str | None:
+    """Returns the line for an error that the user can fix; None for a bug."""
+    if isinstance(error, UsageError):
+        return str(error.format_message())
+    if isinstance(error, UserError):
+        return str(error)
+    line = explain_refusal(error) if isinstance(error, OSError) else None
+    line = line or explain_out_of_memory(error)
+    # A module that was not imported cannot have raised the error.
+    processes: Any = sys.modules.get("sia_gen.runtime.processes")
+    if line is None and processes is not None:
+        line = processes.explain(error)
     if line is None and "huggingface_hub.errors" in sys.modules:
-        from sia_gen.hub.errors import explain as explain_hub
+        from sia_gen.hub.errors import explain
 
-        of_hub = explain_hub(error)
-        line = None if of_hub is None else str(of_hub)
+        hub_error = explain(error)
+        line = None if hub_error is None else str(hub_error)
     return line
 
 
-def fail(message: str) -> NoReturn:
-    """Prints one line and exits as for what the user can mend."""
-    print(f"error: {one_line(message)}", file=sys.stderr)
-    sys.exit(EXIT_USER)
+@contextmanager
+def _plain_notices() -> Iterator[None]:
+    """Shows warnings, and errors that end threads, as lines without a source location."""
+    if "RANK" in os.environ:
+        # PyTorch logs a lost connection to another process with a C++ stack trace;
+        # `sia_gen.runtime.processes` reports it in a line.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    shown_before = threading.excepthook
+    with warnings.catch_warnings():
+        for message, category, module in NOISE:
+            warnings.filterwarnings("ignore", message, category, module)
+        warnings.showwarning = _show_warning
+        threading.excepthook = _show_thread_error
+        try:
+            yield
+        finally:
+            threading.excepthook = shown_before
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {one_line(str(message))}", file=sys.stderr)
+
+
+def _show_thread_error(failure: threading.ExceptHookArgs) -> None:
+    error, thread = failure.exc_value, failure.thread
+    # TensorBoard's threads keep their error for the main thread, which raises it.
+    if isinstance(error, SystemExit) or getattr(thread, "exception", failure) is error:
+        return
+    name = thread.name if thread is not None else "unknown"
+    reason = one_line(f"{failure.exc_type.__name__}: {error}")
+    print(f"warning: the thread '{name}' failed ({reason}).", file=sys.stderr)

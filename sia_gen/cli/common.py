@@ -1,4 +1,4 @@
-"""What commands have in common: the recipe, the folders, the words."""
+"""What the commands share: recipes, default folders, and results on stdout."""
 
 from __future__ import annotations
 
@@ -17,64 +17,65 @@ if TYPE_CHECKING:
 
 
 def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
-    """A recipe, or that of a folder of own images, with the options of the command line on top."""
+    """Loads a recipe, or makes one for a folder of images, and applies options to it."""
     from sia_gen.config.recipe import Recipe
 
     if name is not None:
         return Recipe.load(name).override(changes)
     if data is None:
         raise OptionError(
-            problem="it takes a recipe or a folder of images.",
-            fix="Give --recipe, e.g. one that 'sia-gen recipes' lists, or --data.",
+            problem="neither a recipe nor an image folder was given.",
+            fix="Give --recipe with a name from 'sia-gen recipes', or --data with your images.",
         )
     from sia_gen.images.recognition import recipe_for_folder
 
     return recipe_for_folder(data).override(changes)
 
 
-def choose_categories(recipe: Recipe, wanted: list[str] | None) -> list[str]:
-    """The categories of a data set that a command is for, in the order of the recipe."""
-    from sia_gen.config.recipe import choose_categories as choose
+def load_inputs(
+    name: str | None,
+    data: Path | None,
+    categories: list[str] | None,
+    changes: dict[str, Any] | None = None,
+) -> tuple[Recipe, list[str], Path]:
+    """Returns the recipe, its chosen categories in order, and the folder of the images."""
+    from sia_gen.config.recipe import choose_categories
+    from sia_gen.images.listing import data_root
 
-    return [one.category for one in choose(recipe, wanted)]
+    recipe = load_recipe(name, changes or {}, data)
+    chosen = [one.category for one in choose_categories(recipe, categories)]
+    return recipe, chosen, data_root(recipe, data)
 
 
-def used(recipe: str | None, folder: Path) -> str:
-    """The recipe for the next step: the one given, else the one that a step saved in a folder."""
+def run_folder(recipe: CorpusRecipe, step: str) -> Path:
+    """Returns the default output folder of a step, where the next one looks for it."""
+    return Path("runs") / recipe.name / step
+
+
+def saved_recipe(folder: Path) -> str:
+    """Returns the path of the recipe that a step saved in its output folder."""
     from sia_gen.config.outputs import RECIPE
 
-    return recipe or str(folder / RECIPE)
+    return str(folder / RECIPE)
 
 
 def next_command(
     command: str, recipe: str, categories: Sequence[str] | None, **folders: Path | None
 ) -> str:
-    """The command that goes on from here, as a shell reads it.
+    """Returns the shell command of the next step.
 
     Args:
-        command: Its name, and the options that it always has.
-        recipe: The recipe for it.
-        categories: Those that this step was for, if they were named.
-        folders: Options by their names; None where the command looks by itself.
+        command: Name of the command, with any options it always gets.
+        recipe: Name or path of its recipe.
+        categories: Categories named for this step, if any.
+        folders: Folder options by name; None leaves an option out.
     """
     given = [("--recipe", recipe), *(("--category", name) for name in categories or ())]
     given += [(f"--{name}", str(folder)) for name, folder in folders.items() if folder]
     return " ".join(["sia-gen", command, *(shlex.join(pair) for pair in given)])
 
 
-def run_folder(recipe: CorpusRecipe, step: str) -> Path:
-    """Where a step writes, and the next one reads, when nothing else is said."""
-    return Path("runs") / recipe.name / step
-
-
 def say(text: str) -> None:
-    """Prints a result once, however many processes made it."""
+    """Prints a result, once per run even if several processes share it."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(text)
-
-
-def runtime(precision: Any, device: Any, channels_last: Any = None, *, compiled: Any = None) -> Any:
-    """What to run on."""
-    from sia_gen.runtime.device import Runtime
-
-    return Runtime(precision, device, compiled, channels_last)

@@ -1,4 +1,4 @@
-"""The commands that look at corpora, check them, and compose from them."""
+"""The commands that measure strength, and that check, inspect, compose and publish corpora."""
 
 from __future__ import annotations
 
@@ -7,85 +7,77 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import (
-    choose_categories,
-    load_recipe,
-    next_command,
-    run_folder,
-    runtime,
-    say,
-)
-from sia_gen.cli.options import (
-    CategoryOption,
-    ChannelsLastOption,
-    ClassifierOption,
-    DataOption,
-    DeviceOption,
-    ModelOption,
-    OptionalRecipeOption,
-    PrecisionOption,
-    SeedOption,
-    WeightsOption,
-)
-
-CorpusArgument = Annotated[str, typer.Argument(help="Folder or URL of the corpus.")]
+from sia_gen.cli import options
+from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
 
 
 def calibrate(
-    recipe: OptionalRecipeOption = None,
-    data: DataOption = None,
-    category: CategoryOption = None,
-    model: ModelOption = None,
-    classifier: ClassifierOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/calibration if not.")
-    ] = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    channels_last: ChannelsLastOption = None,
+    recipe: options.OptionalRecipe = None,
+    data: options.Data = None,
+    category: options.Category = None,
+    model: options.Model = None,
+    classifier: options.Classifier = None,
+    out: Annotated[Path | None, options.out("calibration")] = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    channels_last: options.ChannelsLast = None,
 ) -> None:
-    """Find the strengths at which samples are abnormal, and still of their object.
+    """Find the range of strengths that makes useful anomalies.
 
-    It writes a recipe that has them, for 'synthesize --strength auto', and a page with the curves.
-    A category that was measured with the same model and images is not measured again.
+    The output folder gets a page of curves, and a recipe for 'synthesize --strength auto'.
+    Categories already measured with the same model and images are skipped.
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """
-    from sia_gen.config.outputs import RECIPE
-    from sia_gen.images.listing import data_root
-    from sia_gen.inspection.calibrate import calibrate as measure
-
-    chosen = load_recipe(recipe, {}, data)
-    categories, root = choose_categories(chosen, category), data_root(chosen, data)
+    chosen, categories, root = load_inputs(recipe, data, category)
     folder = out or run_folder(chosen, "calibration")
-    found = measure(
+    from sia_gen.inspection.calibrate import calibrate as measure
+    from sia_gen.runtime.device import Runtime
+
+    strengths = measure(
         chosen,
         categories,
         root,
         model or run_folder(chosen, "diffusion"),
         folder,
-        runtime(precision, device, channels_last),
+        Runtime(precision, device, channels_last=channels_last),
         classifier=classifier or run_folder(chosen, "classifier") / "model",
     )
-    for name, strength in found.items():
+    for name, strength in strengths.items():
         say(f"{name}: {strength}")
-    # The usual folder may hold a corpus of other strengths.
-    places = {"model": model, "classifier": classifier, "out": run_folder(chosen, "calibrated")}
-    then = next_command("synthesize --strength auto", str(folder / RECIPE), category, **places)
-    say(f"Next: {then}")
+    # The default folder may hold a corpus of other strengths.
+    corpus = run_folder(chosen, "calibrated")
+    folders = {"model": model, "classifier": classifier, "out": corpus}
+    command = "synthesize --strength auto"
+    say(f"Next: {next_command(command, saved_recipe(folder), category, **folders)}")
+
+
+def verify(
+    corpus: options.CorpusArgument,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Delete damaged shards, so that synthesize replaces them."),
+    ] = False,
+) -> None:
+    """Read every sample of a corpus and compare the shards with the manifest.
+
+    Example: sia-gen verify runs/elpv/corpus
+    """
+    from sia_gen.corpus.verify import verify as check
+    from sia_gen.io.locations import location
+
+    say(check(location(corpus), repair=repair))
 
 
 def inspect(
-    corpus: CorpusArgument,
-    data: DataOption = None,
-    category: CategoryOption = None,
-    weights: WeightsOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/inspection if not.")
-    ] = None,
-    device: DeviceOption = "auto",
+    corpus: options.CorpusArgument,
+    data: options.Data = None,
+    category: options.Category = None,
+    weights: options.Weights = None,
+    out: Annotated[Path | None, options.out("inspection")] = None,
+    device: options.Device = "auto",
 ) -> None:
-    """Make a page of a corpus: samples, strengths, distances, copies. Look before you train.
+    """Make a web page about a corpus: samples by strength, distances, near-copies.
 
     Example: sia-gen inspect runs/elpv/corpus
     """
@@ -94,71 +86,83 @@ def inspect(
     from sia_gen.corpus.manifest import read_manifest
     from sia_gen.inspection.inspect import inspect_corpus
     from sia_gen.io.locations import location
+    from sia_gen.runtime.device import Runtime
 
     place = location(corpus)
     read_manifest(place)
     folder = out or run_folder(load_corpus_recipe(place / RECIPE), "inspection")
-    page = inspect_corpus(place, data, category, weights, folder, runtime("fp32", device))
+    page = inspect_corpus(place, data, category, weights, folder, Runtime("fp32", device))
     say(f"Open {page} in a browser.")
 
 
 def compose(
-    recipe: OptionalRecipeOption = None,
-    data: DataOption = None,
-    category: CategoryOption = None,
-    corpus: Annotated[
-        str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
-    ] = None,
+    recipe: options.OptionalRecipe = None,
+    data: options.Data = None,
+    category: options.Category = None,
+    corpus: options.Corpus = None,
     images: Annotated[
         int | None,
-        typer.Option("--images", min=1, help="Triplets per category; the corpus's samples if not."),
+        typer.Option(metavar="N", min=1, help="Triplets per category (default: one per sample)."),
     ] = None,
     form: Annotated[
         Literal["shards", "folder"],
-        typer.Option("--format", help="WebDataset shards, or folders in the layout of MVTec AD."),
+        typer.Option("--format", help="WebDataset shards, or folders laid out like MVTec AD."),
     ] = "shards",
-    out: Annotated[
-        str | None, typer.Option("--out", help="Output folder or URL; runs/RECIPE/triplets if not.")
-    ] = None,
-    seed: SeedOption = None,
+    out: Annotated[str | None, options.out("triplets")] = None,
+    seed: options.Seed = None,
 ) -> None:
-    """Paste pieces of synthetic images into normal ones: image, mask and normal image.
+    """Paste pieces of synthetic images into normal ones, for any detector to train on.
 
-    Any detector can train on them; anomalib reads '--format folder' with its Folder data module.
-    Nothing is pasted if the corpus has twins: they are written as folders.
+    Each triplet is an image, its mask, and the normal image. Twins are triplets already, and are
+    only exported: use '--format folder'. Anomalib reads such folders.
 
     Example: sia-gen compose --recipe elpv --category mono --format folder --out composed
     """
-    from sia_gen.composition.compose import compose as make
-    from sia_gen.images.listing import data_root
+    from sia_gen.composition.compose import compose as paste
     from sia_gen.io.locations import location
 
-    chosen = load_recipe(recipe, {"seed": seed}, data)
-    categories, root = choose_categories(chosen, category), data_root(chosen, data)
-    source = location(corpus or run_folder(chosen, "corpus"))
+    chosen, categories, root = load_inputs(recipe, data, category, {"seed": seed})
+    samples = location(corpus or run_folder(chosen, "corpus"))
     target = location(out or run_folder(chosen, "triplets"))
-    left_out = make(chosen, categories, root, source, target, form, images)
+    left_out = paste(chosen, categories, root, samples, target, form, images)
     if left_out:
         low, high = chosen.realnet.mask_area
         say(
-            f"{left_out} twins are left out: their masks cover less than {low:.2%} or more than "
+            f"{left_out} twins were left out: their masks cover less than {low:.2%} or more than "
             f"{high:.0%} of the image."
         )
     say(f"The triplets are in {target}.")
 
 
-def verify(
-    corpus: CorpusArgument,
-    repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Delete bad shards, so that synthesize makes them again."),
+def push_to_hub(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A corpus, a diffusion model, or a RealNet.")
+    ],
+    repository: Annotated[
+        str, typer.Argument(metavar="REPO", help="Repository on the Hub, OWNER/NAME.")
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository as private.")
+    ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Branch to write to, or a pull request (refs/pr/1)."),
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files without uploading them.")
     ] = False,
 ) -> None:
-    """Re-read every shard of a corpus and hold it against the manifest.
+    """Publish a corpus or a model on the Hugging Face Hub, with a card.
 
-    Example: sia-gen verify runs/elpv/corpus
+    Log in with 'hf auth login', or set HF_TOKEN. A corpus is verified first. If an upload is
+    interrupted, run the same command again: it sends only what is missing.
+
+    Example: sia-gen push-to-hub runs/elpv/corpus you/elpv-anomalies
     """
-    from sia_gen.corpus.verify import verify as check
-    from sia_gen.io.locations import location
+    from sia_gen.hub.client import give_up_in_time
+    from sia_gen.hub.push import push_to_hub as push
 
-    say(check(location(corpus), repair=repair))
+    give_up_in_time()
+    flags = {"private": private, "create_pr": create_pr, "dry_run": dry_run}
+    say(push(folder, repository, revision=revision, **flags))

@@ -1,4 +1,4 @@
-"""The commands to begin with: the demo and the list of recipes."""
+"""The commands to start with: the demo and the list of recipes."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.cli.common import load_recipe, runtime
-from sia_gen.cli.options import (
-    DeviceOption,
-    PrecisionOption,
-    ResumeOption,
-    SeedOption,
-)
+from sia_gen.cli import options
+from sia_gen.cli.common import load_recipe
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = True,
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Output folder.")] = Path("demo"),
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    resume: options.Resume = True,
 ) -> None:
-    """The whole way on real images in minutes on a CPU, ending in numbers and a page.
+    """Run every step on real solar cells, in minutes on a CPU, and write a page of results.
 
     Example: sia-gen demo
     """
     from sia_gen.demo.run import run_demo
+    from sia_gen.runtime.device import Runtime
 
-    run_demo(load_recipe("demo", {"seed": seed}), out, runtime(precision, device), resume=resume)
+    recipe = load_recipe("demo", {"seed": seed})
+    run_demo(recipe, out, Runtime(precision, device), resume=resume)
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="A recipe to print in full.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Recipe to print in full.")
+    ] = None,
 ) -> None:
-    """List the recipes, or print one with every default.
+    """List the recipes, or print one of them with all defaults.
 
     Example: sia-gen recipes elpv > mine.yaml
     """

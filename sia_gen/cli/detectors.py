@@ -1,4 +1,4 @@
-"""The commands that fit and evaluate RealNet."""
+"""The commands that fit, evaluate, apply and export RealNet."""
 
 from __future__ import annotations
 
@@ -7,75 +7,46 @@ from typing import Annotated, Literal
 
 import typer
 
-from sia_gen.cli.common import (
-    choose_categories,
-    load_recipe,
-    next_command,
-    run_folder,
-    runtime,
-    say,
-    used,
-)
-from sia_gen.cli.options import (
-    CategoryOption,
-    ChannelsLastOption,
-    CompileOption,
-    DataOption,
-    DeviceOption,
-    MinutesOption,
-    OptionalRecipeOption,
-    OutOption,
-    PrecisionOption,
-    ResumeOption,
-    SeedOption,
-    StepsOption,
-    WeightsOption,
-)
+from sia_gen.cli import options
+from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
 
 
 def fit_realnet(
-    recipe: OptionalRecipeOption = None,
-    data: DataOption = None,
-    category: CategoryOption = None,
-    corpus: Annotated[
-        str | None, typer.Option("--corpus", help="Folder or URL of the synthetic images.")
-    ] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="One model of all categories.")] = False,
+    recipe: options.OptionalRecipe = None,
+    data: options.Data = None,
+    category: options.Category = None,
+    corpus: options.Corpus = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Fit one detector for all categories.")
+    ] = False,
     anomalies: Annotated[
         Literal["perlin", "twins", "mixed"] | None,
-        typer.Option(
-            "--anomalies",
-            help="Pieces pasted through Perlin masks, twins with their own masks, or both.",
-        ),
+        typer.Option(help="Paste pieces through Perlin masks, use twins with their masks, or mix."),
     ] = None,
     source: Annotated[
         Literal["sdas", "dtd", "mixed"] | None,
-        typer.Option(
-            "--source", help="What is pasted in: the corpus, textures such as DTD's, or both."
-        ),
+        typer.Option(help="Paste from the corpus, from textures such as DTD, or from both."),
     ] = None,
-    textures: Annotated[
-        Path | None, typer.Option("--textures", help="Folder of images of textures.")
-    ] = None,
-    weights: WeightsOption = None,
-    out: OutOption = None,
-    max_steps: StepsOption = None,
-    max_minutes: MinutesOption = None,
+    textures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Texture images.")] = None,
+    weights: options.Weights = None,
+    out: Annotated[Path | None, options.out("realnet")] = None,
+    max_steps: options.MaxSteps = None,
+    max_minutes: options.MaxMinutes = None,
     select_on: Annotated[
         Literal["validation", "test"] | None,
         typer.Option(
-            "--select-on",
-            help="test: choose by test labels, as some published tables did; not a fair measure.",
+            help="Data to choose weights and threshold on. 'test' reads the test labels, as some "
+            "published tables did, so the metrics are optimistic."
         ),
     ] = None,
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    compiled: CompileOption = None,
-    channels_last: ChannelsLastOption = None,
-    resume: ResumeOption = True,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    compiled: options.Compile = None,
+    channels_last: options.ChannelsLast = None,
+    resume: options.Resume = True,
 ) -> None:
-    """Fit the detector to normal images and the shards of a corpus.
+    """Fit the detector to normal images and a corpus of synthetic anomalies.
 
     Example: sia-gen fit-realnet --recipe elpv --corpus runs/elpv/corpus
     """
@@ -90,97 +61,95 @@ def fit_realnet(
         "realnet.textures": None if textures is None else str(textures),
         "realnet.weights": None if weights is None else str(weights),
     }
-    chosen = load_recipe(recipe, changes, data)
-    categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "realnet")
-    from sia_gen.images.listing import data_root
+    chosen, categories, root = load_inputs(recipe, data, category, changes)
+    folder = out or run_folder(chosen, "realnet")
     from sia_gen.io.locations import location
     from sia_gen.realnet.fitting import fit_realnet as fit
+    from sia_gen.runtime.device import Runtime
 
-    root, shards = data_root(chosen, data), location(corpus or run_folder(chosen, "corpus"))
-    on = runtime(precision, device, channels_last, compiled=compiled)
-    fit(chosen, categories, root, shards, folder, on, resume=resume)
-    # The usual folder may hold the evaluation of the usual models.
-    apart = None if out is None else out.with_name(f"{out.name}-evaluation")
-    places = {"data": data, "model": out, "out": apart}
-    then = next_command("evaluate", used(recipe, folder), category, **places)
-    say(f"The models are in {folder}. Next: {then}")
+    shards = location(corpus or run_folder(chosen, "corpus"))
+    runtime = Runtime(precision, device, compiled, channels_last)
+    fit(chosen, categories, root, shards, folder, runtime, resume=resume)
+    # The default folder may hold the evaluation of other detectors.
+    evaluation = None if out is None else out.with_name(f"{out.name}-evaluation")
+    folders = {"data": data, "model": out, "out": evaluation}
+    command = next_command("evaluate", recipe or saved_recipe(folder), category, **folders)
+    say(f"The models are in {folder}. Next: {command}")
 
 
 def evaluate(
-    recipe: OptionalRecipeOption = None,
-    data: DataOption = None,
-    category: CategoryOption = None,
+    recipe: options.OptionalRecipe = None,
+    data: options.Data = None,
+    category: options.Category = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Folder of the RealNets, one per category.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of RealNets (default: runs/RECIPE/realnet)."),
     ] = None,
-    out: OutOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    channels_last: ChannelsLastOption = None,
+    out: Annotated[Path | None, options.out("evaluation")] = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    channels_last: options.ChannelsLast = None,
 ) -> None:
-    """Score the test images; write metrics, scores and heat maps, beside those of other categories.
+    """Evaluate detectors on the test images: metrics, scores and heat maps.
+
+    Results join those of other categories in the output folder.
 
     Example: sia-gen evaluate --recipe elpv --category mono
     """
-    chosen = load_recipe(recipe, {}, data)
-    categories = choose_categories(chosen, category)
+    chosen, categories, root = load_inputs(recipe, data, category)
+    folder = out or run_folder(chosen, "evaluation")
     from sia_gen.evaluation.evaluate import evaluate as score
     from sia_gen.evaluation.results import metrics_table
-    from sia_gen.images.listing import data_root
+    from sia_gen.runtime.device import Runtime
 
-    root, folder = data_root(chosen, data), out or run_folder(chosen, "evaluation")
     models = model or run_folder(chosen, "realnet")
-    on = runtime(precision, device, channels_last)
-    summary = score(chosen, categories, root, models, folder, on)
-    say(metrics_table(summary))
+    runtime = Runtime(precision, device, channels_last=channels_last)
+    say(metrics_table(score(chosen, categories, root, models, folder, runtime)))
     say(f"Open {folder / 'index.html'} in a browser.")
 
 
-ModelArgument = Annotated[
-    Path, typer.Argument(help="Folder of a RealNet: of a category, or of all.")
-]
-
-
 def predict(
-    model: ModelArgument,
-    images: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
+    model: options.Detector,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES", help="Image files and folders.")
+    ],
     form: Annotated[
-        Literal["csv", "jsonl"], typer.Option("--format", help="Of the file of predictions.")
+        Literal["csv", "jsonl"], typer.Option("--format", help="Format of the predictions.")
     ] = "csv",
-    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("predictions"),
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    compiled: CompileOption = None,
-    channels_last: ChannelsLastOption = None,
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Output folder.")] = Path("predictions"),
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    compiled: options.Compile = None,
+    channels_last: options.ChannelsLast = None,
 ) -> None:
-    """Score any images; write scores, verdicts and heat maps.
+    """Score any images: anomaly scores, verdicts and heat maps.
 
     Example: sia-gen predict runs/elpv/realnet/mono photos
     """
     from sia_gen.evaluation.predict import predict as score
+    from sia_gen.runtime.device import Runtime
 
-    on = runtime(precision, device, channels_last, compiled=compiled)
-    found = score(model, images, out, form, on)
+    runtime = Runtime(precision, device, compiled, channels_last)
+    found = score(model, images, out, form, runtime)
     anomalous = sum(one.verdict == "anomalous" for one in found)
     say(f"{anomalous} of {len(found)} images are anomalous; see {out / f'predictions.{form}'}.")
 
 
 def export(
-    model: ModelArgument,
+    model: options.Detector,
     out: Annotated[
-        Path, typer.Option("--out", help="Output file: .onnx, or .pt2 for torch.export.")
+        Path, typer.Option(metavar="FILE", help="Output file: .onnx, or .pt2 for torch.export.")
     ],
 ) -> None:
-    """Export a detector to one file for other runtimes, and check that it sees the same there.
+    """Export a detector to ONNX or torch.export, and check that its anomaly maps match.
 
     Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx
     """
-    from sia_gen.config.outputs import RECIPE
     from sia_gen.config.recipe import Recipe
     from sia_gen.realnet.export import export_realnet
     from sia_gen.realnet.loading import check_realnet
 
     check_realnet(model)
-    channels = len(Recipe.load(model / RECIPE).mode)
+    channels = len(Recipe.load(saved_recipe(model)).mode)
     difference = export_realnet(model, out, channels)
-    say(f"Exported to {out}; its maps differ by at most {difference:.1e}.")
+    say(f"Exported to {out}; its anomaly maps differ by at most {difference:.1e}.")

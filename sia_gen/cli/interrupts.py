@@ -1,8 +1,8 @@
-"""Ctrl-C ends a command within two seconds, wherever it strikes, with a line on how to go on.
+"""Ctrl-C ends a command within two seconds, with a line that says how to continue.
 
-The command is interrupted first, so that it can tidy up. What that does not end in time is ended
-all the same: libraries wait in C++ for other processes, or catch what is not theirs to catch. A
-file is whole or absent even then.
+The first Ctrl-C interrupts the command, so that it can clean up. If that takes too long, a thread
+ends the process: libraries may be waiting in C++ for other processes, or may swallow the
+interrupt. Files are whole or absent even then.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-STOPPED = b"error: stopped. Run the same command again to go on.\n"
+STOPPED = b"error: interrupted. Run the same command again to continue.\n"
 EXIT_STOPPED = 1
-SECONDS_TO_TIDY_UP = 1.0
+SECONDS_TO_CLEAN_UP = 1.0
 INTERRUPTED = threading.Event()
-# Taken by the thread that ends the process; another that wants to waits for the end.
+# Held by the thread that ends the process, so that no other one does too.
 ENDING = threading.Lock()
 
 
 def watch_for_interrupts() -> None:
-    """From now on the first Ctrl-C ends this process, and the next ones change nothing.
+    """Makes the first Ctrl-C end this process, and ignores later ones.
 
-    Where Ctrl-C is ignored, as it is in the background of a script, it stays so.
+    Where Ctrl-C is ignored already, as in background jobs of a script, nothing changes.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
@@ -36,28 +36,43 @@ def watch_for_interrupts() -> None:
 
     def interrupt(_: int, frame: FrameType | None) -> NoReturn:
         ignore_interrupts()
-        # In a process that was forked to load images; the one it works for tells of the end.
+        # In a process that was forked to load images; its parent prints the line.
         if os.getpid() != watched:
             os._exit(EXIT_STOPPED)
         INTERRUPTED.set()
-        if importing(frame):
+        if _is_importing(frame):
             end()
-        # Where libraries tidy up, they may miss the processes that have ended already.
+        # Libraries that clean up may complain about processes that have ended already.
         sys.unraisablehook = lambda _: None
         raise KeyboardInterrupt
 
-    # Windows takes no pipe for it.
+    # A socket rather than a pipe, for Windows.
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    threading.Thread(target=end_in_time, args=(reader, writer), daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(reader, writer), daemon=True).start()
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
 
 
-def importing(frame: FrameType | None) -> bool:
-    """Whether a frame is at work on an import.
+def ignore_interrupts() -> None:
+    """Ignores Ctrl-C from now on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    Libraries in C++ that call Python while they are imported take an exception for their own end.
+
+def end() -> NoReturn:
+    """Prints how to continue, and ends the process without waiting for threads or libraries."""
+    ENDING.acquire()
+    if os.environ.get("RANK", "0") == "0":
+        # Not through `sys.stderr`, which the main thread may be writing to.
+        with suppress(OSError):
+            os.write(2, STOPPED)
+    os._exit(EXIT_STOPPED)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Tells whether a frame belongs to an import.
+
+    C++ libraries that call Python while being imported treat an exception as a fatal error.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -66,27 +81,12 @@ def importing(frame: FrameType | None) -> bool:
     return False
 
 
-def ignore_interrupts() -> None:
-    """From now on Ctrl-C changes nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_in_time(signals: socket.socket, _: socket.socket) -> None:
+    """Waits for Ctrl-C, whatever the main thread is doing, then ends the process after a while.
 
-
-def end_in_time(signals: socket.socket, _: socket.socket) -> None:
-    """Waits for Ctrl-C, whatever the main thread is doing, and ends the process a while later.
-
-    It keeps both ends open.
+    Both ends of the socket are arguments, so that neither is closed.
     """
     while signal.SIGINT not in signals.recv(1):
         pass
-    time.sleep(SECONDS_TO_TIDY_UP)
+    time.sleep(SECONDS_TO_CLEAN_UP)
     end()
-
-
-def end() -> NoReturn:
-    """Tells how to go on, and ends the process without waiting for threads and libraries."""
-    ENDING.acquire()
-    if os.environ.get("RANK", "0") == "0":
-        # Not by `sys.stderr`: the main thread may be in the middle of it.
-        with suppress(OSError):
-            os.write(2, STOPPED)
-    os._exit(EXIT_STOPPED)

@@ -1,4 +1,4 @@
-"""The commands that make diffusion models."""
+"""The commands that train and import diffusion models."""
 
 from __future__ import annotations
 
@@ -7,52 +7,32 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.cli.common import (
-    choose_categories,
-    load_recipe,
-    next_command,
-    run_folder,
-    runtime,
-    say,
-    used,
-)
-from sia_gen.cli.options import (
-    CategoryOption,
-    DataOption,
-    DeviceOption,
-    MinutesOption,
-    OptionalRecipeOption,
-    OutOption,
-    PrecisionOption,
-    RecipeOption,
-    ResumeOption,
-    SeedOption,
-    StepsOption,
-)
+from sia_gen.cli import options
+from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
 
 
 def train_diffusion(
-    recipe: OptionalRecipeOption = None,
-    data: DataOption = None,
-    category: CategoryOption = None,
+    recipe: options.OptionalRecipe = None,
+    data: options.Data = None,
+    category: options.Category = None,
     joint: Annotated[
-        bool, typer.Option("--joint", help="One class-conditional model of all categories.")
+        bool, typer.Option("--joint", help="Train one class-conditional model of all categories.")
     ] = False,
     init: Annotated[
         Path | None,
-        typer.Option("--init", help="Model to start from; its network replaces the preset."),
+        typer.Option(metavar="FOLDER", help="Model to start from, instead of the preset."),
     ] = None,
-    out: OutOption = None,
-    max_steps: StepsOption = None,
-    max_minutes: MinutesOption = None,
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = True,
+    out: Annotated[Path | None, options.out("diffusion")] = None,
+    max_steps: options.MaxSteps = None,
+    max_minutes: options.MaxMinutes = None,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    resume: options.Resume = True,
 ) -> None:
-    """Train a diffusion model of the normal images, one per category.
+    """Train a diffusion model on normal images, one per category.
 
-    It says how much memory it needs, saves previews on the way, and tells when the model is ready.
+    The command estimates the memory it needs, saves previews, and reports when a model is ready.
 
     Example: sia-gen train-diffusion --recipe elpv --category mono --max-minutes 60
     """
@@ -63,56 +43,58 @@ def train_diffusion(
         "diffusion.max_steps": max_steps,
         "diffusion.max_minutes": max_minutes,
     }
-    chosen = load_recipe(recipe, changes, data)
-    categories, folder = choose_categories(chosen, category), out or run_folder(chosen, "diffusion")
+    chosen, categories, root = load_inputs(recipe, data, category, changes)
+    folder = out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
-    from sia_gen.images.listing import data_root
+    from sia_gen.runtime.device import Runtime
 
-    root = data_root(chosen, data)
-    train(chosen, categories, root, folder, runtime(precision, device), resume=resume)
-    then = next_command("synthesize", used(recipe, folder), category, model=out)
-    say(f"The models are in {folder}. Next: {then}")
+    train(chosen, categories, root, folder, Runtime(precision, device), resume=resume)
+    command = next_command("synthesize", recipe or saved_recipe(folder), category, model=out)
+    say(f"The models are in {folder}. Next: {command}")
 
 
 def train_classifier(
-    recipe: RecipeOption,
-    data: DataOption = None,
-    out: OutOption = None,
-    max_steps: StepsOption = None,
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = True,
+    recipe: options.RecipeName,
+    data: options.Data = None,
+    out: Annotated[Path | None, options.out("classifier")] = None,
+    max_steps: options.MaxSteps = None,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    resume: options.Resume = True,
 ) -> None:
-    """Train the optional classifier that guides samples to their category.
+    """Train a classifier that guides samples towards their category (optional).
 
     Example: sia-gen train-classifier --recipe mvtec-ad --data mvtec
     """
     changes = {"seed": seed, "classifier.max_steps": max_steps}
-    chosen = load_recipe(recipe, changes)
+    chosen, _, root = load_inputs(recipe, data, None, changes)
     folder = out or run_folder(chosen, "classifier")
     from sia_gen.diffusion.classifier_training import train_classifier as train
-    from sia_gen.images.listing import data_root
+    from sia_gen.runtime.device import Runtime
 
-    train(chosen, data_root(chosen, data), folder, runtime(precision, device), resume=resume)
-    guide = None if out is None else out / "model"
-    then = next_command("synthesize --guidance-scale 1", recipe, None, classifier=guide)
-    say(f"The classifier is in {folder}. Next: {then}")
+    train(chosen, root, folder, Runtime(precision, device), resume=resume)
+    classifier = None if out is None else out / "model"
+    command = next_command("synthesize --guidance-scale 1", recipe, None, classifier=classifier)
+    say(f"The classifier is in {folder}. Next: {command}")
 
 
 def import_adm(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pt, .pth, .tar or .safetensors file.")],
-    out: Annotated[Path, typer.Option("--out", help="Output folder.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A .pt, .pth, .tar or .safetensors file."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Output folder.")],
     new_classes: Annotated[
         int | None,
-        typer.Option("--new-classes", min=1, help="Start anew with so many classes."),
+        typer.Option(metavar="N", min=1, help="Replace the class embedding by one of N classes."),
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", min=1, help="Pixels; the network's own when left out."),
+        typer.Option(metavar="PIXELS", min=1, help="Image size (default: the checkpoint's)."),
     ] = None,
 ) -> None:
-    """Turn a checkpoint of OpenAI's ADM or of the RealNet authors into a diffusers folder.
+    """Convert an ADM checkpoint, by OpenAI or the RealNet authors, to a diffusers folder.
 
     Example: sia-gen import-adm 256x256_diffusion_uncond.pt --out adm
     """

@@ -1,86 +1,86 @@
-"""The options that commands share, alike everywhere."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="Name or path of a recipe; 'sia-gen recipes' lists them.")
+execution_option = partial(typer.Option, rich_help_panel="Execution")
+
+
+def out(step: str) -> Any:
+    """Returns the `--out` option of a step that writes to `runs/RECIPE/STEP` by default."""
+    return typer.Option(metavar="PATH", help=f"Output folder (default: runs/RECIPE/{step}).")
+
+
+RecipeName = Annotated[
+    str, typer.Option(metavar="NAME", help="Recipe name or YAML file; see 'sia-gen recipes'.")
 ]
-OptionalRecipeOption = Annotated[
+OptionalRecipe = Annotated[
     str | None,
-    typer.Option(
-        "--recipe",
-        help="Name or path of a recipe; may be left out if --data is a folder of own images.",
-    ),
+    typer.Option(metavar="NAME", help="Recipe name or YAML file. Not needed for your own --data."),
 ]
-DataOption = Annotated[
+Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder of the images; the recipe's own source when left out."),
+    typer.Option(metavar="FOLDER", help="Image folder. Not needed if the recipe names a package."),
 ]
-CategoryOption = Annotated[
+Category = Annotated[
     list[str] | None,
-    typer.Option("--category", help="A category, repeatable; all of the recipe's when left out."),
+    typer.Option(metavar="NAME", help="Category to use; repeatable (default: all)."),
 ]
-ModelOption = Annotated[
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed; overrides the recipe.")]
+Model = Annotated[
     Path | None,
     typer.Option(
-        "--model",
-        help="Folder of the diffusion models, one per category; 'runs' for several data sets.",
+        metavar="FOLDER", help="Folder of diffusion models (default: runs/RECIPE/diffusion)."
     ),
 ]
-ClassifierOption = Annotated[
-    Path | None, typer.Option("--classifier", help="Folder of the classifier that guides.")
+Classifier = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Guidance classifier (default: runs/RECIPE/classifier/model)."
+    ),
 ]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Output folder; runs/RECIPE/STEP when left out.")
+Corpus = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Corpus folder or URL (default: runs/RECIPE/corpus)."),
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Overrides the recipe's.")]
-StepsOption = Annotated[
-    int | None, typer.Option("--max-steps", min=1, help="Training steps; overrides the recipe's.")
+CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help="Corpus folder or URL.")]
+Detector = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a RealNet.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Backbone weights, a .safetensors or .pth file."),
 ]
-MinutesOption = Annotated[
+MaxSteps = Annotated[
+    int | None, typer.Option(metavar="N", help="Training steps; overrides the recipe.")
+]
+MaxMinutes = Annotated[
     float | None,
     typer.Option(
-        "--max-minutes",
-        min=0.0,
-        help="Minutes for each model until it is saved, without loading images and compiling; "
-        "run again to go on from there.",
+        metavar="N",
+        help="Time limit per model, without image loading and compilation. Run again to continue.",
     ),
 ]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option("--weights", help="Backbone weights, a .safetensors or .pth file."),
-]
-PrecisionOption = Annotated[
+Precision = Annotated[
     Literal["fp32", "bf16", "fp16"] | None,
-    typer.Option(
-        "--precision",
-        help="What networks compute in; bf16 where the hardware has it, when left out.",
-    ),
+    execution_option(metavar="TYPE", help="fp32, bf16 or fp16 (default: bf16 where supported)."),
 ]
-DeviceOption = Annotated[
+Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option("--device", help="What to run on."),
+    execution_option(metavar="NAME", help="auto, cpu, cuda or mps."),
 ]
-CompileOption = Annotated[
+Compile = Annotated[
     bool | None,
-    typer.Option(
+    execution_option(
         "--compile/--no-compile",
-        help="Compile the networks; on a GPU, for work that takes long, when left out.",
+        help="Compile the networks (default: for long runs on a GPU).",
     ),
 ]
-ChannelsLastOption = Annotated[
+ChannelsLast = Annotated[
     bool | None,
-    typer.Option(
-        "--channels-last/--no-channels-last",
-        help="Keep the channels of a pixel together in memory; if left out, where it is faster.",
-    ),
+    execution_option(help="Use the channels-last memory format (default: where it is faster)."),
 ]
-ResumeOption = Annotated[
-    bool,
-    typer.Option("--resume/--no-resume", help="Go on where an earlier run ended, or start again."),
-]
+Resume = Annotated[bool, execution_option(help="Continue an earlier run, or start over.")]

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sia_gen.cli.common import run_folder, runtime, say
-from sia_gen.cli.options import (
-    CategoryOption,
-    ChannelsLastOption,
-    ClassifierOption,
-    CompileOption,
-    DataOption,
-    DeviceOption,
-    ModelOption,
-    PrecisionOption,
-    RecipeOption,
-    ResumeOption,
-    SeedOption,
-    WeightsOption,
-)
+from sia_gen.cli import options
+from sia_gen.cli.common import run_folder, say
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
@@ -31,94 +19,85 @@ if TYPE_CHECKING:
     from sia_gen.runtime.device import Runtime
     from sia_gen.twins.maker import TwinMaker
 
+part_option = partial(typer.Option, rich_help_panel="Parts of a corpus")
+twin_option = partial(typer.Option, rich_help_panel="Twins")
+
+Strength = Annotated[
+    str | None,
+    typer.Option(metavar="S", help="A number, a range such as 0.1:0.2, or auto. 0 is normal."),
+]
+Images = Annotated[int | None, typer.Option(metavar="N", help="Images per category.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Reverse steps per image.")]
+GuidanceScale = Annotated[
+    float | None, typer.Option(metavar="S", help="Scale of the classifier guidance.")
+]
+Shards = Annotated[
+    str | None,
+    part_option(metavar="A:B", help="Make only shards A to B-1, for example in a job array."),
+]
+Only = Annotated[str | None, part_option(metavar="KEY", help="Make a single sample again.")]
+Plan = Annotated[bool, part_option("--plan", help="Estimate bytes and hours; write nothing.")]
+WithTwins = Annotated[
+    bool, twin_option("--twins", help="Add a normal twin and a mask to each image.")
+]
+Source = Annotated[
+    Literal["noise", "image"] | None,
+    twin_option(help="Start from noise, or from normal photographs."),
+]
+Start = Annotated[
+    float | None,
+    twin_option(metavar="SHARE", help="How far to take photographs back to noise, up to 1."),
+]
+Invert = Annotated[
+    bool, twin_option("--invert", help="Use DDIM inversion instead of adding noise.")
+]
+Region = Annotated[
+    str | None,
+    twin_option(help="Where to perturb: everywhere, perlin, box, foreground, or a mask file."),
+]
+Photographs = Annotated[
+    Path | None, twin_option(metavar="FOLDER", help="Normal photographs, for --source image.")
+]
+MaskWeights = Annotated[
+    Path | None, twin_option(metavar="FILE", help="Backbone weights, for the masks.")
+]
+
 
 def synthesize(
-    recipe: RecipeOption,
-    strength: Annotated[
-        str | None,
-        typer.Option(
-            "--strength",
-            help="0 is normal; one number, a range such as 0.1:0.2, or auto (see calibrate).",
-        ),
-    ] = None,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="Images per category.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=1000, help="Reverse steps per image.")
-    ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance-scale", min=0.0, help="Pull of the classifier to the category; needs one."
-        ),
-    ] = None,
-    twins: Annotated[
-        bool,
-        typer.Option("--twins", help="Beside each image its normal twin, and a mask."),
-    ] = False,
-    source: Annotated[
-        Literal["noise", "image"] | None,
-        typer.Option("--source", help="Twins start from noise, or from normal photographs."),
-    ] = None,
-    start: Annotated[
-        float | None,
-        typer.Option(
-            "--start", help="How far photographs go back to noise, e.g. 0.3; at most 1, all of it."
-        ),
-    ] = None,
-    invert: Annotated[
-        bool, typer.Option("--invert", help="They go back by DDIM inversion, not by noise.")
-    ] = False,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            "--region", help="What of a twin changes: everywhere, perlin, box, foreground, a mask."
-        ),
-    ] = None,
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    category: CategoryOption = None,
-    shards: Annotated[
-        str | None,
-        typer.Option("--shards", help="A:B makes the shards A to B - 1 only, e.g. in a job array."),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--only",
-            help="Make one sample again, by its key; with the options that its card names.",
-        ),
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print what it takes; write nothing.")
-    ] = False,
-    model: ModelOption = None,
-    classifier: ClassifierOption = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", help="Output folder, or a URL such as s3://...; runs/RECIPE/corpus otherwise."
-        ),
-    ] = None,
-    seed: SeedOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = "auto",
-    compiled: CompileOption = None,
-    channels_last: ChannelsLastOption = None,
-    resume: ResumeOption = True,
+    recipe: options.RecipeName,
+    category: options.Category = None,
+    strength: Strength = None,
+    images: Images = None,
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    model: options.Model = None,
+    classifier: options.Classifier = None,
+    out: Annotated[str | None, options.out("corpus")] = None,
+    seed: options.Seed = None,
+    shards: Shards = None,
+    only: Only = None,
+    plan: Plan = False,
+    twins: WithTwins = False,
+    source: Source = None,
+    start: Start = None,
+    invert: Invert = False,
+    region: Region = None,
+    data: Photographs = None,
+    weights: MaskWeights = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    compiled: options.Compile = None,
+    channels_last: options.ChannelsLast = None,
+    resume: options.Resume = True,
 ) -> None:
-    """Make a corpus: shards of synthetic anomalies of a chosen strength.
+    """Make a corpus of synthetic anomalies.
 
     Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
-
-    All of SIA, or a part of it: sia-gen synthesize --recipe sia-360k --shards 0:40
-
-    With twins and masks: sia-gen synthesize --recipe elpv --twins --source image --start 0.5
     """
-    from sia_gen.config.recipe import Collection, choose_categories, load_corpus_recipe
+    from sia_gen.config.recipe import choose_categories, load_corpus_recipe
 
-    require_apart({"only": only, "shards": shards, "category": category, "plan": plan})
+    if only is not None:
+        _require_absent({"shards": shards, "category": category, "plan": plan})
     changes = {
         "seed": seed,
         "synthesis.strength": strength,
@@ -126,43 +105,27 @@ def synthesize(
         "synthesis.steps": steps,
         "synthesis.guidance_scale": guidance_scale,
     }
-    about = {"source": source, "start": start, "invert": invert or None, "region": region}
-    places = {"data": data, "weights": weights}
-    chosen = with_twins(load_corpus_recipe(recipe).override(changes), twins, about, places)
-    several = isinstance(chosen, Collection)
-    if classifier is None and not several:
-        classifier = run_folder(chosen, "classifier") / "model"
-    work = Work(
-        chosen,
-        choose_categories(chosen, category),
-        model or (Path("runs") if several else run_folder(chosen, "diffusion")),
-        classifier,
-        runtime(precision, device, channels_last, compiled=compiled),
-        data,
-        weights,
-    )
+    settings = {"source": source, "start": start, "invert": invert or None, "region": region}
+    chosen = load_corpus_recipe(recipe).override(changes)
+    chosen = _with_twins(chosen, twins, settings, {"data": data, "weights": weights})
+    categories = choose_categories(chosen, category)
+    models, guide = _model_folders(chosen, model, classifier)
+    from sia_gen.corpus.estimate import estimate
+    from sia_gen.runtime.device import Runtime
+
+    runtime = Runtime(precision, device, compiled, channels_last)
     if plan:
-        print_plan(work, shards)
-    elif only is not None:
-        remake_sample(work, only, out)
+        say(estimate(chosen, categories, models, runtime, classifier=guide, shards=shards))
+        return
+    work = _Work(chosen, categories, models, guide, runtime, data, weights)
+    if only is not None:
+        work.remake(only, out or run_folder(chosen, "samples"))
     else:
-        make_corpus(work, out, shards, resume=resume)
+        work.make(out or run_folder(chosen, "corpus"), shards, resume)
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is to be made, and what with.
-
-    Attributes:
-        recipe: Of the corpus.
-        categories: Those to make.
-        models: Folder of the pipelines.
-        classifier: Folder of the classifier, if one was given or may be there.
-        runtime: Device and precision.
-        data: Folder of the photographs that twins start from.
-        weights: File of the weights of the backbone that twins are compared with.
-    """
-
+class _Work:
     recipe: CorpusRecipe
     categories: Sequence[DatasetCategory]
     models: Path
@@ -171,8 +134,43 @@ class Work:
     data: Path | None
     weights: Path | None
 
-    def maker(self) -> TwinMaker | None:
-        """Makes twins, if the recipe has any."""
+    def remake(self, key: str, out: str | Path) -> None:
+        from sia_gen.corpus.generate import remake
+        from sia_gen.io.locations import location
+
+        paths = remake(
+            self.recipe,
+            key,
+            self.models,
+            location(out),
+            self.runtime,
+            maker=self._twin_maker(),
+            classifier=self.classifier,
+        )
+        say("\n".join(map(str, paths)))
+
+    def make(self, out: str | Path, shards: str | None, resume: bool) -> None:
+        from sia_gen.corpus.generate import synthesize as generate
+        from sia_gen.io.locations import location
+
+        corpus, maker = location(out), self._twin_maker()
+        generate(
+            self.recipe,
+            self.categories,
+            self.models,
+            corpus,
+            self.runtime,
+            maker=maker,
+            classifier=self.classifier,
+            shards=shards,
+            resume=resume,
+        )
+        masks = maker.mask_summary() if maker is not None else None
+        if masks is not None:
+            say(f"{masks}.")
+        say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
+
+    def _twin_maker(self) -> TwinMaker | None:
         if self.recipe.synthesis.twins is None:
             return None
         from sia_gen.twins.maker import TwinMaker
@@ -180,99 +178,37 @@ class Work:
         return TwinMaker(self.recipe, self.categories, self.data, self.weights)
 
 
-def print_plan(work: Work, shards: str | None) -> None:
-    """Prints what the corpus, or some of its shards, will take."""
-    from sia_gen.corpus.estimate import estimate
+def _model_folders(
+    recipe: CorpusRecipe, model: Path | None, classifier: Path | None
+) -> tuple[Path, Path | None]:
+    """Fills in default folders; a collection finds those of each data set below `runs`."""
+    from sia_gen.config.recipe import Collection
 
-    told = estimate(
-        work.recipe,
-        work.categories,
-        work.models,
-        work.runtime,
-        classifier=work.classifier,
-        shards=shards,
-    )
-    say(told)
+    if isinstance(recipe, Collection):
+        return model or Path("runs"), classifier
+    models = model or run_folder(recipe, "diffusion")
+    return models, classifier or run_folder(recipe, "classifier") / "model"
 
 
-def remake_sample(work: Work, key: str, out: str | None) -> None:
-    """Makes one sample again, and prints its files."""
-    from sia_gen.corpus.generate import remake
-    from sia_gen.io.locations import location
-
-    paths = remake(
-        work.recipe,
-        key,
-        work.models,
-        location(out or run_folder(work.recipe, "samples")),
-        work.runtime,
-        maker=work.maker(),
-        classifier=work.classifier,
-    )
-    for path in paths:
-        say(str(path))
+def _require_absent(others: dict[str, Any]) -> None:
+    for name, value in others.items():
+        if value:
+            raise OptionError(
+                problem=f"--only makes a single sample, so --{name} does not apply.",
+                fix=f"Leave out --{name} or --only.",
+            )
 
 
-def make_corpus(work: Work, out: str | None, shards: str | None, *, resume: bool) -> None:
-    """Makes a corpus, or some of its shards, and prints where it is."""
-    from sia_gen.corpus.generate import synthesize as generate
-    from sia_gen.io.locations import location
-
-    corpus, maker = location(out or run_folder(work.recipe, "corpus")), work.maker()
-    generate(
-        work.recipe,
-        work.categories,
-        work.models,
-        corpus,
-        work.runtime,
-        maker=maker,
-        classifier=work.classifier,
-        shards=shards,
-        resume=resume,
-    )
-    tally = maker.tally_of_all() if maker is not None else None
-    if tally is not None and tally.made:
-        say(f"{tally}.")
-    say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
-
-
-def require_apart(given: dict[str, Any]) -> None:
-    """Refuses what says of one sample which others to make, or to plan.
-
-    Raises:
-        OptionError: If `--only` is among the options given, and not alone.
-    """
-    others = [name for name, value in given.items() if value and name != "only"]
-    if given["only"] is not None and others:
-        raise OptionError(
-            problem=f"--only makes one sample, of which --{others[0]} says nothing.",
-            fix=f"Leave --{others[0]} out, or --only.",
-        )
-
-
-def with_twins(
-    recipe: CorpusRecipe, twins: bool, changes: dict[str, Any], places: dict[str, Path | None]
+def _with_twins(
+    recipe: CorpusRecipe, twins: bool, settings: dict[str, Any], inputs: dict[str, Path | None]
 ) -> CorpusRecipe:
-    """The recipe with what the command line says of twins.
-
-    Args:
-        recipe: Of the corpus.
-        twins: Whether twins are asked for.
-        changes: Settings of twins, by option.
-        places: Where what they need lies, by option.
-
-    Raises:
-        OptionError: If it says anything, and there are no twins.
-    """
-    given = [name for name, value in changes.items() if value is not None]
+    """Applies the settings of twins; without twins, refuses settings and inputs of them."""
+    given = {name: value for name, value in settings.items() if value is not None}
     if twins and recipe.synthesis.twins is None:
         recipe = recipe.override({"synthesis.twins": {}})
-    if recipe.synthesis.twins is None:
-        idle = given + [name for name, value in places.items() if value is not None]
-        if idle:
-            raise OptionError(
-                problem=f"--{idle[0]} is about twins, and none are made.", fix="Add --twins."
-            )
-        return recipe
-    content = recipe.synthesis.twins.model_dump() | {name: changes[name] for name in given}
-    return recipe.override({"synthesis.twins": content})
+    if recipe.synthesis.twins is not None:
+        return recipe.override({"synthesis.twins": recipe.synthesis.twins.model_dump() | given})
+    unused = [*given, *(name for name, value in inputs.items() if value is not None)]
+    if unused:
+        raise OptionError(problem=f"--{unused[0]} applies only to twins.", fix="Add --twins.")
+    return recipe

@@ -1,9 +1,9 @@
 """Evaluates fitted models on test images, with their labels.
 
 OUT/
-    index.html                  the metrics of all categories, those of earlier runs among them
-    metrics.json  metrics.md    the same
-    <category>/index.html       everything to look at
+    index.html                  the metrics of all categories, also of earlier runs
+    metrics.json  metrics.md    the same metrics
+    <category>/index.html       curves, heat maps and metrics by type of defect
     <category>/scores.csv       one line per test image
     <category>/heatmaps/        the highest, lowest and borderline scores, as pictures
 """
@@ -12,44 +12,39 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.page import Shown, category_sections
+from sia_gen.evaluation.pages import write_category, write_summary
+from sia_gen.evaluation.pixels import append_pixels
 from sia_gen.evaluation.results import (
     Result,
+    ScoredImage,
+    Scores,
     category_result,
-    scores_csv,
-    selection_text,
-    worth_looking_at,
-)
-from sia_gen.evaluation.scoring import ScoredImage, explained_scoring, score_images
-from sia_gen.evaluation.summary import (
-    PAGE,
     joined,
     read_summary,
     require_same_models,
-    write_summary,
 )
-from sia_gen.images.loading import ImageSpec, load_images
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
-from sia_gen.io.files import atomic_folder, shortened_stem, write_text
 from sia_gen.io.locks import EVERYTHING
-from sia_gen.realnet.loading import Fitted, check_realnet, find_realnet, load_realnet
+from sia_gen.realnet.loading import check_realnet, find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import predict_images
-from sia_gen.report.heatmaps import save_heatmap
-from sia_gen.report.page import Link, Page, write_page
+from sia_gen.realnet.prediction import explained_scoring, predict_tests
 from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.progress import Progress
 
 PIXELS = ".pixels"
-PICTURES = 8
 
 
 def evaluate(
@@ -62,18 +57,18 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores the test images of some categories and writes metrics, scores and heat maps.
 
-    They join those that were evaluated in the same folder before.
+    Categories that were evaluated in the same folder before stay in its summary.
 
     Args:
-        recipe: Names the data.
-        categories: Those to evaluate.
+        recipe: Recipe with the data.
+        categories: Categories to evaluate.
         root: Folder of the images.
-        models: Folder with one RealNet per category.
+        models: Folder with one RealNet per category, or a joint one.
         out: Output folder, see above.
         runtime: Device and precision.
 
     Returns:
-        What `metrics.json` holds.
+        The content of `metrics.json`; see `sia_gen.evaluation.results.Summary`.
 
     Raises:
         UserError: If a model or the test images are missing, or the output folder holds the
@@ -83,68 +78,50 @@ def evaluate(
     folders = {category: find_realnet(models, category) for category in categories}
     selected_on = {category: check_realnet(folder)[1] for category, folder in folders.items()}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
-    unreadable = {
-        category: count_test_images(recipe, root, category) - len(images)
-        for category, images in tests.items()
-    }
-    # Models beside an evaluation stay so when both are moved.
     about: dict[str, Any] = {
         "recipe": recipe.name,
+        # A relative path stays true if the models and the evaluation move together.
         "models": os.path.relpath(models, out),
         "selected_on": selected_on,
-        "unreadable": unreadable,
+        "unreadable": {
+            category: count_test_images(recipe, root, category) - len(images)
+            for category, images in tests.items()
+        },
     }
     main = accelerator.is_main_process
     if main:
         require_same_models(out, about["models"])
     with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
         if main:
-            # Whoever held the folder until now may have evaluated others.
+            # Another process may have evaluated other models before this one claimed the folder.
             require_same_models(out, about["models"])
-        return write_evaluation(recipe, folders, tests, about, out, runtime)
-
-
-def write_evaluation(
-    recipe: Recipe,
-    folders: Mapping[str, Path],
-    tests: Mapping[str, Sequence[TestImage]],
-    about: Mapping[str, Any],
-    out: Path,
-    runtime: Runtime,
-) -> dict[str, Any]:
-    """Scores the test images and writes all that is told of them."""
-    accelerator = runtime.accelerator()
-    if accelerator.is_main_process:
-        shutil.rmtree(out / PIXELS, ignore_errors=True)
-        (out / PIXELS).mkdir()
-    accelerator.wait_for_everyone()
-    earlier = read_summary(out)
-    results: dict[str, Result] = {}
-    for folder, group in groupby(folders, key=lambda category: folders[category]):
-        chosen = {category: tests[category] for category in group}
-        results |= evaluate_model(folder, recipe, chosen, out, runtime)
-    accelerator.wait_for_everyone()
-    found = {
-        **about,
-        "categories": {name: result.metrics for name, result in results.items()},
-        "defects": {name: result.defects for name, result in results.items()},
-    }
-    summary = joined(earlier, found, recipe.categories, out)
-    if accelerator.is_main_process:
-        shutil.rmtree(out / PIXELS)
-        write_summary(out, recipe.title, summary)
-    accelerator.wait_for_everyone()
+            shutil.rmtree(out / PIXELS, ignore_errors=True)
+            (out / PIXELS).mkdir()
+        accelerator.wait_for_everyone()
+        earlier = read_summary(out)
+        results: dict[str, Result] = {}
+        for folder, group in groupby(folders, key=lambda category: folders[category]):
+            chosen = {category: tests[category] for category in group}
+            results |= _evaluate_model(folder, recipe, chosen, out, runtime)
+        accelerator.wait_for_everyone()
+        about["categories"] = {name: result.metrics for name, result in results.items()}
+        about["defects"] = {name: result.defects for name, result in results.items()}
+        summary = joined(earlier, about, recipe.categories, out)
+        if main:
+            shutil.rmtree(out / PIXELS)
+            write_summary(out, recipe.title, summary)
+        accelerator.wait_for_everyone()
     return summary
 
 
-def evaluate_model(
+def _evaluate_model(
     folder: Path,
     recipe: Recipe,
     tests: Mapping[str, Sequence[TestImage]],
     out: Path,
     runtime: Runtime,
 ) -> dict[str, Result]:
-    """Scores the test images of the categories of one model, and lets go of it."""
+    """Evaluates the categories of one model, which is in memory no longer than this takes."""
     accelerator = runtime.accelerator()
     fitted = load_realnet(folder, channels_last=runtime.detector_channels_last)
     fitted.model.to(accelerator.device)
@@ -156,62 +133,62 @@ def evaluate_model(
             scores = score_images(fitted.model, recipe, category, images, pixels, accelerator)
         results[category] = category_result(scores, fitted.threshold)
         if accelerator.is_main_process:
-            result = results[category]
-            write_category(out / category, fitted, recipe, scores.images, result, accelerator)
+            write_category(out / category, recipe, fitted, results[category], accelerator)
     return results
 
 
-def write_category(
-    folder: Path,
-    fitted: Fitted,
-    recipe: Recipe,
-    images: Sequence[ScoredImage],
-    result: Result,
-    accelerator: Accelerator,
-) -> None:
-    """Writes the folder of a category: its scores, the heat maps worth looking at, its page."""
-    category, (model, threshold, selected_on) = folder.name, fitted
-    with atomic_folder(folder) as temporary:
-        write_text(temporary / "scores.csv", scores_csv(images, threshold))
-        chosen = worth_looking_at(images, threshold, PICTURES)
-        shown = write_heatmaps(temporary / "heatmaps", chosen, model, recipe, accelerator)
-        title = f"{recipe.title}: evaluation of {category}"
-        sections = category_sections(category, result, images, shown, model)
-        text = selection_text({category: selected_on})
-        above = Link("All categories", f"../{PAGE}")
-        write_page(temporary / PAGE, Page(title, text, sections, above))
-
-
-def write_heatmaps(
-    folder: Path,
-    chosen: Mapping[str, Sequence[ScoredImage]],
+def score_images(
     model: RealNet,
     recipe: Recipe,
+    category: str,
+    tests: Sequence[TestImage],
+    folder: Path,
     accelerator: Accelerator,
-) -> Shown:
-    """Writes the heat maps of some images; returns them for the page."""
-    folder.mkdir()
-    number, shown = 0, Shown()
-    for title, images in chosen.items():
-        shown[title] = []
-        for scored in images:
-            pixels, anomaly_map = look_at(scored, model, recipe, accelerator)
-            save_heatmap(folder / file_name(number, scored), pixels, anomaly_map)
-            shown[title].append((scored, pixels, anomaly_map))
-            number += 1
-    return shown
+) -> Scores:
+    """Scores test images, shared out over the processes; every process gets all scores.
+
+    Args:
+        model: Model on the device.
+        recipe: Recipe that says how images are read.
+        category: Name of the category, for the progress.
+        tests: Test images.
+        folder: Folder for the scores of the pixels, shared by all processes.
+        accelerator: Device, precision and processes.
+    """
+    rank, spec = accelerator.process_index, ImageSpec.of(recipe, model.image_size)
+    share = range(rank, len(tests), accelerator.num_processes)
+    # A table may call its defects anything, so the files of their pixels have numbers as names.
+    names = {test.defect: None for test in tests} if any(test.mask for test in tests) else {}
+    numbers = {name: number for number, name in enumerate(names)}
+    scores, regions, unmarked = list[float](), Counter[str](), list[str]()
+    title, visible = f"{category}: evaluating", accelerator.is_main_process
+    with Progress(title, len(share), visible=visible) as progress:
+        mine = [tests[index] for index in share]
+        for batch, predictions, masks in predict_tests(model, mine, spec, accelerator):
+            scores += predictions.scores.tolist()
+            for test, anomaly_map, mask in zip(batch, predictions.maps, masks, strict=True):
+                if numbers:
+                    path = folder / f"{numbers[test.defect]}-{rank}.pixels"
+                    regions[test.defect] += append_pixels(path, anomaly_map, mask)
+                    unmarked += [test.name] if test.label and not mask.any() else []
+            progress.advance(len(batch))
+    unmarked = sorted(gather_object(unmarked))
+    if unmarked and visible:
+        _warn_of_unmarked(category, unmarked, model.image_size)
+    by_index = dict(gather_object(list(zip(share, scores, strict=True))))
+    counted = sum((Counter(part) for part in gather_object([dict(regions)])), Counter[str]())
+    return Scores(
+        images=[ScoredImage(test, by_index[index]) for index, test in enumerate(tests)],
+        regions=dict(counted),
+        pixels={
+            name: sorted(folder.glob(f"{number}-*.pixels")) for name, number in numbers.items()
+        },
+    )
 
 
-def look_at(
-    scored: ScoredImage, model: RealNet, recipe: Recipe, accelerator: Accelerator
-) -> tuple[Any, Any]:
-    """An image, (C, H, W), 0 to 255, and its anomaly map, (H, W)."""
-    pixels = load_images([scored.image.path], ImageSpec.of(recipe, model.image_size))
-    return pixels[0], predict_images(model, pixels, accelerator).maps[0]
-
-
-def file_name(number: int, scored: ScoredImage) -> str:
-    """What the picture of a heat map is called."""
-    kind = "anomalous" if scored.image.label else "normal"
-    name = shortened_stem(scored.image.path.stem)
-    return f"{number:02d}_{kind}_{scored.score:.3f}_{name}.png"
+def _warn_of_unmarked(category: str, names: Sequence[str], size: int) -> None:
+    print(
+        f"warning: {category}: the masks of {len(names)} anomalous images mark nothing at "
+        f"{size} x {size} pixels, the first that of {names[0]}; their pixels count as normal.",
+        file=sys.stderr,
+    )

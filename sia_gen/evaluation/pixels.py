@@ -1,7 +1,7 @@
 """Exact pixel metrics of a whole data set in bounded memory.
 
-AUROC, AP, F1 and PRO are sums over the pixels in descending order of their scores. The scores wait
-in files; they are sorted part by part, each part holding the next lower scores, and the sums go on
+AUROC, AP, F1 and PRO are sums over the pixels in descending order of their scores. The scores are
+in files. They are sorted part by part, each part with the next lower scores, and the sums continue
 from part to part.
 """
 
@@ -19,25 +19,25 @@ from sia_gen.io.refusals import writing
 from sia_gen.metrics import inverse_areas
 
 FloatArray = NDArray[np.float64]
-# A pixel: its score, whether it is anomalous, and one over the area of its region if it is.
+# A pixel: its score, whether it is anomalous, and one over the area of its region, else 0.
 PIXEL = np.dtype([("score", "<f4"), ("anomalous", "?"), ("weight", "<f8")])
-# Pixels that are sorted at a time; with what belongs to them some 300 MB.
+# Pixels that are sorted at a time, which takes some 300 MB.
 PART = 4_000_000
 PRO_LIMIT, PRO_STRICT_LIMIT = 0.3, 0.05
-# Points of a curve that is drawn.
+# Number of points of a curve on the page.
 POINTS = 200
 
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """What the pixels of a category say.
+    """The metrics of the pixels of a category.
 
     Attributes:
         auroc: Area under the ROC curve.
-        average_precision: Over all thresholds.
-        f1_max: The best F1 over all thresholds.
-        pro: Per-region overlap to a false positive rate of 0.3.
-        pro_5: Likewise to 0.05.
+        average_precision: Average precision over all thresholds.
+        f1_max: Best F1 over all thresholds.
+        pro: Per-region overlap up to a false positive rate of 0.3.
+        pro_5: Per-region overlap up to a false positive rate of 0.05.
         roc: Points of the ROC curve, (P, 2).
         overlap: Points of the curve of PRO, (P, 2).
     """
@@ -51,21 +51,16 @@ class PixelMetrics:
     overlap: FloatArray
 
     def figures(self) -> dict[str, float]:
-        """The numbers by name."""
+        """Returns the metrics by name."""
         names = ("auroc", "average_precision", "f1_max", "pro", "pro_5")
         return {f"pixel_{name}": getattr(self, name) for name in names}
 
 
 def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-    """Adds the pixels of an image to a file.
-
-    Args:
-        path: The file; it is made if it is not there.
-        anomaly_map: (H, W), finite.
-        mask: (H, W).
+    """Appends the pixels of an image to a file, from its anomaly map and mask, both (H, W).
 
     Returns:
-        How many anomalous regions the image has.
+        The number of anomalous regions of the image.
 
     Raises:
         ValueError: If the shapes differ, or a score is not finite.
@@ -83,7 +78,7 @@ def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np
 
 
 def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
-    """The metrics of the pixels in some files, with so many anomalous regions.
+    """Computes the metrics of the pixels in files with a number of anomalous regions.
 
     Raises:
         ValueError: If there is no anomalous or no normal pixel.
@@ -94,14 +89,14 @@ def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
     if not anomalous or not normal:
         msg = "both normal and anomalous pixels are needed"
         raise ValueError(msg)
-    sums = Sums(anomalous, normal, regions)
+    sums = _Sums(anomalous, normal, regions)
     for part in descending_parts(files):
         sums.add(part)
     return sums.metrics()
 
 
 def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
-    """All pixels in parts, each with lower scores than the one before; ties stay together."""
+    """Yields all pixels in parts, each with lower scores than the last; ties stay together."""
     total = sum(len(file) for file in files)
     count = -(-total // PART)
     every = max(1, total // 1_000_000)
@@ -111,11 +106,11 @@ def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
         edges = np.unique(np.quantile(sample, np.arange(1, count) / count))
     bounds = [-np.inf, *edges, np.inf]
     for low, high in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
-        yield np.concatenate([inside(file, low, high) for file in files])
+        yield np.concatenate([_between(file, low, high) for file in files])
 
 
-def inside(file: Any, low: float, high: float) -> NDArray[np.void]:
-    """The pixels of a file with scores in (low, high]."""
+def _between(file: Any, low: float, high: float) -> NDArray[np.void]:
+    """Returns the pixels of a file with scores in (low, high]."""
     chunks = []
     for start in range(0, len(file), PART):
         chunk = np.asarray(file[start : start + PART])
@@ -124,13 +119,13 @@ def inside(file: Any, low: float, high: float) -> NDArray[np.void]:
 
 
 @dataclass
-class Sums:
+class _Sums:
     """The sums over the pixels so far, from the highest scores down.
 
     Attributes:
-        anomalous: Anomalous pixels in all.
-        normal: Normal pixels in all.
-        regions: Anomalous regions in all.
+        anomalous: Number of all anomalous pixels.
+        normal: Number of all normal pixels.
+        regions: Number of all anomalous regions.
         last: False positives, true positives and overlap so far.
     """
 
@@ -146,7 +141,7 @@ class Sums:
     curves: list[FloatArray] = field(default_factory=list)
 
     def add(self, part: NDArray[np.void]) -> None:
-        """Adds a part of the pixels, all of them with lower scores than before."""
+        """Adds the next part of the pixels, whose scores are all lower."""
         if not len(part):
             return
         part = part[np.argsort(-part["score"])]
@@ -164,16 +159,14 @@ class Sums:
         f1 = 2 * true[1:] / (true[1:] + false[1:] + self.anomalous)
         self.f1_max = max(self.f1_max, float(f1.max()))
         rates, overlaps = false / self.normal, found / self.regions
-        self.pro_area += area_until(rates, overlaps, PRO_LIMIT)
-        self.pro_strict_area += area_until(rates, overlaps, PRO_STRICT_LIMIT)
-        places = np.unique(np.linspace(0, len(rates) - 1, POINTS).round().astype(int))
-        self.curves.append(np.stack([rates, true / self.anomalous, overlaps], 1)[places])
+        self.pro_area += _area_until(rates, overlaps, PRO_LIMIT)
+        self.pro_strict_area += _area_until(rates, overlaps, PRO_STRICT_LIMIT)
+        self.curves.append(_thinned(np.stack([rates, true / self.anomalous, overlaps], 1)))
 
     def metrics(self) -> PixelMetrics:
-        """What the sums come to, once all parts were added."""
+        """Returns the metrics after all parts were added."""
         curve = np.concatenate(self.curves)
-        places = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))
-        points = curve[places]
+        points = _thinned(curve)
         inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
         end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
         return PixelMetrics(
@@ -187,8 +180,15 @@ class Sums:
         )
 
 
-def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
-    """The area under a piece of a curve, as far as x does not exceed the limit."""
+def _thinned(curve: FloatArray) -> FloatArray:
+    """Returns at most `POINTS` evenly spaced rows of a curve."""
+    places = np.linspace(0, len(curve) - 1, POINTS).round().astype(int)
+    thinned: FloatArray = curve[np.unique(places)]
+    return thinned
+
+
+def _area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
+    """Returns the area under a piece of a curve where x does not exceed the limit."""
     if x[0] >= limit:
         return 0.0
     inside = x <= limit

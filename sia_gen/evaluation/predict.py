@@ -2,7 +2,7 @@
 
 OUT/
     predictions.csv             or predictions.jsonl: image, score, verdict, threshold
-    heatmaps/                   each image beside what the detector sees in it
+    heatmaps/                   each image beside its heat map
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.scoring import explained_scoring
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.io.files import (
@@ -37,8 +38,8 @@ from sia_gen.io.files import (
 )
 from sia_gen.io.locks import working_on
 from sia_gen.realnet.loading import load_realnet
-from sia_gen.realnet.model import forward_flops
-from sia_gen.realnet.prediction import BATCH_SIZE, predict_images
+from sia_gen.realnet.model import RealNet, forward_flops
+from sia_gen.realnet.prediction import BATCH_SIZE, explained_scoring, predict_images
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.report.heatmaps import save_heatmap
 from sia_gen.runtime.compilation import NOTICE, compile_network
@@ -49,13 +50,13 @@ from sia_gen.train.batches import batches_of
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the detector says of an image.
+    """The verdict on an image.
 
     Attributes:
-        image: The file.
-        score: In [0, 1]; None if the file cannot be read.
+        image: Path of the file.
+        score: Score in [0, 1]; None if the file cannot be read.
         verdict: `anomalous` if the score exceeds the threshold, else `normal`; or `unreadable`.
-        threshold: Calibrated when the model was fitted.
+        threshold: Threshold of the model, calibrated when it was fitted.
     """
 
     image: str
@@ -64,20 +65,26 @@ class Prediction:
     threshold: float
 
 
+class _Scored(NamedTuple):
+    pixels: NDArray[np.uint8]
+    score: float
+    anomaly_map: NDArray[np.float32]
+
+
 def predict(
     model_folder: Path,
-    sources: Sequence[Path],
+    images: Sequence[Path],
     out: Path,
     form: Literal["csv", "jsonl"],
     runtime: Runtime,
 ) -> list[Prediction]:
-    """Scores images and writes what it says of them.
+    """Scores images and writes predictions and heat maps.
 
     Args:
-        model_folder: Of a RealNet, of one category or of all.
-        sources: Images, and folders of images.
+        model_folder: Folder of a RealNet, of one category or of all.
+        images: Images, and folders of images.
         out: Output folder, see above.
-        form: Of the predictions.
+        form: Format of the predictions.
         runtime: Device and precision.
 
     Raises:
@@ -88,8 +95,8 @@ def predict(
     model, threshold, selected_on = load_realnet(model_folder, channels_last=channels_last)
     if selected_on == SELECTED_ON["test"]:
         print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
-    recipe = Recipe.load(model_folder / RECIPE)
-    files = image_files(sources)
+    spec = ImageSpec.of(Recipe.load(model_folder / RECIPE), model.image_size)
+    files = image_files(images)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
     compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))
@@ -97,62 +104,78 @@ def predict(
     if compiled:
         compile_network(model, channels_last=channels_last, graphs=True)
         print(NOTICE, file=sys.stderr)
-    found: dict[str, Prediction] = {}
-    problems: list[ImageError] = []
-    names = list(files)
-    batches = [[names[place] for place in some] for some in batches_of(len(names), BATCH_SIZE)]
-    spec = ImageSpec.of(recipe, model.image_size)
-
-    def load(name: str) -> NDArray[np.uint8]:
-        return load_image(files[name], spec)
-
+    table, problems = list[Prediction](), list[ImageError]()
     with (
         working_on(out, "predictions"),
-        Progress("predicting", len(names)) as progress,
+        Progress("predicting", len(files)) as progress,
         worker_threads() as pool,
         FileGroups(pool) as pictures,
     ):
-        for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
-            images: dict[str, NDArray[np.uint8]] = {}
-            for name, future in zip(batch, loaded, strict=True):
-                try:
-                    images[name] = future.result()
-                except ImageError as error:
-                    problems.append(error)
-                    found[name] = Prediction(str(files[name]), None, "unreadable", threshold)
-            if images:
-                with explained_scoring(model):
-                    predictions = predict_images(model, np.stack([*images.values()]), accelerator)
-            for place, (name, image) in enumerate(images.items()):
-                score = float(predictions.scores[place])
+        for name, scored in _scored_images(model, files, spec, accelerator, pool):
+            if isinstance(scored, ImageError):
+                problems.append(scored)
+                table.append(Prediction(str(files[name]), None, "unreadable", threshold))
+            else:
+                pixels, score, anomaly_map = scored
                 verdict = "anomalous" if score > threshold else "normal"
-                found[name] = Prediction(str(files[name]), score, verdict, threshold)
-                seen = partial(save_heatmap, image=image, anomaly_map=predictions.maps[place])
-                pictures.add(out / "heatmaps" / name, seen)
-            progress.advance(len(batch))
-        # The table comes last: what it names is there.
+                table.append(Prediction(str(files[name]), score, verdict, threshold))
+                save = partial(save_heatmap, image=pixels, anomaly_map=anomaly_map)
+                pictures.add(out / "heatmaps" / name, save)
+            progress.advance()
+        # The table comes last, so that the heat map of every image in it exists.
         pictures.publish()
-        table = [found[name] for name in names]
-        write_text(out / f"predictions.{form}", as_csv(table) if form == "csv" else as_jsonl(table))
+        write_text(
+            out / f"predictions.{form}", _as_csv(table) if form == "csv" else _as_jsonl(table)
+        )
     if problems:
         raise ImageError(
-            problem=f"{len(problems)} of {len(names)} images were not scored; the first: "
+            problem=f"{len(problems)} of {len(files)} images were not scored; the first: "
             f"{problems[0].problem}",
             fix=f"They are marked 'unreadable' in {out / f'predictions.{form}'}.",
         )
     return table
 
 
-def image_files(sources: Sequence[Path]) -> dict[str, Path]:
-    """The images to score, by a name of its own for the heat map of each.
+def _scored_images(
+    model: RealNet,
+    files: dict[str, Path],
+    spec: ImageSpec,
+    accelerator: Accelerator,
+    pool: ThreadPoolExecutor,
+) -> Iterator[tuple[str, _Scored | ImageError]]:
+    """Yields each name with its scored image, or with the error of an image that is unreadable."""
+    names = list(files)
+    batches = [[names[place] for place in some] for some in batches_of(len(names), BATCH_SIZE)]
+
+    def load(name: str) -> NDArray[np.uint8] | ImageError:
+        try:
+            return load_image(files[name], spec)
+        except ImageError as error:
+            return error
+
+    for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
+        results = dict(zip(batch, (future.result() for future in loaded), strict=True))
+        images = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
+        scored: dict[str, _Scored] = {}
+        if images:
+            with explained_scoring(model):
+                found = predict_images(model, np.stack([*images.values()]), accelerator)
+            parts = zip(images.values(), found.scores.tolist(), found.maps, strict=True)
+            scored = {name: _Scored(*part) for name, part in zip(images, parts, strict=True)}
+        for name, result in results.items():
+            yield name, result if isinstance(result, ImageError) else scored[name]
+
+
+def image_files(given: Sequence[Path]) -> dict[str, Path]:
+    """Returns the images among files and in folders, by unique names for their heat maps.
 
     Raises:
-        ImageError: If a file or folder is not there, or a folder has no images.
+        ImageError: If a file or folder does not exist, or a folder has no images.
     """
     files: dict[str, Path] = {}
     alike: Counter[PurePath] = Counter()
-    for source, path in dict.fromkeys(images_of(sources)):
-        name = path.relative_to(source) if source != path else Path(path.name)
+    for place, path in dict.fromkeys(_images_at(given)):
+        name = path.relative_to(place) if place != path else Path(path.name)
         picture = free = name.with_name(f"{shortened_stem(name.stem)}.png")
         while free.as_posix() in files:
             alike[picture] += 1
@@ -161,23 +184,21 @@ def image_files(sources: Sequence[Path]) -> dict[str, Path]:
     return files
 
 
-def images_of(sources: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Each source with each of its images."""
-    for source in sources:
-        inside = [source]
-        if source.is_dir():
-            everything = sorted(source.rglob("*"))
-            inside = [path for path in everything if is_image(path)]
+def _images_at(given: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yields each file or folder with each of its images."""
+    for place in given:
+        inside = [place]
+        if place.is_dir():
+            inside = [path for path in sorted(place.rglob("*")) if is_image(path)]
         if not inside or not inside[0].exists():
             raise ImageError(
-                problem=f"there are no images at {source}.",
+                problem=f"there are no images at {place}.",
                 fix="Check the path; it may be a file or a folder of images.",
             )
-        yield from ((source, path) for path in inside)
+        yield from ((place, path) for path in inside)
 
 
-def as_csv(predictions: Sequence[Prediction]) -> str:
-    """The predictions as a table."""
+def _as_csv(predictions: Sequence[Prediction]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, ["image", "score", "verdict", "threshold"], lineterminator="\n")
     writer.writeheader()
@@ -185,6 +206,5 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     return buffer.getvalue()
 
 
-def as_jsonl(predictions: Sequence[Prediction]) -> str:
-    """The predictions as lines of JSON."""
+def _as_jsonl(predictions: Sequence[Prediction]) -> str:
     return "".join(json.dumps(asdict(one)) + "\n" for one in predictions)

@@ -1,20 +1,25 @@
-"""Metrics of a category from its scores, and the tables that show them."""
+"""Metrics of a category from its scores, and the summary of all categories in a folder."""
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
+from sia_gen.config.recipe_file import Name
+from sia_gen.errors import OutputError
 from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
-from sia_gen.evaluation.scoring import ScoredImage, Scores
 from sia_gen.images.test_set import GOOD, TestImage
+from sia_gen.io.json import read_json
 from sia_gen.metrics import auroc, average_precision, f1_max
 
+METRICS, MEAN = "metrics.json", "mean"
+BY_CATEGORY = ("selected_on", "unreadable", "categories", "defects")
 COLUMNS = {
     "image_auroc": "AUROC",
     "image_average_precision": "AP",
@@ -26,37 +31,65 @@ COLUMNS = {
     "pixel_pro": "PRO",
     "pixel_pro_5": "PRO to 5 %",
 }
-MEAN = "mean"
+
+# Counts stay whole numbers.
+Figures = dict[str, int | float]
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A test image and its score in [0, 1]."""
+
+    image: TestImage
+    score: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a category.
+
+    Attributes:
+        images: Test images with their scores.
+        regions: Number of anomalous regions by defect.
+        pixels: Files with the scores of the pixels by defect, `good` among them; none without
+            masks.
+    """
+
+    images: list[ScoredImage]
+    regions: dict[str, int]
+    pixels: dict[str, list[Path]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a category after its evaluation.
+    """The result of a category.
 
     Attributes:
+        images: Test images with their scores.
         metrics: All figures; those of pixels only if masks mark any.
-        defects: Some of them for every type of defect, against all good images.
-        pixels: The metrics of pixels with their curves, if masks mark any.
+        defects: Some figures for every type of defect, against all good images.
+        pixels: Metrics of pixels with their curves, if masks mark any.
     """
 
-    metrics: dict[str, float]
-    defects: dict[str, dict[str, float]]
+    images: list[ScoredImage]
+    metrics: Figures
+    defects: dict[str, Figures]
     pixels: PixelMetrics | None
 
 
 def category_result(scores: Scores, threshold: float) -> Result:
-    """The metrics of a category."""
+    """Computes the metrics of a category."""
     pixels, regions = None, sum(scores.regions.values())
     if regions:
         files = [path for paths in scores.pixels.values() for path in paths]
         pixels = pixel_metrics(files, regions)
-    figures = image_metrics(scores.images, threshold) | (pixels.figures() if pixels else {})
+    metrics = _image_metrics(scores.images, threshold) | (pixels.figures() if pixels else {})
     names = sorted({scored.image.defect for scored in scores.images} - {GOOD})
-    return Result(figures, {name: defect_metrics(scores, name) for name in names}, pixels)
+    defects = {name: _defect_metrics(scores, name) for name in names}
+    return Result(scores.images, metrics, defects, pixels)
 
 
-def image_metrics(images: Sequence[ScoredImage], threshold: float) -> dict[str, float]:
-    """The metrics of whole images."""
+def _image_metrics(images: Sequence[ScoredImage], threshold: float) -> Figures:
     labels = np.array([scored.image.label for scored in images])
     scores = np.array([scored.score for scored in images])
     called = scores > threshold
@@ -72,23 +105,97 @@ def image_metrics(images: Sequence[ScoredImage], threshold: float) -> dict[str, 
     }
 
 
-def defect_metrics(scores: Scores, defect: str) -> dict[str, float]:
-    """The metrics of one type of defect, against all good images."""
+def _defect_metrics(scores: Scores, defect: str) -> Figures:
     images = [scored for scored in scores.images if scored.image.defect in (GOOD, defect)]
     labels = [scored.image.label for scored in images]
-    values: dict[str, float] = {
+    values: Figures = {
         "image_auroc": auroc(labels, [scored.score for scored in images]),
         "anomalous_images": sum(labels),
     }
     if regions := scores.regions.get(defect):
-        files = scores.pixels[GOOD] + scores.pixels[defect]
-        pixels = pixel_metrics(files, regions)
+        pixels = pixel_metrics(scores.pixels[GOOD] + scores.pixels[defect], regions)
         values |= {"pixel_auroc": pixels.auroc, "pixel_pro": pixels.pro}
     return values
 
 
-def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over the categories that have a metric."""
+class Summary(BaseModel):
+    """The content of `metrics.json`.
+
+    Attributes:
+        recipe: Name of the recipe.
+        models: Folder of the models, relative to that of the evaluation.
+        selected_on: Images that selected the weights and the threshold, by category.
+        unreadable: Number of test images that were left out, by category.
+        categories: Metrics by category.
+        defects: Metrics by category and type of defect.
+        mean: Mean of the metrics over the categories.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    recipe: str
+    models: str
+    selected_on: dict[Name, str]
+    unreadable: dict[Name, int]
+    categories: dict[Name, Figures]
+    defects: dict[Name, dict[str, Figures]]
+    mean: Figures
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """Returns the fields of the `Summary` in a folder, empty ones if there is none.
+
+    Raises:
+        OutputError: If it is damaged; replacing it would lose its results.
+    """
+    path = out / METRICS
+    try:
+        return Summary.model_validate(read_json(path)).model_dump()
+    except FileNotFoundError:
+        return {field: {} for field in BY_CATEGORY}
+    except ValueError as error:
+        raise OutputError(
+            problem=f"{path} is damaged, or of another version of sia-gen.",
+            fix="Delete it and evaluate all categories again, or choose another folder with --out.",
+        ) from error
+
+
+def require_same_models(out: Path, models: str) -> None:
+    """Raises `OutputError` if a folder holds the evaluation of other models, or is damaged."""
+    earlier = read_summary(out).get("models", models)
+    if earlier != models:
+        raise OutputError(
+            problem=f"{out} already holds the evaluation of the models in "
+            f"{os.path.normpath(out / earlier)}.",
+            fix="Choose another folder with --out, or delete it.",
+        )
+
+
+def joined(
+    old: Mapping[str, Any], new: Mapping[str, Any], order: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """Adds the results of a run to those of the categories that were evaluated before.
+
+    Args:
+        old: Fields of the `Summary` before the run.
+        new: Fields of the `Summary` of the run, without the mean.
+        order: Categories in the order of the recipe; others come last.
+        out: Output folder. Categories without a folder are left out.
+
+    Returns:
+        The new content of `metrics.json`.
+    """
+    summary = {**new}
+    for field in BY_CATEGORY:
+        kept = {name: value for name, value in old[field].items() if (out / name).is_dir()}
+        values = kept | new[field]
+        names = dict.fromkeys([*order, *values])
+        summary[field] = {name: values[name] for name in names if name in values}
+    return {**summary, MEAN: _mean_metrics(list(summary["categories"].values()))}
+
+
+def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Averages each metric over the categories that have it."""
     return {
         name: float(np.mean([one[name] for one in metrics if name in one]))
         for name in COLUMNS
@@ -97,17 +204,17 @@ def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def metrics_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """The metrics in percent, as the paper gives them: heads, categories, their mean."""
-    columns = [name for name in COLUMNS if name in summary["mean"]]
+    """Returns a table of the metrics in percent: heads, categories, their mean."""
+    columns = [name for name in COLUMNS if name in summary[MEAN]]
     rows = [[summary["recipe"], *(COLUMNS[name] for name in columns)]]
-    for name, values in [*summary["categories"].items(), (MEAN, summary["mean"])]:
+    for name, values in [*summary["categories"].items(), (MEAN, summary[MEAN])]:
         cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
         rows.append([name, *cells])
     return rows
 
 
 def metrics_table(summary: Mapping[str, Any]) -> str:
-    """The metrics as a Markdown table."""
+    """Returns the metrics as a Markdown table."""
     heads, *categories, (_, *means) = metrics_rows(summary)
     rows = [heads, ["---"] * len(heads), *categories, [f"**{MEAN}**", *means]]
     lines = [f"| {' | '.join(row)} |" for row in rows]
@@ -115,39 +222,6 @@ def metrics_table(summary: Mapping[str, Any]) -> str:
 
 
 def selection_text(selected_on: Mapping[str, str]) -> str:
-    """What chose the weights and the thresholds of these categories, as a sentence."""
+    """Says which images selected the weights and the thresholds of these categories."""
     distinct = " / ".join(dict.fromkeys(selected_on.values()))
     return f"Weights and threshold were selected on {distinct}."
-
-
-def scores_csv(images: Sequence[ScoredImage], threshold: float) -> str:
-    """The scores as a table: image, label, defect, score, verdict."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image", "label", "defect", "score", "verdict"])
-    kinds = ("normal", "anomalous")
-    for scored in images:
-        image, verdict = scored.image, kinds[scored.score > threshold]
-        row = [image.name, kinds[image.label], image.defect, f"{scored.score:.6f}", verdict]
-        writer.writerow(row)
-    return buffer.getvalue()
-
-
-def worth_looking_at(
-    images: Sequence[ScoredImage], threshold: float, number: int
-) -> dict[str, list[ScoredImage]]:
-    """Some images of each kind that tells something; no image twice."""
-    anomalous = sorted((one for one in images if one.image.label), key=lambda one: -one.score)
-    normal = sorted((one for one in images if not one.image.label), key=lambda one: -one.score)
-    borderline = sorted(images, key=lambda one: abs(one.score - threshold))
-    groups = {
-        "The surest defects": anomalous[:number],
-        "The defects of the lowest scores": anomalous[::-1][:number],
-        "The good images of the highest scores": normal[:number],
-        "Nearest to the threshold": borderline[:number],
-    }
-    seen: set[TestImage] = set()
-    for title, chosen in groups.items():
-        groups[title] = [one for one in chosen if one.image not in seen]
-        seen |= {one.image for one in chosen}
-    return groups

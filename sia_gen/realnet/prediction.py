@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.io.files import batches_ahead, worker_threads
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.compilation import is_compiled
+from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.train.batches import batches_of
 
 BATCH_SIZE = 16
@@ -88,6 +90,14 @@ def predict_tests(
         for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
             images, masks = zip(*(future.result() for future in loaded), strict=True)
             yield batch, predict_images(model, np.stack(images), accelerator), list(masks)
+
+
+def explained_scoring(model: RealNet) -> AbstractContextManager[None]:
+    """Says which option to change if scoring images with a model runs out of memory."""
+    return explained_out_of_memory(
+        f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a time.",
+        "Use --precision bf16 or --device cpu, or end what else takes memory.",
+    )
 
 
 def require_numbers(scores: NDArray[np.float32]) -> None:

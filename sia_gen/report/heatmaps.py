@@ -10,22 +10,22 @@ from PIL import Image
 
 from sia_gen.images.loading import to_picture
 
-# From transparent over yellow to red, readable on grey and for the colour-blind. More likely
-# anomalous than not is as red as it gets.
+# From transparent over yellow to red, which colour-blind people can tell apart too, also on grey.
+# Pixels that are more likely anomalous than normal get the strongest red.
 PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image.Image:
-    """Colours an image by how anomalous it is.
+    """Colours an image by its anomaly map.
 
     Args:
         image: (C, H, W), C = 1 or 3, 0 to 255.
         anomaly_map: (H, W) in [0, 1].
 
     Returns:
-        A picture of H x W pixels, mode RGB: untouched where the map is 0, red where it is 0.5
+        A picture of H x W pixels, mode RGB: unchanged where the map is 0, red where it is 0.5
         or more.
     """
     base = np.broadcast_to(image, (3, *anomaly_map.shape)).transpose(1, 2, 0).astype(np.float64)
@@ -40,8 +40,5 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:
     """Writes the image and its heat map side by side, as PNG."""
-    height, width = anomaly_map.shape
-    sheet = Image.new("RGB", (2 * width, height))
-    sheet.paste(to_picture(image).convert("RGB"), (0, 0))
-    sheet.paste(overlay(image, anomaly_map), (width, 0))
-    sheet.save(path, format="PNG")
+    both = [np.asarray(to_picture(image).convert("RGB")), np.asarray(overlay(image, anomaly_map))]
+    Image.fromarray(np.hstack(both)).save(path, format="PNG")

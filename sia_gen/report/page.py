@@ -1,4 +1,4 @@
-"""The page that shows a result: one HTML file with everything in it, made to be read anywhere."""
+"""The page that shows a result: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +16,7 @@ from PIL import Image
 from sia_gen.io.files import write_text
 
 BINS = 24
+THUMBNAIL = 160
 # The plot in a chart of 720 x 300.
 LEFT, RIGHT, TOP, BOTTOM = 56, 700, 16, 250
 
@@ -26,17 +28,22 @@ class Figure:
     image: Image.Image
     caption: str
 
+    @classmethod
+    def small(cls, picture: Image.Image, caption: str, side: int = THUMBNAIL) -> Self:
+        """Returns a figure of at most `side` x `side` pixels; the picture is shrunk in place."""
+        picture.thumbnail((side, side))
+        return cls(picture, caption)
+
     @property
-    def source(self) -> str:
+    def data_uri(self) -> str:
         """The picture as a data URI."""
         buffer = BytesIO()
         self.image.save(buffer, format="PNG", optimize=True)
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bin of the score histogram; heights are shares of the highest, 0 to 1."""
+class Bar(NamedTuple):
+    """One bin of the score histogram; heights are shares of the highest bin, 0 to 1."""
 
     normal: float
     anomalous: float
@@ -44,7 +51,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How the scores of normal and anomalous images spread over [0, 1], and the threshold."""
+    """Distribution of the scores of normal and anomalous images over [0, 1], and the threshold."""
 
     bars: list[Bar]
     threshold: float
@@ -52,7 +59,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Bars:
-    """How many there are in each of equal bins from `low` to `high`."""
+    """Counts in equal bins from `low` to `high`."""
 
     counts: list[int]
     low: float
@@ -61,13 +68,13 @@ class Bars:
 
     @property
     def heights(self) -> list[float]:
-        """As shares of the highest."""
+        """The counts as shares of the highest."""
         return [count / max(1, *self.counts) for count in self.counts]
 
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line in a chart, and what it means."""
+    """A horizontal line in a chart, and its meaning."""
 
     value: float
     label: str
@@ -75,52 +82,53 @@ class Level:
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve with its spread.
+    """A curve, with a band around it if `low` and `high` are given.
 
     Attributes:
-        x: Ascending, all of the four of the same length.
-        low: Where the spread begins.
-        middle: The curve.
-        high: Where the spread ends.
+        x: Horizontal values, ascending.
+        middle: Values of the curve at each x.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the curve.
+        low: Lower end of the band at each x.
+        high: Upper end of the band at each x.
         levels: Lines to compare with.
-        chosen: A range of x to mark.
-        x_label: What x is.
-        y_label: What the curve is.
-        y_max: The top of the picture; None leaves some room above the curve.
+        chosen: Range of x to mark.
+        y_max: Top of the vertical axis; None leaves some room above the curve.
     """
 
-    x: list[float]
-    low: list[float]
-    middle: list[float]
-    high: list[float]
-    levels: list[Level]
-    chosen: tuple[float, float] | None
+    x: Sequence[float]
+    middle: Sequence[float]
     x_label: str
     y_label: str
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    levels: Sequence[Level] = ()
+    chosen: tuple[float, float] | None = None
     y_max: float | None = None
 
     @property
     def top(self) -> float:
-        """The largest value shown."""
-        return self.y_max or 1.05 * max([*self.high, *(level.value for level in self.levels)])
+        """The top of the vertical axis."""
+        levels = (level.value for level in self.levels)
+        return self.y_max or 1.05 * max([*self.middle, *self.high, *levels])
 
     def left(self, x: float) -> float:
-        """The horizontal place of x in the picture."""
+        """Returns the horizontal place of x in the picture."""
         width = (self.x[-1] - self.x[0]) or 1.0
         return LEFT + (RIGHT - LEFT) * (x - self.x[0]) / width
 
     def above(self, y: float) -> float:
-        """The vertical place of a value in the picture."""
+        """Returns the vertical place of a value in the picture."""
         return BOTTOM - (BOTTOM - TOP) * y / self.top
 
     def points(self, values: Sequence[float]) -> str:
-        """The places of a curve, as SVG writes them."""
+        """Returns the places of values at each x, in the syntax of SVG."""
         pairs = zip(self.x, values, strict=True)
         return " ".join(f"{self.left(x):.1f},{self.above(y):.1f}" for x, y in pairs)
 
     @property
     def band(self) -> str:
-        """The outline of the spread, as SVG writes it."""
+        """The outline of the band, in the syntax of SVG."""
         back = self.points(self.high).split()[::-1]
         return " ".join([self.points(self.low), *back])
 
@@ -135,15 +143,15 @@ class Link:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; what is empty is not shown.
+    """A part of the page; empty fields are not shown.
 
     Attributes:
-        title: Its heading.
-        text: A paragraph.
+        title: Heading.
+        text: Paragraph below the heading.
         figures: Rows of pictures.
-        table: Rows of cells, the first being the heads.
-        histogram: Scores of the test images.
-        bars: Counts.
+        table: Rows of cells; the first row has the heads.
+        histogram: Histogram of scores.
+        bars: Histogram of counts.
         charts: Curves.
         commands: Lines for the shell.
     """
@@ -160,7 +168,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its title, what it says in one sentence, its sections, and the page above it."""
+    """A page: its title, a summary in one sentence, its sections, and a link to the page above."""
 
     title: str
     summary: str
@@ -175,9 +183,8 @@ def score_histogram(
     shares = []
     for scores in (normal, anomalous):
         counts = np.histogram(scores, bins=BINS, range=(0, 1))[0]
-        shares.append(counts / max(1, counts.max()))
-    bars = [Bar(float(low), float(high)) for low, high in zip(*shares, strict=True)]
-    return Histogram(bars, threshold)
+        shares.append((counts / max(1, counts.max())).tolist())
+    return Histogram([Bar(*bar) for bar in zip(*shares, strict=True)], threshold)
 
 
 def write_page(path: Path, page: Page) -> None:

@@ -1,7 +1,8 @@
-"""Makes the twins of a corpus: sample, normal twin and mask, batch by batch."""
+"""Makes the twins of a corpus batch by batch: anomalous image, normal twin and mask."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import Twins
@@ -21,38 +23,102 @@ from sia_gen.corpus.sampling import (
     sampling_options,
     to_bytes,
     to_host,
+    to_pictures,
 )
-from sia_gen.corpus.schema import TWINS
+from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, open_foregrounds, open_images
+from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.twins.batch import Tally, TwinBatch
-from sia_gen.twins.chance import START, Chance, measure_chance
-from sia_gen.twins.change import open_backbone
-from sia_gen.twins.regions import require_region, strength_of
+from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
+from sia_gen.twins.masks import (
+    START,
+    Chance,
+    ChanceLimits,
+    change_mask,
+    measure_chance,
+    smoothed,
+)
+from sia_gen.twins.regions import local_strength, require_region
 
 
 @dataclass(frozen=True)
-class Starts:
+class TwinBatch:
+    """Twins that were made together, on their way to the host.
+
+    Attributes:
+        fields: The fields of `SampleMetadata` of each.
+        start: See `TwinMetadata`.
+        pixels: The samples and their twins, (2, B, C, H, W), uint8, on the host once `arrived`.
+        distances: Distances between them, (B, H, W), likewise on the host.
+        chance_limits: Upper limits of the smoothed distances of undisturbed images.
+        regions: Where each was perturbed, (B, H, W), bool; None if everywhere.
+        useful_areas: Shares of the pixels between which masks are useful.
+        counts: Counts the masks in all batches.
+        finite: Whether all pixels were finite numbers.
+        arrived: Event after which everything is on the host; None if it is there already.
+    """
+
+    fields: list[dict[str, Any]]
+    start: float
+    pixels: torch.Tensor
+    distances: torch.Tensor
+    chance_limits: ChanceLimits
+    regions: Any
+    useful_areas: tuple[float, float]
+    counts: Counter[str]
+    finite: torch.Tensor
+    arrived: torch.cuda.Event | None
+
+    def encode(self, image_format: str) -> list[EncodedSample]:
+        """Encodes the members of each: image, normal twin, mask and metadata."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        require_numbers(self.finite)
+        pictures = [to_pictures(part) for part in self.pixels]
+        return [
+            self._encode_one(number, image, normal, image_format)
+            for number, (image, normal) in enumerate(zip(*pictures, strict=True))
+        ]
+
+    def _encode_one(
+        self, number: int, image: Image.Image, normal: Image.Image, image_format: str
+    ) -> EncodedSample:
+        region = None if self.regions is None else self.regions[number]
+        mask = change_mask(smoothed(self.distances[number].numpy()), self.chance_limits, region)
+        area = float(mask.mean())
+        small, large = area < self.useful_areas[0], area > self.useful_areas[1]
+        self.counts.update(made=1, small=int(small), large=int(large))
+        metadata = TwinMetadata(**self.fields[number], start=self.start, mask_area=area)
+        images = {
+            f"image.{image_format}": image,
+            f"normal.{image_format}": normal,
+            MASK: Image.fromarray(mask.astype(np.uint8) * 255),
+        }
+        return encode_sample(metadata, images)
+
+
+@dataclass(frozen=True)
+class StartImages:
     """The photographs that samples of a category start from.
 
     Attributes:
-        images: Of normal parts, in the size of the model.
-        foreground: Where the object is in each; None if anywhere.
+        images: Photographs of normal parts, in the size of the model.
+        foreground: Where the object is in each; None if it may be anywhere.
     """
 
     images: Images
     foreground: Images | None
 
     def of(self, indices: Sequence[int]) -> torch.Tensor:
-        """Those of some samples, one after another, (B, C, H, W) in [0, 1]."""
+        """Returns the photographs of some samples in turn, (B, C, H, W) in [0, 1]."""
         chosen = [self.images[index % len(self.images)] for index in indices]
         return torch.from_numpy(np.stack(chosen)).float() / 255
 
     def foregrounds(self, indices: Sequence[int]) -> list[Any]:
-        """The foreground of each, (1, H, W), 1 or 0; empty if anywhere."""
+        """Returns the foreground of each, (1, H, W), 1 or 0; empty if it is anywhere."""
         if self.foreground is None:
             return []
         return [self.foreground[index % len(self.foreground)] for index in indices]
@@ -62,14 +128,14 @@ class TwinMaker:
     """Makes twins; see `sia_gen.corpus.sampling.Maker`.
 
     Args:
-        recipe: Of the corpus, with `synthesis.twins`.
-        categories: Those to make.
-        data: Folder of the photographs, for twins of these.
-        weights: File of the weights of the backbone; the recipe's if None.
+        recipe: The recipe of the corpus, with `synthesis.twins`.
+        categories: The categories to make.
+        data: Folder of the photographs, if twins start from these.
+        weights: File with weights of the backbone; those of the recipe if None.
 
     Raises:
-        UserError: If the backbone or the photographs are missing, or the mask of the region is
-            of no use.
+        UserError: If the backbone or the photographs are missing, or the mask of the region cannot
+            be used.
     """
 
     kind: Literal["twins"] = TWINS
@@ -83,7 +149,7 @@ class TwinMaker:
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.synthesis.twins or Twins()
-        self.tally = Tally()
+        self.mask_counts = Counter[str]()
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}
         self.paths: dict[str, list[Path]] = {}
@@ -95,24 +161,25 @@ class TwinMaker:
             if self.settings.source == "image":
                 root = category_root(recipe, place, data)
                 self.paths[place.name] = list_images(place.recipe, root, place.category).fit
-        self.opened: tuple[str, Starts | None, Chance] | None = None
+        self.opened: tuple[str, StartImages | None, Chance] | None = None
 
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
     ) -> TwinBatch:
-        """See `Maker`."""
+        """Makes twins of some samples of a shard; see `Maker`."""
         starts, chance = self.open(pipeline, shard.name)
         identities = identify_samples(self.recipe, shard, indices)
-        spec = ImageSpec.of(self.categories[shard.name].recipe, pipeline.unet.config.sample_size)
+        recipe = self.categories[shard.name].recipe
+        spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
         foregrounds = [] if starts is None else starts.foregrounds(indices)
-        strength = strength_of(self.settings, identities, spec, foregrounds)
+        strength = local_strength(self.settings, identities, spec, foregrounds)
         made = pipeline(
             num_images=len(identities),
             strength=strength,
             generator=generators(identity.seed for identity in identities),
             output_type="pt",
             return_twin=True,
-            **self.start(starts, indices),
+            **self._start_options(starts, indices),
             **sampling_options(pipeline, self.recipe, shard.category),
         )
         distances = chance.measure.distances(made.images, made.twins)
@@ -123,59 +190,61 @@ class TwinMaker:
             start=self.settings.start if starts is not None else 1.0,
             pixels=pixels,
             distances=apart,
-            limits_of_chance=chance.limits,
+            chance_limits=chance.limits,
             regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
-            limits=self.categories[shard.name].recipe.realnet.mask_area,
-            tally=self.tally,
+            useful_areas=recipe.realnet.mask_area,
+            counts=self.mask_counts,
             finite=finite,
             arrived=arrived,
         )
 
-    def tally_of_all(self) -> Tally:
-        """The masks that all processes of the run made; every one of them has to ask."""
-        tallies: list[Tally] = gather_object([self.tally])
-        return sum(tallies, Tally())
+    def mask_summary(self) -> str | None:
+        """Describes the masks that all processes made, if any; every process has to call it."""
+        counts: Counter[str] = sum(gather_object([self.mask_counts]), Counter())
+        if not counts:
+            return None
+        return (
+            f"{counts['made']} masks: {counts['small']} are empty or nearly so, "
+            f"{counts['large']} cover nearly everything; 'fit-realnet' and 'compose' leave them out"
+        )
 
-    def open(self, pipeline: SDASPipeline, name: str) -> tuple[Starts | None, Chance]:
-        """The photographs of a category, and what chance does to its images."""
+    def open(self, pipeline: SDASPipeline, name: str) -> tuple[StartImages | None, Chance]:
+        """Returns the photographs of a category, and what chance does to its images."""
         if self.opened is None or self.opened[0] != name:
             self.opened = None
             starts = self.open_starts(name, pipeline.unet.config.sample_size)
             self.opened = name, starts, self.measure(pipeline, name, starts)
         return self.opened[1:]
 
-    def open_starts(self, name: str, size: int) -> Starts | None:
-        """The photographs of a category, if samples start from them."""
+    def open_starts(self, name: str, size: int) -> StartImages | None:
+        """Opens the photographs of a category; None if samples start from noise."""
         if name not in self.paths:
             return None
         recipe, category = self.categories[name]
         rule, paths = recipe.foreground.get(category), self.paths[name]
         (images,) = open_images([paths], ImageSpec.of(recipe, size), [rule])
-        return Starts(images, open_foregrounds(images, rule))
+        return StartImages(images, open_foregrounds(images, rule))
 
-    def start(self, starts: Starts | None, indices: Sequence[int]) -> dict[str, Any]:
-        """What a pipeline is called with so that samples start from photographs."""
-        if starts is None:
-            return {}
-        settings = self.settings
-        return {"image": starts.of(indices), "start": settings.start, "invert": settings.invert}
-
-    def measure(self, pipeline: SDASPipeline, name: str, starts: Starts | None) -> Chance:
+    def measure(self, pipeline: SDASPipeline, name: str, starts: StartImages | None) -> Chance:
         """Learns what chance does to the images of a category."""
         recipe, category = self.categories[name]
-        options = sampling_options(pipeline, self.recipe, category)
+        options = sampling_options(pipeline, self.recipe, category) | {"output_type": "pt"}
 
         def sample(numbers: range, seeds: list[int], images: torch.Tensor | None) -> torch.Tensor:
-            again = {"image": images, "start": START}
-            given = self.start(starts, numbers) if images is None else again
+            start: dict[str, Any] = {"image": images, "start": START}
+            if images is None:
+                start = self._start_options(starts, numbers)
             made: torch.Tensor = pipeline(
-                num_images=len(numbers),
-                generator=generators(seeds),
-                output_type="pt",
-                **given,
-                **options,
+                num_images=len(numbers), generator=generators(seeds), **start, **options
             ).images
             return made
 
         size, batch_size = recipe.realnet.image_size, self.recipe.synthesis.batch_size
         return measure_chance(sample, self.backbones[recipe.name], size, name, batch_size)
+
+    def _start_options(self, starts: StartImages | None, indices: Sequence[int]) -> dict[str, Any]:
+        """Returns the arguments that make a pipeline start from photographs, if there are any."""
+        if starts is None:
+            return {}
+        settings = self.settings
+        return {"image": starts.of(indices), "start": settings.start, "invert": settings.invert}

@@ -1,58 +1,158 @@
-"""From how far two images are apart at every pixel to a mask of where they differ for real.
+"""Masks of where images differ from their twins by more than chance.
 
-What differs by chance is learnt from images that nothing disturbed; see `sia_gen.twins.chance`.
+At every pixel an image is compared with its twin in pixels and in features of the backbone. To
+learn what chance does, normal images, which are samples of strength 0, go part of the way back to
+noise and are denoised again with other noise. They show the same part as before, but not to the
+pixel. An anomaly has to differ by more than that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 from skimage.filters import apply_hysteresis_threshold
+from torch.nn.functional import interpolate
 
+from sia_gen.realnet.backbone import Backbone, FeatureStatistics
+from sia_gen.runtime.progress import Progress
+from sia_gen.train.batches import batches_of
+
+# Number of normal images to learn from, and how often each is denoised again.
+IMAGES, TIMES = 32, 2
+# Share of the steps for which they go back: details change, the part stays.
+START = 0.1
+BATCH_SIZE = 16
 # Standard deviation of the smoothing, as a share of the side.
 SMOOTHING = 1 / 64
-# Regions of a smaller share of the pixels are specks.
+# Regions with a smaller share of the pixels are specks.
 SMALLEST_REGION = 0.002
-# What part of undisturbed images stays below the threshold.
+# Share of undisturbed images that stay below the threshold everywhere.
 QUANTILE = 0.998
 
 Distances = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+# Makes normal images, (B, C, H, W) in [0, 1], of some numbers and seeds: new ones, or from given
+# images that go back by `START`.
+Sampler = Callable[[range, list[int], torch.Tensor | None], torch.Tensor]
 
 
 class ChanceLimits(NamedTuple):
-    """What the smoothed distances of undisturbed images stay below everywhere.
+    """Upper limits of the smoothed distances of undisturbed images.
 
     Attributes:
-        typical: In half of the images.
-        largest: In all images but a few.
+        typical: Limit for half of the images.
+        largest: Limit for all but a few images.
     """
 
     typical: float
     largest: float
 
     @classmethod
-    def of(cls, maps: NDArray[np.float32]) -> ChanceLimits:
-        """Those of the smoothed distances (N, H, W) of undisturbed images; N >= 2."""
+    def of(cls, maps: Distances) -> ChanceLimits:
+        """Estimates them from smoothed distances (N, H, W) of undisturbed images; N >= 2."""
         peaks = maps.max(axis=(1, 2)).astype(np.float64)
         return cls(float(np.median(peaks)), chance_threshold(peaks))
 
 
-def smoothed(distances: Distances) -> Distances:
-    """Distances (H, W), each a mean over its neighbourhood."""
-    found: Distances = gaussian_filter(distances, SMOOTHING * len(distances), mode="nearest")
-    return found
+@dataclass(frozen=True)
+class ChangeMeasure:
+    """Distances between images, in units of what chance does.
+
+    Attributes:
+        backbone: Backbone that is standardised by normal images.
+        size: Side of the images that it is given, pixels.
+        levels: Mean distance by chance in pixels and in the features of each layer.
+    """
+
+    backbone: Backbone
+    size: int
+    levels: Sequence[float]
+
+    @classmethod
+    def of(cls, backbone: Backbone, size: int, normal: torch.Tensor) -> ChangeMeasure:
+        """Returns a measure with all levels 1, standardised by images (N, C, H, W) in [0, 1]."""
+        own = deepcopy(backbone).to(normal.device)
+        statistics = FeatureStatistics(own.channels, normal.device)
+        for batch in normal.split(BATCH_SIZE):
+            statistics.update(own(enlarged(batch, size)))
+        own.standardise(statistics)
+        return cls(own, size, [1.0] * (1 + len(own.channels)))
+
+    def parts(self, images: torch.Tensor, others: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yields the distances in pixels, then in the features of each layer, (B, H, W), >= 0.
+
+        Both images are (B, C, H, W) in [0, 1].
+        """
+        yield (images - others).abs().mean(dim=1)
+        features = [self.backbone(enlarged(some, self.size)) for some in (images, others)]
+        for one, other in zip(*features, strict=True):
+            apart = (one - other).square().mean(dim=1, keepdim=True).sqrt()
+            yield interpolate(apart, size=images.shape[-2:], mode="bilinear")[:, 0]
+
+    def distances(self, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Returns the mean of the parts, each in units of its level, (B, H, W)."""
+        parts = zip(self.parts(images, others), self.levels, strict=True)
+        return torch.stack([part / level for part, level in parts]).mean(dim=0)
+
+
+class Chance(NamedTuple):
+    """What chance does to the images of a category."""
+
+    measure: ChangeMeasure
+    limits: ChanceLimits
+
+
+def measure_chance(
+    sample: Sampler, backbone: Backbone, size: int, name: str, batch_size: int
+) -> Chance:
+    """Learns what chance does to the images of a category.
+
+    Args:
+        sample: Makes normal images.
+        backbone: Backbone that is not standardised; it stays as it is.
+        size: Side of the images that the backbone is given, pixels.
+        name: Name of the category, which decides the seeds.
+        batch_size: Number of images that are made together.
+    """
+    batches = batches_of(IMAGES, batch_size)
+    pairs = []
+    with Progress(f"{name}: differences by chance", IMAGES * (1 + TIMES)) as progress:
+
+        def make(numbers: range, time: int, images: torch.Tensor | None) -> torch.Tensor:
+            made = sample(numbers, chance_seeds(name, time, numbers), images)
+            progress.advance(len(numbers))
+            return made
+
+        normal = [make(numbers, 0, None) for numbers in batches]
+        for time in range(1, TIMES + 1):
+            again = zip(batches, normal, strict=True)
+            pairs += [(images, make(numbers, time, images)) for numbers, images in again]
+    measure = ChangeMeasure.of(backbone, size, torch.cat(normal))
+    measure = replace(measure, levels=_chance_levels(measure, pairs))
+    maps = torch.cat([measure.distances(*pair) for pair in pairs]).cpu().numpy()
+    return Chance(measure, ChanceLimits.of(np.stack([smoothed(one) for one in maps])))
+
+
+def chance_seeds(name: str, time: int, numbers: range) -> list[int]:
+    """Returns seeds that no sample of a corpus has."""
+    texts = [f"{name}/chance/{time}/{number}" for number in numbers]
+    return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") for text in texts]
 
 
 def chance_threshold(peaks: NDArray[np.float64]) -> float:
-    """The distance that all but one in five hundred undisturbed images stay below everywhere.
+    """Returns the distance that 499 of 500 undisturbed images stay below everywhere.
 
-    The largest of many values follows a Gumbel distribution, whose quantile reaches further than
-    the peaks at hand.
+    The largest of many values follows a Gumbel distribution, whose quantile lies beyond the few
+    peaks that were measured.
 
     Args:
         peaks: (N,), the largest distance in each undisturbed image; N >= 2.
@@ -63,36 +163,58 @@ def chance_threshold(peaks: NDArray[np.float64]) -> float:
     return max(quantile, float(peaks.max()))
 
 
-def change_mask(distances: Distances, limits: ChanceLimits, region: Mask | None = None) -> Mask:
-    """Where an image differs from its twin beyond chance.
+def smoothed(distances: Distances) -> Distances:
+    """Averages distances (H, W) over the neighbourhood of each pixel."""
+    found: Distances = gaussian_filter(distances, SMOOTHING * len(distances), mode="nearest")
+    return found
 
-    What hardly any chance makes is a difference. In a region it reaches as far as what is around it
-    differs by more than chance does as a rule: beyond the region nothing differs, so features,
-    which see the surroundings too, cannot carry it there.
+
+def change_mask(distances: Distances, limits: ChanceLimits, region: Mask | None = None) -> Mask:
+    """Returns where an image differs from its twin by more than chance.
+
+    A difference has to exceed the largest limit somewhere. If only a region was disturbed, the mask
+    extends from there as far as the typical limit is exceeded: nothing differs beyond the region,
+    so features, which see the surroundings too, cannot spread a difference past it.
 
     Args:
         distances: (H, W), smoothed.
-        limits: Of chance.
+        limits: What chance does.
         region: Where the image was disturbed, (H, W); everywhere if None.
 
     Returns:
-        (H, W): whole regions, without specks and holes.
+        (H, W): whole regions without specks and holes.
     """
     if region is None:
         mask = distances > limits.largest
     else:
         mask = apply_hysteresis_threshold(np.where(region, distances, 0), *limits)
-    # Scratches are thin: what is small goes by its area, not by its width.
     mask = binary_fill_holes(mask)
     if region is not None:
         mask &= region
+    # Scratches are thin, so the area of a region counts, not its width.
     return without_specks(mask)
 
 
 def without_specks(mask: Mask) -> Mask:
-    """The mask without its regions, 8-connected, of less than `SMALLEST_REGION` of the pixels."""
+    """Removes 8-connected regions with less than `SMALLEST_REGION` of the pixels."""
     regions, _ = label(mask, np.ones((3, 3), bool))
     areas = np.bincount(regions.ravel())
     areas[0] = 0
     found: Mask = (areas >= SMALLEST_REGION * mask.size)[regions]
     return found
+
+
+def enlarged(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Resizes images (B, 1 or 3, H, W) in [0, 1] for the backbone, (B, 3, size, size)."""
+    large = interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+    return large.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def _chance_levels(
+    measure: ChangeMeasure, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> list[float]:
+    """Returns the mean of each kind of distance over all pixels."""
+    means = [[float(part.double().mean()) for part in measure.parts(*pair)] for pair in pairs]
+    levels = np.average(means, axis=0, weights=[len(images) for images, _ in pairs])
+    # If a model makes a single image only, chance does nothing, and every difference counts.
+    return [max(float(level), 1e-6) for level in levels]

@@ -1,4 +1,4 @@
-"""Where a sample is disturbed: everywhere, or in a region that its seed decides."""
+"""Where the normal images of twins are perturbed: everywhere, or in a region alone."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.test_set import read_mask
 
-# Sides of a box, as shares of the image's.
+# Sides of a box as shares of the image's.
 BOX_SIDES = (1 / 8, 1 / 2)
-
-Pixels = NDArray[np.uint8]
 
 
 def require_region(name: str, spec: ImageSpec) -> None:
-    """Refuses the file of a mask that cannot be used; arguments as for `region`.
+    """Refuses a region that is the file of an unusable mask.
 
     Raises:
-        ImageError: If it cannot be read, is no mask, or marks nothing.
+        ImageError: If it cannot be read, is not a mask, or marks nothing.
     """
     if name not in REGIONS and not read_mask(Path(name), spec).any():
         raise ImageError(
@@ -35,19 +33,19 @@ def require_region(name: str, spec: ImageSpec) -> None:
         )
 
 
-def strength_of(
+def local_strength(
     settings: Twins,
     identities: Sequence[SampleIdentity],
     spec: ImageSpec,
     foregrounds: Sequence[Pixels],
 ) -> torch.Tensor:
-    """The strength of some samples, (B,), or in a region alone, (B, 1, H, W).
+    """Returns the strength of some samples, (B,), or if they have regions, (B, 1, H, W).
 
     Args:
-        settings: Say where.
-        identities: Of the samples.
-        spec: Its size is H and W.
-        foregrounds: Where the object is in the photograph of each, (1, H, W); empty if anywhere.
+        settings: The settings that name the region.
+        identities: The identities of the samples.
+        spec: Image format of the model; its size is H and W.
+        foregrounds: The object in the photograph of each sample, (1, H, W); empty without them.
     """
     strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
     if settings.region == EVERYWHERE:
@@ -61,25 +59,21 @@ def strength_of(
 
 
 def region(
-    name: str,
-    identity: SampleIdentity,
-    spec: ImageSpec,
-    foreground: Pixels,
+    name: str, identity: SampleIdentity, spec: ImageSpec, foreground: Pixels
 ) -> NDArray[np.float32]:
-    """One region, (1, size, size), values 0 and 1."""
-    # Other numbers than those of the sample's noise, from the same seed.
+    """Returns the region of a sample, (1, size, size), values 0 and 1."""
+    # Its numbers differ from those of the sample's noise, but follow from the same seed.
     rng = np.random.default_rng((identity.seed, 1))
     if name == "perlin":
         return local_mask(rng, spec.size, foreground)
     if name == "box":
-        return box(rng, spec.size)
+        return _box(rng, spec.size)
     if name == "foreground":
         return foreground.astype(np.float32)
     return read_mask(Path(name), spec)[None].astype(np.float32)
 
 
-def box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """A rectangle somewhere, (1, size, size), values 0 and 1."""
+def _box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     low, high = (max(1, round(share * size)) for share in BOX_SIDES)
     height, width = (int(rng.integers(low, high + 1)) for _ in range(2))
     top, left = (int(rng.integers(0, size - side + 1)) for side in (height, width))

@@ -102,13 +102,16 @@ def test_error_of_a_real_process_is_one_line_on_stderr(tmp_path: Path) -> None:
         (["recipes", "elvp"], "there is no recipe 'elvp' (did you mean 'elpv'?)"),
         (["train-diffusion", "--recipe", "."], "there is no recipe '.'"),
         (["evaluate", "--recipe", "elpv", "--categry", "mono"], "No such option"),
-        (["train-diffusion", "--recipe", "elpv", "--max-steps", "0"], "'--max-steps'"),
+        (
+            ["train-diffusion", "--recipe", "elpv", "--max-steps", "0"],
+            "'diffusion.max_steps': input",
+        ),
         (["train-diffusion", "--recipe", "elpv", "--max-steps", "few"], "'--max-steps'"),
         (["train-diffusion", "--recipe", "elpv", "--precision", "fp8"], "'--precision'"),
         (["train-diffusion", "--recipe", "elpv", "--device", "tpu"], "'--device'"),
-        (["synthesize", "--recipe", "elpv", "--images", "0"], "'--images'"),
-        (["synthesize", "--recipe", "elpv", "--steps", "1001"], "'--steps'"),
-        (["synthesize", "--recipe", "elpv", "--seed", "-1"], "'--seed'"),
+        (["synthesize", "--recipe", "elpv", "--images", "0"], "'synthesis.images': input"),
+        (["synthesize", "--recipe", "elpv", "--steps", "1001"], "'synthesis.steps': input"),
+        (["synthesize", "--recipe", "elpv", "--seed", "-1"], "'seed': input"),
         (["synthesize", "--recipe", "elpv", "--seed", "4294967296"], "'seed': input should be"),
     ],
 )
@@ -141,7 +144,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(
     result = run("recipes")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: out of memory (Unable to allocate 1.00 EiB")
-    assert "End what else takes memory" in result.err
+    assert "Stop other programs that need memory" in result.err
     assert result.err.count("\n") == 1
 
 

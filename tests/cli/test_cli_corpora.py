@@ -102,7 +102,7 @@ def test_collection_is_made_from_the_models_of_its_data_sets(
     others = content | {"name": "other-parts"}
     several = {"name": "all", "title": "All", "members": [content, others]}
     synthesis = content["synthesis"] | {"images": 2}
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump(several | {"synthesis": synthesis}))
+    (tmp_path / "all.yaml").write_text(json.dumps(several | {"synthesis": synthesis}))
     shutil.copytree(tmp_path / "runs/parts", tmp_path / "runs/other-parts")
     whole = ["--recipe", "all.yaml", *options[2:]]
     assert run("synthesize", *whole).code == 0
@@ -157,12 +157,12 @@ def test_unknown_key_is_one_line(refuse: Refuse, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("other", ["--shards 0:1", "--category disc", "--plan"])
-def test_what_says_nothing_of_one_sample_is_one_line(
+def test_option_that_does_not_apply_to_one_sample_is_one_line(
     refuse: Refuse, options: list[str], other: str
 ) -> None:
     error = refuse("synthesize", *options, "--only", "parts_disc_00000001", *other.split())
     name = other.split()[0]
-    assert f"--only makes one sample, of which {name} says nothing. Leave {name} out" in error
+    assert f"--only makes a single sample, so {name} does not apply. Leave out {name}" in error
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ QUICK = ["--device", "cpu", "--precision", "fp32"]
 @pytest.mark.parametrize("command", COMMANDS)
 def test_neither_recipe_nor_folder_is_one_line(refuse: Refuse, command: str) -> None:
     line = refuse(command)
-    assert line.startswith("error: it takes a recipe or a folder of images. Give --recipe")
+    assert line.startswith("error: neither a recipe nor an image folder was given. Give --recipe")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

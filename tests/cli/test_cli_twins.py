@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from sia_gen.twins import chance
+from sia_gen.twins import masks
 from tests.conftest import photograph
 from tests.corpus.conftest import save_model
 
@@ -33,19 +33,19 @@ WRONG = {
     "--twins --source image --data nowhere": "nowhere",
     "--twins --weights nowhere.pth": "nowhere.pth",
     "--twins --only parts_disc_00000005": "has no sample 'parts_disc_00000005'",
-    "--start 0.5": "--start is about twins, and none are made. Add --twins.",
-    "--invert": "--invert is about twins",
-    "--region box": "--region is about twins",
-    "--source image": "--source is about twins",
-    "--data nowhere": "--data is about twins, and none are made. Add --twins.",
-    "--weights nowhere.pth": "--weights is about twins",
+    "--start 0.5": "--start applies only to twins. Add --twins.",
+    "--invert": "--invert applies only to twins",
+    "--region box": "--region applies only to twins",
+    "--source image": "--source applies only to twins",
+    "--data nowhere": "--data applies only to twins. Add --twins.",
+    "--weights nowhere.pth": "--weights applies only to twins",
 }
 
 
 @pytest.fixture
 def options(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of `synthesize`, with a model of every category."""
-    monkeypatch.setattr(chance, "IMAGES", 4)
+    monkeypatch.setattr(masks, "IMAGES", 4)
     for seed, category in enumerate(("disc", "plate")):
         save_model(tmp_path / "runs/parts/diffusion" / category, seed, size=16)
     return ["--recipe", str(parts), "--device", "cpu", "--precision", "fp32"]

@@ -14,10 +14,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.evaluation.results import worth_looking_at
-from sia_gen.evaluation.scoring import ScoredImage
 from sia_gen.images.loading import ImageSpec, load_images
-from sia_gen.images.test_set import GOOD, TestImage, list_test_images, load_mask
+from sia_gen.images.test_set import TestImage, list_test_images, load_mask
 from sia_gen.metrics import per_region_overlap
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
@@ -89,19 +87,6 @@ def test_heat_maps_are_pictures_named_by_what_they_show(evaluated: Evaluated) ->
         assert 0 <= float(score) <= 1
         with Image.open(path) as image:
             assert image.size == (128, 64)
-
-
-def test_best_worst_and_borderline_images_are_shown_once() -> None:
-    scored = [
-        ScoredImage(TestImage(Path(f"{n}"), f"{n}", "cut" if n >= 50 else GOOD), n / 100)
-        for n in range(100)
-    ]
-    groups = worth_looking_at(scored, 0.3, 8)
-    shown = [one for chosen in groups.values() for one in chosen]
-    assert len(shown) == len({one.image.name for one in shown}) == 32
-    best, worst, good, borderline = ({one.score for one in part} for part in groups.values())
-    assert (max(best), min(worst), max(good)) == (0.99, 0.50, 0.49)
-    assert 0.30 in borderline
 
 
 def test_categories_without_masks_report_image_metrics_alone(evaluated: Evaluated) -> None:

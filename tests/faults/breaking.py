@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.conftest import ALL
 from tests.processes import Told
 
-STOPPED = "error: stopped. Run the same command again to go on."
+STOPPED = "error: interrupted. Run the same command again to continue."
 # Beside other tests on too few cores, a second takes longer.
 IN_TIME = 2.0 if ALL else 5.0
 

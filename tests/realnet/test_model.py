@@ -8,10 +8,7 @@ import torch
 from torch.nn import functional
 
 from sia_gen import RealNet
-from sia_gen.errors import ModelError
-from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 from sia_gen.realnet.model import RealNetObjective, image_score
-from sia_gen.realnet.reconstruction import ReconstructionUNet
 from tests.small_networks import BACKBONE
 
 IMAGES = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -110,30 +107,6 @@ def test_objective_trains_everything_but_the_backbone(model: RealNet) -> None:
     model.eval()
 
 
-def test_standardised_features_have_mean_zero_and_deviation_one() -> None:
-    torch.manual_seed(0)
-    backbone = Backbone(BACKBONE, [8, 16])
-    statistics = FeatureStatistics(backbone.channels, torch.device("cpu"))
-    images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    for batch in images.split(3):
-        statistics.update(backbone(batch))
-    plain = backbone(images)
-    backbone.standardise(statistics)
-    for feature, before in zip(backbone(images), plain, strict=True):
-        wide = before.std(dim=(0, 2, 3)) > 1e-2
-        assert wide.any()
-        mean, std = feature.mean(dim=(0, 2, 3)), feature.std(dim=(0, 2, 3))
-        assert mean[wide].abs().max() < 1e-3
-        assert (std[wide] - 1).abs().max() < 1e-2
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (1, 1)])
-def test_reconstruction_keeps_the_shape_of_its_block(height: int, width: int) -> None:
-    unet = ReconstructionUNet(channels=12, width=6)
-    features = torch.randn(2, 12, height, width)
-    assert unet(features).shape == features.shape
-
-
 def test_neighbouring_layers_are_reconstructed_together_at_the_stride_of_the_finer() -> None:
     torch.manual_seed(0)
     settings = {"num_max": 6, "num_mean": 6, "architecture": "neighbour-aligned"}
@@ -157,39 +130,6 @@ def test_ablations_are_saved_with_the_model(tmp_path: Path, rrs: str) -> None:
     loaded = RealNet.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded(IMAGES).logits, model(IMAGES).logits)
-
-
-@pytest.mark.parametrize(
-    ("name", "strides"),
-    [
-        ("resnet34", [4, 8, 16, 32]),
-        ("resnet50", [4, 8, 16, 32]),
-        ("efficientnet_b4", [8, 16, 32]),
-        ("convnext_atto", [4, 8, 16, 32]),
-        ("tf_efficientnet_lite0", [2, 4]),
-    ],
-)
-def test_any_convolutional_network_of_timm_gives_the_layers_of_the_strides(
-    name: str, strides: list[int]
-) -> None:
-    backbone = Backbone(name, strides)
-    features = backbone(torch.rand(1, 3, 64, 64))
-    assert [64 // feature.shape[-1] for feature in features] == strides
-    assert [feature.shape[1] for feature in features] == backbone.channels
-
-
-@pytest.mark.parametrize(
-    ("name", "strides", "message"),
-    [
-        ("wide_resnet50", [4], r"no backbone 'wide_resnet50' \(did you mean 'wide_resnet50_2'\?\)"),
-        (BACKBONE, [64], r"no layer of stride 64, but \[2, 4, 8, 16, 32\]"),
-    ],
-)
-def test_backbone_that_does_not_serve_is_one_line(
-    name: str, strides: list[int], message: str
-) -> None:
-    with pytest.raises(ModelError, match=message):
-        Backbone(name, strides)
 
 
 def test_scores_are_not_rounded_by_what_networks_compute_in(model: RealNet) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus.generate import synthesize
-from sia_gen.twins import chance
+from sia_gen.twins import masks
 from sia_gen.twins.maker import TwinMaker
 from tests.corpus.conftest import RUNTIME, HandmadeCorpus, save_model
 
@@ -40,7 +40,7 @@ def make_twins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> MakeTwins:
     """Makes a corpus of twins: `make_twins(name, twins, changes, categories=..., shards=...)`."""
-    monkeypatch.setattr(chance, "IMAGES", 6)
+    monkeypatch.setattr(masks, "IMAGES", 6)
 
     def run(
         name: str = "twins",

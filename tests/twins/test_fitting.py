@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import TwinSource, open_sources, useful_twins
 from sia_gen.config.recipe import Recipe
+from sia_gen.corpus import reading
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
 from sia_gen.realnet.fitting import fit_realnet
+from tests.anomalies.conftest import ArraySource
 from tests.conftest import recipe_content
 from tests.corpus.conftest import RUNTIME
-from tests.anomalies.conftest import ArraySource
 from tests.twins.conftest import read
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def test_only_twins_that_are_used_are_read(
     # One mask in eight is useful.
     reader.mask_areas[:] = [0, 0, 0.2, 0, 0, 0, 0, 0.9]
     source, read = useful_twins(recipe, reader), []
-    monkeypatch.setattr(reader, "read_bytes", partial(counted, reader.read_bytes, read))
+    monkeypatch.setattr(reading, "read_range", partial(counted, reading.read_range, read))
     # Eight workers, each with batches of its own.
     for worker in range(8):
         for number in range(worker, 400, 8):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
 from sia_gen.images.loading import ImageSpec
 from sia_gen.sdas.loading import load_pipeline
-from sia_gen.twins.batch import Tally
 from sia_gen.twins.maker import TwinMaker
 from sia_gen.twins.regions import region
 from tests.corpus.conftest import RUNTIME
@@ -50,7 +50,7 @@ def test_corpus_is_intact_and_each_sample_can_be_made_again(
         assert metadata["mask_area"] == (sample["mask.png"] > 0).mean()
         assert metadata["start"] == KINDS[kind].get("start", 1.0)
         assert metadata["key"] == key
-    assert maker.tally.made == 10
+    assert maker.mask_counts["made"] == 10
     again = TwinMaker(maker.recipe, all_categories(maker.recipe), photographs)
     key = "parts_disc_00000004"
     paths = remake(maker.recipe, key, models, tmp_path / "again", RUNTIME, maker=again)
@@ -88,18 +88,21 @@ def test_without_strength_both_are_equal_and_masks_empty(make_twins: MakeTwins) 
     for sample in read(corpus).values():
         assert np.array_equal(sample["image.png"], sample["normal.png"])
         assert not sample["mask.png"].any()
-    assert (maker.tally.made, maker.tally.small, maker.tally.large) == (10, 10, 0)
-    assert "10 masks: 10 are empty or nearly so, 0 cover nearly everything" in str(maker.tally)
+    assert maker.mask_counts == Counter(made=10, small=10, large=0)
+    summary = maker.mask_summary()
+    assert summary is not None
+    assert "10 masks: 10 are empty or nearly so, 0 cover nearly everything" in summary
 
 
 def test_masks_of_all_processes_are_counted(
     make_twins: MakeTwins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, maker = make_twins(changes={"synthesis.strength": 0})
-    assert maker.tally_of_all() == maker.tally == Tally(10, 10, 0)
-    other = Tally(5, 1, 2)
+    other = Counter(made=5, small=1, large=2)
     monkeypatch.setattr("sia_gen.twins.maker.gather_object", lambda mine: [*mine, other])
-    assert maker.tally_of_all() == Tally(15, 11, 2)
+    summary = maker.mask_summary()
+    assert summary is not None
+    assert "15 masks: 11 are empty or nearly so, 2 cover nearly everything" in summary
 
 
 @pytest.mark.parametrize("name", ["perlin", "box"])

@@ -13,7 +13,7 @@ import pytest
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OutputError
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.evaluation.summary import BY_CATEGORY, read_summary
+from sia_gen.evaluation.results import BY_CATEGORY, read_summary
 from sia_gen.runtime.device import Runtime
 from tests.report.test_page import read
 

@@ -8,10 +8,16 @@ import torch
 from torch.nn.functional import interpolate
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.twins import chance
-from sia_gen.twins.chance import measure_chance, seeds
-from sia_gen.twins.change import ChangeMeasure, enlarged, open_backbone
-from sia_gen.twins.masks import change_mask, smoothed
+from sia_gen.inspection.distance import open_backbone
+from sia_gen.twins import masks
+from sia_gen.twins.masks import (
+    ChangeMeasure,
+    chance_seeds,
+    change_mask,
+    enlarged,
+    measure_chance,
+    smoothed,
+)
 from tests.conftest import recipe_content
 
 
@@ -59,7 +65,7 @@ def test_what_chance_does_is_left_out_and_more_is_found(
     """Images of one part, of which noise of 2 % of the range is chance."""
     # Layers that have learned nothing do not say where an image changed.
     recipe = Recipe.parse(recipe_content(), where="conftest")
-    monkeypatch.setattr(chance, "IMAGES", 24)
+    monkeypatch.setattr(masks, "IMAGES", 24)
 
     def sample(numbers: range, some: list[int], given: torch.Tensor | None) -> torch.Tensor:
         base = torch.cat([images(1, number % 5) for number in numbers]) if given is None else given
@@ -67,23 +73,26 @@ def test_what_chance_does_is_left_out_and_more_is_found(
 
     found = measure_chance(sample, open_backbone(recipe), 64, "parts.disc", 8)
     assert len(found.measure.levels) == 3
-    normal = sample(range(100), seeds("test", 0, range(100)), None)
-    again = sample(range(100), seeds("test", 1, range(100)), normal)
+    normal = sample(range(100), chance_seeds("test", 0, range(100)), None)
+    again = sample(range(100), chance_seeds("test", 1, range(100)), normal)
     spoilt = again.clone()
     spoilt[:, :, 4:12, 4:12] = 1 - spoilt[:, :, 4:12, 4:12]
 
-    def masks(changed: torch.Tensor) -> np.ndarray:
+    def masks_of(changed: torch.Tensor) -> np.ndarray:
         maps = found.measure.distances(changed, normal).numpy()
         return np.stack([change_mask(smoothed(one), found.limits) for one in maps])
 
-    assert masks(again).any(axis=(1, 2)).mean() <= 0.01
-    spots = masks(spoilt)
+    assert masks_of(again).any(axis=(1, 2)).mean() <= 0.01
+    spots = masks_of(spoilt)
     assert spots.any(axis=(1, 2)).mean() >= 0.9
     assert spots[:, 4:12, 4:12].sum() >= 0.95 * spots.sum()
 
 
 def test_seeds_of_chance_differ() -> None:
     found = [
-        seed for name in ("a.b", "a.c") for time in range(3) for seed in seeds(name, time, range(9))
+        seed
+        for name in ("a.b", "a.c")
+        for time in range(3)
+        for seed in chance_seeds(name, time, range(9))
     ]
     assert len(set(found)) == len(found)

@@ -1,0 +1,232 @@
+"""The files of an evaluation: scores, heat maps and a page per category, and the overview."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.evaluation.results import (
+    COLUMNS,
+    METRICS,
+    Result,
+    ScoredImage,
+    metrics_rows,
+    metrics_table,
+    selection_text,
+)
+from sia_gen.images.loading import ImageSpec, load_images, to_picture
+from sia_gen.images.test_set import TestImage
+from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
+from sia_gen.metrics import cumulative_counts
+from sia_gen.realnet.loading import Fitted
+from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.prediction import predict_images
+from sia_gen.report.heatmaps import overlay, save_heatmap
+from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
+
+PAGE = "index.html"
+PICTURES = 8
+
+
+@dataclass(frozen=True)
+class SeenImage:
+    """A test image, (C, H, W), 0 to 255, with its score and its anomaly map, (H, W)."""
+
+    scored: ScoredImage
+    pixels: NDArray[np.uint8]
+    anomaly_map: NDArray[np.float32]
+
+
+def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
+    """Writes the summary of a folder as JSON, Markdown and page.
+
+    Args:
+        out: Output folder of the evaluation.
+        title: Title of the recipe.
+        summary: Fields of a `Summary`.
+    """
+    write_json(out / METRICS, summary)
+    write_text(out / "metrics.md", metrics_table(summary))
+    heads, *categories, mean = metrics_rows(summary)
+    rows: list[list[str | Link]] = [
+        [Link(name, f"{name}/{PAGE}"), *cells] for name, *cells in categories
+    ]
+    overview = Section(
+        title="Metrics",
+        text="In percent. The page of a category has its curves, heat maps and types of defect.",
+        table=[[*heads], *rows, [*mean]],
+    )
+    text = selection_text(summary["selected_on"])
+    write_page(out / PAGE, Page(f"{title}: evaluation", text, [overview]))
+
+
+def write_category(
+    folder: Path, recipe: Recipe, fitted: Fitted, result: Result, accelerator: Accelerator
+) -> None:
+    """Writes the folder of a category: its scores, some heat maps, and its page."""
+    category, (model, threshold, selected_on) = folder.name, fitted
+    with atomic_folder(folder) as temporary:
+        write_text(temporary / "scores.csv", _scores_csv(result.images, threshold))
+        chosen = worth_looking_at(result.images, threshold, PICTURES)
+        seen = _write_heatmaps(temporary / "heatmaps", chosen, model, recipe, accelerator)
+        page = Page(
+            title=f"{recipe.title}: evaluation of {category}",
+            summary=selection_text({category: selected_on}),
+            sections=[
+                _score_section(category, result),
+                *(_picture_section(category, title, images) for title, images in seen.items()),
+                _defect_section(category, result),
+                _feature_section(category, model),
+            ],
+            above=Link("All categories", f"../{PAGE}"),
+        )
+        write_page(temporary / PAGE, page)
+
+
+def _scores_csv(images: Sequence[ScoredImage], threshold: float) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", "label", "defect", "score", "verdict"])
+    kinds = ("normal", "anomalous")
+    for scored in images:
+        image, verdict = scored.image, kinds[scored.score > threshold]
+        row = [image.name, kinds[image.label], image.defect, f"{scored.score:.6f}", verdict]
+        writer.writerow(row)
+    return buffer.getvalue()
+
+
+def worth_looking_at(
+    images: Sequence[ScoredImage], threshold: float, number: int
+) -> dict[str, list[ScoredImage]]:
+    """Chooses up to `number` images of each kind that is worth a look, none of them twice."""
+    anomalous = sorted((one for one in images if one.image.label), key=lambda one: -one.score)
+    normal = sorted((one for one in images if not one.image.label), key=lambda one: -one.score)
+    borderline = sorted(images, key=lambda one: abs(one.score - threshold))
+    groups = {
+        "The surest defects": anomalous[:number],
+        "The defects of the lowest scores": anomalous[::-1][:number],
+        "The good images of the highest scores": normal[:number],
+        "Nearest to the threshold": borderline[:number],
+    }
+    seen: set[TestImage] = set()
+    for title, chosen in groups.items():
+        groups[title] = [one for one in chosen if one.image not in seen]
+        seen |= {one.image for one in chosen}
+    return groups
+
+
+def _write_heatmaps(
+    folder: Path,
+    chosen: Mapping[str, Sequence[ScoredImage]],
+    model: RealNet,
+    recipe: Recipe,
+    accelerator: Accelerator,
+) -> dict[str, list[SeenImage]]:
+    """Writes the heat maps of images; returns those images by title, without empty groups."""
+    folder.mkdir()
+    spec = ImageSpec.of(recipe, model.image_size)
+    number, seen = 0, dict[str, list[SeenImage]]()
+    for title, images in chosen.items():
+        for scored in images:
+            pixels = load_images([scored.image.path], spec)
+            anomaly_map = predict_images(model, pixels, accelerator).maps[0]
+            kind = "anomalous" if scored.image.label else "normal"
+            stem = shortened_stem(scored.image.path.stem)
+            name = f"{number:02d}_{kind}_{scored.score:.3f}_{stem}.png"
+            save_heatmap(folder / name, pixels[0], anomaly_map)
+            seen.setdefault(title, []).append(SeenImage(scored, pixels[0], anomaly_map))
+            number += 1
+    return seen
+
+
+def _score_section(category: str, result: Result) -> Section:
+    found = [one.score for one in result.images if one.image.label]
+    good = [one.score for one in result.images if not one.image.label]
+    metrics = [
+        (head, f"{result.metrics[name]:.3f}")
+        for name, head in COLUMNS.items()
+        if name in result.metrics
+    ]
+    return Section(
+        title=category,
+        text=f"{len(found)} images with defects and {len(good)} good ones.",
+        table=[("metric", "value"), *metrics],
+        histogram=score_histogram(good, found, result.metrics["threshold"]),
+        charts=_curves(result),
+    )
+
+
+def _curves(result: Result) -> list[Chart]:
+    """Returns the ROC curve of the images, and the curves of the pixels if there are masks."""
+    labels = [one.image.label for one in result.images]
+    false, true, _ = cumulative_counts(labels, [one.score for one in result.images])
+    roc = np.stack([false / false[-1], true / true[-1]], axis=1)
+    curves = {"ROC of the images: true positive rate": roc}
+    if result.pixels is not None:
+        curves["ROC of the pixels: true positive rate"] = result.pixels.roc
+        curves["PRO: mean overlap with the regions"] = result.pixels.overlap
+    charts = []
+    for label, points in curves.items():
+        rate, value = points.T.tolist()
+        charts.append(Chart(rate, value, "false positive rate", label, y_max=1.0))
+    return charts
+
+
+def _picture_section(category: str, title: str, images: Sequence[SeenImage]) -> Section:
+    pictures, maps = [], []
+    for seen in images:
+        image, score = seen.scored.image, seen.scored.score
+        pictures.append(Figure.small(to_picture(seen.pixels), image.name))
+        colours = overlay(seen.pixels, seen.anomaly_map)
+        maps.append(Figure.small(colours, f"{image.defect}: {score:.2f}"))
+    return Section(title=f"{category}: {title.lower()}", figures=[pictures, maps])
+
+
+def _defect_section(category: str, result: Result) -> Section:
+    names = list(dict.fromkeys(name for values in result.defects.values() for name in values))
+    rows = [
+        (defect, *(_cell(values.get(name)) for name in names))
+        for defect, values in result.defects.items()
+    ]
+    heads = [COLUMNS.get(name, "images") for name in names]
+    return Section(
+        title=f"{category}: by type of defect",
+        text="Each type against all good images.",
+        table=[("defect", *heads), *rows],
+    )
+
+
+def _cell(value: float | None) -> str:
+    """Formats a figure; counts have no decimals."""
+    return "-" if value is None else f"{value:.3f}".removesuffix(".000")
+
+
+def _feature_section(category: str, model: RealNet) -> Section:
+    """Compares the AFS losses of the channels that were kept with those of the others."""
+    rows = []
+    for layer, kept in enumerate(model.afs.kept):
+        losses = model.afs.get_buffer(f"losses_{layer}")
+        # A model that was never fitted has no losses.
+        if not bool(losses.isfinite().all()):
+            continue
+        chosen = torch.zeros_like(losses, dtype=torch.bool)
+        chosen[model.afs.get_buffer(f"indices_{layer}")] = True
+        others = f"{float(losses[~chosen].mean()):.4f}" if bool((~chosen).any()) else "-"
+        best, mean = f"{float(losses.min()):.4f}", f"{float(losses[chosen].mean()):.4f}"
+        rows.append((f"{layer + 1}", f"{kept} of {len(losses)}", best, mean, others))
+    heads = ("layer", "channels kept", "lowest loss", "mean of the kept", "mean of the others")
+    return Section(
+        title=f"{category}: features",
+        text="AFS keeps the channels that tell synthetic anomalies best: those of the lowest loss.",
+        table=[heads, *rows],
+    )

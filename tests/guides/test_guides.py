@@ -1,0 +1,59 @@
+"""Every code block of the README and the guides runs, on small data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.documents import Block
+
+if TYPE_CHECKING:
+    from tests.guides.conftest import GuideReader
+
+TOP = Path(__file__).parents[2]
+TRAIN = "sia-gen train-diffusion --recipe elpv --category mono"
+SYNTHESIZE = "sia-gen synthesize --recipe elpv --category mono"
+FIT = "sia-gen fit-realnet --recipe elpv --category mono"
+# What a guide starts from.
+BEFORE = {
+    "corpora": [TRAIN],
+    "twins": [TRAIN],
+    "detector": [TRAIN, SYNTHESIZE],
+    "hub": [TRAIN, SYNTHESIZE, FIT],
+    "python": [TRAIN, SYNTHESIZE, FIT],
+}
+# Some of the files that it leaves.
+MADE = {
+    "README": ["runs/photos/diffusion/photos/model_index.json", "runs/elpv/evaluation/index.html"],
+    "own-images": ["runs/photos/evaluation/index.html", "runs/gears/diffusion/gear"],
+    "training": ["runs/mvtec-ad/diffusion/bottle", "guided/manifest.json"],
+    "corpora": [
+        "runs/elpv/inspection/index.html",
+        "runs/sia-360k/corpus/data/btad/01/train-00000-of-00020.tar",
+        "triplets/manifest.json",
+        "folders/mono",
+    ],
+    "twins": [
+        "twins/mono/normal/synthetic",
+        "runs/elpv/realnet-twins/mono/model.safetensors",
+    ],
+    "detector": ["mixed/mono/fit.json", "predictions/predictions.csv", "mono.onnx"],
+    "hub": ["refitted/mono/model.safetensors"],
+    "several-gpus": ["runs/elpv/evaluation/index.html"],
+}
+DOCUMENTS = {path.stem: path for path in [TOP / "README.md", *sorted(TOP.glob("docs/*.md"))]}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_runs(reader: GuideReader, document: str) -> None:
+    for command in BEFORE.get(document, []):
+        reader.run(Block("sh", command))
+    reader.read(str(DOCUMENTS[document].relative_to(TOP)))
+    for made in MADE.get(document, []):
+        assert Path(made).exists(), made
+
+
+def test_every_guide_is_known() -> None:
+    assert {*BEFORE, *MADE} <= DOCUMENTS.keys()

@@ -48,12 +48,7 @@ PIXELS = ".pixels"
 
 
 def evaluate(
-    recipe: Recipe,
-    categories: Sequence[str],
-    root: Path,
-    models: Path,
-    out: Path,
-    runtime: Runtime,
+    recipe: Recipe, categories: Sequence[str], root: Path, models: Path, out: Path, runtime: Runtime
 ) -> dict[str, Any]:
     """Scores the test images of some categories and writes metrics, scores and heat maps.
 

@@ -115,11 +115,13 @@ def _foregrounds(
 def describe_inputs(
     recipe: Recipe, listed: Mapping[str, CategoryImages], sources: Mapping[str, Sources]
 ) -> dict[str, Any]:
-    """Describes the inputs of a model, to tell them from others; both maps are by category."""
-    readers = {name: one.reader for name, one in sources.items() if one.reader is not None}
+    """Describes the inputs of the model of the categories that are listed."""
+    readers = {name: sources[name].reader for name in listed}
     described = {
         "photographs": describe_photographs(listed.values()),
-        "corpus": {name: reader.describe() for name, reader in readers.items()},
+        "corpus": {
+            name: reader.describe() for name, reader in readers.items() if reader is not None
+        },
     }
     settings = recipe.realnet
     if settings.anomalies != "twins" and settings.source != "sdas":

@@ -23,14 +23,7 @@ TWIN_FRACTIONS = {"perlin": 0.0, "mixed": 0.5, "twins": 1.0}
 
 @dataclass(frozen=True)
 class NormalImages:
-    """The normal images of a category.
-
-    Attributes:
-        category: Name of the category.
-        fit: Images to train on.
-        validation: Images kept back.
-        unreadable: Number of images that were left out, as the recipe allows.
-    """
+    """The normal images of a category to train on and to validate on; some were `unreadable`."""
 
     category: str
     fit: Images

@@ -115,17 +115,10 @@ class Fit:
 
     Attributes:
         name: Name of the model: its category, or `_joint`.
-        recipe: Recipe of the fit.
-        data: Images and anomalies to learn from and to validate on.
         tests: Test images that select the best weights, if the recipe says so.
         out: Output folder of all models.
-        execution: Compilation and memory format of the networks.
         facts: Description of the data for the report.
-        accelerator: Device, precision and processes.
-        best: Best weights so far.
-        model: Model that is fitted.
         objective: Module that computes the losses of the model.
-        optimizer: Optimizer of all weights but those of the backbone.
     """
 
     name: str
@@ -189,11 +182,7 @@ class Fit:
         self.accelerator.free_memory()
 
     def _prepare(self) -> int:
-        """Makes the networks and the optimizer, in the state of the last checkpoint if any.
-
-        Returns:
-            The number of steps that earlier runs have done.
-        """
+        """Makes the networks as the last checkpoint has them; returns the number of steps done."""
         settings, execution, accelerator = self.recipe.realnet, self.execution, self.accelerator
         set_seed(self.recipe.seed, device_specific=True)
         self.model = RealNet.of(settings).to(accelerator.device)

@@ -24,13 +24,7 @@ MODEL_VERSION = 1
 
 
 class Fitted(NamedTuple):
-    """A fitted model.
-
-    Attributes:
-        model: Model in eval mode.
-        threshold: Threshold; an image with a higher score is anomalous.
-        selected_on: Description of the images that selected the weights and the threshold.
-    """
+    """A model in eval mode, its threshold, and a description of the images that selected both."""
 
     model: RealNet
     threshold: float
@@ -52,12 +46,9 @@ class _Report(BaseModel):
 
 
 def check_realnet(folder: Path) -> tuple[float, str]:
-    """Checks that a folder holds a complete model, without loading it.
+    """Checks a model without loading it; returns its threshold and `selected_on`, see `Fitted`.
 
     It does not search the weights for values that are not finite.
-
-    Returns:
-        Threshold and `selected_on` of the model; see `Fitted`.
 
     Raises:
         ModelError: If the model is missing or damaged.

@@ -22,7 +22,7 @@ from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.plan import plan_corpus
-from sia_gen.corpus.sampling import prepare_pipeline, sample_batch
+from sia_gen.corpus.sampling import SampleMaker, prepare_pipeline
 from sia_gen.diffusion.state import scheduler_for
 from sia_gen.networks.unet import build_unet
 from sia_gen.runtime.device import Runtime
@@ -44,7 +44,7 @@ def bare(recipe: Recipe, models: Path, runtime: Runtime) -> Cost:
     def run() -> None:
         for shard in plan_corpus(all_categories(recipe), recipe.synthesis):
             for indices in shard.batches(recipe.synthesis.batch_size):
-                sample_batch(pipeline, recipe, shard, indices, model="")
+                SampleMaker(recipe).make(pipeline, shard, indices, model="")
 
     return cost(run)
 

@@ -29,7 +29,7 @@ from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory, prepare_norms
 from sia_gen.diffusion.state import make_optimizer, scheduler_for
 from sia_gen.networks.unet import build_unet
-from sia_gen.runtime.device import make_accelerator
+from sia_gen.runtime.device import Runtime
 
 CARDS = (24, 48, 80)
 # Of a card of N GB the system and the driver leave about this share.
@@ -84,7 +84,7 @@ def time_steps(
     Returns:
         The rounds, and what takes the time of ours, if it is asked for.
     """
-    accelerator = make_accelerator(None, "auto")
+    accelerator = Runtime().accelerator()
     given = {EAGER: None, OURS: accelerator}
     runs = {way: make_step(settings, given[way], accelerator.device) for way in ways}
     measured = in_turns(runs, rounds)
@@ -114,7 +114,7 @@ def compare(settings: Diffusion, options: argparse.Namespace) -> tuple[list[Any]
 
 def peak(settings: Diffusion) -> float:
     """The most memory in GiB that two steps of training add to a process, which did nothing yet."""
-    accelerator = make_accelerator(None, "auto")
+    accelerator = Runtime().accelerator()
     before = peak_resident()
     step = make_step(settings, accelerator, accelerator.device)
     for _ in range(2):
@@ -126,7 +126,7 @@ def peak(settings: Diffusion) -> float:
 
 def fits(settings: Diffusion, gigabytes: int) -> bool:
     """Whether two steps of training fit into so much of a GPU's memory."""
-    accelerator = make_accelerator(None, "auto")
+    accelerator = Runtime().accelerator()
     # What an earlier try left: a network refers to itself.
     release_memory()
     share = usable(gigabytes) / torch.cuda.get_device_properties(accelerator.device).total_memory

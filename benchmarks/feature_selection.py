@@ -16,7 +16,7 @@ from measuring import in_turns, median, ratio, save, show, show_profile
 
 from sia_gen.realnet.afs import ChannelLosses, channel_loss
 from sia_gen.realnet.model import RealNet
-from sia_gen.runtime.device import make_accelerator
+from sia_gen.runtime.device import Runtime
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 PER_BLOCK, PER_BLOCK_HALF, OURS = "a pass per block, float32", "a pass per block, ours", "one pass"
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true", help="show what bounds our pass")
     options = parser.parse_args()
-    accelerator = make_accelerator(None, "auto")
+    accelerator = Runtime().accelerator()
     device, size = accelerator.device, 256
     torch.manual_seed(0)
     plain = RealNet(image_size=size).to(device)

@@ -22,8 +22,8 @@ from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.images.listing import data_root
-from sia_gen.inspection.calibration import StrengthCurve, measure_curve
-from sia_gen.inspection.normal import load_normal
+from sia_gen.inspection.distance import load_normal
+from sia_gen.inspection.strength_curve import StrengthCurve, measure_curve
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 
@@ -49,7 +49,7 @@ def psnr(images: torch.Tensor, reference: torch.Tensor) -> np.ndarray:
 
 def spread(curve: StrengthCurve) -> np.ndarray:
     """The standard deviation of the samples of each strength."""
-    return curve.samples.std(axis=1)
+    return np.std(curve.samples, axis=1)
 
 
 def main() -> None:

@@ -106,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     samples = make_samples(options.samples, options.image_size)
-    encoded = [encode_sample(*sample, "png") for sample in samples]
+    encoded = [encode_sample(metadata, {"png": image}) for metadata, image in samples]
     count, batch_size = options.samples, 16
     path = "data/parts/disc/train-00000-of-00001.tar"
     shard = ShardRecord(
@@ -131,7 +131,9 @@ def main() -> None:
         runs: dict[str, Callable[[], Any]] = {
             "write: plain tar": lambda: plain_tar(plain, encoded),
             "write: shard, synced, with its checksum": lambda: write_shard(ours, encoded),
-            "encode PNG": lambda: [encode_sample(*sample, "png") for sample in samples],
+            "encode PNG": lambda: [
+                encode_sample(metadata, {"png": image}) for metadata, image in samples
+            ],
             "read: plain tar": lambda: read_plain(plain),
             "read: shard, raw": lambda: list(raw()),
             "read: shard, decoded": lambda: [ours_parser.decode(one) for one in raw()],

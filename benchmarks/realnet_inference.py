@@ -22,7 +22,7 @@ from measuring import in_turns, median, ratio, save, show, show_profile
 from sia_gen.realnet.export import Plain, write_onnx
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.compilation import compile_network
-from sia_gen.runtime.device import make_accelerator
+from sia_gen.runtime.device import Runtime
 
 EAGER, OURS, ONNX, COMPILED = "float32, eager", "ours", "ONNX, float32", "ours, compiled"
 LIMIT = "the same network in float32, eager"
@@ -41,7 +41,7 @@ def onnx_session(model: RealNet, folder: Path, images: torch.Tensor) -> Any:
 
 def make_runs(model: RealNet, compile_too: bool, session: Any) -> dict[str, Callable[..., Any]]:
     """Each way to score a batch of images, by its name."""
-    accelerator = make_accelerator(None, "auto")
+    accelerator = Runtime().accelerator()
     ours = copy.deepcopy(model).to(memory_format=torch.channels_last)
     compiled = copy.deepcopy(ours)
     if compile_too:
@@ -77,7 +77,7 @@ def main() -> None:
         "--profile", action="store_true", help="show what bounds each batch of ours"
     )
     options = parser.parse_args()
-    device = make_accelerator(None, "auto").device
+    device = Runtime().accelerator().device
     on_gpu = device.type == "cuda"
     torch.manual_seed(0)
     model = RealNet(image_size=options.image_size).eval()

@@ -27,7 +27,7 @@ from torch import nn
 from sia_gen.realnet.initial import adam, lay_out_moments
 from sia_gen.realnet.model import RealNet, RealNetObjective
 from sia_gen.runtime.compilation import compile_network
-from sia_gen.runtime.device import make_accelerator
+from sia_gen.runtime.device import Runtime
 
 EAGER, OURS = "float32, eager", "ours: mixed precision, channels last"
 COMPILED = "ours, compiled"
@@ -79,7 +79,7 @@ def make_step(
 
 def prepared(size: int, batch_size: int) -> tuple[Accelerator, RealNet, torch.Tensor]:
     """A network in training, and images for it."""
-    accelerator = make_accelerator(None, "auto")
+    accelerator = Runtime().accelerator()
     torch.manual_seed(0)
     model = RealNet(image_size=size).to(accelerator.device).train()
     return accelerator, model, torch.rand(2, batch_size, 3, size, size, device=accelerator.device)

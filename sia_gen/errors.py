@@ -1,4 +1,4 @@
-"""What a user can get wrong. Every error says what is wrong, where, and how to mend it."""
+"""Errors that the user can fix. Each says what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class UserError(Exception):
-    """The base of all errors that the user's input causes; the command line exits with 2.
+    """The base of all errors that the user's input causes; the command line exits with code 2.
 
     Args:
         problem: What is wrong and where, a full sentence.
-        fix: How to mend it, a full sentence.
+        fix: What to do about it, a full sentence in the imperative.
     """
 
     def __init__(self, *, problem: str, fix: str) -> None:
@@ -22,53 +22,53 @@ class UserError(Exception):
         self.fix = fix
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
-        # On its way from one process to another it is made anew.
+        # Pickle would pass the arguments by position.
         return partial(type(self), problem=self.problem, fix=self.fix), ()
 
 
 class RecipeError(UserError):
-    """A recipe that does not exist, cannot be read, or has a wrong field."""
+    """A recipe does not exist, cannot be read, or has a wrong field."""
 
 
 class ImageError(UserError):
-    """Images that are missing, unreadable, or of the wrong shape."""
+    """Images are missing, unreadable or of the wrong shape."""
 
 
 class OutputError(UserError):
-    """An output folder that cannot be used."""
+    """An output folder cannot be used."""
 
 
 class ModelError(UserError):
-    """Weights or a model folder that are missing or do not fit."""
+    """Weights or a model folder are missing or do not fit."""
 
 
 class TrainingError(UserError):
-    """A training that cannot go on; its last checkpoint is whole."""
+    """A training cannot go on; its last checkpoint is complete."""
 
 
 class CorpusError(UserError):
-    """A corpus that is missing, incomplete or damaged."""
+    """A corpus is missing, incomplete or damaged."""
 
 
 class HubError(UserError):
-    """The Hub cannot be reached, refuses, or holds something else."""
+    """The Hub cannot be reached, refuses a request, or holds something unexpected."""
 
 
 class OptionError(UserError):
-    """A value on the command line, or an argument in Python, that makes no sense."""
+    """A value on the command line, or an argument in Python, is not possible."""
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks, and without what would steer a terminal."""
+    """Returns a text without line breaks and without characters that control a terminal."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; its type if it says nothing."""
+    """Returns the first line of an error's message, or its type if the message is empty."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Asks for the choice closest to `word`: " (did you mean 'x'?)"; empty if none is close."""
+    """Returns " (did you mean 'x'?)" with the choice closest to `word`; empty if none is close."""
     matches = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean '{matches[0]}'?)" if matches else ""

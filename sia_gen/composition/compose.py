@@ -61,32 +61,37 @@ def compose(
     plan: list[ShardPlan] = []
     models: dict[str, str] = {}
     for category in categories:
-        name = f"{recipe.dataset}.{category}"
-        shards = require_category(corpus, synthetic, name)
+        shards = require_category(corpus, synthetic, f"{recipe.dataset}.{category}")
         total = sum(shard.samples for shard in shards)
         count = min(images or total, total) if are_twins else images or total
-        plan += _plan_triplets(recipe, category, count, synthetic.strength)
-        models[name] = shards[0].model
-    if form == "shards":
-        manifest = _manifest(recipe, synthetic, images, plan)
-        output = CorpusOutput(out, recipe, manifest, plan, models)
-        output.check()
-        with output.claim(SECTIONS):
-            _write_shards(output, recipe, root, corpus)
-        return 0
-    folder = require_folder(out, categories, twins=are_twins)
-    twins = {
-        category: TwinComposer.of(recipe, category, corpus)
-        for category in (categories if are_twins else ())
-    }
-    with claim_output(folder, recipe, SECTIONS, samples_by_name(plan)):
-        write_folders(recipe, plan, root, corpus, folder, twins)
-    return sum(composer.left_out for composer in twins.values())
+        settings = {"images": count, "strength": synthetic.strength}
+        synthesis = recipe.synthesis.model_copy(update=settings)
+        plan += plan_corpus([DatasetCategory(recipe, category)], synthesis)
+        models[shards[0].name] = shards[0].model
+    if form == "folder":
+        folder = require_folder(out, categories, twins=are_twins)
+        return _compose_folders(recipe, plan, root, corpus, folder, twins=are_twins)
+    manifest = _manifest(recipe, synthetic, images, plan)
+    output = CorpusOutput(out, recipe, manifest, plan, models)
+    output.check()
+    with output.claim(SECTIONS):
+        _write_shards(output, recipe, root, corpus)
+    return 0
 
 
-def _plan_triplets(recipe: Recipe, category: str, images: int, strength: str) -> list[ShardPlan]:
-    synthesis = recipe.synthesis.model_copy(update={"images": images, "strength": strength})
-    return plan_corpus([DatasetCategory(recipe, category)], synthesis)
+def _compose_folders(
+    recipe: Recipe, plan: list[ShardPlan], root: Path, corpus: Location, out: Path, *, twins: bool
+) -> int:
+    categories = dict.fromkeys(shard.category for shard in plan)
+    # Before anything is written: a category without useful twins is an error.
+    composers = {one: TwinComposer(recipe, one, corpus) for one in categories if twins}
+
+    def composer_of(category: str) -> Composer | TwinComposer:
+        return composers.get(category) or Composer(recipe, category, root, corpus)
+
+    with claim_output(out, recipe, SECTIONS, samples_by_name(plan)):
+        write_folders(recipe, plan, root, out, composer_of)
+    return sum(composer.left_out for composer in composers.values())
 
 
 def _manifest(
@@ -114,7 +119,7 @@ def _write_shards(output: CorpusOutput, recipe: Recipe, root: Path, corpus: Loca
             if composer is None or composer.category != shard.category:
                 # Frees the images of one category before those of the next are loaded.
                 composer = None
-                composer = Composer.of(recipe, shard.category, root, corpus)
+                composer = Composer(recipe, shard.category, root, corpus)
             writer.begin(shard)
             for triplet in composer.triplets(shard):
                 writer.put(triplet.encoded, 1)

@@ -11,7 +11,7 @@ OUT/<category>/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, groupby
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from sia_gen.composition.triplets import Composer, TwinComposer
+from sia_gen.composition.triplets import Composer, Triplet, TwinComposer
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
+from sia_gen.corpus.schema import TwinMetadata
 from sia_gen.errors import OutputError
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, load_image, to_picture
@@ -35,11 +35,10 @@ NORMAL = Path("normal", "synthetic")
 
 
 def require_folder(out: Location, categories: Sequence[str], *, twins: bool) -> Path:
-    """The output as a folder that these triplets may be written to.
+    """Returns the output if it is a folder that these triplets, or twins, may be written to.
 
     Raises:
-        OutputError: If it is not of this machine, or holds twins and these are none, or the other
-            way round.
+        OutputError: If it is a URL, or holds twins but these are pasted pieces, or vice versa.
     """
     if not isinstance(out, Path):
         raise OutputError(
@@ -60,76 +59,64 @@ def write_folders(
     recipe: Recipe,
     plan: Sequence[ShardPlan],
     root: Path,
-    corpus: Location,
     out: Path,
-    twins: Mapping[str, TwinComposer],
+    composer_of: Callable[[str], Composer | TwinComposer],
 ) -> None:
     """Writes the folders of some categories; files that are there are kept.
 
     Args:
-        recipe: See `sia_gen.composition.compose`, likewise the others.
+        recipe: Gives size and mode of the images.
         plan: The triplets to make.
         root: Folder of the normal images.
-        corpus: The synthetic images.
-        out: Where the folders go.
-        twins: Those of each category, if the corpus has them.
+        out: Folder for the categories.
+        composer_of: Opens what makes the triplets of a category.
     """
     with (
         Progress("composing", sum(shard.samples for shard in plan)) as progress,
         worker_threads() as pool,
     ):
         for category, shards in groupby(plan, key=lambda shard: shard.category):
-            lines = []
+            folder, composer, lines = out / category, composer_of(category), []
             with FileGroups(pool) as files:
-                write_normal(recipe, category, root, out / category, files)
-                for metadata in write_triplets(
-                    # Without a name here, so that its images make room for those of the next one.
-                    twins.get(category) or Composer.of(recipe, category, root, corpus),
-                    shards,
-                    out / category,
-                    files,
-                ):
-                    lines.append(json.dumps(asdict(metadata), allow_nan=False))
+                _write_normal(recipe, category, root, folder, files)
+                for triplet in chain.from_iterable(map(composer.triplets, shards)):
+                    _write_triplet(triplet, folder, files)
+                    lines.append(json.dumps(asdict(triplet.metadata), allow_nan=False))
                     progress.advance()
-            if category in twins:
-                progress.advance(twins[category].left_out)
-            # Written last: a folder that has it is whole.
-            write_text(out / category / METADATA, "\n".join(lines) + "\n")
+            progress.advance(composer.left_out)
+            # Frees its images before those of the next category are loaded.
+            del composer
+            # Written last, so that a folder with this file is whole.
+            write_text(folder / METADATA, "\n".join(lines) + "\n")
 
 
-def write_normal(
+def _write_normal(
     recipe: Recipe, category: str, root: Path, folder: Path, files: FileGroups
 ) -> None:
-    """Writes the normal images, in the size of the anomalies."""
     listed = list_images(recipe, root, category)
+    spec = ImageSpec.of(recipe, recipe.realnet.image_size)
 
     def resized(path: Path) -> Image.Image:
-        return to_picture(load_image(path, ImageSpec.of(recipe, recipe.realnet.image_size)))
+        return to_picture(load_image(path, spec))
 
     for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
         for number, path in enumerate(paths):
-            save(partial(resized, path), folder / place / f"{number:05d}.png", files)
+            _save(partial(resized, path), folder / place / f"{number:05d}.png", files)
 
 
-def write_triplets(
-    composer: Composer | TwinComposer, shards: Iterable[ShardPlan], folder: Path, files: FileGroups
-) -> Iterator[TripletMetadata | TwinMetadata]:
-    """Writes anomalies and their masks, and the normal images if nobody else has them."""
-    for triplet in chain.from_iterable(map(composer.triplets, shards)):
-        key = triplet.metadata.key
-        pictures = {
-            folder / "test" / "synthetic" / f"{key}.png": triplet.image,
-            folder / "ground_truth" / "synthetic" / f"{key}_mask.png": triplet.mask,
-        }
-        if isinstance(triplet.metadata, TwinMetadata):
-            # First: where anomalies are, it tells that they are twins.
-            pictures = {folder / NORMAL / f"{key}.png": triplet.normal} | pictures
-        for path, pixels in pictures.items():
-            save(partial(to_picture, pixels), path, files)
-        yield triplet.metadata
+def _write_triplet(triplet: Triplet, folder: Path, files: FileGroups) -> None:
+    key = triplet.metadata.key
+    pictures = {
+        folder / "test" / "synthetic" / f"{key}.png": triplet.image,
+        folder / "ground_truth" / "synthetic" / f"{key}_mask.png": triplet.mask,
+    }
+    if isinstance(triplet.metadata, TwinMetadata):
+        # First, because this folder is what distinguishes twins from pasted pieces.
+        pictures = {folder / NORMAL / f"{key}.png": triplet.normal} | pictures
+    for path, pixels in pictures.items():
+        _save(partial(to_picture, pixels), path, files)
 
 
-def save(picture: Callable[[], Image.Image], path: Path, files: FileGroups) -> None:
-    """Has a picture made and written as PNG, unless it is there."""
+def _save(picture: Callable[[], Image.Image], path: Path, files: FileGroups) -> None:
     if not path.exists():
         files.add(path, lambda temporary: picture().save(temporary, format="PNG"))

@@ -7,20 +7,20 @@ of the corpus, so that the corpus streams however large it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.anomalies.paste import LocalAnomalies, Pixels
-from sia_gen.anomalies.sources import SDASSource, TwinSource, useful_twins
+from sia_gen.anomalies.sources import SDASSource, useful_twins
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import ShardPlan, identify
 from sia_gen.corpus.reading import SampleReader
-from sia_gen.corpus.schema import TripletMetadata, TwinMetadata
-from sia_gen.corpus.shards import EncodedSample, encode_members
+from sia_gen.corpus.schema import MASK, TripletMetadata, TwinMetadata
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, to_picture
@@ -34,9 +34,9 @@ class Triplet:
     """One local anomaly.
 
     Attributes:
-        metadata: What there is to know about it.
+        metadata: The `json` member of its sample.
         image: The anomalous image, (C, H, W), 0 to 255.
-        mask: (1, H, W), 255 where it is anomalous, else 0.
+        mask: (1, H, W), 255 where the image is anomalous, else 0.
         normal: The normal image, (C, H, W), 0 to 255.
     """
 
@@ -46,98 +46,86 @@ class Triplet:
     normal: Pixels
 
     def encoded(self) -> list[EncodedSample]:
-        """The sample of it, with `image.png`, `mask.png`, `normal.png` and `json`."""
-        images = {"image.png": self.image, "mask.png": self.mask, "normal.png": self.normal}
+        """Encodes the triplet as one sample."""
+        images = {"image.png": self.image, MASK: self.mask, "normal.png": self.normal}
         pictures = {name: to_picture(pixels) for name, pixels in images.items()}
-        return [encode_members(self.metadata.key, asdict(self.metadata), pictures)]
+        return [encode_sample(self.metadata, pictures)]
 
 
-@dataclass(frozen=True)
 class Composer:
-    """Makes the triplets of a category; see `Composer.of`."""
+    """Makes the triplets of a category from synthetic images of a corpus.
 
-    recipe: Recipe
-    category: str
-    root: Path
-    paths: list[Path]
-    source: SDASSource
-    anomalies: LocalAnomalies
+    It holds the normal images to learn from; those of the test are not read.
+    """
 
-    @classmethod
-    def of(cls, recipe: Recipe, category: str, root: Path, corpus: Location) -> Composer:
-        """Loads the normal images to learn from; those of the test are not read."""
+    left_out = 0
+
+    def __init__(self, recipe: Recipe, category: str, root: Path, corpus: Location) -> None:
         settings, rule = recipe.realnet, recipe.foreground.get(category)
-        paths = list_images(recipe, root, category).fit
+        self.recipe, self.category, self.root = recipe, category, root
+        self.paths = list_images(recipe, root, category).fit
         spec = ImageSpec.of(recipe, settings.image_size)
-        (normal,) = open_images([paths], spec, [rule])
+        (normal,) = open_images([self.paths], spec, [rule])
         reader = SampleReader(corpus, recipe.dataset, category)
-        source = SDASSource(reader, spec, settings.opacity, range(reader.total))
-        anomalies = LocalAnomalies(
+        self.source = SDASSource(reader, spec, settings.opacity, range(reader.total))
+        self.anomalies = LocalAnomalies(
             normal=normal,
-            sources=[source],
+            sources=[self.source],
             anomalous_fraction=1.0,
             horizontal_flip=settings.horizontal_flip,
             vertical_flip=settings.vertical_flip,
             foreground=open_foregrounds(normal, rule),
         )
-        return cls(recipe, category, root, paths, source, anomalies)
 
     def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
-        """The triplets of a shard, in the order of their indices."""
-        for index in shard.indices:
-            yield self.triplet(index)
+        """Yields the triplets of a shard, in the order of their indices."""
+        return map(self.triplet, shard.indices)
 
     def triplet(self, index: int) -> Triplet:
-        """The triplet of an index: a piece of that sample of the corpus, in some normal image."""
-        source, piece = self.source.read(index)
-        identity = identify(
-            self.recipe.seed, self.recipe.dataset, self.category, index, Strength(0, 0)
-        )
+        """Pastes a piece of the synthetic image with this index into some normal image."""
+        synthetic, piece = self.source.read(index)
+        dataset, no_strength = self.recipe.dataset, Strength(0, 0)
+        identity = identify(self.recipe.seed, dataset, self.category, index, no_strength)
         rng = np.random.default_rng(identity.seed)
         number = int(rng.integers(len(self.paths)))
         normal, foreground = self.anomalies.flipped(number, rng)
         image, mask, opacity = self.anomalies.paste(piece, normal, foreground, rng)
         metadata = TripletMetadata(
             key=identity.key,
-            dataset=identity.dataset,
-            category=identity.category,
+            dataset=dataset,
+            category=self.category,
             index=index,
             normal=name_below(self.root, self.paths[number]),
-            source=source["key"],
-            strength=float(source["strength"]),
+            source=synthetic["key"],
+            strength=float(synthetic["strength"]),
             opacity=opacity,
             mask_area=float(mask.mean()),
             seed=identity.seed,
-            model=source["model"],
+            model=synthetic["model"],
             width=normal.shape[-1],
             height=normal.shape[-2],
             sia_gen=__version__,
         )
-        return Triplet(metadata, to_bytes(image), to_bytes(mask), to_bytes(normal))
+        return Triplet(metadata, _to_bytes(image), _to_bytes(mask), _to_bytes(normal))
 
 
-@dataclass
 class TwinComposer:
-    """Gives the twins of a category as triplets; see `Composer`.
+    """Gives the twins of a category as triplets, but for those whose masks are of no use.
 
     Attributes:
-        source: Reads them.
-        useful: The indices of those to give.
-        left_out: How many it did not give, since their masks are of no use.
+        left_out: Number of twins that were left out so far.
+
+    Raises:
+        CorpusError: If no mask of the category is of use.
     """
 
-    source: TwinSource
-    useful: frozenset[int]
-    left_out: int = 0
-
-    @classmethod
-    def of(cls, recipe: Recipe, category: str, corpus: Location) -> TwinComposer:
-        """Opens a corpus; `CorpusError` if no mask in it is of use."""
-        source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
-        return cls(source, frozenset(source.numbers))
+    def __init__(self, recipe: Recipe, category: str, corpus: Location) -> None:
+        self.source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
+        self.useful = frozenset(self.source.numbers)
+        self.left_out = 0
 
     def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
-        """The twins of a shard whose masks are of use, in the order of their indices."""
+        """Yields the useful twins of a shard, in the order of their indices."""
         for index in shard.indices:
             if index in self.useful:
                 metadata, twin = self.source.read(index)
@@ -146,6 +134,5 @@ class TwinComposer:
                 self.left_out += 1
 
 
-def to_bytes(image: NDArray[np.float32]) -> Pixels:
-    """An image in [0, 1] as pixels from 0 to 255."""
+def _to_bytes(image: NDArray[np.float32]) -> Pixels:
     return (image * np.float32(255)).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The section of a recipe that says where images are, and its rules for the foreground."""
+"""The sections of a recipe on where images are, and on their foreground."""
 
 from __future__ import annotations
 
@@ -7,111 +7,113 @@ from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from sia_gen.errors import did_you_mean
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 KernelSide = Annotated[int, Field(ge=0, le=128)]
+UNKNOWN_KEY = "unknown_key"
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and nothing changes after validation."""
+    """A part of a recipe, which cannot be changed after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _truth_is_no_number(cls, content: Any) -> Any:
-        # Pydantic takes true for 1.
+    def _check_keys(cls, content: Any) -> Any:
         for key, value in content.items() if isinstance(content, dict) else ():
-            values = value if isinstance(value, list | tuple) else [value]
             field = cls.model_fields.get(key)
-            misplaced = field is not None and field.annotation is not bool
-            if misplaced and any(isinstance(one, bool) for one in values):
+            if field is None:
+                hint = did_you_mean(str(key), cls.model_fields)
+                raise PydanticCustomError(UNKNOWN_KEY, "unknown", {"key": key, "hint": hint})
+            # Pydantic would read true as 1.
+            values = value if isinstance(value, list | tuple) else [value]
+            if field.annotation is not bool and any(isinstance(one, bool) for one in values):
                 msg = f"'{key}' should not be true or false"
                 raise ValueError(msg)
         return content
 
 
 class FolderLayout(Section):
-    """Images sorted into folders; each entry is a glob below the root, with `{category}` in it.
-
-    Attributes:
-        normal: Normal images to learn from.
-        test_normal: Normal images of the test. Without them a part of the normal images is held
-            out, if there are anomalous ones to hold them against.
-        test_anomalous: Anomalous images of the test; the folder each lies in names its defect.
-        mask: The ground truth of an anomalous image, with `{defect}` and `{stem}`, its name
-            without the extension, in it.
-    """
+    """Images that are sorted into folders. All patterns are globs below the root."""
 
     layout: Literal["folder"] = "folder"
+    """Kind of the layout."""
     normal: str
+    """Pattern of the normal images to learn from, with `{category}` in it."""
     test_normal: str | None = None
+    """Pattern of the normal test images. Without it some of the normal images are held out for the
+    test, if there are anomalous test images."""
     test_anomalous: str | None = None
+    """Pattern of the anomalous test images; the name of an image's folder is its defect."""
     mask: str | None = None
+    """Pattern of the ground-truth mask of an anomalous image, with `{category}`, `{defect}` and
+    `{stem}`, the name of the image without its extension."""
 
     @model_validator(mode="after")
     def _patterns_work(self) -> Self:
         for pattern in (self.normal, self.test_normal, self.test_anomalous):
             if pattern is not None:
-                require_glob(pattern, category="x")
+                _require_glob(pattern, "category")
         if self.mask is not None:
-            require_glob(self.mask, category="x", defect="x", stem="x")
+            _require_glob(self.mask, "category", "defect", "stem")
         return self
 
 
-def require_glob(pattern: str, **names: str) -> None:
-    """Raises ValueError unless the pattern, with these names filled in, is a relative glob."""
+def _require_glob(pattern: str, *names: str) -> None:
+    """Raises ValueError unless a pattern with these names in braces is a relative glob."""
     try:
-        require_plain(pattern)
-        # Below a file there is nothing, so that only the pattern itself can go wrong.
-        any(Path(__file__).glob(pattern.format(**names)))
-    except (LookupError, AttributeError, ValueError, NotImplementedError) as error:
+        for _, name, width, conversion in Formatter().parse(pattern):
+            # With a width, a name could become gigabytes long.
+            if name is not None and (name not in names or width or conversion):
+                msg = f"'{name}' is not one of these names"
+                raise ValueError(msg)
+        # A glob finds nothing below a file, so only the pattern can raise an error.
+        any(Path(__file__).glob(pattern.format(**dict.fromkeys(names, "x"))))
+    except (ValueError, NotImplementedError) as error:
         known = ", ".join(f"{{{name}}}" for name in names)
         msg = f"'{pattern}' is no pattern below the data root with {known} in it ({error})"
         raise ValueError(msg) from error
 
 
-def require_plain(pattern: str) -> None:
-    """Raises ValueError if names in a pattern are to be formatted: to a billion letters, say."""
-    for _, _, how, conversion in Formatter().parse(pattern):
-        if how or conversion:
-            msg = "names stand alone in their braces"
-            raise ValueError(msg)
-
-
 class TableLayout(Section):
-    """Images listed in a text file, one per line, with their label and category.
-
-    Attributes:
-        table: The file, below the root.
-        header: Whether its first line names the columns.
-        columns: Their names; commas or blanks stand between them.
-        folder: What the paths in it are relative to, below the root; the file's folder if None.
-        image: The column of the images' paths.
-        category: The column of the category.
-        label: The column that tells normal images from anomalous ones, and names the defect.
-        normal: Its value for normal images.
-        anomalous: Its value for anomalous images.
-        mask: The column of the ground truth's paths.
-        split: The column that tells whether an image is for training or for the test.
-        train: Its value for training.
-        test: Its value for the test.
-    """
+    """Images that a text file lists, one per line, with their label and category."""
 
     layout: Literal["table"]
+    """Kind of the layout."""
     table: str
+    """Path of the text file below the root."""
     header: bool = False
+    """Whether the first line has the names of the columns."""
     columns: list[str]
+    """Names of the columns, which commas or blanks separate."""
     folder: str | None = None
+    """Folder below the root to which the paths in the table are relative. Without it they are
+    relative to the folder of the table."""
     image: str
+    """Name of the column with the paths of the images."""
     category: str
+    """Name of the column with the categories."""
     label: str
+    """Name of the column that distinguishes normal from anomalous images; its value for an
+    anomalous image is its defect."""
     normal: str
+    """Label of normal images."""
     anomalous: str
+    """Label of anomalous images."""
     mask: str | None = None
+    """Name of the column with the paths of the ground-truth masks."""
     split: str | None = None
+    """Name of the column that says whether an image is for training or for the test."""
     train: str = "train"
+    """Value of `split` for training images."""
     test: str = "test"
+    """Value of `split` for test images."""
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Self:
@@ -126,47 +128,42 @@ Layout = Annotated[FolderLayout | TableLayout, Field(discriminator="layout")]
 
 
 class Data(Section):
-    """Where the images are and which of them are used for what.
-
-    Attributes:
-        package: A Python package that contains the images, used when no `--data` is given.
-        images: How the images are arranged below the root.
-        alternatives: Other ways they may be arranged; the first that fits the root is taken.
-        names: What the data set calls a category, where that is not its name in the recipe.
-        fit_fraction: Share of the shuffled normal images used to fit, when the data set has no
-            test split of its own.
-        validation_fraction: Share of those kept back to choose the best weights and the threshold.
-        split_seed: Seeds the shuffle.
-        non_square: What to do with images that are not square; without it they are an error.
-        unreadable: What to do with files that cannot be decoded: an error, or to leave them out,
-            which is counted and reported. The others are used as if all could be read. It takes a
-            look at every file before the work begins.
-    """
+    """Where the images are, and which of them are used for what."""
 
     package: str | None = None
+    """Installed Python package that contains the images, used without `--data`."""
     images: Layout
+    """How the images are arranged below the root, the folder that `--data` names."""
     alternatives: list[Layout] = []
+    """Other ways in which the images may be arranged; the first that fits the root is used."""
     names: dict[str, str] = {}
+    """Names that the data set has for categories, by the names in this recipe, if they differ."""
     fit_fraction: Fraction = 0.7
+    """Share of the shuffled normal images that is used for training, if the data set has anomalous
+    but no normal test images; the others are test images."""
     validation_fraction: Fraction = 0.1
+    """Share of the images for training that is held out to choose the best weights and the
+    threshold."""
     split_seed: int = 0
+    """Seed of the shuffle."""
     non_square: Literal["crop", "stretch"] | None = None
+    """What to do with images that are not square. Without it they are an error."""
     unreadable: Literal["error", "skip"] = "error"
+    """What to do with images that cannot be decoded: stop with an error, or leave them out and
+    report how many there are. To leave them out, every file is decoded once before the work."""
 
 
 class Foreground(Section):
-    """Which pixels of a normal image are the object, so that anomalies are put only there.
-
-    Attributes:
-        method: How the threshold is found; `none` takes the whole image.
-        polarity: Whether the object is brighter than the threshold or not.
-        channel: What is compared with it; `grey` is the luminance.
-        close: Side of the square that closes gaps, pixels of an image of 256; 0 closes none.
-        open: Likewise of the one that then removes specks.
-    """
+    """Which pixels of a normal image are the object, where anomalies may be pasted."""
 
     method: Literal["none", "otsu", "triangle"]
+    """Method that finds the threshold of the pixels; `none` takes the whole image as the object."""
     polarity: Literal["bright", "dark"] = "bright"
+    """Whether the object is brighter or darker than the threshold."""
     channel: Literal["grey", "red", "green", "blue"] = "grey"
+    """Channel that is compared with the threshold; `grey` is the luminance."""
     close: KernelSide = 0
+    """Side of the square that closes gaps in the object, in pixels of an image of 256 x 256; 0 for
+    none."""
     open: KernelSide = 0
+    """Side of the square that then removes specks, in the same pixels; 0 for none."""

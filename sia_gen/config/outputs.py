@@ -1,4 +1,4 @@
-"""Output folders: each belongs to one recipe and says which."""
+"""Output folders: each belongs to one recipe, which is saved in it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sia_gen.io.locations import Location
 from sia_gen.io.locks import settling, working_on
 
 RECIPE = "recipe.yaml"
-# By their full paths. Training longer continues a run. A learning rate that proved too high may be
-# lowered on the way: the log shows which steps had which. The records of a corpus know the strength
-# of each shard, and a fit knows its textures wherever they lie.
-MAY_CHANGE = {
+# More steps continue a run, and a learning rate that proved too high may be lowered on the way: the
+# log has the rate of every step. The manifest of a corpus has the strength of every shard, and the
+# fit of a detector recognises its textures in any place.
+_MAY_CHANGE = {
     "classifier.checkpoint_every",
     "classifier.learning_rate",
     "classifier.max_steps",
@@ -43,6 +43,7 @@ def claim_output(
     parts: Mapping[str, range],
     *,
     main: bool = True,
+    save: bool = True,
 ) -> Iterator[None]:
     """Makes an output folder, saves the recipe in it, and holds parts of it for this process.
 
@@ -50,8 +51,9 @@ def claim_output(
         folder: The output folder.
         recipe: The recipe of this run.
         sections: Fields of the recipe that the result depends on.
-        parts: What is worked on, such as categories, and which samples of each.
-        main: Whether this is the process of the run that does so.
+        parts: The samples to work on, by part, such as a category.
+        main: Whether this is the main process; the others do nothing here.
+        save: Whether to save the recipe; otherwise `save_recipe` does later.
 
     Raises:
         OutputError: If the folder holds the result of a recipe that differs in these fields, or
@@ -60,47 +62,40 @@ def claim_output(
     if not main:
         yield
         return
-    with hold_output(folder, recipe, sections, parts):
-        with settling(folder):
-            save_recipe(folder, recipe, sections)
-        yield
-
-
-@contextmanager
-def hold_output(
-    folder: Location, recipe: CorpusRecipe, sections: Iterable[str], parts: Mapping[str, range]
-) -> Iterator[None]:
-    """Makes an output folder and holds parts of it; see `claim_output`, which saves the recipe."""
-    check_same_recipe(folder, recipe, sections)
+    _require_same_recipe(folder, recipe, sections)
     prepare_output(folder)
     with ExitStack() as held:
         for name, samples in parts.items():
             held.enter_context(working_on(folder, name, samples))
+        if save:
+            with settling(folder):
+                save_recipe(folder, recipe, sections)
         yield
 
 
 def save_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
-    """Saves a recipe in the output folder that is settled; another process may have come first."""
-    check_same_recipe(folder, recipe, sections)
+    """Saves a recipe in an output folder held by `settling`; see `claim_output` for the errors."""
+    # Another process may have saved another recipe since the folder was claimed.
+    _require_same_recipe(folder, recipe, sections)
     write_text(folder / RECIPE, recipe.to_yaml())
 
 
-def check_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
-    """Refuses a folder that holds the result of a recipe that differs in some fields."""
-    if (folder / RECIPE).exists():
-        old, new = load_corpus_recipe(folder / RECIPE).model_dump(), recipe.model_dump()
-        for field in ["name", "mode", "seed", "data", *sections]:
-            difference = first_difference(field, old.get(field), new.get(field))
-            if difference:
-                raise OutputError(
-                    problem=f"{folder} already holds the result of another recipe ({difference}).",
-                    fix="Choose another folder with --out, or delete it.",
-                )
+def _require_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
+    if not (folder / RECIPE).exists():
+        return
+    old, new = load_corpus_recipe(folder / RECIPE).model_dump(), recipe.model_dump()
+    for field in ["name", "mode", "seed", "data", *sections]:
+        difference = first_difference(field, old.get(field), new.get(field))
+        if difference:
+            raise OutputError(
+                problem=f"{folder} already holds the result of another recipe ({difference}).",
+                fix="Choose another folder with --out, or delete it.",
+            )
 
 
 def first_difference(path: str, old: Any, new: Any) -> str | None:
-    """The first field in which two parts of recipes differ, as "field: old, now new"."""
-    if path in MAY_CHANGE:
+    """Returns the first field in which two parts of recipes differ, as "field: old, now new"."""
+    if path in _MAY_CHANGE:
         return None
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):

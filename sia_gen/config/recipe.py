@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -13,65 +13,74 @@ from sia_gen.config.settings import Classifier, Diffusion, RealNetFit, Synthesis
 from sia_gen.errors import RecipeError, did_you_mean
 from sia_gen.io.locations import Location
 
-# Stands for a category in the folders of a model of all categories.
+# The name of a model of all categories, which no category can have.
 JOINT = "_joint"
 
 
 class Recipe(RecipeFile):
-    """Everything a run needs to know of one data set."""
+    """A data set, and how to train on it, synthesise anomalies and detect them."""
 
-    # Repeated, so that they stand where a reader of the file looks for them.
     name: Name
+    """Short name, in lower case."""
     title: str
+    """Name for people."""
     license: str
+    """Licence of the images, for the card of a corpus; `other` if it has no short name."""
     source: str
+    """Where the images come from, for example a URL."""
     categories: list[Name] = Field(min_length=1)
+    """Categories of the data set."""
     mode: Literal["L", "RGB"] = "RGB"
+    """Mode of the images: `L` for grey, `RGB` for colour."""
     seed: Seed = 0
+    """Seed of everything random."""
     data: Data
+    """Where the images are."""
     foreground: dict[str, Foreground] = Field(default={})
+    """Where anomalies may be pasted, by category; everywhere for the categories left out."""
     diffusion: Diffusion = Diffusion()
+    """Training of the diffusion model."""
     classifier: Classifier = Classifier()
+    """Training of the classifier."""
     synthesis: Synthesis = Synthesis()
+    """Contents of the corpus."""
     realnet: RealNetFit = RealNetFit()
+    """Training of the detector."""
 
-    @field_validator("data")
+    @field_validator("data", "foreground", "synthesis")
     @classmethod
-    def _names_are_of_categories(cls, data: Data, info: ValidationInfo) -> Data:
-        require_categories(data.names, info)
-        return data
+    def _names_are_categories(cls, value: Any, info: ValidationInfo) -> Any:
+        inside = {"data": "names", "synthesis": "calibrated"}.get(info.field_name or "")
+        names = getattr(value, inside) if inside else value
+        # If the categories themselves are wrong, that is the error to report.
+        categories: list[str] = info.data.get("categories", list(names))
+        for name in names:
+            if name not in categories:
+                msg = f"'{name}' is not among 'categories'{did_you_mean(name, categories)}"
+                raise ValueError(msg)
+        return value
 
-    @field_validator("foreground")
-    @classmethod
-    def _rules_are_of_categories(
-        cls, rules: dict[str, Foreground], info: ValidationInfo
-    ) -> dict[str, Foreground]:
-        require_categories(rules, info)
-        for category, rule in rules.items():
-            if rule.channel != "grey" and info.data.get("mode") == "L":
+    @model_validator(mode="after")
+    def _channels_exist(self) -> Self:
+        for category, rule in self.foreground.items():
+            if rule.channel != "grey" and self.mode == "L":
                 msg = f"'{category}' asks for channel '{rule.channel}', but 'mode' is L"
                 raise ValueError(msg)
-        return rules
-
-    @field_validator("synthesis")
-    @classmethod
-    def _strengths_are_of_categories(cls, synthesis: Synthesis, info: ValidationInfo) -> Synthesis:
-        require_categories(synthesis.calibrated, info)
-        return synthesis
+        return self
 
     @classmethod
     def load(cls, name_or_path: str | Location) -> Recipe:
         """Reads a recipe shipped with sia-gen (by name) or any other (by path).
 
         Raises:
-            RecipeError: If there is no such recipe, or a field of it is wrong.
+            RecipeError: If there is no such recipe, it has a wrong field, or is a collection.
         """
         path = find_recipe(name_or_path)
         content = read_recipe_file(path)
         if isinstance(content, dict) and "members" in content:
             raise RecipeError(
-                problem=f"{path} is a recipe of several data sets; this takes one at a time.",
-                fix="Give the recipe of one of them; they stand under 'members'.",
+                problem=f"{path} is a recipe of several data sets; only one is possible here.",
+                fix="Give the recipe of one of them, which are listed under 'members'.",
             )
         return cls.parse(content, where=str(path))
 
@@ -86,18 +95,7 @@ class Recipe(RecipeFile):
         return [self]
 
 
-def require_categories(names: Iterable[str], info: ValidationInfo) -> None:
-    """Raises ValueError unless all names are categories of the recipe under validation."""
-    # Wrong categories are not there, and are an error already.
-    categories: list[str] = info.data.get("categories", list(names))
-    for name in names:
-        if name not in categories:
-            msg = f"'{name}' is not among 'categories'{did_you_mean(name, categories)}"
-            raise ValueError(msg)
-
-
-def load_named(member: Any) -> Any:
-    """A member of a collection: a recipe in full, or the name of one."""
+def _load_named(member: Any) -> Any:
     if not isinstance(member, str):
         return member
     try:
@@ -107,32 +105,31 @@ def load_named(member: Any) -> Any:
 
 
 class Collection(RecipeFile):
-    """Several data sets in one corpus; the recipes of its members say how to train and evaluate.
-
-    Attributes:
-        members: The recipes of the data sets, by name or in full.
-        synthesis: How the corpus is made; that of the members does not count, but for the
-            calibrated strengths.
-    """
+    """Several data sets in one corpus; the recipes of its members say how to train and evaluate."""
 
     name: Name
+    """Short name, in lower case."""
     title: str
-    members: list[Annotated[Recipe, BeforeValidator(load_named)]] = Field(min_length=1)
+    """Name for people."""
+    members: list[Annotated[Recipe, BeforeValidator(_load_named)]] = Field(min_length=1)
+    """Recipes of the data sets, each by name, by path or in full."""
     seed: Seed = 0
+    """Seed of the corpus."""
     synthesis: Synthesis = Synthesis()
+    """Contents of the corpus. Of the members' own `synthesis` only `calibrated` is used."""
 
     @field_validator("synthesis")
     @classmethod
     def _calibration_is_the_members(cls, synthesis: Synthesis) -> Synthesis:
         if synthesis.calibrated:
-            msg = "'calibrated' belongs into the recipes of the members"
+            msg = "'calibrated' belongs in the recipes of the members"
             raise ValueError(msg)
         return synthesis
 
     @model_validator(mode="after")
     def _members_go_together(self) -> Self:
         if len({member.mode for member in self.members}) > 1:
-            msg = "the members differ in 'mode'; the images of a corpus are all L or all RGB"
+            msg = "the members differ in 'mode', but the images of a corpus are all L or all RGB"
             raise ValueError(msg)
         if len({member.dataset for member in self.members}) < len(self.members):
             msg = "two members have the same name"
@@ -149,7 +146,7 @@ CorpusRecipe = Recipe | Collection
 
 
 class DatasetCategory(NamedTuple):
-    """A category of a data set: what one model makes."""
+    """A category of a data set, which one model learns."""
 
     recipe: Recipe
     category: str
@@ -164,7 +161,7 @@ def load_corpus_recipe(name_or_path: str | Location) -> CorpusRecipe:
     """Reads the recipe of a corpus: of one data set or of several.
 
     Raises:
-        RecipeError: If there is no such recipe, or a field of it is wrong.
+        RecipeError: If there is no such recipe, or it has a wrong field.
     """
     path = find_recipe(name_or_path)
     content = read_recipe_file(path)
@@ -174,7 +171,7 @@ def load_corpus_recipe(name_or_path: str | Location) -> CorpusRecipe:
 
 
 def all_categories(recipe: CorpusRecipe) -> list[DatasetCategory]:
-    """Every category of every data set, in the recipe's order."""
+    """Returns every category of every data set, in the recipe's order."""
     return [
         DatasetCategory(member, category)
         for member in recipe.members
@@ -183,7 +180,7 @@ def all_categories(recipe: CorpusRecipe) -> list[DatasetCategory]:
 
 
 def choose_categories(recipe: CorpusRecipe, wanted: Sequence[str] | None) -> list[DatasetCategory]:
-    """The wanted categories in the recipe's order, all of them when none are named.
+    """Returns the wanted categories in the recipe's order, all of them if none are named.
 
     Args:
         recipe: The recipe of the corpus.
@@ -195,14 +192,14 @@ def choose_categories(recipe: CorpusRecipe, wanted: Sequence[str] | None) -> lis
     known = all_categories(recipe)
     if not wanted:
         return known
-    chosen = [match for name in wanted for match in matches(recipe, known, name)]
+    chosen = [match for name in wanted for match in _matches(recipe, known, name)]
     return [category for category in known if category in chosen]
 
 
-def matches(
+def _matches(
     recipe: CorpusRecipe, known: Sequence[DatasetCategory], name: str
 ) -> list[DatasetCategory]:
-    """The categories a user means by a name."""
+    """The categories that a user means by a name."""
     of_dataset = [one for one in known if name in (one.recipe.name, one.recipe.dataset)]
     found = [one for one in known if name in (one.category, one.name)]
     if len(found) > 1:

@@ -1,40 +1,36 @@
 """Recipe files: YAML that is validated as a whole, with errors that name the field.
 
-A recipe is looked up by name (those shipped with sia-gen) or by path. It is saved beside every
-output, and its hash stands in every manifest, so that a result always tells how it was made.
+A recipe is found by its name, if it comes with sia-gen, or by its path. It is saved with every
+output, and its hash is in every manifest, so every result says how it was made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from sia_gen.config.data import Section
+from sia_gen.config.data import UNKNOWN_KEY, Section
 from sia_gen.config.yaml import MOST_BYTES, dump_yaml, parse_yaml
 from sia_gen.errors import RecipeError, did_you_mean, one_line
 from sia_gen.io.locations import Location, shipped
 
-# Folders and files are named by it, with something before and behind.
+# Names of files and folders contain it.
 LONGEST_NAME = 64
-# What is told of a file that may be of anything.
-MOST_TOLD = 300
+# Number of characters of a file's content in an error.
+_MOST_SHOWN = 300
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)]
-# NumPy takes no seed of 32 bits or more, and every process adds its rank.
+# NumPy takes seeds below 2**32, and every process adds its rank.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class RecipeFile(Section):
-    """What every kind of recipe has in common."""
-
-    name: Name
-    title: str
-    seed: Seed = 0
+    """What all kinds of recipes can do."""
 
     @classmethod
     def parse(cls, content: object, where: str) -> Self:
@@ -43,12 +39,12 @@ class RecipeFile(Section):
             return cls.model_validate(content)
         except ValidationError as error:
             raise RecipeError(
-                problem=f"{where}: {describe(error, cls)}.",
+                problem=f"{where}: {_describe(error, content)}.",
                 fix="'sia-gen recipes NAME' prints a complete example.",
             ) from None
 
     def override(self, changes: Mapping[str, Any]) -> Self:
-        """A copy with some fields replaced, e.g. `{"diffusion.max_steps": 4}`; None is skipped."""
+        """Returns a copy with other values, e.g. `{"diffusion.max_steps": 4}`; None is skipped."""
         content = self.model_dump()
         for dotted, value in changes.items():
             *sections, field = dotted.split(".")
@@ -60,17 +56,17 @@ class RecipeFile(Section):
         return self.parse(content, where="command line")
 
     def to_yaml(self) -> str:
-        """The recipe with every default written out."""
+        """Returns the recipe as YAML with every default."""
         return dump_yaml(self.model_dump(mode="json"))
 
     def hash(self) -> str:
-        """SHA-256 over the canonical content: equal if and only if the recipes are equal."""
+        """Returns the SHA-256 of the content, which is equal for equal recipes only."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 def read_recipe_file(path: Location) -> object:
-    """The content of a recipe file, not validated.
+    """Returns the content of a recipe file, not validated.
 
     Raises:
         RecipeError: If it cannot be read.
@@ -79,25 +75,25 @@ def read_recipe_file(path: Location) -> object:
         with path.open("rb") as file:
             return parse_yaml(file.read(MOST_BYTES + 1))
     except (ValueError, OSError) as error:
-        problem = shortened(error.strerror if isinstance(error, OSError) else error)
+        problem = _shortened(error.strerror if isinstance(error, OSError) else error)
         raise RecipeError(
-            problem=f"{path} cannot be read as YAML: {problem}.", fix="Mend the file."
+            problem=f"{path} cannot be read as YAML: {problem}.", fix="Correct the file."
         ) from error
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with sia-gen."""
+    """Returns the names of the recipes that come with sia-gen."""
     return sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
 
 
 def find_recipe(name_or_path: str | Location) -> Location:
-    """The file of a recipe given by name or path.
+    """Returns the file of a recipe given by name or path.
 
     Raises:
         RecipeError: If there is none.
     """
     path = Path(name_or_path) if isinstance(name_or_path, str) else name_or_path
-    name, names = shortened(name_or_path), recipe_names()
+    name, names = _shortened(name_or_path), recipe_names()
     try:
         if path.is_file():
             return path
@@ -113,68 +109,45 @@ def find_recipe(name_or_path: str | Location) -> Location:
     )
 
 
-def describe(error: ValidationError, kind: type[BaseModel]) -> str:
-    """A problem of a failed validation as one phrase, with the field that has it."""
-    # A misspelt key says more than that the right one is missing.
-    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    steps, keys = locate(problem["loc"], kind)
-    field = shortened(".".join(steps) or "the recipe")
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{field}'{did_you_mean(steps[-1], keys)}"
-    if problem["type"].startswith("union_tag"):
-        # In quotation marks.
-        field = f"{field}.{problem['ctx']['discriminator'][1:-1]}"
-    if problem["type"] == "union_tag_invalid":
-        return f"'{field}': input should be one of {problem['ctx']['expected_tags']}"
-    if problem["type"] in ("missing", "union_tag_not_found"):
+def _describe(error: ValidationError, content: object) -> str:
+    """The most telling problem of a validation as one phrase that names the field."""
+    # The right key is often missing because of a misspelt one.
+    problem = min(error.errors(), key=lambda one: one["type"] != UNKNOWN_KEY)
+    kind, context, steps = problem["type"], problem.get("ctx", {}), _path(problem, content)
+    if kind == UNKNOWN_KEY:
+        return (
+            f"unknown key '{_shortened('.'.join([*steps, str(context['key'])]))}'{context['hint']}"
+        )
+    if kind.startswith("union_tag"):
+        # Pydantic quotes it.
+        steps.append(context["discriminator"][1:-1])
+    field = _shortened(".".join(steps) or "the recipe")
+    if kind == "union_tag_invalid":
+        return f"'{field}': input should be one of {context['expected_tags']}"
+    if kind in ("missing", "union_tag_not_found"):
         return f"'{field}' is missing"
-    message = shortened(problem["msg"].removeprefix("Value error, ").rstrip("."))
+    message = _shortened(problem["msg"].removeprefix("Value error, ").rstrip("."))
     return f"'{field}': {message[:1].lower()}{message[1:]}"
 
 
-def shortened(text: object) -> str:
-    """What is told of something, on one line that has an end."""
-    told = one_line(str(text))
-    return told if len(told) <= MOST_TOLD else f"{told[:MOST_TOLD]} ..."
+def _path(problem: ErrorDetails, content: Any) -> list[str]:
+    """The keys that lead to a problem, without the types that pydantic tried on the way."""
+    steps: list[str] = []
+    seen_layout = False
+    for step in problem["loc"]:
+        inside = dict(enumerate(content)) if isinstance(content, list) else content
+        if not isinstance(inside, dict):
+            break
+        # A layout is such a type, and that of a table has a key of the same name.
+        if inside.get("layout") == step and not seen_layout:
+            seen_layout = True
+        elif step in inside:
+            content = inside[step]
+            steps.append(str(step))
+    return [*steps, str(problem["loc"][-1])] if problem["type"] == "missing" else steps
 
 
-def locate(location: Sequence[str | int], kind: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Where an error is.
-
-    Args:
-        location: As pydantic gives it.
-        kind: Of what was validated.
-
-    Returns:
-        The keys that lead there in the file, and those that may stand where the last of them does.
-    """
-    path: list[str] = []
-    keys: list[str] = []
-    here: list[Any] = [kind]
-    for step in location:
-        if len(here) > 1:
-            # Of a field of several types pydantic adds the one it tried: its name or its tag.
-            here = [one for one in here if one.__name__.lower().startswith(str(step).lower())]
-            continue
-        path.append(str(step))
-        keys = list(getattr(here[0], "model_fields", {})) if here else []
-        here = kinds_inside(here[0], step) if here else []
-    return path, keys
-
-
-def kinds_inside(kind: Any, step: str | int) -> list[Any]:
-    """The types that a value in something of a type may have."""
-    fields = getattr(kind, "model_fields", {})
-    if fields:
-        return kinds_of(fields[step].annotation) if step in fields else []
-    return [one for argument in get_args(kind)[-1:] for one in kinds_of(argument)]
-
-
-def kinds_of(annotation: Any) -> list[Any]:
-    """The types that it stands for."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return kinds_of(arguments[0])
-    if origin in (Union, UnionType):
-        return [kind for one in arguments for kind in kinds_of(one) if kind is not type(None)]
-    return [annotation]
+def _shortened(text: object) -> str:
+    """A text on one line of limited length."""
+    shown = one_line(str(text))
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]} ..."

@@ -1,4 +1,7 @@
-"""The sections of a recipe with the settings of every step."""
+"""The sections of a recipe with the settings of every step.
+
+`docs/settings.py` makes a page of the text below each field.
+"""
 
 from __future__ import annotations
 
@@ -8,119 +11,129 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sia_gen.config.data import Fraction, Section
-from sia_gen.config.strength import AUTO, Strength
+from sia_gen.config.strength import Strength, StrengthText
 from sia_gen.errors import OptionError, did_you_mean
 
 # Keys of samples have 8 digits, names of shards 5.
 MOST_IMAGES, MOST_SHARDS = 10**8, 10**5 - 1
-# Pixels; images that are much larger Pillow takes for bombs.
+# Pixels; Pillow takes much larger images for decompression bombs.
 LARGEST_SIDE = 1 << 13
-Share = Annotated[float, Field(ge=0, le=1)]
+# Regions that need no file.
+EVERYWHERE = "everywhere"
+REGIONS = (EVERYWHERE, "perlin", "box", "foreground")
 
 
-def require_ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    """The bounds themselves; ValueError if they are reversed."""
+def _require_ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
         msg = f"the range is reversed: {bounds[0]} > {bounds[1]}"
         raise ValueError(msg)
     return bounds
 
 
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Minutes = Annotated[float, Field(gt=0)]
 # Optimisers compute in float32, which ends at 3e38.
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
-# Where samples with twins are disturbed; besides these, the file of a mask says so.
-EVERYWHERE = "everywhere"
-REGIONS = (EVERYWHERE, "perlin", "box", "foreground")
-# Of what is pasted in, from its lowest to its highest.
-Opacity = Annotated[tuple[Share, Share], AfterValidator(require_ascending)]
-# Of masks, shares of the pixels.
-Area = Annotated[tuple[Fraction, Fraction], AfterValidator(require_ascending)]
+Opacity = Annotated[tuple[Share, Share], AfterValidator(_require_ascending)]
+Area = Annotated[tuple[Fraction, Fraction], AfterValidator(_require_ascending)]
 
 
 class PackageFile(Section):
-    """A file that an installed Python package brings along."""
+    """A file in an installed Python package."""
 
     package: str
+    """Name of the package."""
     file: str
+    """Path of the file in the package."""
 
 
-class Diffusion(Section):
-    """Training of the diffusion model. See `sia_gen.diffusion`.
+class Training(Section):
+    """Settings that the trainings of diffusion models and of RealNet share."""
 
-    Attributes:
-        preset: Size of the network, a key of `sia_gen.networks.unet.PRESETS`.
-        variance: Whether the network predicts the variance of a step too, as the paper's does.
-        joint: One class-conditional model of all categories instead of one model each.
-        init: Folder of a pipeline to start from; its network takes the place of the preset.
-        image_size: Side of the images, pixels; a multiple of the network's stride.
-        batch_size: Images per process and pass.
-        gradient_accumulation: Passes per step; multiplies the batch at no cost of memory.
-        max_steps: Steps in all.
-        max_minutes: Minutes a run may take for one model, from building the network to publishing
-            it: steps, checkpoints and previews, the last among them, which gets smaller or is left
-            out where time is short. Loading the images comes before.
-        optimizer: `adam`, or `adafactor` that keeps hardly any state; its learning rate is
-            relative to the size of the weights, so a hundred times Adam's is usual.
-        gradient_checkpointing: Computes activations twice instead of keeping them.
-        decay_from: Share of `max_steps` after which the learning rate falls to zero.
-        ema_decay: Of the moving average of the weights, which is what gets saved. It goes back
-            about 1 / (1 - decay) steps: from scratch that must be few beside `max_steps`.
-        checkpoints_kept: How many of the newest checkpoints stay.
-        preview_every: Steps between pictures of what the model makes.
-    """
+    joint: bool = False
+    """Whether one model learns all categories, instead of one model each."""
+    batch_size: Count = 16
+    """Number of images per process and pass; one step of RealNet is one pass."""
+    max_steps: Count = 10_000
+    """Number of steps."""
+    max_minutes: Minutes | None = None
+    """Time limit in minutes for each model, from building the network to saving it, with all
+    validations, checkpoints and previews. Loading images and compiling do not count."""
+    learning_rate: LearningRate = 1e-4
+    """Learning rate between warm-up and decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Number of steps in which the learning rate rises from zero."""
+    decay_from: Share = 1.0
+    """Share of `max_steps` from which on the learning rate falls linearly to zero."""
+    horizontal_flip: bool = False
+    """Whether half of the images are mirrored from left to right at random."""
+    vertical_flip: bool = False
+    """Whether half of the images are mirrored from top to bottom at random."""
+
+
+class Diffusion(Training):
+    """Training of the diffusion model. A joint model is class-conditional."""
 
     preset: str = "small"
+    """Size of the network: `tiny`, `small`, `base` or `adm-256`, the paper's."""
     variance: Literal["fixed", "learned_range"] = "fixed"
-    joint: bool = False
+    """Whether the network also predicts the variance of a step, as the paper's does."""
     init: str | None = None
+    """Folder of a pipeline to start from; its network replaces that of the preset."""
     image_size: Annotated[int, Field(ge=8, le=LARGEST_SIDE)] = 256
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Side of the images in pixels, a multiple of the network's stride."""
+    gradient_accumulation: Count = 1
+    """Number of passes per step, which multiplies the batch size without more memory."""
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-    max_steps: Annotated[int, Field(ge=1)] = 20_000
-    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradients of a step; larger gradients are scaled down."""
+    max_steps: Count = 20_000
+    """Number of steps."""
     optimizer: Literal["adam", "adafactor"] = "adam"
+    """Optimizer. `adafactor` needs much less memory; its learning rate is relative to the size of
+    the weights, so it is usually a hundred times that of Adam."""
     gradient_checkpointing: bool = False
-    learning_rate: LearningRate = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Whether to compute activations twice instead of keeping them in memory."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    checkpoints_kept: Annotated[int, Field(ge=1)] = 2
-    preview_every: Annotated[int, Field(ge=1)] = 1000
+    """Decay per step of the moving average of the weights, which is what is saved. The average goes
+    back about 1 / (1 - decay) steps; a training from scratch needs many times more steps."""
+    checkpoint_every: Count = 1000
+    """Number of steps between two checkpoints."""
+    checkpoints_kept: Count = 2
+    """Number of the newest checkpoints that are kept."""
+    preview_every: Count = 1000
+    """Number of steps between two previews of what the model generates."""
 
 
 class Classifier(Section):
-    """Training of the classifier that guides sampling. See `sia_gen.networks.classifier`.
-
-    Its images are those of the diffusion model; the defaults are ADM's.
-    """
+    """Training of the classifier that guides sampling. The defaults are ADM's."""
 
     preset: str = "small"
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    max_steps: Annotated[int, Field(ge=1)] = 5000
+    """Size of the network: `tiny`, `small` or `adm-256`."""
+    batch_size: Count = 32
+    """Number of images per process and step."""
+    max_steps: Count = 5000
+    """Number of steps."""
     learning_rate: LearningRate = 3e-4
+    """Learning rate of the first step; it falls linearly to zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    """Weight decay of AdamW."""
+    checkpoint_every: Count = 500
+    """Number of steps between two checkpoints."""
 
 
 class Twins(Section):
-    """Samples with their normal twins, and masks of what differs. See `sia_gen.twins`.
-
-    Attributes:
-        source: What samples start from: noise, or the photographs of normal parts.
-        start: How far to go back from a photograph towards noise, as the share of the steps.
-        invert: Whether to go back by DDIM inversion instead of by adding noise.
-        region: What is disturbed: all of the image, a Perlin mask or a box, drawn for each sample,
-            the foreground by the recipe's rule, or what the file of a mask marks.
-    """
+    """Samples with normal twins and masks of the differences."""
 
     source: Literal["noise", "image"] = "noise"
+    """What samples start from: noise, or photographs of normal parts."""
     start: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """How far to go back from a photograph towards noise, as a share of the steps."""
     invert: bool = False
+    """Whether to go back by DDIM inversion instead of by adding noise."""
     region: str = EVERYWHERE
+    """Where a sample is perturbed: `everywhere`; a `perlin` mask or a `box`, random for each
+    sample; the `foreground` by the recipe's rule; or the path of a mask image."""
 
     @field_validator("region")
     @classmethod
@@ -131,7 +144,7 @@ class Twins(Section):
         return value
 
     @model_validator(mode="after")
-    def _foreground_is_of_photographs(self) -> Self:
+    def _needs_no_photographs_without_them(self) -> Self:
         if self.source != "image" and (self.region == "foreground" or self.invert):
             what = "invert" if self.invert else "the region 'foreground'"
             msg = f"{what} needs photographs to start from, source: image"
@@ -140,43 +153,34 @@ class Twins(Section):
 
 
 class Synthesis(Section):
-    """What a corpus holds. See `sia_gen.corpus`.
-
-    Attributes:
-        images: Samples per category.
-        strength: One number, a range `LOW:HIGH`, or `auto` for each category's calibrated range.
-        calibrated: That range by category; `sia-gen calibrate` finds it.
-        steps: Reverse steps per sample.
-        guidance_scale: Pull of the classifier to the category.
-        batch_size: Samples made together.
-        shard_size: Samples per shard.
-        format: Of the images; png and webp are lossless.
-        twins: Makes a normal twin and a mask of every sample.
-    """
+    """Contents of a synthetic corpus."""
 
     images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 10_000
+    """Number of samples per category."""
     strength: str | float = "0.1:0.2"
-    calibrated: dict[str, str] = Field(default={})
+    """Strength of the perturbation: a number, a range such as `0.1:0.2` from which every sample
+    draws, or `auto` for the calibrated range of each category."""
+    calibrated: dict[str, StrengthText] = Field(default={})
+    """Calibrated range of strengths by category, which `sia-gen calibrate` writes."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Number of denoising steps per sample."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.0
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    shard_size: Annotated[int, Field(ge=1)] = 2000
+    """How strongly the classifier guides samples to their category; 0 for no guidance."""
+    batch_size: Count = 16
+    """Number of samples generated together."""
+    shard_size: Count = 2000
+    """Number of samples per shard."""
     format: Literal["png", "webp", "jpg"] = "png"
+    """File format of the images; `png` and `webp` are lossless."""
     twins: Twins | None = None
+    """Settings for a normal twin and a mask of every sample; without it there are none."""
 
     @field_validator("strength")
     @classmethod
-    def _strength_parses(cls, value: str | float) -> str | float:
-        if value != AUTO:
-            require_strength(value)
+    def _strength_can_be_read(cls, value: str | float) -> str | float:
+        if value != "auto":
+            Strength.parse(value)
         return value
-
-    @field_validator("calibrated")
-    @classmethod
-    def _calibration_parses(cls, ranges: dict[str, str]) -> dict[str, str]:
-        for strength in ranges.values():
-            require_strength(strength)
-        return ranges
 
     @model_validator(mode="after")
     def _shards_can_be_numbered(self) -> Self:
@@ -187,12 +191,12 @@ class Synthesis(Section):
         return self
 
     def strength_of(self, category: str) -> Strength:
-        """The strength of a category's samples, calibrated if it is `auto`.
+        """Returns the strength of a category's samples.
 
         Raises:
             OptionError: If it is `auto` and the category is not calibrated.
         """
-        if self.strength != AUTO:
+        if self.strength != "auto":
             return Strength.parse(self.strength)
         if category not in self.calibrated:
             raise OptionError(
@@ -202,77 +206,56 @@ class Synthesis(Section):
         return Strength.parse(self.calibrated[category])
 
 
-def require_strength(value: str | float) -> None:
-    """Raises ValueError unless it is a strength or a range of them."""
-    try:
-        Strength.parse(value)
-    except OptionError as error:
-        raise ValueError(error.problem) from error
-
-
-class RealNetFit(Section):
-    """Fitting of RealNet. See `sia_gen.realnet`; the defaults are the paper's.
-
-    Attributes:
-        backbone: A timm model name.
-        weights: A file of its weights, or timm's own.
-        standardise: Whether every channel of its features is scaled by the normal images.
-        strides: Of the layers to take, ascending.
-        channels_kept: What AFS keeps of each.
-        num_max: Channels RRS takes by their maximum.
-        num_mean: Channels RRS takes by their mean.
-        rrs: By what RRS ranks the channels: both, one of the two, none, or it takes them all.
-        architecture: One reconstruction per layer, or one per pair of neighbouring layers: finer,
-            with more memory (the paper's architecture C).
-        score_window: Side of the square whose mean decides the score of an image, pixels.
-        afs_batches: Batches of anomalous images that AFS decides by.
-        source: Where pieces to paste come from: SDAS samples, textures such as DTD's, or both.
-        textures: The folder of these.
-        opacity: Range of delta for SDAS samples.
-        texture_opacity: Likewise for textures.
-        anomalies: Pieces pasted through Perlin masks as in the paper, twins with the masks of what
-            differs in them, or either at random.
-        mask_area: Shares of the pixels that the mask of a twin may cover; others are left out.
-        anomalous_fraction: Share of a batch that gets an anomaly.
-        max_minutes: Minutes a run may take for one model, from building the network to saving it:
-            the choice of features, steps, validations and checkpoints. Loading the images comes
-            before, and what a compiler takes is not counted.
-        joint: One model of all categories instead of one each (the paper's multi-class setting).
-        select_on: What chooses weights and threshold: normal images kept back, with synthetic
-            anomalies; or the test images, to compare with published tables that did so.
-        validate_every: Steps between two looks at what chooses.
-    """
+class RealNetFit(Training):
+    """Training of the detector, RealNet. The defaults are the paper's."""
 
     backbone: str = "wide_resnet50_2"
+    """Backbone, the name of a timm model."""
     weights: PackageFile | str | None = None
+    """File of the backbone's weights. Without it timm downloads its own."""
     standardise: bool = False
+    """Whether every channel of the features is scaled by its mean and deviation over the normal
+    images."""
     image_size: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 256
+    """Side of the images in pixels."""
     strides: list[int] = Field(default=[4, 8, 16, 32], min_length=1)
-    channels_kept: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 512, 512, 256])
-    num_max: Annotated[int, Field(ge=1)] = 256
-    num_mean: Annotated[int, Field(ge=1)] = 256
+    """Strides of the backbone's layers that are used, ascending."""
+    channels_kept: list[Count] = Field(default=[256, 512, 512, 256])
+    """Number of channels that AFS selects of each layer."""
+    num_max: Count = 256
+    """Number of channels that RRS selects by their maximum."""
+    num_mean: Count = 256
+    """Number of channels that RRS selects by their mean."""
     rrs: Literal["both", "max", "mean", "random", "all"] = "both"
+    """How RRS selects channels: by maximum and mean, by one of the two, at random, or all."""
     architecture: Literal["independent", "neighbour-aligned"] = "independent"
-    score_window: Annotated[int, Field(ge=1)] = 16
-    afs_batches: Annotated[int, Field(ge=1)] = 64
+    """Reconstruction of single layers, or of pairs of neighbouring layers, which is finer and needs
+    more memory (the paper's architecture C)."""
+    score_window: Count = 16
+    """Side in pixels of the square over which the anomaly map is averaged; the largest average is
+    the score of an image."""
+    afs_batches: Count = 64
+    """Number of batches of anomalous images that AFS selects channels by."""
     source: Literal["sdas", "dtd", "mixed"] = "sdas"
+    """Where the pieces to paste come from: `sdas` samples, textures such as `dtd`, or both."""
     textures: str | None = None
+    """Folder of the textures."""
     opacity: Opacity = (0.5, 1.0)
+    """Range of the opacity (the paper's delta) of pieces of SDAS samples."""
     texture_opacity: Opacity = (0.2, 1.0)
+    """Range of the opacity of pieces of textures."""
     anomalies: Literal["perlin", "twins", "mixed"] = "perlin"
+    """Anomalous images to learn from: pieces pasted through Perlin masks as in the paper, twins
+    with their masks, or either at random."""
     mask_area: Area = (0.001, 0.5)
+    """Range of the share of pixels that the mask of a twin may cover; other twins are left out."""
     anomalous_fraction: Fraction = 0.5
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    max_steps: Annotated[int, Field(ge=1)] = 10_000
-    max_minutes: Annotated[float, Field(gt=0)] | None = None
-    joint: bool = False
+    """Share of the images in a batch that get an anomaly."""
     select_on: Literal["validation", "test"] = "validation"
-    learning_rate: LearningRate = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    validate_every: Annotated[int, Field(ge=1)] = 500
+    """Images that choose weights and threshold: held-out normal images with synthetic anomalies, or
+    the test images, to compare with published results that did so."""
+    validate_every: Count = 500
+    """Number of steps between two validations, each of which saves a checkpoint."""
 
     @model_validator(mode="after")
     def _one_count_per_layer(self) -> Self:
@@ -280,6 +263,6 @@ class RealNetFit(Section):
             msg = "'strides' do not ascend"
             raise ValueError(msg)
         if len(self.channels_kept) != len(self.strides):
-            msg = "'channels_kept' needs one number per entry of 'strides'"
+            msg = "'channels_kept' needs one number for every number of 'strides'"
             raise ValueError(msg)
         return self

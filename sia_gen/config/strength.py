@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from sia_gen.errors import OptionError
-
-# Stands for the calibrated range of each category.
-AUTO = "auto"
-FIX = "Give one number >= 0, e.g. 0.15, or a range LOW:HIGH, e.g. 0.1:0.2."
+from pydantic import AfterValidator
 
 
 @dataclass(frozen=True)
@@ -24,28 +21,37 @@ class Strength:
         """Reads `0.15` or `0.1:0.2`.
 
         Raises:
-            OptionError: If it is not a number or range, negative, not finite, or reversed.
+            ValueError: If it is not a number or range, negative, not finite, or reversed.
         """
-        parts = str(text).split(":")
         try:
-            values = [float(part) for part in parts]
+            values = [float(part) for part in str(text).split(":")]
         except ValueError:
-            raise OptionError(problem=f"strength '{text}' is not a number.", fix=FIX) from None
-        if len(values) > 2:
-            raise OptionError(problem=f"strength '{text}' has {len(values)} numbers.", fix=FIX)
-        if not all(math.isfinite(value) for value in values):
-            raise OptionError(problem=f"strength '{text}' is not finite.", fix=FIX)
-        if min(values) < 0:
-            raise OptionError(problem=f"strength '{text}' is negative.", fix=FIX)
-        if values[0] > values[-1]:
-            raise OptionError(
-                problem=f"strength '{text}' is reversed: {values[0]} > {values[1]}.", fix=FIX
-            )
+            msg = f"strength '{text}' is not a number such as 0.15 or a range such as 0.1:0.2"
+            raise ValueError(msg) from None
+        problems = {
+            f"has {len(values)} numbers": len(values) > 2,
+            "is not finite": not all(map(math.isfinite, values)),
+            "is negative": min(values) < 0,
+            f"is reversed: {values[0]} > {values[-1]}": values[0] > values[-1],
+        }
+        for problem, found in problems.items():
+            if found:
+                msg = f"strength '{text}' {problem}"
+                raise ValueError(msg)
         return cls(values[0], values[-1])
 
     def at(self, fraction: float) -> float:
-        """The strength at `fraction` in [0, 1) of the way from low to high."""
+        """Returns the strength at `fraction` in [0, 1) of the way from low to high."""
         return self.low + (self.high - self.low) * fraction
 
     def __str__(self) -> str:
         return str(self.low) if self.low == self.high else f"{self.low}:{self.high}"
+
+
+def _require_strength(text: str) -> str:
+    Strength.parse(text)
+    return text
+
+
+# A strength as it is written, validated by pydantic.
+StrengthText = Annotated[str, AfterValidator(_require_strength)]

@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sia_gen.config.recipe import CorpusRecipe, Recipe
 from sia_gen.config.recipe_file import recipe_names
-from sia_gen.config.settings import Twins
 from sia_gen.corpus.manifest import Manifest
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, json_schema
@@ -23,13 +22,6 @@ CARD = "README.md"
 PICTURE = "samples.png"
 # A card on disk does not name its folder, so that a corpus has the same bytes wherever it is.
 HERE = "CORPUS"
-# Where a twin is disturbed, by the name of the region.
-DISTURBED = {
-    "everywhere": "everywhere",
-    "perlin": "within its own Perlin mask",
-    "box": "within its own box",
-    "foreground": "within the foreground",
-}
 ADDRESS = re.compile(r"https?://[^\s()<>]+")
 FEATURE_TYPES = {str: "string", int: "int64", float: "float64"}
 # The size classes of the Hub, by the number that they end before.
@@ -103,23 +95,26 @@ def render_card(
         # In Markdown, HTML entities would remain as they are.
         autoescape=False,  # noqa: S701
         undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    known = "synthetic" in recipe.title
+    title = recipe.title if known else f"{recipe.title}, synthetic anomalies"
     first = manifest.shards[0]
     member = next(one for one in recipe.members if one.dataset == first.dataset)
     own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
     return environment.get_template("card.md.jinja").render(
-        metadata=CardData(**_metadata(recipe, manifest)).to_yaml(),
+        title=title,
+        metadata=CardData(**_metadata(recipe, manifest, title)).to_yaml(),
         recipe=recipe,
         linked=linked,
         manifest=manifest,
+        made=bool(manifest.records),
         facts=facts,
         picture=PICTURE,
         repository=repository,
         place=f"hf://datasets/{repository}" if repository else HERE,
-        precision={"no": "fp32"}.get(manifest.precision, manifest.precision),
-        execution_options=_execution_options(manifest),
-        strengths=dict.fromkeys(shard.strength for shard in manifest.shards),
         categories=_names(manifest),
         fields=list(json_schema(manifest.kind)),
         images=list(manifest.form.images),
@@ -128,28 +123,7 @@ def render_card(
         first_member=member,
         first_recipe=member.name if member.name in recipe_names() else own_recipe,
         license=strictest(member.license for member in recipe.members),
-        **_twin_words(recipe.synthesis.twins),
     )
-
-
-def _twin_words(twins: Twins | None) -> dict[str, Any]:
-    region = "everywhere" if twins is None else twins.region
-    own = region not in DISTURBED
-    return {
-        "twins": twins,
-        "from_photographs": twins is not None and twins.source == "image",
-        "disturbed": "where one mask for all marks it" if own else DISTURBED[region],
-        "own_mask": f" and the mask of the\nregion at `{region}`" if own else "",
-    }
-
-
-def _execution_options(manifest: Manifest) -> str:
-    """Options that make the same bytes again on a machine that would decide otherwise."""
-    options = {"compile": manifest.compiled, "channels-last": manifest.channels_last}
-    # Twins are never compiled, so they lack the option.
-    if manifest.kind != SAMPLES:
-        del options["compile"]
-    return "".join(f" --{name}" if chosen else f" --no-{name}" for name, chosen in options.items())
 
 
 def linked(recipe: Recipe) -> str:
@@ -165,11 +139,8 @@ def _braces(shards: Sequence[ShardPlan]) -> str:
     return f"{folder}/train-{{00000..{number:05d}}}-of-{count}"
 
 
-def _metadata(recipe: CorpusRecipe, manifest: Manifest) -> dict[str, Any]:
-    """Licence, tags, size, one config per category and one of all, and the features.
-
-    The features are declared because `datasets` would guess them from the first samples only.
-    """
+def _metadata(recipe: CorpusRecipe, manifest: Manifest, title: str) -> dict[str, Any]:
+    """Licence, tags, size, one config per category and one of all, and the features."""
     configs = [{"config_name": "default", "data_files": "data/*/*/train-*.tar", "default": True}]
     configs += [
         {"config_name": name, "data_files": f"data/{name.replace('.', '/')}/train-*.tar"}
@@ -177,18 +148,21 @@ def _metadata(recipe: CorpusRecipe, manifest: Manifest) -> dict[str, Any]:
     ]
     segmented = manifest.kind != SAMPLES
     sizes = [name for end, name in SIZES.items() if manifest.samples < end]
-    return {
-        "pretty_name": f"{recipe.title}, synthetic anomalies",
+    metadata = {
+        "pretty_name": title,
         **hub_license(strictest(member.license for member in recipe.members)),
         "task_categories": ["image-segmentation" if segmented else "image-classification"],
         "size_categories": [sizes[0] if sizes else "10M<n<100M"],
         "tags": ["webdataset", "anomaly-detection", "synthetic", "sia-gen"],
         "configs": configs,
-        "dataset_info": [
+    }
+    if manifest.records:
+        # From the first samples alone, `datasets` would guess other features.
+        metadata["dataset_info"] = [
             {"config_name": config["config_name"], "features": _features(manifest)}
             for config in configs
-        ],
-    }
+        ]
+    return metadata
 
 
 def _features(manifest: Manifest) -> list[dict[str, Any]]:

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory, all_categories
 from sia_gen.corpus.manifest import HASHES, Manifest
 from sia_gen.corpus.output import CorpusOutput, recipe_fields
-from sia_gen.corpus.pipelines import Pipelines, corpus_execution
-from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus, shards_of_process
-from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
+from sia_gen.corpus.pipelines import Pipelines
+from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
+from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling
+from sia_gen.corpus.schema import Kind
 from sia_gen.errors import OptionError
 from sia_gen.io.files import atomic_path, prepare_output
 from sia_gen.io.locations import Location
 from sia_gen.io.locks import settling, working_on
-from sia_gen.runtime.compilation import NOTICE, Execution
+from sia_gen.runtime.compilation import NOTICE
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import HashCache
@@ -66,16 +64,11 @@ def synthesize(
     wanted = choose_shards(plan, shards)
     names = {shard.name for shard in wanted}
     categories = [category for category in categories if category.name in names]
-    accelerator = runtime.accelerator()
+    accelerator, cache = runtime.accelerator(), HashCache(out / HASHES)
+    main = accelerator.is_main_process
     pipelines = Pipelines(recipe, categories, models, classifier)
-    first = pipelines.load(categories[0])
-    execution = corpus_execution(runtime, recipe, maker.kind, first.unet, accelerator, out)
-    run = _Run(recipe, pipelines, maker, execution, accelerator)
-    manifest = run.manifest(type(first.scheduler).__name__, plan)
-    # Frees the memory for the pipeline of the next category.
-    del first
-    cache, main = HashCache(out / HASHES), accelerator.is_main_process
-    hashes = pipelines.hashes(categories, cache, accelerator)
+    pipelines.start(runtime, accelerator, maker.kind, out)
+    manifest, hashes = _manifest(pipelines, maker.kind, plan), pipelines.hashes(cache)
     output = CorpusOutput(out, recipe, manifest, wanted, hashes, () if resume else wanted)
     output.check()
     with output.claim(["synthesis"], main=main):
@@ -87,74 +80,58 @@ def synthesize(
         missing = output.missing()
         # No process begins before all have looked at what is missing.
         accelerator.wait_for_everyone()
-        run.make(output, missing, categories)
+        mine = missing[accelerator.process_index :: accelerator.num_processes]
+        _make_shards(mine, output, pipelines, maker)
         accelerator.wait_for_everyone()
     accelerator.wait_for_everyone()
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What makes the shards of a run."""
+def _manifest(pipelines: Pipelines, kind: Kind, plan: list[ShardPlan]) -> Manifest:
+    settings = pipelines.recipe.synthesis
+    return Manifest(
+        **recipe_fields(pipelines.recipe),
+        images=settings.images,
+        strength=str(settings.strength),
+        steps=settings.steps,
+        sampler=pipelines.sampler,
+        guidance_scale=settings.guidance_scale,
+        batch_size=settings.batch_size,
+        precision=pipelines.accelerator.mixed_precision,
+        compiled=pipelines.execution.compiled,
+        channels_last=pipelines.execution.channels_last,
+        format=settings.format,
+        image_size=pipelines.image_size,
+        kind=kind,
+        shards=plan,
+    )
 
-    recipe: CorpusRecipe
-    pipelines: Pipelines
-    maker: Maker
-    execution: Execution
-    accelerator: Accelerator
 
-    def manifest(self, sampler: str, plan: Sequence[ShardPlan]) -> Manifest:
-        """Describes the corpus that this run adds shards to."""
-        settings = self.recipe.synthesis
-        return Manifest(
-            **recipe_fields(self.recipe),
-            images=settings.images,
-            strength=str(settings.strength),
-            steps=settings.steps,
-            sampler=sampler,
-            guidance_scale=settings.guidance_scale,
-            batch_size=settings.batch_size,
-            precision=self.accelerator.mixed_precision,
-            compiled=self.execution.compiled,
-            channels_last=self.execution.channels_last,
-            format=settings.format,
-            image_size=self.pipelines.image_size,
-            kind=self.maker.kind,
-            shards=list(plan),
-        )
-
-    def make(
-        self,
-        output: CorpusOutput,
-        missing: Sequence[ShardPlan],
-        categories: Sequence[DatasetCategory],
-    ) -> None:
-        """Makes the shards of this process, one after another."""
-        process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        shards = shards_of_process(missing, process, processes)
-        if not shards:
-            return
-        by_name = {category.name: category for category in categories}
-        total, visible = sum(shard.samples for shard in shards), self.accelerator.is_main_process
-        with (
-            Progress("synthesizing", total, visible=visible) as progress,
-            output.writer() as writer,
-            explained_sampling(self.recipe),
-        ):
-            for name, of_category in groupby(shards, key=lambda shard: shard.name):
-                pipeline = self.pipelines.load(by_name[name])
-                prepare_pipeline(pipeline, self.accelerator, self.execution)
-                if self.execution.compiled:
-                    progress.say(f"{name}: {NOTICE}")
-                for shard in of_category:
-                    writer.begin(shard)
-                    for indices in shard.batches(self.recipe.synthesis.batch_size):
-                        made = self.maker.make(pipeline, shard, indices, output.models[name])
-                        encode = partial(made.encode, self.recipe.synthesis.format)
-                        writer.put(encode, len(indices))
-                        progress.advance(len(indices))
-                # Frees the memory for the pipeline of the next category.
-                del pipeline
-                self.accelerator.free_memory()
+def _make_shards(
+    shards: Sequence[ShardPlan], output: CorpusOutput, pipelines: Pipelines, maker: Maker
+) -> None:
+    if not shards:
+        return
+    settings, accelerator = output.recipe.synthesis, pipelines.accelerator
+    by_name = {category.name: category for category in pipelines.categories}
+    total, visible = sum(shard.samples for shard in shards), accelerator.is_main_process
+    with (
+        Progress("synthesizing", total, visible=visible) as progress,
+        output.writer() as writer,
+        explained_sampling(output.recipe),
+    ):
+        for name, of_category in groupby(shards, key=lambda shard: shard.name):
+            pipeline = pipelines.prepared(by_name[name])
+            if pipelines.execution.compiled:
+                progress.say(f"{name}: {NOTICE}")
+            for shard in of_category:
+                writer.begin(shard)
+                for indices in shard.batches(settings.batch_size):
+                    made = maker.make(pipeline, shard, indices, output.models[name])
+                    writer.put(partial(made.encode, settings.format), len(indices))
+                    progress.advance(len(indices))
+            # Frees the memory for the pipeline of the next category.
+            del pipeline
+            accelerator.free_memory()
 
 
 def remake(
@@ -172,11 +149,8 @@ def remake(
     Args:
         recipe: The recipe of the corpus, which lies beside its manifest.
         key: Key of the sample, `<dataset>_<category>_<index>`.
-        models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
+        models: See `synthesize`, also for `runtime`, `maker` and `classifier`.
         out: Folder for the members of the sample.
-        runtime: Device and precision.
-        maker: Makes what the corpus holds; single samples if None.
-        classifier: Folder of the classifier, for a recipe with a guidance scale.
 
     Returns:
         The files of its members, such as `KEY.png` and `KEY.json`.
@@ -184,17 +158,15 @@ def remake(
     Raises:
         UserError: If there is no such sample, or no model.
     """
+    maker = maker or SampleMaker(recipe)
     category, shard, index = find_sample(recipe, key)
     pipelines = Pipelines(recipe, [category], models, classifier)
-    accelerator = runtime.accelerator()
-    pipeline = pipelines.load(category)
-    maker = maker or SampleMaker(recipe)
-    execution = corpus_execution(runtime, recipe, maker.kind, pipeline.unet, accelerator)
-    prepare_pipeline(pipeline, accelerator, execution)
+    pipelines.start(runtime, runtime.accelerator(), maker.kind)
     batches = shard.batches(recipe.synthesis.batch_size)
     indices = next(batch for batch in batches if index in batch)
+    model = pipelines.hash(category, HashCache())
     with explained_sampling(recipe):
-        made = maker.make(pipeline, shard, indices, pipelines.hash(category, HashCache()))
+        made = maker.make(pipelines.prepared(category), shard, indices, model)
     members = made.encode(recipe.synthesis.format)[indices.index(index)]
     prepare_output(out)
     paths: list[Location] = []

@@ -22,7 +22,7 @@ from pydantic import Discriminator, Field, Tag
 from sia_gen.config.settings import LARGEST_SIDE
 from sia_gen.corpus.plan import COMPLETE, MISSING, ShardPlan, ShardRecord
 from sia_gen.corpus.schema import Kind, SampleForm, StrictModel
-from sia_gen.corpus.shards import ShardFile, write_index
+from sia_gen.corpus.shards import ShardIndex, write_index
 from sia_gen.errors import CorpusError, first_line
 from sia_gen.io.files import write_json
 from sia_gen.io.json import read_json
@@ -126,10 +126,11 @@ def record_path(corpus: Location, shard: ShardPlan) -> Location:
     return corpus / RECORDS / (shard.path.replace("/", "--") + ".json")
 
 
-def write_record(corpus: Location, shard: ShardPlan, file: ShardFile, model: str) -> None:
+def write_record(corpus: Location, shard: ShardPlan, index: ShardIndex, model: str) -> None:
     """Records a shard that is there under its final name, once its index is there too."""
-    write_index(corpus, shard, file.index)
-    known = {"bytes": file.bytes, "sha256": file.sha256, "model": model}
+    write_index(corpus, shard, index)
+    size = (corpus / shard.path).stat().st_size
+    known = {"bytes": size, "sha256": index.sha256, "model": model}
     write_json(record_path(corpus, shard), shard.model_dump() | known)
 
 

@@ -22,7 +22,7 @@ from sia_gen.corpus.manifest import (
     write_record,
 )
 from sia_gen.corpus.plan import ShardPlan, samples_by_name
-from sia_gen.corpus.shards import ShardFile, ShardWriter
+from sia_gen.corpus.shards import ShardIndex, ShardWriter
 from sia_gen.errors import OutputError
 from sia_gen.io.locations import Location
 from sia_gen.io.locks import settling
@@ -155,7 +155,7 @@ class CorpusOutput:
     def writer(self) -> ShardWriter:
         """Writes and records shards."""
 
-        def record(shard: ShardPlan, file: ShardFile) -> None:
-            write_record(self.folder, shard, file, self.models[shard.name])
+        def record(shard: ShardPlan, index: ShardIndex) -> None:
+            write_record(self.folder, shard, index, self.models[shard.name])
 
         return ShardWriter(self.folder, record)

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -23,8 +23,14 @@ from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
 from sia_gen.io.json import parse_json
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
 # The metadata of a sample, and its pictures by their extension, such as `mask.png`.
 Sample = tuple[dict[str, Any], dict[str, Image.Image]]
+
+# The name of a member of a tar file, its content, and the byte after it.
+Member = tuple[str, bytes | None, int]
 
 # Bytes per pixel that no format exceeds.
 LARGEST_PIXEL = 4
@@ -41,12 +47,9 @@ TAR_ERRORS = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError
 
 @dataclass(frozen=True)
 class RawSample:
-    """The members of a sample as they are in the shard.
+    """The members of a sample by extension, as they are in the shard.
 
-    Attributes:
-        index: Index of the sample.
-        members: Content by extension.
-        end: The byte after the last member, counted from where reading began.
+    `end` is the byte after the last member, counted from where reading began.
     """
 
     index: int
@@ -54,31 +57,19 @@ class RawSample:
     end: int
 
 
-class Member(NamedTuple):
-    """A member of a tar file; `end` is the byte after it.
+def read_members(stream: SupportsRead[bytes], largest: int) -> Iterator[Member]:
+    """Streams the members of a tar file; raises `ValueError` if it is not a tar file.
 
-    `content` is None if it is not a plain file, or too large.
-    """
-
-    name: str
-    content: bytes | None
-    end: int
-
-
-def read_members(stream: IO[bytes], largest: int) -> Iterator[Member]:
-    """Streams the members of a tar file, without content of more than `largest` bytes.
-
-    Raises:
-        ValueError: If it is not a tar file.
+    The content is None for anything but a plain file of at most `largest` bytes.
     """
     try:
         # Without compression: a megabyte of gzip may hold gigabytes.
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
             for member in tar:
                 # The holes of a sparse file take no space in the tar, but in memory.
                 plain = member.isfile() and not member.issparse() and member.size <= largest
                 file = cast("IO[bytes]", tar.extractfile(member)) if plain else None
-                yield Member(member.name, file.read() if file else None, tar.offset)
+                yield member.name, file.read() if file else None, tar.offset
     except TAR_ERRORS as error:
         msg = f"cannot be read as a tar file ({first_line(error)})"
         raise ValueError(msg) from error
@@ -101,7 +92,7 @@ class ShardParser:
         """Number of bytes that no sample exceeds, with the headers of its members."""
         return len(self.form.members) * (self.largest_member + LARGEST_REST)
 
-    def samples(self, stream: IO[bytes]) -> Iterator[RawSample]:
+    def samples(self, stream: SupportsRead[bytes]) -> Iterator[RawSample]:
         """Streams the samples of the shard.
 
         Raises:
@@ -114,7 +105,7 @@ class ShardParser:
         """One sample from its bytes in the shard; see `samples` for the errors."""
         return next(self._read(BytesIO(content), range(index, index + 1)))
 
-    def _read(self, stream: IO[bytes], indices: range) -> Iterator[RawSample]:
+    def _read(self, stream: SupportsRead[bytes], indices: range) -> Iterator[RawSample]:
         members = read_members(stream, self.largest_member)
         for index in indices:
             contents, end = {}, 0
@@ -126,8 +117,8 @@ class ShardParser:
                     raise ValueError(msg)
                 contents[extension] = content
             yield RawSample(index, contents, end)
-        for member in members:
-            msg = f"{_printable(member.name)}: not expected here"
+        for name, _, _ in members:
+            msg = f"{_printable(name)}: not expected here"
             raise ValueError(msg)
 
     def decode(self, raw: RawSample) -> Sample:
@@ -231,8 +222,8 @@ def _next_member(members: Iterator[Member], wanted: str) -> Member:
     except ValueError as error:
         msg = f"{wanted}: {error}"
         raise ValueError(msg) from error
-    if member.name != wanted:
-        msg = f"{_printable(member.name)}: not expected here, but {wanted}"
+    if member[0] != wanted:
+        msg = f"{_printable(member[0])}: not expected here, but {wanted}"
         raise ValueError(msg)
     return member
 

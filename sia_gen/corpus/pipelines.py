@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, release_memory
-from diffusers import UNet2DModel
 
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory
 from sia_gen.corpus.manifest import MANIFEST, read_manifest
+from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.corpus.schema import SAMPLES, Kind
 from sia_gen.diffusion.readiness import unready
 from sia_gen.errors import ModelError, OptionError
@@ -37,11 +38,16 @@ class Pipelines:
 
     Attributes:
         image_size: Side of the images that all pipelines make, pixels.
+        accelerator: Device and precision, once `start` was called.
+        execution: How networks compute, once `start` was called.
 
     Raises:
         ModelError: If a pipeline is missing, damaged, or makes images of another size, or guidance
             lacks a classifier.
     """
+
+    accelerator: Accelerator
+    execution: Execution
 
     def __init__(
         self,
@@ -50,7 +56,7 @@ class Pipelines:
         models: Path,
         classifier: Path | None = None,
     ) -> None:
-        self.models = models
+        self.recipe, self.categories, self.models = recipe, categories, models
         self.collection = isinstance(recipe, Collection)
         self.guided = recipe.synthesis.guidance_scale > 0
         self.given_classifier = classifier
@@ -86,23 +92,59 @@ class Pipelines:
         own = self.models / category.recipe.name / "classifier" / "model"
         return self.given_classifier or own
 
+    def start(
+        self, runtime: Runtime, accelerator: Accelerator, kind: Kind, out: Location | None = None
+    ) -> None:
+        """Decides for all processes how networks compute, so that all shards are alike.
+
+        Args:
+            runtime: Options of the user. What they leave open stays as in a corpus that was begun.
+            accelerator: Accelerator of the run.
+            kind: What the corpus holds: only single samples are made by compiled networks.
+            out: Folder of the corpus.
+
+        Raises:
+            OptionError: If networks should be compiled, and cannot be.
+        """
+        if kind != SAMPLES and runtime.compiled:
+            raise OptionError(
+                problem="--compile is for single samples, not for twins.", fix="Leave it out."
+            )
+        if out is not None and (out / MANIFEST).is_file():
+            begun = read_manifest(out)
+            for option in ("compiled", "channels_last"):
+                if getattr(runtime, option) is None:
+                    runtime = replace(runtime, **{option: getattr(begun, option)})
+        compiled = False
+        if kind == SAMPLES:
+            # The work for one category.
+            steps = self.recipe.synthesis.images * self.recipe.synthesis.steps
+            flops = partial(forward_flops, self.load(self.categories[0]).unet)
+            here = runtime.compiles(accelerator.device, lambda: steps * flops())
+            compiled = all(gather_object([here]))
+        self.accelerator = accelerator
+        self.execution = runtime.execution(accelerator.device, compiled=compiled)
+
+    @property
+    def sampler(self) -> str:
+        """Name of the noise scheduler of all pipelines."""
+        return type(self.load(self.categories[0]).scheduler).__name__
+
     def hash(self, category: DatasetCategory, cache: HashCache) -> str:
         """A hash of all weights that decide the samples of a category."""
         return cache.model_hash(self.folder(category), self._classifier(category))
 
-    def hashes(
-        self, categories: Sequence[DatasetCategory], cache: HashCache, accelerator: Accelerator
-    ) -> dict[str, str]:
-        """The hashes of some categories, by name, for all processes of the run."""
+    def hashes(self, cache: HashCache) -> dict[str, str]:
+        """The hashes of all categories, by name, for all processes of the run."""
         hashes: list[dict[str, str]] = [{}]
-        if accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             # Reading all weights takes minutes if they are large and many: one process does it.
-            hashes = [{category.name: self.hash(category, cache) for category in categories}]
+            hashes = [{category.name: self.hash(category, cache) for category in self.categories}]
         broadcast_object_list(hashes)
         return hashes[0]
 
     def load(self, category: DatasetCategory) -> SDASPipeline:
-        """The pipeline of a category; a joint one is loaded once for all that follow."""
+        """Loads the pipeline of a category; a joint one is loaded once for all that follow."""
         folder = self.folder(category)
         if self.opened is None or self.opened[0] != folder:
             # Frees the previous one, so that two are never in memory together. In mixed precision
@@ -113,47 +155,15 @@ class Pipelines:
             self.opened = folder, load_pipeline(folder, category.recipe, classifier)
         return self.opened[1]
 
+    def prepared(self, category: DatasetCategory) -> SDASPipeline:
+        """Loads the pipeline of a category, and moves it to the device."""
+        pipeline = self.load(category)
+        prepare_pipeline(pipeline, self.accelerator, self.execution)
+        return pipeline
+
     def warn_of_unready(self) -> None:
         """Warns of models that were not ready when their training ended."""
         for folder in self.recipes:
             reason = unready(folder / REPORT)
             if reason is not None:
                 print(f"warning: the model in {folder} is {reason}.", file=sys.stderr, flush=True)
-
-
-def corpus_execution(
-    runtime: Runtime,
-    recipe: CorpusRecipe,
-    kind: Kind,
-    unet: UNet2DModel,
-    accelerator: Accelerator,
-    out: Location | None = None,
-) -> Execution:
-    """Decides for all processes how networks compute, so that all parts of a corpus are alike.
-
-    Args:
-        runtime: What the user asked for; anything left open stays as in a corpus that was begun.
-        recipe: Gives the work for one category.
-        kind: What the corpus holds; only single samples are made by compiled networks.
-        unet: The network of a category.
-        accelerator: Device of the run.
-        out: Folder of the corpus.
-
-    Raises:
-        OptionError: If networks should be compiled, and cannot be.
-    """
-    if kind != SAMPLES and runtime.compiled:
-        raise OptionError(
-            problem="--compile is for single samples, not for twins.", fix="Leave it out."
-        )
-    if out is not None and (out / MANIFEST).is_file():
-        begun = read_manifest(out)
-        for option in ("compiled", "channels_last"):
-            if getattr(runtime, option) is None:
-                runtime = replace(runtime, **{option: getattr(begun, option)})
-    device = accelerator.device
-    if kind != SAMPLES:
-        return runtime.execution(device, compiled=False)
-    steps = recipe.synthesis.images * recipe.synthesis.steps
-    compiled = runtime.compiles(device, lambda: steps * forward_flops(unet))
-    return runtime.execution(device, compiled=all(gather_object([compiled])))

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from sia_gen.config.recipe import DatasetCategory
+from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.recipe_file import Name
 from sia_gen.config.settings import MOST_IMAGES, Synthesis
 from sia_gen.config.strength import Strength
@@ -19,8 +19,14 @@ from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import OptionError
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Seeds and fractions have 53 bits: every JSON reader keeps them exactly.
+BITS = 53
 COMPLETE, MISSING = "complete", "missing"
 FILE_NAME = re.compile(r"train-[0-9]{5}-of-[0-9]{5}\.tar")
+
+
+def _sample_key(dataset: str, category: str, index: int) -> str:
+    return f"{dataset}_{category}_{index:08d}"
 
 
 class ShardPlan(StrictModel):
@@ -56,7 +62,7 @@ class ShardPlan(StrictModel):
     @property
     def state(self) -> str:
         """Whether the shard was made, as the manifest says it."""
-        return MISSING
+        return COMPLETE if isinstance(self, ShardRecord) else MISSING
 
     @property
     def name(self) -> str:
@@ -95,11 +101,6 @@ class ShardRecord(ShardPlan):
     sha256: Hash
     model: Hash
 
-    @property
-    def state(self) -> str:
-        """Whether the shard was made, as the manifest says it."""
-        return COMPLETE
-
 
 def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:
     """The shards of a corpus: `images` samples per category, at most `shard_size` in each.
@@ -116,26 +117,23 @@ def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> 
             category=category,
             first=shard * size,
             samples=min(size, images - shard * size),
-            strength=str(
-                synthesis.model_copy(
-                    update={"calibrated": recipe.synthesis.calibrated}
-                ).strength_of(category)
-            ),
+            strength=_strength(synthesis, recipe, category),
         )
         for recipe, category in categories
         for shard in range(count)
     ]
 
 
-def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan]:
-    """A part of a plan.
+def _strength(synthesis: Synthesis, recipe: Recipe, category: str) -> str:
+    calibrated = {"calibrated": recipe.synthesis.calibrated}
+    return str(synthesis.model_copy(update=calibrated).strength_of(category))
 
-    Args:
-        plan: All shards.
-        span: `A:B` for the shards A to B - 1, counted from 0; None for all.
+
+def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan]:
+    """The shards A to B - 1 of a plan for the span `A:B`, or all for None.
 
     Raises:
-        OptionError: If it is no such range, or leads beyond the plan.
+        OptionError: If the span is something else, or leads beyond the plan.
     """
     if span is None:
         return list(plan)
@@ -143,35 +141,24 @@ def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan
     inside = colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= len(plan)
     if not inside:
         raise OptionError(
-            problem=f"--shards {span}: it takes A:B with 0 <= A < B <= {len(plan)}.",
+            problem=f"--shards {span}: the option takes A:B with 0 <= A < B <= {len(plan)}.",
             fix=f"This corpus has the shards 0:{len(plan)}; '--plan' shows them.",
         )
     return list(plan[int(first) : int(end)])
-
-
-def shards_of_process(
-    shards: Sequence[ShardPlan], process_index: int, num_processes: int
-) -> list[ShardPlan]:
-    """Shard i belongs to process i mod n."""
-    return list(shards[process_index::num_processes])
 
 
 def samples_by_name(shards: Sequence[ShardPlan]) -> dict[str, range]:
     """For each category, by name, the samples from its first shard to its last."""
     spans: dict[str, range] = {}
     for shard in shards:
-        first = spans[shard.name].start if shard.name in spans else shard.first
-        spans[shard.name] = range(first, shard.first + shard.samples)
+        first = spans.get(shard.name, shard.indices).start
+        spans[shard.name] = range(first, shard.indices.stop)
     return spans
-
-
-# Seeds and fractions have 53 bits: every JSON reader keeps them exactly.
-BITS = 53
 
 
 @dataclass(frozen=True)
 class SampleIdentity:
-    """What a sample is called and made from."""
+    """The key of a sample, and what it is made from."""
 
     key: str
     dataset: str
@@ -197,7 +184,3 @@ def identify(
         seed=seed,
         strength=float(strength.at(fraction / 2**BITS)),
     )
-
-
-def _sample_key(dataset: str, category: str, index: int) -> str:
-    return f"{dataset}_{category}_{index:08d}"

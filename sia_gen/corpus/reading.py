@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -54,18 +54,17 @@ def require_category(corpus: Location, manifest: Manifest, name: str) -> list[Sh
     shards = [shard for shard in manifest.shards if shard.name == name]
     if not shards:
         raise _missing_category(corpus, manifest, name)
-    records = [shard for shard in shards if isinstance(shard, ShardRecord)]
+    records = []
     for shard in shards:
         path = corpus / shard.path
-        if shard not in records or not path.is_file():
+        if not isinstance(shard, ShardRecord) or not path.is_file():
             raise CorpusError(
                 problem=f"the shard {path} is missing.",
                 fix="Run 'sia-gen synthesize' again: it makes the missing shards.",
             )
-    for record in records:
-        size = (corpus / record.path).stat().st_size
-        if size != record.bytes:
-            raise _damaged(corpus / record.path, f"it has {size} bytes, not {record.bytes}")
+        if path.stat().st_size != shard.bytes:
+            raise _damaged(path, f"it has {path.stat().st_size} bytes, not {shard.bytes}")
+        records.append(shard)
     return records
 
 
@@ -111,7 +110,7 @@ def read_whole(corpus: Location, shard: ShardRecord, form: SampleForm) -> Iterat
     with reporting_damage(corpus, shard), (corpus / shard.path).open("rb") as file:
         hashing = HashingReader(file)
         held_back: list[Sample] = []
-        for raw in parser.samples(cast("IO[bytes]", hashing)):
+        for raw in parser.samples(hashing):
             yield from held_back
             held_back = [parser.decode(raw)]
         if hashing.finish() != shard.sha256:
@@ -171,7 +170,7 @@ def find_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> ShardI
             return stored
         parser, offsets, mask_areas = ShardParser(shard, form), [0], list[float]()
         with (corpus / shard.path).open("rb") as file:
-            for raw in parser.samples(cast("IO[bytes]", file)):
+            for raw in parser.samples(file):
                 offsets.append(raw.end)
                 if MASK in form.members:
                     mask_areas.append(parser.decode_metadata(raw)["mask_area"])

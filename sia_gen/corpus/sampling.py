@@ -26,7 +26,7 @@ class Made(Protocol):
     """Samples that were made together."""
 
     def encode(self, image_format: str) -> list[EncodedSample]:
-        """Their members; called in a thread."""
+        """Encodes the samples; called in a thread."""
 
 
 class Maker(Protocol):
@@ -34,7 +34,7 @@ class Maker(Protocol):
 
     @property
     def kind(self) -> Literal["samples", "twins"]:
-        """What it makes; see `sia_gen.corpus.schema`."""
+        """The kind of the corpus; see `sia_gen.corpus.schema`."""
 
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
@@ -53,7 +53,26 @@ class SampleMaker:
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
     ) -> Batch:
         """See `Maker`."""
-        return sample_batch(pipeline, self.recipe, shard, indices, model)
+        identities = identify_samples(self.recipe, shard, indices)
+        made = identities
+        if is_compiled(pipeline.unet):
+            # It takes batches of one size: the last sample fills them up, and is dropped.
+            settings = self.recipe.synthesis
+            largest = min(settings.batch_size, settings.shard_size, settings.images)
+            made = identities + identities[-1:] * (largest - len(identities))
+        images = pipeline(
+            num_images=len(made),
+            strength=[identity.strength for identity in made],
+            generator=generators(identity.seed for identity in made),
+            output_type="pt",
+            **sampling_options(pipeline, self.recipe, shard.category),
+        ).images[: len(identities)]
+        metadata = [
+            SampleMetadata(**sample_fields(pipeline, self.recipe, identity, model))
+            for identity in identities
+        ]
+        (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
+        return Batch(metadata, pixels, finite, arrived)
 
 
 @dataclass(frozen=True)
@@ -61,10 +80,10 @@ class Batch:
     """Samples that were made together, on their way to the host.
 
     Attributes:
-        metadata: Of each sample.
-        pixels: (B, C, H, W), uint8, on the host once `arrived`.
-        finite: Whether they show numbers alone, a bool, likewise.
-        arrived: Tells when; None if they are there.
+        metadata: Metadata of each sample.
+        pixels: (B, C, H, W), uint8, on the host after `arrived`.
+        finite: Whether all pixels are finite, a bool, on the host after `arrived`.
+        arrived: Event after which both are on the host; None if they are there already.
     """
 
     metadata: list[SampleMetadata]
@@ -72,51 +91,13 @@ class Batch:
     finite: torch.Tensor
     arrived: torch.cuda.Event | None
 
-    def images(self) -> list[Image.Image]:
-        """The samples as pictures, mode L or RGB; waits for them.
-
-        Raises:
-            ModelError: If they are NaN.
-        """
+    def encode(self, image_format: str) -> list[EncodedSample]:
+        """Waits for the samples, and encodes them; raises `ModelError` if a pixel is NaN."""
         if self.arrived is not None:
             self.arrived.synchronize()
         require_numbers(self.finite)
-        return to_pictures(self.pixels)
-
-    def encode(self, image_format: str) -> list[EncodedSample]:
-        """The members of the samples; `image_format` is a key of `ENCODINGS`."""
-        pairs = zip(self.metadata, self.images(), strict=True)
-        return [encode_sample(metadata, image, image_format) for metadata, image in pairs]
-
-
-def sample_batch(
-    pipeline: SDASPipeline,
-    recipe: CorpusRecipe,
-    shard: ShardPlan,
-    indices: Sequence[int],
-    model: str,
-) -> Batch:
-    """Makes some samples of a shard together."""
-    identities = identify_samples(recipe, shard, indices)
-    made = identities
-    if is_compiled(pipeline.unet):
-        # It takes batches of one size: what is missing is made of the last sample, and dropped.
-        settings = recipe.synthesis
-        largest = min(settings.batch_size, settings.shard_size, settings.images)
-        made = identities + identities[-1:] * (largest - len(identities))
-    images = pipeline(
-        num_images=len(made),
-        strength=[identity.strength for identity in made],
-        generator=generators(identity.seed for identity in made),
-        output_type="pt",
-        **sampling_options(pipeline, recipe, shard.category),
-    ).images[: len(identities)]
-    metadata = [
-        SampleMetadata(**sample_fields(pipeline, recipe, identity, model))
-        for identity in identities
-    ]
-    (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
-    return Batch(metadata, pixels, finite, arrived)
+        pairs = zip(self.metadata, to_pictures(self.pixels), strict=True)
+        return [encode_sample(metadata, {image_format: image}) for metadata, image in pairs]
 
 
 def explained_sampling(recipe: CorpusRecipe) -> AbstractContextManager[None]:
@@ -139,15 +120,12 @@ def identify_samples(
 
 
 def generators(seeds: Iterable[int]) -> list[torch.Generator]:
-    """Where the noise of each image comes from.
-
-    They are on the CPU, whatever the pipeline runs on: the same noise on every device.
-    """
+    """Generators of the noise of each image, on the CPU: the same noise for every device."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def sampling_options(pipeline: SDASPipeline, recipe: CorpusRecipe, category: str) -> dict[str, Any]:
-    """What a pipeline is called with for every sample of a category."""
+    """Arguments of a pipeline that are the same for all samples of a category."""
     return {
         "num_inference_steps": recipe.synthesis.steps,
         "class_labels": category if pipeline.labels else None,
@@ -172,18 +150,18 @@ def sample_fields(
 
 
 def to_pictures(pixels: torch.Tensor) -> list[Image.Image]:
-    """Pixels (B, C, H, W), uint8, as pictures of the mode L or RGB."""
+    """Turns pixels (B, C, H, W), uint8, into pictures of mode L or RGB."""
     arrays = pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
     return [Image.fromarray(array) for array in arrays]
 
 
 def to_bytes(images: torch.Tensor) -> torch.Tensor:
-    """Images in [0, 1] as uint8."""
+    """Turns images in [0, 1] into uint8."""
     return (images * 255).round().to(torch.uint8)
 
 
 def to_host(*values: torch.Tensor) -> tuple[list[torch.Tensor], torch.cuda.Event | None]:
-    """Tensors on the host, and when they are there: a GPU does not wait."""
+    """Copies tensors to the host; a GPU does not wait, but records an event for their arrival."""
     moved = [value.to("cpu", non_blocking=True) for value in values]
     device = values[0].device.type
     if device == "mps":
@@ -194,23 +172,17 @@ def to_host(*values: torch.Tensor) -> tuple[list[torch.Tensor], torch.cuda.Event
 def prepare_pipeline(
     pipeline: SDASPipeline, accelerator: Accelerator, execution: Execution
 ) -> None:
-    """Moves a pipeline to the device; its networks, and only they, compute in mixed precision.
-
-    Args:
-        pipeline: As it was loaded.
-        accelerator: Device and precision.
-        execution: Of its networks; compiled ones make batches of one size.
-    """
+    """Moves a loaded pipeline to the device; only its networks compute in mixed precision."""
     pipeline.to(accelerator.device)
     for network in (pipeline.unet, pipeline.classifier):
-        # One model of all categories is prepared once.
+        # A joint model of all categories is prepared once.
         if network is None or is_compiled(network):
             continue
         # Of a classifier only the gradient of the image is wanted.
         network.requires_grad_(False)
         accelerator.prepare_model(network, evaluation_mode=True)
-        # In the file that they were loaded from weights lie anywhere, among several processes they
-        # have been moved, and a CPU rounds by where they lie.
+        # A CPU rounds by the alignment of the weights, which depends on the file and on the number
+        # of processes: a copy is always aligned alike.
         for parameter in network.parameters():
             parameter.data = parameter.data.clone()
         execution.apply(network)

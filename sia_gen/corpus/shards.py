@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from io import BytesIO
 from itertools import pairwise
 from queue import Full, Queue
@@ -23,7 +23,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from sia_gen.corpus.plan import ShardPlan
-from sia_gen.corpus.schema import MASK, SampleMetadata, StrictModel
+from sia_gen.corpus.schema import MASK, StrictModel
 from sia_gen.io.files import atomic_path, sha256, write_text
 from sia_gen.io.locations import Location
 
@@ -74,20 +74,7 @@ def write_index(corpus: Location, shard: ShardPlan, index: ShardIndex) -> None:
     write_text(corpus / index_name(shard), json.dumps(index.model_dump()) + "\n")
 
 
-@dataclass(frozen=True)
-class ShardFile:
-    """A shard that was written: its size in bytes, and its index."""
-
-    bytes: int
-    index: ShardIndex
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file."""
-        return self.index.sha256
-
-
-def write_shard(path: Location, samples: Iterable[EncodedSample]) -> ShardFile:
+def write_shard(path: Location, samples: Iterable[EncodedSample]) -> ShardIndex:
     """Writes samples, in the order of their index, to a tar file: a whole one or none."""
     offsets, mask_areas = [0], list[float]()
     with atomic_path(path) as temporary:
@@ -100,23 +87,18 @@ def write_shard(path: Location, samples: Iterable[EncodedSample]) -> ShardFile:
                 offsets.append(writer.tarstream.offset)
                 if MASK in sample:
                     mask_areas.append(json.loads(sample["json"])["mask_area"])
-        index = ShardIndex(sha256=sha256(temporary), offsets=offsets, mask_areas=mask_areas)
-        written = ShardFile(temporary.stat().st_size, index)
-    return written
+        checksum = sha256(temporary)
+    return ShardIndex(sha256=checksum, offsets=offsets, mask_areas=mask_areas)
 
 
-def encode_sample(metadata: SampleMetadata, image: Image.Image, image_format: str) -> EncodedSample:
-    """Encodes a single sample; `image_format`, a key of `ENCODINGS`, is the image's extension."""
-    return encode_members(metadata.key, asdict(metadata), {image_format: image})
+def encode_sample(metadata: Any, images: dict[str, Image.Image]) -> EncodedSample:
+    """Encodes a sample: its metadata, a dataclass, and its images by extension.
 
-
-def encode_members(
-    key: str, metadata: dict[str, Any], images: dict[str, Image.Image]
-) -> EncodedSample:
-    """Encodes any sample; the images by their extension, such as `png` or `mask.png`."""
+    The extension ends in a key of `ENCODINGS`, such as `png` or `mask.png`.
+    """
     encoded = {name: encode(image, name.rpartition(".")[2]) for name, image in images.items()}
-    content = json.dumps(metadata, allow_nan=False).encode()
-    return {"__key__": key, **encoded, "json": content}
+    content = json.dumps(asdict(metadata), allow_nan=False).encode()
+    return {"__key__": metadata.key, **encoded, "json": content}
 
 
 def encode(image: Image.Image, image_format: str) -> bytes:
@@ -142,7 +124,7 @@ class ShardWriter:
         written: Called in the writing thread for every finished shard.
     """
 
-    def __init__(self, corpus: Location, written: Callable[[ShardPlan, ShardFile], None]) -> None:
+    def __init__(self, corpus: Location, written: Callable[[ShardPlan, ShardIndex], None]) -> None:
         self.corpus = corpus
         self.written = written
         self.encoders = ThreadPoolExecutor(ENCODERS)
@@ -204,8 +186,8 @@ class ShardWriter:
         if self.failed:
             raise AbandonedError
         try:
-            file = write_shard(self.corpus / shard.path, self._samples(shard.samples))
-            self.written(shard, file)
+            index = write_shard(self.corpus / shard.path, self._samples(shard.samples))
+            self.written(shard, index)
         except BaseException:
             self.failed = True
             raise

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, cast
 
 from sia_gen.corpus.manifest import Manifest, read_corpus, record_path, settle_manifest
 from sia_gen.corpus.parsing import ShardParser
@@ -22,7 +21,7 @@ from sia_gen.corpus.reading import (
     reporting_damage,
     stored_index,
 )
-from sia_gen.corpus.schema import SampleForm
+from sia_gen.corpus.schema import MASK, SampleForm
 from sia_gen.corpus.shards import ShardIndex, index_name, write_index
 from sia_gen.errors import CorpusError, first_line
 from sia_gen.io.locations import Location, files_below
@@ -73,14 +72,11 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
     if repair:
         paths = {problem.path for problem in problems}
         bad = [shard for shard in manifest.shards if shard.path in paths]
-        _delete(corpus, bad, [problem.path for problem in problems if problem.text == OTHER_INDEX])
+        indexes = [problem.path for problem in problems if problem.text == OTHER_INDEX]
+        _delete(corpus, bad, indexes)
         _write_missing_indexes(corpus)
-        repaired = {shard.path for shard in bad}
-        problems = [
-            problem
-            for problem in problems
-            if problem.path not in repaired and problem.text != OTHER_INDEX
-        ]
+        repaired = {*indexes, *(shard.path for shard in bad)}
+        problems = [problem for problem in problems if problem.path not in repaired]
     # The report counts: a corpus may lie where nobody may write.
     with contextlib.suppress(OSError):
         settle_manifest(corpus)
@@ -175,13 +171,15 @@ def _check_shard(corpus: Location, form: SampleForm, shard: ShardPlan) -> list[P
     Raises:
         CorpusError: If it cannot be read, which does not mean that it is damaged.
     """
-    recorded = isinstance(shard, ShardRecord)
-    if not (corpus / shard.path).is_file():
-        return [Problem(shard.path, "missing" if recorded else NOT_MADE)]
+    present = (corpus / shard.path).is_file()
+    if not isinstance(shard, ShardRecord) and not present:
+        return [Problem(shard.path, NOT_MADE)]
+    if not present:
+        return [Problem(shard.path, "missing")]
     if not isinstance(shard, ShardRecord):
         return [Problem(shard.path, "never finished, or of another size than recorded")]
     index = ShardIndex(sha256=shard.sha256, offsets=[0], mask_areas=[])
-    problems = list(_check_bytes(corpus, shard, form, index))
+    problems = _check_file(corpus, shard, form, index)
     if problems:
         return [Problem(shard.path, text) for text in problems]
     has_index = (corpus / index_name(shard)).is_file()
@@ -190,29 +188,24 @@ def _check_shard(corpus: Location, form: SampleForm, shard: ShardPlan) -> list[P
     return []
 
 
-def _check_bytes(
+def _check_file(
     corpus: Location, shard: ShardRecord, form: SampleForm, index: ShardIndex
-) -> Iterator[str]:
-    """The problems of the file of a shard; fills its index."""
-    path = corpus / shard.path
+) -> list[str]:
+    """The problems of the file of a shard and of the samples in it; fills its index."""
+    path, parser, problems = corpus / shard.path, ShardParser(shard, form), list[str]()
     size = path.stat().st_size
-    if size != shard.bytes:
-        yield f"{size} bytes, {shard.bytes} in the manifest"
     with reporting_damage(corpus, shard), path.open("rb") as file:
         hashing = HashingReader(file)
-        problems = list(_check_samples(hashing, ShardParser(shard, form), index))
-        if hashing.finish() != shard.sha256 and size == shard.bytes:
-            yield OTHER_CHECKSUM
-    yield from problems
-
-
-def _check_samples(file: HashingReader, parser: ShardParser, index: ShardIndex) -> Iterator[str]:
-    try:
-        for raw in parser.samples(cast("IO[bytes]", file)):
-            index.offsets.append(raw.end)
-            decoded, problems = parser.decode_leniently(raw)
-            yield from problems
-            if "mask_area" in decoded.get("json", {}):
-                index.mask_areas.append(decoded["json"]["mask_area"])
-    except ValueError as error:
-        yield first_line(error)
+        try:
+            for raw in parser.samples(hashing):
+                index.offsets.append(raw.end)
+                decoded, found = parser.decode_leniently(raw)
+                problems += found
+                if MASK in form.members and "json" in decoded:
+                    index.mask_areas.append(decoded["json"]["mask_area"])
+        except ValueError as error:
+            problems.append(first_line(error))
+        checksum = hashing.finish()
+    if size != shard.bytes:
+        return [f"{size} bytes, {shard.bytes} in the manifest", *problems]
+    return problems if checksum == shard.sha256 else [OTHER_CHECKSUM, *problems]

@@ -1,41 +1,64 @@
-"""Finds the useful strengths of categories, and writes them into a recipe.
+"""Finds the useful strengths of categories and writes them into a recipe.
 
 OUT/
-    recipe.yaml         the recipe, with the strengths of `--strength auto`
-    calibration.json    what was measured
-    samples/            a sample of each category at growing strength
-    index.html          the same, to look at
+    recipe.yaml                 the recipe, with the strengths of `--strength auto`
+    calibration.json            the measurements
+    samples/<category>.png      a sample at each strength, side by side
+    index.html                  a page with these and the curves
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from sia_gen.config.outputs import hold_output, save_recipe
+from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.errors import OptionError, OutputError
-from sia_gen.inspection.calibration import SAMPLES, StrengthCurve, measure_curve, useful_range
-from sia_gen.inspection.normal import NormalImages, load_normal
-from sia_gen.inspection.strength_page import row_path, write_row, write_strength_page
-from sia_gen.io.files import write_json
+from sia_gen.errors import ImageError, OptionError, OutputError
+from sia_gen.images.loading import read_image
+from sia_gen.inspection.distance import NormalImages, load_normal
+from sia_gen.inspection.page import distance_chart
+from sia_gen.inspection.strength_curve import SAMPLES, StrengthCurve, measure_curve, useful_range
+from sia_gen.io.files import atomic_path, write_json
 from sia_gen.io.json import read_json
 from sia_gen.io.locks import EVERYTHING, settling
+from sia_gen.report.page import Figure, Level, Page, Section, write_page
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import HashCache
 
 MEASURED = "calibration.json"
-# Sections of the recipe that what is measured depends on.
+# Sections of the recipe on which the measurements depend.
 DECISIVE = ["realnet"]
+
+
+class Calibration(StrengthCurve):
+    """The measurements of a category, and everything that decides about them.
+
+    Attributes:
+        strength: Useful range.
+        model: Hash of the weights.
+        steps: Number of steps of a sample.
+        guidance_scale: Scale of the guidance by a classifier.
+        precision: Precision of the networks; the channels-last memory format does not count.
+        images: Hash of the normal images.
+    """
+
+    strength: str
+    model: str
+    steps: int
+    guidance_scale: float
+    precision: str
+    images: str
 
 
 def calibrate(
@@ -48,13 +71,13 @@ def calibrate(
     *,
     classifier: Path | None = None,
 ) -> dict[str, Strength]:
-    """Measures the strengths of some categories; those measured earlier stay in the recipe.
+    """Measures the strengths of some categories; those measured before stay in the recipe.
 
     A category that was measured with the same model, images and precision is not measured again.
 
     Args:
-        recipe: Of the data set.
-        categories: Those to calibrate.
+        recipe: Recipe of the data set.
+        categories: Categories to calibrate.
         root: Folder of the normal images.
         models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
         out: Output folder, see above.
@@ -67,106 +90,125 @@ def calibrate(
     Raises:
         ModelError: If a model or its classifier is missing, or has no useful strength.
     """
-    accelerator = runtime.accelerator()
+    precision = runtime.accelerator().mixed_precision
     places = [DatasetCategory(recipe, category) for category in categories]
     pipelines, cache = Pipelines(recipe, places, models, classifier), HashCache()
-    # What is in the way has to be known before hours of measuring.
-    known, anything_new = earlier(out), False
-    origins = {
-        place.category: origin_of(place, pipelines, cache, accelerator.mixed_precision)
-        for place in places
-    }
+    # Problems have to surface before hours of measuring.
+    known, measured = _read_measured(out), dict[str, Calibration]()
+    hashes = [pipelines.hash(place, cache) for place in places]
     with (
-        hold_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING)),
+        claim_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING), save=False),
         Progress("calibrating", len(categories)) as progress,
     ):
-        for place in places:
-            category, row = place.category, row_path(out, place.category)
-            normal = load_normal(recipe, category, root, pipelines.image_size)
-            origin = origins[category] | {"images": fingerprint(normal)}
-            if not (origin.items() <= known.get(category, {}).items() and row.is_file()):
-                curve, shown = measure(place, normal, pipelines, runtime)
-                # The next model is loaded into the memory that this one leaves.
-                accelerator.free_memory()
-                strength = useful_range(curve, f"'{category}' in {pipelines.folder(place)}")
-                write_row(row, shown)
-                entry = {"strength": str(strength), **origin, **curve.to_json()}
-                known, anything_new = save(recipe, {category: entry}, out), True
+        for place, model in zip(places, hashes, strict=True):
+            normal = load_normal(recipe, place.category, root, pipelines.image_size)
+            origin = {
+                "model": model,
+                "steps": recipe.synthesis.steps,
+                "guidance_scale": recipe.synthesis.guidance_scale,
+                "precision": precision,
+                "images": hashlib.sha256(normal.small.tobytes()).hexdigest(),
+            }
+            before, row = known.get(place.category), _row_path(out, place.category)
+            same = before is not None and before.model_dump(include=set(origin)) == origin
+            if not (same and row.is_file()):
+                curve, shown = _measure(place, normal, pipelines, runtime)
+                what = f"'{place.category}' in {pipelines.folder(place)}"
+                strength = str(useful_range(curve, what))
+                _write_row(row, shown)
+                measured[place.category] = Calibration.model_validate(
+                    {"strength": strength, **origin, **curve.model_dump()}
+                )
+                known = _save(recipe, measured, out)
             progress.advance()
-        if not anything_new:
-            # What was measured earlier may have lost the recipe and the page.
-            save(recipe, {}, out)
-    return {category: Strength.parse(known[category]["strength"]) for category in categories}
+        if not measured:
+            # The recipe and the page may have been lost since.
+            _save(recipe, {}, out)
+    return {category: Strength.parse(known[category].strength) for category in categories}
 
 
-def origin_of(
-    place: DatasetCategory, pipelines: Pipelines, cache: HashCache, precision: str
-) -> dict[str, Any]:
-    """What decides the samples of a category, besides what decides about the output folder.
-
-    The layout in memory does not count: it changes no more than last bits.
-    """
-    settings = place.recipe.synthesis
-    return {
-        "model": pipelines.hash(place, cache),
-        "steps": settings.steps,
-        "guidance_scale": settings.guidance_scale,
-        "precision": precision,
-    }
-
-
-def fingerprint(normal: NormalImages) -> str:
-    """Tells normal images from others."""
-    return hashlib.sha256(normal.small.tobytes()).hexdigest()
-
-
-def measure(
+def _measure(
     place: DatasetCategory, normal: NormalImages, pipelines: Pipelines, runtime: Runtime
 ) -> tuple[StrengthCurve, list[Image.Image]]:
-    """The curve of a category, and a sample at each strength."""
     recipe, category = place
-    pipeline = pipelines.load(place)
-    accelerator = runtime.accelerator()
-    execution = runtime.execution(accelerator.device, compiled=False)
-    prepare_pipeline(pipeline, accelerator, execution)
+    pipeline, accelerator = pipelines.load(place), runtime.accelerator()
+    prepare_pipeline(pipeline, accelerator, runtime.execution(accelerator.device, compiled=False))
     with explained_out_of_memory(
         f"{category}: out of memory, sampling {SAMPLES} images at a time.",
-        "Use --precision bf16, or end what else takes memory.",
+        "Use --precision bf16, or end other programs that take memory.",
     ):
         return measure_curve(pipeline, recipe, category, normal.reference, normal.apart)
 
 
-def save(recipe: Recipe, measured: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Writes what was measured, beside what others measured of other categories.
-
-    Returns:
-        All of it.
-    """
+def _save(recipe: Recipe, measured: dict[str, Calibration], out: Path) -> dict[str, Calibration]:
+    """Writes measurements beside those that others made meanwhile, and returns all of them."""
     with settling(out):
-        known = earlier(out) | measured
-        strengths = {category: entry["strength"] for category, entry in known.items()}
+        known = _read_measured(out) | measured
+        strengths = {category: one.strength for category, one in known.items()}
         strengths = recipe.synthesis.calibrated | strengths
         save_recipe(out, recipe.override({"synthesis.calibrated": strengths}), DECISIVE)
-        write_strength_page(recipe.title, known, out)
-        # What stands here is not measured again: it comes last.
-        write_json(out / MEASURED, known)
+        summary = "Distance from the normal images at growing strength, and the range to use."
+        sections = [_section(category, one, out) for category, one in known.items()]
+        write_page(out / "index.html", Page(f"Strengths of {recipe.title}", summary, sections))
+        # Written last, because categories in this file are not measured again.
+        write_json(out / MEASURED, {name: one.model_dump() for name, one in known.items()})
     return known
 
 
-def earlier(out: Path) -> dict[str, Any]:
-    """What was measured before.
-
-    Raises:
-        OutputError: If it cannot be read.
-    """
+def _read_measured(out: Path) -> dict[str, Calibration]:
     path = out / MEASURED
     try:
-        known = dict(read_json(path)) if path.exists() else {}
-        for entry in known.values():
-            Strength.parse(entry["strength"])
-            StrengthCurve.from_json(entry)
-    except (ValueError, LookupError, TypeError, AttributeError, OptionError) as error:
+        content = dict(read_json(path)) if path.exists() else {}
+        known = {category: Calibration.parse(one) for category, one in content.items()}
+        for one in known.values():
+            Strength.parse(one.strength)
+    except (ValueError, TypeError, OptionError) as error:
         raise OutputError(
             problem=f"{path} is damaged.", fix="Delete it, then calibrate again."
         ) from error
     return known
+
+
+def _row_path(out: Path, category: str) -> Path:
+    return out / "samples" / f"{category}.png"
+
+
+def _write_row(path: Path, images: Sequence[Image.Image]) -> None:
+    row = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
+    with atomic_path(path) as temporary:
+        row.save(temporary, format="PNG")
+
+
+def _read_row(path: Path, strengths: Sequence[float]) -> list[Figure]:
+    """Returns the pictures that `_write_row` wrote; none if they were lost or damaged since."""
+    with contextlib.suppress(ImageError):
+        row = read_image(path)
+        side = row.height
+        if row.width == len(strengths) * side:
+            return [
+                Figure(row.crop((place * side, 0, (place + 1) * side, side)), f"{strength:g}")
+                for place, strength in enumerate(strengths)
+            ]
+    return []
+
+
+def _section(category: str, measured: Calibration, out: Path) -> Section:
+    strength = Strength.parse(measured.strength)
+    shown = _read_row(_row_path(out, category), measured.strengths)
+    levels = [
+        Level(
+            measured.abnormal_from, "95 % of normal images, and of samples of strength 0, are below"
+        ),
+        Level(measured.object_until, "halfway to noise"),
+    ]
+    chosen = (strength.low, strength.high)
+    return Section(
+        title=f"{category}: {strength}",
+        text=(
+            f"Below {strength.low:g} most samples are no farther from the normal images than these "
+            f"are from each other; above {strength.high:g} they are nearer to noise."
+            + (" The row is one sample, at growing strength." if shown else "")
+        ),
+        figures=[shown] if shown else [],
+        charts=[distance_chart(measured.strengths, measured.samples, levels, chosen)],
+    )

@@ -1,82 +1,73 @@
-"""How far images are from the normal images of a category, in features of the backbone.
+"""Distance of images from the normal images of a category, in features of the backbone.
 
-As in PatchCore (Roth et al., CVPR 2022) an image is as far as its patches are from the nearest
-patches of normal images; unlike there the mean over the patches counts, since SDAS changes an image
-everywhere.
+As in PatchCore (Roth et al., CVPR 2022), the patches of an image are compared with the nearest
+patches of normal images. Here the mean over the patches counts instead of the largest value,
+because SDAS changes an image everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial.distance import cdist
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_picture, to_pixels
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 
-Pixels = NDArray[np.uint8]
-
-# The middle layers: below them is texture alone, above them what ImageNet asked for.
+# Middle layers: those below see texture alone, those above only what ImageNet asked for.
 STRIDES = (8, 16)
 BANK_PATCHES = 4096
 BATCH_SIZE = 16
+# Largest number of normal images to compare with.
+MOST_NORMAL = 512
 
 
 @dataclass(frozen=True)
-class NormalBank:
-    """The normal images of a category, as patches to compare with; see `NormalBank.of`.
+class NormalImages:
+    """Normal images of a category in two halves.
 
     Attributes:
-        backbone: Standardised by the normal images.
-        patches: (P, D), float32, some patches of the normal images.
+        paths: Paths in the order of `small`.
+        small: All images in the size of the samples, (N, C, H, W), 0 to 255.
+        reference: The first half, enlarged for the backbone.
+        apart: The second half, enlarged likewise.
     """
 
-    backbone: Backbone
-    patches: torch.Tensor
+    paths: list[Path]
+    small: Pixels
+    reference: Pixels
+    apart: Pixels
 
-    @classmethod
-    def of(
-        cls, recipe: Recipe, images: Pixels, device: torch.device, weights: Path | None = None
-    ) -> NormalBank:
-        """Fills the bank from normal images (N, C, H, W), 0 to 255.
 
-        Raises:
-            ModelError: If the backbone or its weights cannot be had.
-        """
-        backbone = open_backbone(recipe, weights).to(device)
-        statistics, total = FeatureStatistics(backbone.channels, device), 0
-        for batch in batches(images, device):
-            layers = backbone(batch)
-            statistics.update(layers)
-            total += layers[0][:, 0].numel()
-        backbone.standardise(statistics)
-        generator = torch.Generator().manual_seed(recipe.seed)
-        chosen = torch.randperm(total, generator=generator)[:BANK_PATCHES].to(device)
-        return cls(backbone, chosen_patches(backbone, batches(images, device), chosen))
+def load_normal(recipe: Recipe, category: str, root: Path, size: int) -> NormalImages:
+    """Loads the normal images to learn from in the size of the samples, and enlarges them again.
 
-    def distances(self, images: Pixels) -> NDArray[np.float64]:
-        """The distance of each image (N, C, H, W), 0 to 255, from the normal ones: (N,), >= 0."""
-        found = [
-            [
-                float(torch.cdist(patches, self.patches).amin(dim=1).double().mean())
-                for patches in patch_features(self.backbone, batch)
-            ]
-            for batch in batches(images, self.patches.device)
-        ]
-        return np.concatenate(found)
+    Otherwise samples would differ from photographs by their sharpness alone.
 
-    def summaries(self, images: Pixels) -> NDArray[np.float64]:
-        """What images (N, C, H, W) show on the whole, to tell copies: (N, D), mean features."""
-        means = [
-            patch_features(self.backbone, batch).mean(dim=1).double().cpu().numpy()
-            for batch in batches(images, self.patches.device)
-        ]
-        return np.concatenate(means)
+    Raises:
+        ImageError: If there are none.
+    """
+    listed = list_images(recipe, root, category)
+    paths = [*listed.fit, *listed.validation][:MOST_NORMAL]
+    small = load_images(paths, ImageSpec.of(recipe, size))
+    large = enlarge([to_picture(image) for image in small], recipe.realnet.image_size)
+    half = len(large) // 2
+    return NormalImages(paths, small, large[:half], large[half:])
+
+
+def enlarge(images: Sequence[Image.Image], size: int) -> Pixels:
+    """Resizes pictures to (N, C, size, size), 0 to 255."""
+    squares = [image.resize((size, size), Image.Resampling.BICUBIC) for image in images]
+    return np.stack([to_pixels(square) for square in squares])
 
 
 def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
@@ -92,40 +83,55 @@ def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
     return backbone
 
 
-def batches(images: Pixels, device: torch.device) -> Iterator[torch.Tensor]:
-    """Images as batches for the backbone, (B, 3, H, W) in [0, 1]."""
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device).float() / 255
-        yield batch.expand(-1, 3, -1, -1)
+@dataclass(frozen=True)
+class NormalBank:
+    """Patches of the normal images of a category; see `NormalBank.of`.
 
-
-def chosen_patches(
-    backbone: Backbone, images: Iterable[torch.Tensor], chosen: torch.Tensor
-) -> torch.Tensor:
-    """Some of all patches of batches of images, of which no more than one batch's are kept.
-
-    Args:
-        backbone: Standardised.
-        images: Batches, (B, 3, H, W) in [0, 1].
-        chosen: Numbers of the patches, in the order of the images and their places, (C,).
-
-    Returns:
-        (C, D), float32.
+    Attributes:
+        backbone: Backbone that is standardised by the normal images.
+        patches: (P, D), float32, some patches of the normal images.
     """
-    found = torch.empty(len(chosen), sum(backbone.channels), device=chosen.device)
-    first = 0
-    for batch in images:
-        patches = patch_features(backbone, batch).flatten(0, 1)
-        here = (chosen >= first) & (chosen < first + len(patches))
-        found[here] = patches[chosen[here] - first]
-        first += len(patches)
-        # Else they would stay until the next ones are there.
-        del patches
-    return found
+
+    backbone: Backbone
+    patches: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, images: Pixels, device: torch.device, weights: Path | None = None
+    ) -> NormalBank:
+        """Fills the bank from normal images (N, C, H, W), 0 to 255; see `open_backbone`."""
+        backbone = open_backbone(recipe, weights).to(device)
+        statistics, total = FeatureStatistics(backbone.channels, device), 0
+        for batch in _batches(images, device):
+            layers = backbone(batch)
+            statistics.update(layers)
+            total += layers[0][:, 0].numel()
+        backbone.standardise(statistics)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        chosen = torch.randperm(total, generator=generator)[:BANK_PATCHES].to(device)
+        return cls(backbone, _chosen_patches(backbone, images, chosen))
+
+    def distances(self, images: Pixels) -> NDArray[np.float64]:
+        """Returns the distance of each image (N, C, H, W), 0 to 255, from the normal ones, (N,)."""
+        found: list[float] = []
+        for batch in _batches(images, self.patches.device):
+            found += [
+                float(torch.cdist(patches, self.patches).amin(dim=1).double().mean())
+                for patches in patch_features(self.backbone, batch)
+            ]
+        return np.array(found)
+
+    def summaries(self, images: Pixels) -> NDArray[np.float64]:
+        """Returns the mean features of each image (N, C, H, W), which reveal copies, (N, D)."""
+        means = [
+            patch_features(self.backbone, batch).mean(dim=1).double().cpu().numpy()
+            for batch in _batches(images, self.patches.device)
+        ]
+        return np.concatenate(means)
 
 
 def patch_features(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
-    """The features around each place of the finest layer, (B, P, D), float32."""
+    """Returns the features around each place of the finest layer, (B, P, D), float32."""
     layers = [avg_pool2d(layer.float(), 3, stride=1, padding=1) for layer in backbone(batch)]
     size = layers[0].shape[-2:]
     joined = torch.cat([interpolate(layer, size=size, mode="bilinear") for layer in layers], dim=1)
@@ -135,18 +141,36 @@ def patch_features(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 def nearest(
     images: NDArray[np.float64], normal: NDArray[np.float64], *, others: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each summary the nearest of the normal ones.
+    """Finds for each summary (N, D) the nearest of the normal ones (M, D).
 
     Args:
-        images: (N, D).
-        normal: (M, D).
-        others: Whether the two are the same images, of which none counts as near to itself.
+        others: Whether both are the same images, none of which counts as near to itself.
 
     Returns:
-        Which it is, (N,), and how far, (N,), Euclidean.
+        The numbers of the nearest, (N,), and their Euclidean distances, (N,).
     """
-    squares = (images**2).sum(1)[:, None] + (normal**2).sum(1)[None] - 2 * images @ normal.T
+    distances = cdist(images, normal)
     if others:
-        np.fill_diagonal(squares, np.inf)
-    found = squares.argmin(axis=1)
-    return found, np.sqrt(squares.min(axis=1).clip(min=0))
+        np.fill_diagonal(distances, np.inf)
+    return distances.argmin(axis=1), distances.min(axis=1)
+
+
+def _batches(images: Pixels, device: torch.device) -> Iterator[torch.Tensor]:
+    """Yields batches for the backbone, (B, 3, H, W) in [0, 1]."""
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device).float() / 255
+        yield batch.expand(-1, 3, -1, -1)
+
+
+def _chosen_patches(backbone: Backbone, images: Pixels, chosen: torch.Tensor) -> torch.Tensor:
+    """Returns the patches with some numbers, (C, D), keeping one batch of them in memory."""
+    found = torch.empty(len(chosen), sum(backbone.channels), device=chosen.device)
+    first = 0
+    for batch in _batches(images, chosen.device):
+        patches = patch_features(backbone, batch).flatten(0, 1)
+        here = (chosen >= first) & (chosen < first + len(patches))
+        found[here] = patches[chosen[here] - first]
+        first += len(patches)
+        # Otherwise they would stay in memory until the next ones exist.
+        del patches
+    return found

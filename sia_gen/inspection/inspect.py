@@ -1,29 +1,26 @@
-"""Makes the page of a corpus: people look before they train."""
+"""Makes the page of a corpus, to look at before training on it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-
-import torch
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import (
     CorpusRecipe,
     DatasetCategory,
-    Recipe,
     choose_categories,
     load_corpus_recipe,
 )
 from sia_gen.corpus.reading import read_synthetic
+from sia_gen.corpus.schema import TWINS
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import category_root
-from sia_gen.inspection.distance import NormalBank
-from sia_gen.inspection.normal import NormalImages, load_normal
-from sia_gen.inspection.page import category_sections, without_normal
+from sia_gen.inspection.distance import NormalBank, NormalImages, load_normal
+from sia_gen.inspection.page import category_sections, twins_section
 from sia_gen.inspection.survey import survey_category
-from sia_gen.inspection.twins import twins_section
 from sia_gen.io.files import prepare_output
 from sia_gen.io.locations import Location
 from sia_gen.io.locks import working_on
@@ -43,13 +40,13 @@ def inspect_corpus(
     """Writes one page about a corpus.
 
     Args:
-        corpus: Its folder.
-        data: Folder of the normal images; of several data sets, with a folder for each recipe.
-            The recipe's own source when None; without any, nothing is compared with them.
+        corpus: Folder or URL of the corpus.
+        data: Folder of the normal images; for several data sets, with a folder for each recipe. If
+            None, the recipe's own images are used, or there is no comparison.
         wanted: Categories to show; all when None.
-        weights: Of the backbone, in place of those the recipe names.
+        weights: Weights of the backbone instead of those that the recipe names.
         out: Folder of the page.
-        runtime: What to compute features on.
+        runtime: Device that computes the features.
 
     Returns:
         The page.
@@ -60,11 +57,10 @@ def inspect_corpus(
     manifest = read_synthetic(corpus)
     recipe = load_corpus_recipe(corpus / RECIPE)
     by_name = {
-        name: list(shards)
-        for name, shards in groupby(manifest.records, key=lambda shard: shard.name)
+        name: list(shards) for name, shards in groupby(manifest.records, key=attrgetter("name"))
     }
     chosen = [one for one in choose_categories(recipe, wanted) if one.name in by_name]
-    device = runtime.accelerator().device
+    device, size = runtime.accelerator().device, manifest.image_size
     total = sum(shard.samples for one in chosen for shard in by_name[one.name])
     sections: list[Section] = []
     prepare_output(out)
@@ -74,49 +70,32 @@ def inspect_corpus(
     ):
         for one in chosen:
             survey = survey_category(corpus, by_name[one.name], manifest.form, progress)
-            normal = normal_of(recipe, one, data, manifest.image_size)
-            if normal is None:
-                sections += without_normal(one.name, survey)
-            else:
-                bank = bank_of(one.recipe, normal, weights, device)
-                sections += category_sections(one.name, survey, normal, bank)
-            if survey.twins:
-                limits = one.recipe.realnet.mask_area
-                sections.append(twins_section(one.name, survey, limits))
-        many = "categories" if len(chosen) > 1 else "category"
-        size = manifest.image_size
+            normal, bank = _normal_images(recipe, one, data, size), None
+            if normal is not None:
+                bank = NormalBank.of(one.recipe, normal.reference, device, weights)
+            sections += category_sections(one.name, survey, normal, bank)
+            if manifest.kind == TWINS:
+                sections.append(twins_section(one.name, survey, one.recipe.realnet.mask_area))
+        categories = "categories" if len(chosen) > 1 else "category"
         summary = (
-            f"{total} samples of {len(chosen)} {many}, strength {manifest.strength}, "
+            f"{total} samples of {len(chosen)} {categories}, strength {manifest.strength}, "
             f"{size} x {size} pixels."
         )
         write_page(out / "index.html", Page(f"{recipe.title}: the corpus", summary, sections))
     return out / "index.html"
 
 
-def normal_of(
+def _normal_images(
     recipe: CorpusRecipe, category: DatasetCategory, data: Path | None, size: int
 ) -> NormalImages | None:
-    """The normal images of a category; None if nobody says where they are.
-
-    Raises:
-        ImageError: If they are not where they should be.
-    """
-    member = category.recipe
-    if data is None and member.data.package is None:
+    """Loads the normal images; None if no folder was given and the recipe has no images."""
+    if data is None and category.recipe.data.package is None:
         return None
     try:
         root = category_root(recipe, category, data)
     except ImageError:
         if data is not None:
             raise
-        # The package that has them is not installed.
+        # The package that contains them is not installed.
         return None
-    return load_normal(member, category.category, root, size)
-
-
-def bank_of(
-    recipe: Recipe, normal: NormalImages, weights: Path | None, device: torch.device
-) -> NormalBank:
-    """What to measure distances with."""
-    chosen = recipe.override({"realnet.weights": None if weights is None else str(weights)})
-    return NormalBank.of(chosen, normal.reference, device)
+    return load_normal(category.recipe, category.category, root, size)

@@ -1,55 +1,25 @@
-"""Goes through all samples of a category once, and keeps what a page needs of them."""
+"""Goes through all samples of a category once, and keeps what a page needs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sia_gen.corpus.parsing import Sample
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import read_whole
-from sia_gen.corpus.schema import MASK, TWINS, SampleForm
-from sia_gen.images.loading import to_pixels
-from sia_gen.inspection.distance import Pixels
+from sia_gen.corpus.schema import TWINS, SampleForm
+from sia_gen.images.loading import Pixels, to_pixels
 from sia_gen.io.locations import Location
 from sia_gen.runtime.progress import Progress
 
-# Samples of a category that are looked at closely, at most.
+# Largest number of samples of a category that are examined closely.
 EXAMINED = 256
-# Side of the pictures that are shown, pixels.
-THUMBNAIL = 128
-
-
-@dataclass(frozen=True)
-class SmallTwins:
-    """A pair of twins and their mask, made small.
-
-    Attributes:
-        strength: Of the abnormal one.
-        area: Share of the pixels that the mask covers.
-        pictures: The normal twin, the abnormal one and the mask.
-    """
-
-    strength: float
-    area: float
-    pictures: tuple[Image.Image, Image.Image, Image.Image]
-
-    @classmethod
-    def of(cls, sample: Sample, form: SampleForm) -> SmallTwins:
-        """Makes a sample small."""
-        metadata, images = sample
-        normal, abnormal, mask = (
-            images[name] for name in (f"normal.{form.format}", form.picture, MASK)
-        )
-        for picture in (normal, abnormal):
-            picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        mask = mask.resize(normal.size, Image.Resampling.NEAREST)
-        return cls(metadata["strength"], metadata["mask_area"], (normal, abnormal, mask))
 
 
 @dataclass(frozen=True)
@@ -57,22 +27,25 @@ class Survey:
     """The samples of a category.
 
     Attributes:
-        strengths: Of all samples, (N,).
-        duplicates: Groups of keys whose pixels are all equal.
-        keys: Of the samples looked at closely, E of them, in the order of their strength.
-        examined: These, (E, C, H, W), 0 to 255.
-        examined_strengths: Their strengths, (E,), ascending.
-        areas: Shares of the pixels that the masks of all samples cover, (N,); none without twins.
-        twins: The samples looked at closely and their twins, E of them; likewise.
+        form: What every sample consists of.
+        strengths: Strengths of all samples, (N,).
+        areas: Shares of the pixels that the masks of all samples cover, (N,); empty without twins.
+        duplicates: Groups of keys of samples whose pixels are all equal.
+        examined: Metadata and images of some samples, evenly chosen, in the order of strength.
+        pixels: The anomalous image of each of these, (E, C, H, W), 0 to 255.
     """
 
+    form: SampleForm
     strengths: NDArray[np.float64]
-    duplicates: list[list[str]]
-    keys: list[str]
-    examined: Pixels
-    examined_strengths: NDArray[np.float64]
     areas: NDArray[np.float64]
-    twins: list[SmallTwins]
+    duplicates: list[list[str]]
+    examined: list[Sample]
+    pixels: Pixels
+
+    @property
+    def examined_strengths(self) -> NDArray[np.float64]:
+        """Strengths of the examined samples, ascending, (E,)."""
+        return np.array([metadata["strength"] for metadata, _ in self.examined])
 
 
 def survey_category(
@@ -83,35 +56,37 @@ def survey_category(
     Raises:
         CorpusError: If one is damaged.
     """
-    total = sum(shard.samples for shard in shards)
-    close = set(np.linspace(0, total - 1, min(EXAMINED, total)).round().astype(int).tolist())
-    strengths, kept, by_pixels = [], [], dict[bytes, list[str]]()
-    areas, twins = list[float](), list[SmallTwins]()
-    for number, (metadata, images) in enumerate(samples(corpus, shards, form)):
-        pixels = to_pixels(images[form.picture].convert(form.mode))
+    chosen = set(evenly_spaced(EXAMINED, sum(shard.samples for shard in shards)))
+    strengths, areas, examined = list[float](), list[float](), list[Sample]()
+    by_pixels: dict[bytes, list[str]] = {}
+    samples = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
+    for number, (metadata, images) in enumerate(samples):
         strengths.append(metadata["strength"])
-        digest = hashlib.sha256(pixels.tobytes()).digest()
-        by_pixels.setdefault(digest, []).append(metadata["key"])
-        if number in close:
-            kept.append((strengths[-1], metadata["key"], pixels))
         if form.kind == TWINS:
             areas.append(metadata["mask_area"])
-            if number in close:
-                twins.append(SmallTwins.of((metadata, images), form))
+        pixels = to_pixels(images[form.picture].convert(form.mode))
+        digest = hashlib.sha256(pixels.tobytes()).digest()
+        by_pixels.setdefault(digest, []).append(metadata["key"])
+        if number in chosen:
+            examined.append((metadata, images))
         progress.advance()
-    kept.sort(key=lambda sample: sample[:2])
+    examined.sort(key=lambda sample: (sample[0]["strength"], sample[0]["key"]))
     return Survey(
+        form=form,
         strengths=np.array(strengths),
-        duplicates=[keys for keys in by_pixels.values() if len(keys) > 1],
-        keys=[key for _, key, _ in kept],
-        examined=np.stack([pixels for _, _, pixels in kept]),
-        examined_strengths=np.array([strength for strength, _, _ in kept]),
         areas=np.array(areas),
-        twins=sorted(twins, key=lambda one: one.strength),
+        duplicates=[keys for keys in by_pixels.values() if len(keys) > 1],
+        examined=examined,
+        pixels=sample_pixels(examined, form),
     )
 
 
-def samples(corpus: Location, shards: Sequence[ShardRecord], form: SampleForm) -> Iterator[Sample]:
-    """The samples of shards, one after another."""
-    for shard in shards:
-        yield from read_whole(corpus, shard, form)
+def evenly_spaced(number: int, count: int) -> list[int]:
+    """Returns up to `number` of the places 0 to count - 1, evenly spaced, with both ends."""
+    places = np.linspace(0, count - 1, min(number, count))
+    return [int(place) for place in places.round()]
+
+
+def sample_pixels(samples: Sequence[Sample], form: SampleForm) -> Pixels:
+    """Returns the anomalous image of each sample, (N, C, H, W), 0 to 255."""
+    return np.stack([to_pixels(images[form.picture].convert(form.mode)) for _, images in samples])

@@ -1,1 +1,1 @@
-"""Files, folders and locations: reading and writing that is whole or absent."""
+"""Reads and writes files, folders and URLs safely."""

@@ -1,7 +1,6 @@
-"""Files that are whole or absent: written under a temporary name, synced, then renamed.
+"""Writes files that are whole or absent: under a temporary name, synced, then renamed.
 
-The temporary name is always the same, so what a killed process leaves is replaced by the next.
-Of many small files in a row, a group at a time becomes whole: the disk is waited for once.
+The temporary name is always the same, so the next process replaces what a killed one left behind.
 """
 
 from __future__ import annotations
@@ -23,32 +22,35 @@ from sia_gen.errors import OutputError
 from sia_gen.io.locations import Location
 from sia_gen.io.refusals import writing
 
-# Names have at most 255 bytes.
-LONGEST_STEM = 200
-# Files that get their names together: so many may be written again after a kill.
+# Bytes; file names have at most 255.
+_LONGEST_STEM = 200
+# Number of files renamed together; a kill loses up to this many.
 GROUP = 64
-# The key under which a description says where it was found, which does not count.
+# The key of a description under which its place is; a different place is no difference.
 PLACE = "place"
-# What some file systems say of a folder that is to be synced: they do so by themselves.
-UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
-
-# It opens no folders, whose entries it keeps by itself, and syncs only what may be written.
+# Errors of file systems that do not sync folders.
+_UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+# Windows cannot open folders and syncs only files that are open for writing.
 WINDOWS = os.name == "nt"
+_MOST_THREADS = 8
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @contextmanager
 def atomic_path(path: Location) -> Iterator[Path]:
     """Yields a temporary path; on success its file becomes `path`, else it is removed."""
     if not isinstance(path, Path):
-        # What is put into a store appears there once all of it has arrived.
+        # Stores show a file only after all of it has arrived.
         with TemporaryDirectory() as folder:
             yield Path(folder, path.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.fs.put_file(str(Path(folder, path.name)), path.path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_of(path)
-    # In a folder of someone else's it may be a link to anywhere.
+    temporary = _temporary_of(path)
+    # In a folder that others can write to, it may be a link to anywhere.
     temporary.unlink(missing_ok=True)
     try:
         with writing(path):
@@ -60,15 +62,14 @@ def atomic_path(path: Location) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def temporary_of(path: Path) -> Path:
-    """Where a file or folder is until it is whole."""
+def _temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
 class FileGroups:
-    """Many files, written in threads; those of a group get their names together.
+    """Writes many files in threads, and renames those of a group together to sync less often.
 
-    Leaving it in good order gives the last ones their names, else they are removed.
+    On an error the files of the last group are removed.
     """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
@@ -87,35 +88,34 @@ class FileGroups:
                 future.cancel()
             wait(self.written.values())
             for path in self.written:
-                temporary_of(path).unlink(missing_ok=True)
+                _temporary_of(path).unlink(missing_ok=True)
 
     def add(self, path: Path, write: Callable[[Path], None]) -> None:
-        """Has `write` called with the temporary path of a file; each path may be added once."""
+        """Calls `write` in a thread with the temporary path of a file; no path may come twice."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.written[path] = self.pool.submit(write_synced, path, write)
+        self.written[path] = self.pool.submit(_write_synced, path, write)
         if len(self.written) >= GROUP:
             self.publish()
 
     def publish(self) -> None:
-        """Gives the files their names, in the order in which they were added.
+        """Renames the files of the group, in the order in which they were added.
 
         Raises:
-            Exception: Whatever writing one of them raised; none of the group has its name then.
+            Exception: Whatever writing one of them raised; none of the group is renamed then.
         """
         for future in self.written.values():
             future.result()
         for path in self.written:
             with writing(path):
-                temporary_of(path).replace(path)
+                _temporary_of(path).replace(path)
         for folder in dict.fromkeys(path.parent for path in self.written):
             with writing(folder):
                 sync(folder)
         self.written.clear()
 
 
-def write_synced(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file under its temporary name, until it is on the disk."""
-    temporary = temporary_of(path)
+def _write_synced(path: Path, write: Callable[[Path], None]) -> None:
+    temporary = _temporary_of(path)
     temporary.unlink(missing_ok=True)
     with writing(path):
         write(temporary)
@@ -125,7 +125,7 @@ def write_synced(path: Path, write: Callable[[Path], None]) -> None:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; on success it becomes `path`, else it is removed."""
-    temporary = temporary_of(path)
+    temporary = _temporary_of(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -137,7 +137,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
-    """Syncs `temporary` with all in it and renames it to `path`, in place of what was there."""
+    """Syncs `temporary` and everything in it, then renames it to `path`, which it replaces."""
     for file in [*temporary.rglob("*"), temporary]:
         sync(file)
     old = path.with_name(f".{path.name}.old")
@@ -145,8 +145,7 @@ def publish_folder(temporary: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     temporary.rename(path)
-    # Network file systems keep what somebody has open; it goes with the next one, as does what was
-    # there when a process was killed.
+    # The next call removes what a kill leaves here, or an open file on a network file system.
     shutil.rmtree(old, ignore_errors=True)
     sync(path.parent)
 
@@ -159,7 +158,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in UNSYNCED or not path.is_dir():
+        if error.errno not in _UNSYNCED or not path.is_dir():
             raise
     finally:
         os.close(descriptor)
@@ -168,38 +167,49 @@ def sync(path: Path) -> None:
 def write_text(path: Location, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with atomic_path(path) as temporary:
-        # Names of files may be of bytes that are no text.
+        # File names in the text may have bytes that are not UTF-8.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Location, content: Any) -> None:
-    """Writes a JSON file, whole or not at all; NaN is an error."""
+    """Writes a JSON file, whole or not at all; raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def shortened_stem(stem: str) -> str:
-    """As much of the name of a file as leaves room for what is put before and behind it."""
-    while len(os.fsencode(stem)) > LONGEST_STEM:
+    """Returns the beginning of a file's stem that leaves room for a prefix and a suffix."""
+    while len(os.fsencode(stem)) > _LONGEST_STEM:
         stem = stem[:-1]
     return stem
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Returns the SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(files: Iterable[Path]) -> dict[str, Any]:
+    """Describes files by their names and sizes, in their order, without reading them."""
+    found = []
+    for file in files:
+        # Whoever reads a missing file reports it.
+        size = os.path.getsize(file) if os.path.isfile(file) else -1
+        found.append(f"{file.name} {size}")
+    digest = hashlib.sha256("\n".join(found).encode(errors="surrogateescape"))
+    return {"files": len(found), "sha256": digest.hexdigest()}
 
 
 def prepare_output(folder: Location) -> None:
     """Makes an output folder.
 
     Raises:
-        OutputError: If it is a file or cannot be written to.
+        OutputError: If it is a file, cannot be written to, or is on the Hub.
     """
     if not isinstance(folder, Path) and folder.protocol == "hf":
         raise OutputError(
             problem=f"{folder} is on the Hub, where every file would be a commit.",
-            fix="Make it on a disk, then publish it with 'sia-gen push-to-hub'.",
+            fix="Choose a folder on a disk, then publish it with 'sia-gen push-to-hub'.",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,16 +225,10 @@ def prepare_output(folder: Location) -> None:
         )
 
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-
-MOST_THREADS = 8
-
-
 @contextmanager
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with what they are at, if something goes wrong."""
-    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    """Yields a pool of threads that drops the work not yet begun if an error occurs."""
+    pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
     try:
         yield pool
     finally:
@@ -234,26 +238,10 @@ def worker_threads() -> Iterator[ThreadPoolExecutor]:
 def batches_ahead(
     pool: ThreadPoolExecutor, make: Callable[[Item], Made], batches: Iterable[Sequence[Item]]
 ) -> Iterator[list[Future[Made]]]:
-    """What is made of each item of batches, in their order; of one batch ahead, no more."""
+    """Yields the results for each batch in order, while the pool works on the next batch."""
     begun: deque[list[Future[Made]]] = deque()
     for batch in batches:
         begun.append([pool.submit(make, item) for item in batch])
         if len(begun) > 1:
             yield begun.popleft()
     yield from begun
-
-
-def fingerprint(files: Iterable[Path]) -> dict[str, Any]:
-    """Describes files by their names and sizes, in their order; they are not read."""
-    found = [f"{file.name} {size_of(file)}" for file in files]
-    # Names of files may be of bytes that are no text.
-    digest = hashlib.sha256("\n".join(found).encode(errors="surrogateescape"))
-    return {"files": len(found), "sha256": digest.hexdigest()}
-
-
-def size_of(file: Path) -> int:
-    """Bytes of a file, -1 of one that is not there: whoever reads it says so."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1

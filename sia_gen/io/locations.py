@@ -1,4 +1,4 @@
-"""Where corpora lie: a folder, or a place that fsspec can reach, such as `s3://bucket/corpus`."""
+"""Places of files: folders, and URLs that fsspec can reach, such as `s3://bucket/corpus`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Location = Path | UPath
 
 
 def location(text: str | Path) -> Location:
-    """The folder or file at a path or URL; `file://` is a path like any other.
+    """Returns the folder or file at a path or URL; `file://` becomes an ordinary path.
 
     Raises:
-        OptionError: If nothing is installed that can reach the URL.
+        OptionError: If no installed package can reach the URL.
     """
     if not re.match(r"[a-z][a-z0-9+.-]+://", str(text)):
         return Path(text)
@@ -33,9 +33,9 @@ def location(text: str | Path) -> Location:
 
 
 def public_name(place: Location) -> str:
-    """How a place is called in what may be published: nothing in it is private to a machine.
+    """Returns a name without private parts: the last part of an absolute path, a URL without user.
 
-    A path that is not relative is called by its last name, and a URL has no user or password.
+    A relative path is its own name.
     """
     if isinstance(place, Path):
         return place.name if place.is_absolute() else place.as_posix()
@@ -43,8 +43,8 @@ def public_name(place: Location) -> str:
 
 
 def read_range(file: Location, start: int, end: int) -> bytes:
-    """The bytes of a file from `start` to `end`; fewer if it ends before."""
-    # By itself fsspec would read ahead by megabytes.
+    """Reads the bytes of a file from `start` to `end`, or to its end if that comes first."""
+    # By default fsspec reads megabytes ahead.
     opened = file.open("rb") if isinstance(file, Path) else file.open("rb", cache_type="none")
     with opened as stream:
         stream.seek(start)
@@ -52,18 +52,18 @@ def read_range(file: Location, start: int, end: int) -> bytes:
 
 
 def files_below(folder: Location, pattern: str) -> list[str]:
-    """The paths below a folder, relative to it, that match a glob, sorted."""
-    # The two kinds have these methods in common, but no common type.
+    """Returns the sorted paths, relative to a folder, of everything in it that matches a glob."""
+    # The two kinds share these methods, but no type.
     anywhere: Any = folder
     try:
         return sorted(path.relative_to(anywhere).as_posix() for path in anywhere.glob(pattern))
     except FileNotFoundError:
-        # What some stores say of a folder that is not there; a disk finds nothing in it.
+        # Some stores raise this for a missing folder.
         return []
 
 
 def shipped(name: str) -> Path:
-    """The path of `recipes`, which stands at the top of a checkout, but inside a wheel."""
+    """Returns the path of `recipes`, at the top of a checkout but inside an installed package."""
     package = Path(__file__).parents[1]
     installed = package / name
     return installed if installed.exists() else package.parent / name

@@ -1,4 +1,4 @@
-"""What a disk refuses, told alike whoever was reading or writing, and what to do about it."""
+"""Errors of disks: which file was read or written, and what the user can do about it."""
 
 from __future__ import annotations
 
@@ -16,44 +16,39 @@ if TYPE_CHECKING:
     from sia_gen.io.locations import Location
 
 AGAIN = "then run the same command again: it goes on."
-ROOM = f"Free some room, {AGAIN}"
-WRITABLE = f"Make it writable, {AGAIN}"
-READABLE = f"Make it readable, {AGAIN}"
-CHECK = f"Check the disk, {AGAIN}"
-# A folder on which something is mounted cannot be replaced.
-BELOW = "Choose a folder below it with --out."
+_ROOM = f"Free some room, {AGAIN}"
+_CHECK = f"Check the disk, {AGAIN}"
+_WRITABLE = f"Make it writable, {AGAIN}"
+# A mounted folder cannot be replaced.
+_BELOW = "Choose a folder below it with --out."
 FIXES = {
-    errno.ENOSPC: ROOM,
-    errno.EDQUOT: ROOM,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
     errno.EFBIG: f"Allow files of that size, or choose another disk, {AGAIN}",
-    errno.EROFS: WRITABLE,
-    errno.EACCES: WRITABLE,
-    errno.EPERM: WRITABLE,
-    errno.EIO: CHECK,
-    errno.ESTALE: CHECK,
-    errno.ENODEV: CHECK,
-    errno.ENOTCONN: CHECK,
-    errno.EBUSY: BELOW,
-    errno.EXDEV: BELOW,
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.EIO: _CHECK,
+    errno.ESTALE: _CHECK,
+    errno.ENODEV: _CHECK,
+    errno.ENOTCONN: _CHECK,
+    errno.EBUSY: _BELOW,
+    errno.EXDEV: _BELOW,
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
-READING_FIXES = FIXES | {errno.EACCES: READABLE, errno.EPERM: READABLE}
-# What torch says when it cannot write a file; hardly ever why.
-TORCH_WRITER = ("inline_container.cc", "iostream error")
-# With less left than this, in bytes, a disk is full.
-FULL = 1 << 16
+# Signs in torch's error of a file that it cannot write; the reason is hardly ever in it.
+_TORCH_WRITER = ("inline_container.cc", "iostream error")
+# Bytes; a disk with less free space is full.
+_FULL = 1 << 16
 
 
 class ReadError(OSError):
-    """What a disk refuses to give."""
+    """An error of a disk in reading; other `OSError`s are taken for errors in writing."""
 
 
 @contextmanager
 def reading(path: Location) -> Iterator[None]:
-    """Makes what a disk refuses a `ReadError` that names the file; other errors stay as they are.
-
-    An `OSError` by itself does not say whether it was met in reading or in writing.
-    """
+    """Turns an error of the disk into a `ReadError` that names the file."""
     try:
         yield
     except OSError as error:
@@ -64,9 +59,9 @@ def reading(path: Location) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes what a disk refuses an `OSError` that names the file or folder, whoever raised it.
+    """Adds the name of the file or folder to an error of the disk.
 
-    Libraries that write in C++ or Rust have errors of their own, in which the reason is but text.
+    Libraries that write in C++ or Rust raise other errors, which become an `OSError`.
     """
     try:
         yield
@@ -75,28 +70,30 @@ def writing(path: Path) -> Iterator[None]:
             error.filename = str(path)
         raise
     except (SafetensorError, RuntimeError) as error:
-        reason = reason_of(error, path)
+        reason = _reason_of(error, path)
         if reason is None:
             raise
         raise OSError(reason, os.strerror(reason), str(path)) from error
 
 
-def reason_of(error: Exception, path: Path) -> int | None:
-    """The number of the reason why `path` cannot be written; None if the error is another."""
+def _reason_of(error: Exception, path: Path) -> int | None:
+    """The errno that a library's error stands for; None if it is no error of the disk."""
     text = str(error)
     for number in FIXES:
         if os.strerror(number) in text:
             return number
-    if not any(sign in text for sign in TORCH_WRITER):
+    if not any(sign in text for sign in _TORCH_WRITER):
         return None
-    return errno.ENOSPC if shutil.disk_usage(path.parent).free < FULL else errno.EIO
+    return errno.ENOSPC if shutil.disk_usage(path.parent).free < _FULL else errno.EIO
 
 
 def explain_refusal(error: OSError) -> str | None:
-    """What a disk refused and how to mend it, one line; None if the error is another."""
+    """Returns a line on what the disk refused and the fix; None for other errors."""
     if error.errno not in FIXES:
         return None
     reads = isinstance(error, ReadError)
+    fix = FIXES[error.errno]
+    if reads and fix == _WRITABLE:
+        fix = f"Make it readable, {AGAIN}"
     where = error.filename or "the output"
-    fix = (READING_FIXES if reads else FIXES)[error.errno]
     return f"cannot {'read' if reads else 'write'} {where}: {error.strerror}. {fix}"

@@ -1,4 +1,4 @@
-"""Files of tensors that others made: read without running what else may be in them."""
+"""Reads tensors from untrusted files without running any code in them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from safetensors.torch import load_file
 
 from sia_gen.errors import ModelError, first_line
 
-# Harmless classes that stand in for others, alone or each with the name of the other.
+# Harmless classes that take the place of others, alone or with the name of the other class.
 StandIns = Sequence[Callable[..., Any] | tuple[Callable[..., Any], str]]
-# What safetensors calls the types that weights have.
-FLOATING = ("F64", "F32", "F16", "BF16")
+# The floating-point types of safetensors.
+_FLOATING = ("F64", "F32", "F16", "BF16")
 
 
 def read_tensor_file(path: Path, fix: str, stand_ins: StandIns = ()) -> Any:
-    """Reads a safetensors file, or what PyTorch saved.
+    """Reads a safetensors file, if the name ends in `.safetensors`, or a PyTorch checkpoint.
 
     Args:
-        path: The file; one named `.safetensors` is taken for nothing else.
-        fix: What to give in its place.
-        stand_ins: Classes that a pickle may make.
+        path: The file.
+        fix: What the user should give instead of a damaged file.
+        stand_ins: Classes that a pickle may instantiate.
 
     Raises:
         ModelError: If it is damaged, or would run code.
@@ -36,38 +36,35 @@ def read_tensor_file(path: Path, fix: str, stand_ins: StandIns = ()) -> Any:
             return load_file(path)
         with torch.serialization.safe_globals(list(stand_ins)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged file makes the readers raise is whatever its bytes happen to mean.
+    # The bytes of a damaged file can raise anything.
     except Exception as error:
-        raise refusal(path, error, fix) from error
-
-
-def refusal(path: Path, error: Exception, fix: str) -> ModelError:
-    """What to say of a file that cannot be read."""
-    if called := what_it_calls(error):
-        return ModelError(
-            problem=f"{path} is refused: to load it would run '{called}'.",
-            fix="It is damaged or no mere checkpoint; ask its source for a .safetensors file.",
-        )
-    return ModelError(
-        problem=f"cannot read {path}, it is damaged or no checkpoint ({reason_of(error)}).", fix=fix
-    )
+        if called := what_it_calls(error):
+            raise ModelError(
+                problem=f"{path} is refused: loading it would run '{called}'.",
+                fix="It is damaged or more than a checkpoint; ask its source for a .safetensors "
+                "file.",
+            ) from error
+        raise ModelError(
+            problem=f"cannot read {path}, it is damaged or no checkpoint ({reason_of(error)}).",
+            fix=fix,
+        ) from error
 
 
 def what_it_calls(error: Exception) -> str | None:
-    """What a pickle that PyTorch refused would have called, if that is why."""
+    """Returns what a pickle would have called, if PyTorch refused it for that reason."""
     called = re.search(r"GLOBAL ([\w.]+)", str(error))
     return called[1] if called else None
 
 
 def reason_of(error: Exception) -> str:
-    """Why tensors cannot be read, in a few words."""
-    # PyTorch's own message advises to load the file unsafely.
+    """Returns in a few words why tensors cannot be read."""
+    # PyTorch's own message advises loading the file unsafely.
     unsafe = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)
     return type(error).__name__ if unsafe else first_line(error).rstrip(".:")
 
 
 def is_state_dict(content: object) -> bool:
-    """Whether it is tensors by name, at least one."""
+    """Returns whether it is a mapping of names to tensors, with at least one."""
     return (
         isinstance(content, Mapping)
         and bool(content)
@@ -77,20 +74,20 @@ def is_state_dict(content: object) -> bool:
 
 
 def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """The name of the first tensor with a value that is NaN or infinite, if there is one."""
+    """Returns the name of the first tensor with a value that is NaN or infinite, if any."""
     return next((name for name, value in tensors.items() if not bool(value.isfinite().all())), None)
 
 
 def misfit(
     path: Path, expected: Mapping[str, torch.Tensor], *, values: bool = True, unset: str = "NONE"
 ) -> str | None:
-    """What is wrong with a safetensors file for a network, if anything is.
+    """Returns the first problem of a safetensors file for a network, if any.
 
     Args:
-        path: The file; of its tensors one at a time is in memory.
-        expected: The tensors of the network, of any device.
-        values: Whether to read the tensors, or their shapes alone.
-        unset: How the names begin of those that may hold NaN.
+        path: The file, of which one tensor at a time is in memory.
+        expected: The tensors of the network, on any device.
+        values: Whether to check the values too, not only names, shapes and types.
+        unset: Prefix of the names of tensors that may hold NaN.
 
     Raises:
         SafetensorError: If it is damaged.
@@ -103,7 +100,7 @@ def misfit(
             head = file.get_slice(name)
             if list(head.get_shape()) != list(wanted.shape):
                 return f"its tensor '{name}' is {head.get_shape()}, not {list(wanted.shape)}"
-            if (head.get_dtype() in FLOATING) != wanted.is_floating_point():
+            if (head.get_dtype() in _FLOATING) != wanted.is_floating_point():
                 return f"its tensor '{name}' holds {head.get_dtype()}, not {wanted.dtype}"
             if not values or name.startswith(unset):
                 continue

@@ -1,1 +1,1 @@
-"""What a run executes on: device, precision, processes, compilation, progress."""
+"""Device, precision, processes, compilation and progress of a run."""

@@ -1,9 +1,7 @@
-"""How networks are executed: in which memory layout, and compiled or not.
+"""How networks are executed: in which memory format, and compiled or not.
 
-Compiling with torch.compile is for work that is large enough to pay for it.
-
-Only what changes no result is tuned by trial: a network that is compiled anew, in another process
-or on another day, gives the same bits on the same kind of device.
+The compiler tunes only what changes no result, so a network compiled again, in another process or
+on another day, gives the same bits on the same kind of device.
 """
 
 from __future__ import annotations
@@ -17,25 +15,25 @@ from torch import nn
 from sia_gen.errors import first_line
 from sia_gen.networks.norms import ChannelwiseGroupNorm, replace_norms
 
-# Floating-point operations from which on compiling pays: minutes of a GPU's work.
+# Number of floating-point operations, minutes of a GPU's work, from which compiling pays.
 LARGE = 3e16
 NOTICE = "compiling the network, which takes a minute or more"
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How networks are executed, which changes the last bits of what they make.
+    """How networks are executed, which changes the last bits of their results.
 
     Attributes:
-        compiled: Whether they are compiled.
-        channels_last: Whether the channels of a pixel are neighbours in memory, else its row is.
+        compiled: Whether networks are compiled.
+        channels_last: Whether networks use the channels-last memory format.
     """
 
     compiled: bool
     channels_last: bool
 
     def apply(self, network: nn.Module) -> None:
-        """Prepares a network, on its device, where it stands."""
+        """Prepares a network in place; it must be on its device."""
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         if self.compiled:
@@ -45,17 +43,15 @@ class Execution:
 def compile_network(
     network: nn.Module, *, channels_last: bool = True, graphs: bool = False
 ) -> None:
-    """Compiles a network where it stands; it happens at the first call.
-
-    It then takes batches of one size: each other size is compiled anew.
+    """Compiles a network in place at its first call, and again for every other batch size.
 
     Args:
-        network: On its device, in the layout that it is to compute in.
-        channels_last: Whether that is channels last; otherwise the compiler may not choose it.
-        graphs: Whether to replay it as a CUDA graph, which spares the host the launching of its
-            kernels; what it returns is overwritten by the next call then.
+        network: The network, on its device and in the memory format to compute in.
+        channels_last: Whether that is channels-last; otherwise the compiler may not choose it.
+        graphs: Whether to replay a CUDA graph, which launches kernels faster; every call then
+            overwrites the result of the call before.
     """
-    # torch keeps few programs of one function, and gives up silently on further ones.
+    # torch keeps few programs per function, and stops compiling without a word beyond them.
     torch.compiler.reset()
     replace_norms(network, ChannelwiseGroupNorm)
     on_gpu = next(network.parameters()).device.type == "cuda"
@@ -68,15 +64,15 @@ def compile_network(
 
 
 def is_compiled(network: nn.Module) -> bool:
-    """Whether a network was given to `compile_network`."""
+    """Returns whether a network was given to `compile_network`."""
     return getattr(network, "_compiled_call_impl", None) is not None
 
 
 def compiler_problem(device: torch.device) -> str | None:
-    """What is in the way of compiling for a device, found by trying; None if nothing is."""
+    """Tries to compile for a device, and returns why it fails; None if it works."""
     try:
         torch.compile(torch.square, dynamic=False)(torch.ones(2, device=device))
-    # A compiler, its headers, Triton, a cache that can be written: each lacks in its own way.
+    # A missing compiler, header, Triton or writable cache each raises something else.
     except Exception as error:
         return first_line(getattr(error, "inner_exception", error))
     return None

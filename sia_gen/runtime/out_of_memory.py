@@ -1,4 +1,4 @@
-"""Memory that ran out: what was too large for it, and which setting makes it smaller."""
+"""Explains running out of memory: what was too large, and which setting makes it smaller."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 from sia_gen.errors import OptionError, first_line
 
-# What PyTorch, the libraries of CUDA, MPS and the operating systems say; most raise mere
-# `RuntimeError`s.
-SIGNS = re.compile(
+# Messages of PyTorch, CUDA, MPS and operating systems; most come in a bare `RuntimeError`.
+_SIGNS = re.compile(
     "out of (shared )?memory|allocate (shared )?memory|not enough memory|_ALLOC(ATION)?_FAILED|"
     "bad_?alloc"
 )
@@ -19,15 +18,7 @@ SIGNS = re.compile(
 
 @contextmanager
 def explained_out_of_memory(problem: str, fix: str) -> Iterator[None]:
-    """Turns an allocation that failed into an error that says what to change.
-
-    Args:
-        problem: What there was not enough memory for, a full sentence.
-        fix: What takes less, a full sentence.
-
-    Raises:
-        OptionError: In place of what libraries raise.
-    """
+    """Turns a failed allocation into an `OptionError` with a problem and a fix, full sentences."""
     try:
         yield
     except Exception as error:
@@ -37,20 +28,20 @@ def explained_out_of_memory(problem: str, fix: str) -> Iterator[None]:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error is that of memory that ran out, on the host or on a device."""
+    """Returns whether an error means that the memory of the host or a device ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # Not by the class of PyTorch, which may not have been imported.
+    # PyTorch may not have been imported, so its class is not available.
     named = type(error).__name__ == "OutOfMemoryError"
-    said = isinstance(error, RuntimeError) and SIGNS.search(str(error)) is not None
+    said = isinstance(error, RuntimeError) and _SIGNS.search(str(error)) is not None
     return isinstance(error, MemoryError) or named or said
 
 
 def explain(error: Exception) -> str | None:
-    """The line for memory that ran out where no setting is known to blame; None for others."""
+    """Returns a line on memory that ran out for no known reason; None for other errors."""
     if not ran_out(error):
         return None
     return (
-        f"out of memory ({first_line(error).rstrip('.')}). End what else takes memory, use "
-        "--device cpu or --precision bf16 if the command has it, or a lower 'batch_size'."
+        f"out of memory ({first_line(error).rstrip('.')}). Stop other programs that need memory, "
+        "use --device cpu or --precision bf16 if the command has it, or lower 'batch_size'."
     )

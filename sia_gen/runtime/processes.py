@@ -1,9 +1,9 @@
-"""The processes of one run end together: one that fails says so, and one that is gone is missed.
+"""Makes the processes of one run end together.
 
-Where they meet, they wait for as long as it takes: one may have many hours of work more than
-another. So that none waits for one that is gone, a thread of each looks after the others, by the
-store of torch.distributed, and ends its process if one of them has stopped, whatever the main
-thread is waiting for. A file is whole or absent even then.
+Where processes meet, they wait for as long as it takes, because one may have many hours more work
+than another. So that none waits for a process that has stopped, a thread of each watches the others
+through the store of torch.distributed. It ends its own process if another has stopped, whatever the
+main thread is doing. Files are whole or absent even then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
-from typing import NoReturn
 
 from torch.distributed import DistError
 from torch.distributed.distributed_c10d import Store
@@ -23,31 +22,25 @@ from torch.distributed.rendezvous import rendezvous
 
 from sia_gen.errors import UserError, first_line
 
-# The nodes of a cluster may start minutes after each other.
-STARTING = timedelta(minutes=10)
+# The nodes of a cluster may start minutes apart.
+_STARTING = timedelta(minutes=10)
 SECONDS_BETWEEN_BEATS = 2.0
-# Counted, not timed: a process that stood still itself, such as in a debugger, misses nobody.
+# Counted instead of timed, so that a process halted in a debugger misses none of the others.
 BEATS_MISSED = 60
-# What stopped another process may stop this one too, which then says better what it was.
+# A cause that stopped another process may stop this one too, which then reports it better.
 SECONDS_TO_SAY_IT_ITSELF = 3.0
-SECONDS_TO_STOP_WATCHING = 5.0
+_SECONDS_TO_STOP_WATCHING = 5.0
 EXIT_STOPPED = 2
 STOPPED = (
     "another process of this run stopped. Look at its output, then run the same command again."
 )
-# What gloo and NCCL say when the process at the other end is gone.
-SIGNS = ("closed by peer", "reset by peer", "remote process exited")
-FAILED = "failed"
+# Messages of gloo and NCCL about a process that is gone.
+_SIGNS = ("closed by peer", "reset by peer", "remote process exited")
+_FAILED = "failed"
 
 
-class Fellows:
-    """The other processes of a run, as this one sees them.
-
-    Args:
-        store: What all of them read and write.
-        rank: Of this process.
-        count: Of all processes.
-    """
+class _Watch:
+    """Watches the other processes through a store that all of them read and write."""
 
     def __init__(self, store: Store, rank: int, count: int) -> None:
         self.store = store
@@ -60,63 +53,51 @@ class Fellows:
         self.thread.start()
 
     def watch(self) -> None:
-        """Shows that this process is alive, and ends it when another has stopped."""
-        # Without the process that holds the store there is no run.
+        """Ends this process when another has stopped."""
+        # The store is gone when the process that holds it has stopped.
         with suppress(DistError):
             while not self.any_stopped():
                 if self.left.wait(SECONDS_BETWEEN_BEATS):
                     return
         if not self.left.wait(SECONDS_TO_SAY_IT_ITSELF):
-            end()
+            # The main thread may be in the middle of writing to `sys.stderr`.
+            with suppress(OSError):
+                os.write(2, f"error: {STOPPED}\n".encode())
+            os._exit(EXIT_STOPPED)
 
     def any_stopped(self) -> bool:
-        """Whether another process has failed or is missing; to them, this one is alive."""
+        """Counts a beat of this process, and returns whether another failed or is missing."""
         self.store.add(f"beats/{self.rank}", 1)
         for rank in self.others:
             beats = self.store.add(f"beats/{rank}", 0)
-            alive = beats != self.beats[rank] or self.store.check([done(rank)])
+            alive = beats != self.beats[rank] or self.store.check([_done(rank)])
             self.missed[rank] = 0 if alive else self.missed[rank] + 1
             self.beats[rank] = beats
-        return self.store.check([FAILED]) or max(self.missed.values()) > BEATS_MISSED
+        return self.store.check([_FAILED]) or max(self.missed.values()) > BEATS_MISSED
 
     def leave(self, failed: bool | None = None) -> None:
-        """Tells the others how this process ends, as it has to before it does; once is enough.
-
-        Args:
-            failed: Whether it fails; if None, whether an error ends the interpreter.
-        """
+        """Reports how this process ends; None means failed if an error ends the interpreter."""
         if self.left.is_set():
             return
         failed = hasattr(sys, "last_value") if failed is None else failed
+        others_done = [_done(rank) for rank in self.others]
         with suppress(DistError):
-            self.store.set(FAILED if failed else done(self.rank), "")
-            while self.rank == 0 and not failed and not self.store.check(self.all_done()):
-                # It may hold the store, by which the others see that all is well.
+            self.store.set(_FAILED if failed else _done(self.rank), "")
+            while self.rank == 0 and not failed and not self.store.check(others_done):
+                # This process may hold the store, without which the others would end.
                 time.sleep(0.05)
         self.left.set()
-        # An interpreter that ends must not meet it in C++.
-        self.thread.join(SECONDS_TO_STOP_WATCHING)
-
-    def all_done(self) -> list[str]:
-        """The keys of others that have come to a good end."""
-        return [done(rank) for rank in self.others]
+        # The thread must not be in C++ code when the interpreter ends.
+        self.thread.join(_SECONDS_TO_STOP_WATCHING)
 
 
-def done(rank: int) -> str:
-    """The key of a process that has come to a good end."""
+def _done(rank: int) -> str:
+    """The key of a process that has ended well."""
     return f"done/{rank}"
 
 
-def end() -> NoReturn:
-    """Says why, and ends this process without waiting for threads and libraries."""
-    # Not by `sys.stderr`: the main thread may be in the middle of it.
-    with suppress(OSError):
-        os.write(2, f"error: {STOPPED}\n".encode())
-    os._exit(EXIT_STOPPED)
-
-
-# Those of this process's run, once it has joined them.
-FELLOWS: list[Fellows] = []
+# At most one, once this process has joined the others.
+_WATCHES: list[_Watch] = []
 
 
 def join() -> None:
@@ -125,26 +106,26 @@ def join() -> None:
     Raises:
         UserError: If they do not come.
     """
-    if FELLOWS or "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if _WATCHES or "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return
     try:
-        store, rank, count = next(rendezvous("env://", timeout=STARTING))
+        store, rank, count = next(rendezvous("env://", timeout=_STARTING))
     except DistError as error:
         raise UserError(
             problem=f"the other processes of this run do not come ({first_line(error)}).",
-            fix="Look at their output, and whether MASTER_ADDR and MASTER_PORT are right.",
+            fix="Look at their output, and check MASTER_ADDR and MASTER_PORT.",
         ) from error
-    FELLOWS.append(Fellows(store, rank, count))
-    atexit.register(FELLOWS[0].leave)
+    _WATCHES.append(_Watch(store, rank, count))
+    atexit.register(_WATCHES[0].leave)
 
 
 def leave(*, failed: bool) -> None:
-    """Tells the others, if there are any, how this process ends."""
-    for fellows in FELLOWS:
-        fellows.leave(failed)
+    """Reports to the other processes, if there are any, how this process ends."""
+    for watch in _WATCHES:
+        watch.leave(failed)
 
 
 def explain(error: Exception) -> str | None:
-    """The line for an error in a meeting with a process that is gone; None for another."""
-    lost = isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
-    return STOPPED if FELLOWS and lost else None
+    """Returns a line on an error in meeting a process that is gone; None for other errors."""
+    lost = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    return STOPPED if _WATCHES and lost else None

@@ -1,1 +1,1 @@
-"""What all trainings share: batches, checkpoints, logs, budgets."""
+"""What all trainings share: the loop over models, batches, checkpoints, logs and time limits."""

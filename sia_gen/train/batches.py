@@ -1,7 +1,7 @@
 """Which samples are in the batch of a training step, and with which randomness.
 
-All of it follows from the seed and the step, so training resumes at any step without replaying
-data, with any number of loader processes.
+Both follow from the seed and the step, so training resumes at any step without replaying data,
+with any number of loader processes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class BatchOrder:
     """The order in which training goes through `population` images.
 
     Attributes:
-        seed: Seeds the shuffle of every epoch.
+        seed: Seed of the shuffle of every epoch.
         population: Number of images.
-        batch_size: Images per process and step.
+        batch_size: Number of images per process and step.
         process_index: Rank of this process.
-        num_processes: Processes that share a step.
+        num_processes: Number of processes that share a step.
     """
 
     seed: int
@@ -40,26 +40,26 @@ class BatchOrder:
     num_processes: int = 1
 
     def first(self, step: int) -> int:
-        """Number, in the whole training, of the first sample this process takes in `step`."""
+        """Returns the number, in the whole training, of this process's first sample of `step`."""
         return (step * self.num_processes + self.process_index) * self.batch_size
 
     def positions(self, step: int) -> list[tuple[int, int]]:
-        """(epoch, image index) of each sample this process takes in `step`."""
+        """Returns (epoch, image index) of each sample that this process takes in `step`."""
         first = self.first(step)
         return [self.position(number) for number in range(first, first + self.batch_size)]
 
     def position(self, number: int) -> tuple[int, int]:
-        """(epoch, image index) of the `number`-th sample of the whole training."""
+        """Returns (epoch, image index) of a sample by its number in the whole training."""
         epoch, place = divmod(number, self.population)
-        return epoch, int(shuffle(self.seed, epoch, self.population)[place])
+        return epoch, int(_shuffle(self.seed, epoch, self.population)[place])
 
     def rng(self, epoch: int, index: int) -> np.random.Generator:
-        """The randomness of one sample: the same for equal (seed, epoch, index)."""
+        """Returns the randomness of one sample, which (seed, epoch, index) determine."""
         return np.random.default_rng((self.seed, epoch, index))
 
 
 @lru_cache(maxsize=4)
-def shuffle(seed: int, epoch: int, population: int) -> NDArray[np.int64]:
+def _shuffle(seed: int, epoch: int, population: int) -> NDArray[np.int64]:
     """The order of the images in an epoch, (population,)."""
     return np.random.default_rng((seed, epoch)).permutation(population)
 
@@ -67,7 +67,7 @@ def shuffle(seed: int, epoch: int, population: int) -> NDArray[np.int64]:
 def random_flips(
     images: NDArray[Any], rng: np.random.Generator, horizontal: bool, vertical: bool
 ) -> NDArray[Any]:
-    """Mirrors (..., H, W) along each allowed axis with probability one half."""
+    """Mirrors (..., H, W) along each allowed axis with probability 1/2."""
     if horizontal and rng.random() < 0.5:
         images = images[..., ::-1]
     if vertical and rng.random() < 0.5:
@@ -76,27 +76,27 @@ def random_flips(
 
 
 def batches_of(count: int, batch_size: int) -> list[range]:
-    """The numbers 0 to count - 1 in batches."""
+    """Returns the numbers from 0 to count - 1 in batches."""
     return [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
 
 
 def load_batches(
     batches: Dataset[Any], start: int, stop: int, accelerator: Accelerator, every: int = 1
 ) -> Iterator[Any]:
-    """Yields `batches[start:stop:every]`, prepared by processes of their own beside a GPU.
+    """Yields `batches[start:stop:every]`, which other processes prepare if training is on a GPU.
 
-    There they lie in pinned memory, by their method `pin_memory`, so that no copy waits.
+    Their method `pin_memory` then moves them to pinned memory, so that copies do not block.
 
     Raises:
-        UserError: As `batches` raised it, in whichever process.
-        TrainingError: If one of these processes was killed.
+        UserError: If `batches` raised it, in any process.
+        TrainingError: If one of the processes was killed.
     """
     loader = DataLoader(
-        Carried(Subset(batches, range(start, stop, every))),
+        _Carried(Subset(batches, range(start, stop, every))),
         batch_size=None,
         num_workers=loader_workers(accelerator),
         pin_memory=accelerator.device.type == "cuda",
-        # Its own generator: the global one belongs to the training and is saved with it.
+        # The state of the global generator belongs to the training and is saved with it.
         generator=torch.Generator(),
     )
     try:
@@ -109,13 +109,13 @@ def load_batches(
             raise
         raise TrainingError(
             problem=f"a process that prepares batches ended ({first_line(error).rstrip('.')}).",
-            fix="It is usually memory that runs out: free some, or give a container more shared "
-            "memory (docker run --shm-size 8g); then run the same command again.",
+            fix="Memory has probably run out. Free some, or give a container more shared memory "
+            "(docker run --shm-size 8g), then run the same command again.",
         ) from error
 
 
-class Carried(Dataset[Any]):
-    """Returns what the user can put right as an item; raised, a loader makes it a traceback."""
+class _Carried(Dataset[Any]):
+    """Returns an error that the user can fix as an item, because a loader would wrap it."""
 
     def __init__(self, batches: Subset[Any]) -> None:
         self.batches = batches

@@ -1,4 +1,4 @@
-"""The minutes that a run may take for a model: until it is saved, not until its last step."""
+"""The time limit of a run for one model: until the model is saved, not until its last step."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from accelerate.utils import broadcast
 
 from sia_gen.train.divergence import STEPS_BETWEEN_LOOKS
 
-# Times what follows the last step took before: it varies, and the model is published besides.
-MARGIN = 1.5
+# Reserve for the work after the last step, as a multiple of its last duration, which varies.
+_MARGIN = 1.5
 
 
 class Budget:
-    """Counts the time from when it is made; a run makes one per model before anything else.
+    """Measures the time since it was made, which a run does first of all for each model.
 
-    Until the end has been measured, half of the minutes are kept for it: a training that has come
-    so far saves, and goes on with what is left.
+    Until `measured` has measured the work after the last step, half of the time is reserved for it.
+    A training that has used the other half saves its model, and goes on with the rest.
 
     Args:
-        minutes: That the run may take; None for as many as it needs.
-        accelerator: Of the training; its first process decides for all.
+        minutes: Time limit; None for no limit.
+        accelerator: Accelerator of the training; its first process decides for all.
 
     Attributes:
-        end: Seconds that validating and saving take, None until `measured`.
+        seconds: Time limit, infinite for none.
+        end: Seconds that validation and saving take, None until `measured`.
         preview: Seconds that the last preview will take.
+        stepping: When the steps began, on the monotonic clock, plus interruptions.
     """
 
     def __init__(self, minutes: float | None, accelerator: Accelerator) -> None:
@@ -42,60 +44,55 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds that are left, below zero if too many were used."""
+        """Seconds left, negative beyond the limit."""
         return self.seconds - (time.monotonic() - self.started)
 
     @property
-    def kept(self) -> float:
-        """Seconds that are kept for what follows the last step."""
-        if self.end is None:
-            return 0.0 if math.isinf(self.seconds) else self.seconds / 2
-        return MARGIN * (self.end + self.preview)
-
-    @property
     def spare(self) -> float:
-        """Seconds that are left beside those that are kept."""
-        return self.left - self.kept
+        """Seconds left for steps, without those reserved for the work after the last step."""
+        if self.end is not None:
+            return self.left - _MARGIN * (self.end + self.preview)
+        return self.left - (0.0 if math.isinf(self.seconds) else self.seconds / 2)
 
     @property
     def before_publishing(self) -> float:
-        """Seconds that are left after the last checkpoint, beside those that publishing takes."""
-        return self.left - (MARGIN - 1) * (self.end or 0)
+        """Seconds left after the last checkpoint, without those that saving the model takes."""
+        return self.left - (_MARGIN - 1) * (self.end or 0)
 
     def begin(self, done: int) -> None:
-        """The steps begin now, `done` of them by an earlier run."""
+        """Marks the beginning of the steps, of which an earlier run has done some."""
         self.stepping, self.first = time.monotonic(), done
 
     def exclude(self, done: int) -> None:
-        """Takes the time since the steps began out of the count; they begin anew after `done`."""
+        """Takes the time since the beginning of the steps out of the count, and begins again."""
         self.started += time.monotonic() - self.stepping
         self.begin(done)
 
     def is_up(self, done: int) -> bool:
-        """Whether to end with step `done`, as a further one might take time that is kept.
+        """Returns whether to stop after `done` steps because more would take reserved time.
 
-        Several processes agree every `STEPS_BETWEEN_LOOKS` steps alone, as they wait for it.
+        Several processes wait for each other to agree, so they do it every `STEPS_BETWEEN_LOOKS`
+        steps.
         """
         if math.isinf(self.seconds):
             return False
         if self.accelerator.num_processes == 1:
-            return self.spare < self.next_steps(done)
+            return self.spare < self._next_steps(done)
         if done % STEPS_BETWEEN_LOOKS:
             return False
-        over = torch.tensor(int(self.spare < self.next_steps(done)))
+        over = torch.tensor(int(self.spare < self._next_steps(done)))
         return bool(broadcast(over.to(self.accelerator.device)).item())
 
-    def next_steps(self, done: int) -> float:
-        """Seconds until this will be asked again and all steps up to then are done."""
+    def _next_steps(self, done: int) -> float:
+        """Seconds that the steps until the next call of `is_up` take."""
         each = (time.monotonic() - self.stepping) / max(1, done - self.first)
         waits = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
         return each if waits else STEPS_BETWEEN_LOOKS * each
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """What is done in it will be done again at the end."""
+        """Measures work that will be repeated after the last step."""
         started = time.monotonic()
         yield
         self.end = time.monotonic() - started
-        # The steps did not take it.
         self.stepping += self.end

@@ -1,4 +1,4 @@
-"""Watches the figures of a training, and stops one that diverges before it spoils a checkpoint."""
+"""Watches the figures of a training, and stops it before divergence spoils a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from accelerate import Accelerator
 from sia_gen.errors import TrainingError
 from sia_gen.train.checkpoints import last_checkpoint
 
-# In half precision the loss scale is found by overshooting: a few steps in a row are skipped.
+# Half precision finds its loss scale by overshooting, which skips a few steps in a row.
 MOST_SKIPPED = 25
 STEPS_BETWEEN_LOOKS = 10
 NORM = "gradient_norm"
 
 
 class TrainingWatch:
-    """Keeps the figures of steps on the device, and looks at them now and then.
+    """Keeps the figures of steps on the device, and looks at them every few steps.
 
-    To look is to wait for the GPU, which otherwise always has the next steps to do. So a training
-    looks every `STEPS_BETWEEN_LOOKS` steps, and before it saves or shows anything. In half
-    precision PyTorch's gradient scaler waits at each step all the same.
+    A look waits for the GPU, which otherwise always has the next steps queued. So a training looks
+    every `STEPS_BETWEEN_LOOKS` steps, and before it saves or shows anything.
 
     Args:
-        name: Of the model, for the error.
+        name: Name of the model, for the error.
         checkpoints: Folder of its checkpoints.
-        rate: The field of the recipe with the learning rate, for the error.
-        accelerator: Of the training.
+        rate: Field of the recipe with the learning rate, for the error.
+        accelerator: Accelerator of the training.
     """
 
     def __init__(self, name: str, checkpoints: Path, rate: str, accelerator: Accelerator) -> None:
@@ -41,21 +40,21 @@ class TrainingWatch:
         self.rows: list[torch.Tensor] = []
 
     def add(self, gradient_norm: torch.Tensor, **figures: torch.Tensor) -> None:
-        """Takes the figures of the next step, all scalars; the norm is equal in all processes."""
+        """Adds the figures of a step, all scalars; the norm is equal in all processes."""
         self.names = [NORM, *figures]
-        # A copy: a compiled network writes its next losses to the same place.
+        # A copy, because a compiled network overwrites its losses in the next step.
         parts = (gradient_norm, *figures.values())
         self.rows.append(torch.stack([part.detach().float() for part in parts]))
 
     def is_due(self, done: int) -> bool:
-        """Whether to look after step `done` for no other reason."""
+        """Returns whether to look after `done` steps."""
         return done % STEPS_BETWEEN_LOOKS == 0
 
     def look(self, done: int) -> list[dict[str, float]]:
-        """The figures of each step since the last look, by name, means over the processes.
+        """Returns the figures of each step since the last look, means over the processes.
 
         Args:
-            done: The step of the last figures; steps count from 1.
+            done: The number of steps done, those of the last figures included.
 
         Raises:
             TrainingError: If gradients were not finite; it names the first such step.
@@ -64,16 +63,15 @@ class TrainingWatch:
         self.rows.clear()
         recent = [dict(zip(self.names, row, strict=True)) for row in rows]
         for step, figures in enumerate(recent, done - len(recent) + 1):
-            self.check(step, figures[NORM])
+            self._check(step, figures[NORM])
         return recent
 
-    def check(self, step: int, gradient_norm: float) -> None:
-        """Raises `TrainingError` if the gradients of a step were not finite."""
+    def _check(self, step: int, gradient_norm: float) -> None:
         if math.isfinite(gradient_norm):
             self.skipped = 0
             return
         self.skipped += 1
-        # The gradient scaler skips such a step by itself, and lowers its scale.
+        # The gradient scaler skips such a step and lowers its scale.
         if self.accelerator.mixed_precision == "fp16" and self.skipped <= MOST_SKIPPED:
             return
         checkpoint = last_checkpoint(self.checkpoints)
@@ -81,5 +79,5 @@ class TrainingWatch:
         raise TrainingError(
             problem=f"{self.name}: the loss became NaN or infinite at step {step}; {kept}.",
             fix=f"Lower '{self.rate}' and run again, or use --precision fp32; if that does not "
-            "help, start anew with --no-resume.",
+            "help, start again with --no-resume.",
         )

@@ -2,39 +2,40 @@
 
 OUT/logs/<category>/
     train.jsonl         {"step": 10, "loss": 0.31, "gradient_norm": 0.9, ...}
-    events.out.*        what `tensorboard --logdir OUT/logs` shows
+    events.out.*        for `tensorboard --logdir OUT/logs`
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
 from sia_gen.io.files import write_text
+from sia_gen.io.json import parse_json
 from sia_gen.io.refusals import writing
 
 LOG = "train.jsonl"
 
 
 class TrainingLog:
-    """Appends figures of a training; what a killed run logged beyond its checkpoint is dropped.
+    """Appends figures of a training, after the last line of a step up to `start`.
 
     Args:
         folder: Folder of the log; None logs nothing, for all processes but the first.
-        start: The step training goes on from; later lines are of steps that are done again.
+        start: Step from which training goes on.
     """
 
     def __init__(self, folder: Path | None, start: int) -> None:
-        self.path = None if folder is None else folder / LOG
+        self.folder = folder
         self.writer: SummaryWriter | None = None
-        if folder is not None and self.path is not None:
+        if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.path, "".join(kept_lines(self.path, start)))
+            write_text(folder / LOG, "".join(_kept_lines(folder / LOG, start)))
             with writing(folder):
                 self.writer = SummaryWriter(str(folder), purge_step=start + 1)
 
@@ -42,32 +43,28 @@ class TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.path is not None and self.writer is not None:
-            with writing(self.path.parent):
+        if self.folder is not None and self.writer is not None:
+            with writing(self.folder):
                 self.writer.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Adds the figures of a step."""
-        if self.path is None or self.writer is None:
+        if self.folder is None or self.writer is None:
             return
-        with writing(self.path.parent):
-            with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.folder):
+            with (self.folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items():
                 self.writer.add_scalar(name, value, step)
 
 
-def kept_lines(path: Path, start: int) -> list[str]:
-    """The lines of a log up to a step; what was cut off or damaged is dropped."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n") and step_of(line) <= start]
-
-
-def step_of(line: str) -> float:
-    """The step of a line of a log; infinity if it is none."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return math.inf
+def _kept_lines(path: Path, start: int) -> Iterator[str]:
+    """Whole lines up to a step; a kill may have cut off the last line."""
+    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in content.splitlines(keepends=True):
+        try:
+            step = float(parse_json(line.encode())["step"])
+        except (ValueError, LookupError, TypeError):
+            step = math.inf
+        if step <= start and line.endswith("\n"):
+            yield line

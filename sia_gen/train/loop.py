@@ -12,7 +12,7 @@ from accelerate.utils import release_memory
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import JOINT, Recipe
-from sia_gen.config.settings import Diffusion, RealNetFit
+from sia_gen.config.settings import Training
 from sia_gen.errors import OptionError
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.runtime.device import Runtime
@@ -97,7 +97,7 @@ def learning_rate_at(
     return base * warmup * decay
 
 
-def learning_rate(settings: Diffusion | RealNetFit, step: int) -> float:
+def learning_rate(settings: Training, step: int) -> float:
     """Returns the learning rate of a step of a training; see `learning_rate_at`."""
     return learning_rate_at(
         step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from sia_gen.corpus.sampling import (
     to_pictures,
 )
 from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
-from sia_gen.corpus.shards import EncodedSample, encode_members
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, open_foregrounds, open_images
@@ -97,7 +97,7 @@ class TwinBatch:
             f"normal.{image_format}": normal,
             MASK: Image.fromarray(mask.astype(np.uint8) * 255),
         }
-        return encode_members(metadata.key, asdict(metadata), images)
+        return encode_sample(metadata, images)
 
 
 @dataclass(frozen=True)

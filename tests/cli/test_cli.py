@@ -144,7 +144,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(
     result = run("recipes")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: out of memory (Unable to allocate 1.00 EiB")
-    assert "End what else takes memory" in result.err
+    assert "Stop other programs that need memory" in result.err
     assert result.err.count("\n") == 1
 
 

@@ -80,7 +80,7 @@ def test_missing_file_is_one_line(refuse: Refuse) -> None:
 def test_malicious_file_is_one_line_and_not_run(refuse: Refuse, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1), "evil": Payload()}, tmp_path / "adm.pt")
     line = refuse("import-adm", "adm.pt", "--out", "adm")
-    assert "adm.pt is refused: to load it would run 'posix.mkdir'" in line
+    assert "adm.pt is refused: loading it would run 'posix.mkdir'" in line
     assert not (tmp_path / "victim").exists()
 
 

@@ -102,5 +102,5 @@ def test_wrong_collections_are_one_line(
 
 
 def test_commands_for_one_data_set_refuse_a_collection() -> None:
-    with pytest.raises(RecipeError, match=r"several data sets; this takes one at a time"):
+    with pytest.raises(RecipeError, match=r"several data sets; only one is possible here"):
         Recipe.load("sia-360k")

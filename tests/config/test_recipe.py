@@ -123,7 +123,7 @@ def test_every_field_changes_the_hash(recipe: Recipe) -> None:
         (lambda c: c["realnet"]["weights"].pop("file"), "'realnet.weights.file' is missing"),
         (
             lambda c: c["realnet"].update(strides=[8]),
-            "'realnet': 'channels_kept' needs one number per entry of 'strides'",
+            "'realnet': 'channels_kept' needs one number for every number of 'strides'",
         ),
     ],
 )

@@ -112,7 +112,9 @@ class HandmadeCorpus:
 
     def write(self, shard: ShardPlan, samples: Iterable[Sample]) -> None:
         """Writes a shard, whatever is in it, with a checksum that fits."""
-        encoded = [encode_sample(*sample, self.image_format) for sample in samples]
+        encoded = [
+            encode_sample(metadata, {self.image_format: image}) for metadata, image in samples
+        ]
         file = write_shard(self.folder / shard.path, encoded)
         write_record(self.folder, shard, file, MODEL)
         write_manifest(self.folder, self.manifest)
@@ -133,7 +135,7 @@ def read_shards(paths: Iterable[Path]) -> list[tuple[dict[str, Any], Image.Image
     found = []
     for path in paths:
         with path.open("rb") as file:
-            members = [(one.name, one.content) for one in read_members(file, largest=1 << 20)]
+            members = [member[:2] for member in read_members(file, largest=1 << 20)]
         for one, other in zip(members[::2], members[1::2], strict=True):
             (_, image), (_, metadata) = sorted([one, other], key=lambda m: m[0].endswith("json"))
             found.append((json.loads(metadata), Image.open(BytesIO(image))))

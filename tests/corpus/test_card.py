@@ -82,7 +82,7 @@ def test_front_matter_parses_as_a_card_of_the_hub(corpus: HandmadeCorpus, recipe
 def test_text_states_the_facts_of_the_corpus(corpus: HandmadeCorpus) -> None:
     text = DatasetCard.load(corpus.folder / "README.md").text
     assert "10 synthetic images of 2" in text
-    assert "(parts.disc, parts.plate)" in text
+    assert "| disc, plate | 10 |" in text
     assert "8 x 8 pixels" in text
     assert f'to_tuple("{corpus.image_format}", "json")' in text
     assert all(f"`{field.name}`" in text for field in fields(SampleMetadata))
@@ -102,7 +102,7 @@ def test_source_is_a_link_if_it_is_an_address(
 ) -> None:
     write_card(corpus.folder, recipe.override({"source": source}), corpus.manifest)
     text = (corpus.folder / "README.md").read_text()
-    assert f"normal images of\n{shown}," in text
+    assert f"| {shown} | disc, plate | 10 |" in text
     assert f"- {shown}: cc0-1.0" in text
 
 

@@ -12,7 +12,7 @@ from diffusers import UNet2DModel
 
 from sia_gen.config.recipe import Recipe, all_categories, choose_categories
 from sia_gen.config.settings import Diffusion
-from sia_gen.corpus.estimate import Throughput, amount, duration, estimate, table
+from sia_gen.corpus.estimate import Throughput, duration, estimate, table
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.errors import OptionError
 from sia_gen.networks.unet import build_unet, forward_flops
@@ -101,14 +101,18 @@ def test_hours_follow_from_the_shards_of_the_busiest_device() -> None:
 def test_whole_of_sia_is_planned(recipe: Recipe) -> None:
     many = recipe.override({"synthesis.images": 10_000, "synthesis.shard_size": 2000})
     shards = plan_corpus(choose_categories(many, ["disc"]), many.synthesis)
-    text = table(many, shards, Throughput(0.05, 98_000, 16, "a GPU"), 10**12)
+    text = table(many, shards, Throughput(0.05, 98_000, 16, "a GPU", 10**12))
     assert "size           1 GB (png)" in text.replace("0.995 GB", "1 GB").replace("995 MB", "1 GB")
     assert "10 images/s with 16 at a time, a GPU" in text
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0 "), (999, "999 "), (1000, "1 k"), (35.12e9, "35.1 G"), (2.5e24, "2.5e+03 Z")],
+    ("flops", "text"),
+    [(1, "999 FLOP"), (1000, "999 kFLOP"), (10**12, "999 TFLOP"), (10**24, "9.99e+05 ZFLOP")],
 )
-def test_amounts_have_three_digits_and_a_prefix(value: float, text: str) -> None:
-    assert amount(value) == text
+def test_amounts_have_three_digits_and_a_prefix(recipe: Recipe, flops: int, text: str) -> None:
+    shards = plan_parts(["disc"], images=999, shard_size=999)
+    told = table(
+        recipe.override({"synthesis.steps": 1}), shards, Throughput(1, 1, 1, "a GPU", flops)
+    )
+    assert f"operations     {text}, without guidance\n" in told

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from sia_gen.corpus import sampling
 from sia_gen.corpus.estimate import estimate
 from sia_gen.corpus.generate import remake, synthesize
 from sia_gen.corpus.manifest import MANIFEST
-from sia_gen.corpus.pipelines import corpus_execution
+from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.networks.unet import forward_flops
@@ -57,7 +56,7 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
         assert is_compiled(pipeline.unet) == arguments[-1].compiled
 
     prepare = sampling.prepare_pipeline
-    monkeypatch.setattr("sia_gen.corpus.generate.prepare_pipeline", watched)
+    monkeypatch.setattr("sia_gen.corpus.pipelines.prepare_pipeline", watched)
     synthesize(recipe, disc, models, corpus, COMPILED)
     # Shards of 3 and 2 samples, in batches of 2: the second batch is filled up.
     assert set(sizes) == {recipe.synthesis.batch_size}
@@ -84,43 +83,54 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
 def test_corpus_that_was_begun_goes_on_as_it_was(
     make: Make, models: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
-    decide = partial(corpus_execution, recipe=recipe, kind="samples", unet=unet, accelerator=cpu)
+    def decide(runtime: Runtime, out: Path | None = None) -> Execution:
+        return decided(models, recipe, runtime, out=out)
+
     corpus = make(categories=["disc"])
     monkeypatch.setattr("sia_gen.runtime.device.compiler_problem", lambda device: None)
     assert decide(COMPILED) == Execution(compiled=True, channels_last=True)
-    assert decide(Runtime(), out=corpus) == Execution(compiled=False, channels_last=True)
+    assert decide(RUNTIME, out=corpus) == Execution(compiled=False, channels_last=True)
     manifest = json.loads((corpus / MANIFEST).read_text())
     other = {"compiled": True, "channels_last": False}
     (corpus / MANIFEST).write_text(json.dumps(manifest | other))
-    assert decide(Runtime(), out=corpus) == Execution(**other)
-    asked = Runtime(compiled=False, channels_last=True)
+    assert decide(RUNTIME, out=corpus) == Execution(**other)
+    asked = Runtime("fp32", "cpu", compiled=False, channels_last=True)
     assert decide(asked, out=corpus) == Execution(compiled=False, channels_last=True)
-    elsewhere = decide(Runtime(), out=tmp_path / "other")
+    elsewhere = decide(RUNTIME, out=tmp_path / "other")
     assert elsewhere == Execution(compiled=False, channels_last=True)
+
+
+def decided(
+    models: Path,
+    recipe: Recipe,
+    runtime: Runtime,
+    kind: Literal["samples", "twins"] = "samples",
+    out: Path | None = None,
+) -> Execution:
+    pipelines = Pipelines(recipe, choose_categories(recipe, ["disc"]), models)
+    pipelines.start(runtime, runtime.accelerator(), kind, out)
+    return pipelines.execution
 
 
 def test_work_is_that_for_a_category(
     models: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unet = SDASPipeline.from_pretrained(models / "disc").unet
     asked: list[float] = []
     monkeypatch.setattr(
         Runtime, "compiles", lambda self, device, operations: asked.append(operations()) or False
     )
     for images in (5, 50):
-        changed = recipe.override({"synthesis.images": images})
-        corpus_execution(Runtime(), changed, "samples", unet, RUNTIME.accelerator())
+        decided(models, recipe.override({"synthesis.images": images}), RUNTIME)
     steps = recipe.synthesis.steps
-    assert asked == [5 * steps * forward_flops(unet), 50 * steps * forward_flops(unet)]
+    flops = forward_flops(SDASPipeline.from_pretrained(models / "disc").unet)
+    assert asked == [5 * steps * flops, 50 * steps * flops]
 
 
 def test_twins_are_not_compiled(models: Path, recipe: Recipe) -> None:
-    unet, cpu = SDASPipeline.from_pretrained(models / "disc").unet, RUNTIME.accelerator()
     plain = Execution(compiled=False, channels_last=True)
-    assert corpus_execution(Runtime(), recipe, "twins", unet, cpu) == plain
+    assert decided(models, recipe, RUNTIME, "twins") == plain
     with pytest.raises(OptionError, match="--compile is for single samples"):
-        corpus_execution(COMPILED, recipe, "twins", unet, cpu)
+        decided(models, recipe, COMPILED, "twins")
 
 
 def test_a_model_of_all_categories_is_prepared_once() -> None:

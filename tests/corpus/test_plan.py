@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen.corpus.plan import ShardPlan, choose_shards, shards_of_process
+from sia_gen.corpus.plan import ShardPlan, choose_shards
 from sia_gen.errors import OptionError
 from tests.corpus.conftest import plan_parts
 
@@ -35,16 +35,6 @@ def test_batches_fill_a_shard_and_never_leave_it(first: int, samples: int, batch
     assert list(chain.from_iterable(batches)) == list(range(first, first + samples))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert 1 <= len(batches[-1]) <= batch_size
-
-
-@given(shards=st.integers(1, 30), processes=st.integers(1, 10))
-def test_every_shard_belongs_to_one_process(shards: int, processes: int) -> None:
-    plan = plan_parts(["disc"], shards, 1)
-    shares = [shards_of_process(plan, rank, processes) for rank in range(processes)]
-    for rank, share in enumerate(shares):
-        assert share == [shard for i, shard in enumerate(plan) if i % processes == rank]
-    assert sum(map(len, shares)) == shards
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_paths_are_those_the_hub_reads() -> None:

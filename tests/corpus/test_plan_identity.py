@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.plan import identify, shards_of_process
+from sia_gen.corpus.plan import identify
 from tests.corpus.conftest import plan_parts
 
 RANGE = Strength(0.1, 0.2)
@@ -42,7 +42,7 @@ def test_any_number_of_processes_makes_the_same_samples(
     made = [
         disc(shard.first + offset)
         for rank in range(processes)
-        for shard in shards_of_process(plan, rank, processes)
+        for shard in plan[rank::processes]
         for offset in range(shard.samples)
     ]
     assert sorted(made, key=lambda identity: identity.index) == [disc(i) for i in range(images)]

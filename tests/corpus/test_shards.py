@@ -32,7 +32,7 @@ MakeSample = Callable[..., Sample]
 
 
 def encoded(samples: list[Sample], image_format: str = "png") -> list[dict[str, str | bytes]]:
-    return [encode_sample(metadata, image, image_format) for metadata, image in samples]
+    return [encode_sample(metadata, {image_format: image}) for metadata, image in samples]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_lossless_formats_keep_every_pixel(
     samples = [sample(index, mode=mode) for index in range(3)]
     path = tmp_path / "shard.tar"
     written = write_shard(path, encoded(samples, image_format))
-    assert (written.bytes, written.sha256) == (path.stat().st_size, sha256(path))
+    assert written.sha256 == sha256(path)
     read = list(read_shards([tmp_path / "shard.tar"]))
     assert [metadata for metadata, _ in read] == [asdict(metadata) for metadata, _ in samples]
     for (_, before), (_, after) in zip(samples, read, strict=True):

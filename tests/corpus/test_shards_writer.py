@@ -13,9 +13,8 @@ from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.shards import (
     BATCHES_AHEAD,
     EncodedSample,
-    ShardFile,
+    ShardIndex,
     ShardWriter,
-    encode_members,
     write_shard,
 )
 
@@ -36,7 +35,7 @@ SHARDS = [planned(number, 3) for number in range(4)]
 
 
 def sample(index: int) -> EncodedSample:
-    return encode_members(f"parts_disc_{index:08d}", {"index": index}, {})
+    return {"__key__": f"parts_disc_{index:08d}", "json": b"{}"}
 
 
 def slow(index: int) -> list[EncodedSample]:
@@ -48,7 +47,7 @@ def slow(index: int) -> list[EncodedSample]:
 class Written(list[str]):
     """The shards that were written, in their order."""
 
-    def __call__(self, shard: ShardPlan, file: ShardFile) -> None:
+    def __call__(self, shard: ShardPlan, index: ShardIndex) -> None:
         self.append(shard.path)
 
 
@@ -74,7 +73,7 @@ def test_sampling_goes_on_while_a_shard_is_written_but_not_without_end(tmp_path:
     may_write = threading.Event()
     put = 0
 
-    def blocked(shard: ShardPlan, file: ShardFile) -> None:
+    def blocked(shard: ShardPlan, index: ShardIndex) -> None:
         may_write.wait(10)
 
     def sampling(writer: ShardWriter) -> None:
@@ -134,8 +133,8 @@ def test_what_goes_wrong_in_a_thread_is_raised(tmp_path: Path, where: str) -> No
     full = OSError(errno.ENOSPC, "No space left on device")
     written = Written()
 
-    def failing(shard: ShardPlan, file: ShardFile) -> None:
-        written(shard, file)
+    def failing(shard: ShardPlan, index: ShardIndex) -> None:
+        written(shard, index)
         if where == "recording" and shard == SHARDS[1]:
             raise full
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sia_gen.config.recipe import Collection, Recipe
-from sia_gen.config.recipe_file import kinds_of
 from tests.conftest import recipe_content
 
 Path_ = tuple[str | int, ...]
@@ -58,6 +58,16 @@ def members() -> dict[str, Any]:
 
 
 KINDS = {"a recipe": (Recipe, everything), "a collection": (Collection, members)}
+
+
+def kinds_of(annotation: Any) -> list[Any]:
+    """The types that an annotation stands for."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kinds_of(arguments[0])
+    if origin in (Union, UnionType):
+        return [kind for one in arguments for kind in kinds_of(one) if kind is not type(None)]
+    return [annotation]
 
 
 def walk(annotation: Any, value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:

@@ -13,7 +13,7 @@ from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.inspection import calibrate as calibrating
-from sia_gen.inspection import calibration
+from sia_gen.inspection import strength_curve
 from sia_gen.inspection.calibrate import calibrate
 from sia_gen.io.locks import LOCKS
 from sia_gen.runtime.device import Runtime
@@ -27,7 +27,7 @@ Calibrate = Callable[..., dict[str, Strength]]
 @pytest.fixture
 def models(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of every category one that nothing has trained; calibration takes few samples."""
-    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    monkeypatch.setattr(strength_curve, "SAMPLES", 2)
     for seed, category in enumerate(recipe.categories):
         save_model(tmp_path / "models" / category, seed)
     return tmp_path / "models"
@@ -72,7 +72,7 @@ def test_recipe_and_page_hold_every_category_measured_so_far(
     assert "disc: 0.1:0.2" in page
     assert "plate: 0.3:0.4" in page
     assert page.count("<polyline") == 2
-    assert page.count("data:image/png") == 2 * len(calibration.STRENGTHS)
+    assert page.count("data:image/png") == 2 * len(strength_curve.STRENGTHS)
 
 
 def test_what_was_measured_is_kept_when_a_later_category_fails(
@@ -126,7 +126,7 @@ def test_row_of_samples_that_is_lost_is_left_out(
     run("plate")
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<polyline") == 2
-    assert page.count("data:image/png") == len(calibration.STRENGTHS)
+    assert page.count("data:image/png") == len(strength_curve.STRENGTHS)
     assert page.count("The row is one sample") == 1
 
 

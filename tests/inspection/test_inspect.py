@@ -12,8 +12,8 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.manifest import read_corpus
 from sia_gen.errors import CorpusError
+from sia_gen.inspection.distance import load_normal
 from sia_gen.inspection.inspect import inspect_corpus
-from sia_gen.inspection.normal import load_normal
 from sia_gen.inspection.survey import survey_category
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
@@ -107,12 +107,12 @@ def test_survey_looks_at_samples_evenly_and_counts_all(
     shards = [shard for shard in manifest.records if shard.category == "disc"]
     survey = survey_category(corpus.folder, shards, manifest.form, Progress("x", 5))
     assert survey.strengths.shape == (5,)
-    assert {key[-1] for key in survey.keys} == {"0", "2", "4"}
+    assert {metadata["key"][-1] for metadata, _ in survey.examined} == {"0", "2", "4"}
     assert list(survey.examined_strengths) == sorted(survey.examined_strengths)
-    assert survey.examined.shape == (3, 1, SIZE, SIZE)
+    assert survey.pixels.shape == (3, 1, SIZE, SIZE)
     every = {m.key: image for shard in corpus.plan for m, image in corpus.samples(shard)}
-    for key, pixels in zip(survey.keys, survey.examined, strict=True):
-        assert np.array_equal(pixels[0], np.asarray(every[key]))
+    for (metadata, _), pixels in zip(survey.examined, survey.pixels, strict=True):
+        assert np.array_equal(pixels[0], np.asarray(every[metadata["key"]]))
 
 
 def test_damaged_shard_is_one_error(corpus: HandmadeCorpus, photographs: Path) -> None:

@@ -19,7 +19,6 @@ from sia_gen.train.checkpoints import (
     last_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    remove_checkpoints,
     save_checkpoint,
 )
 from tests.hostile import CALLED, Evil
@@ -157,14 +156,6 @@ def test_training_goes_on_with_the_same_weights_and_the_same_randomness(
     accelerator.load_state(str(checkpoint[0]))
     assert torch.equal(model.weight, saved)
     assert torch.equal(torch.rand(3), drawn)
-
-
-def test_forgotten_checkpoints_are_gone(accelerator: Accelerator, tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    remove_checkpoints(folder)
-    save_checkpoint(accelerator, folder, 1)
-    remove_checkpoints(folder)
-    assert not folder.exists()
 
 
 class Kept:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sia_gen.corpus.schema import SampleForm
 from sia_gen.inspection.inspect import inspect_corpus
-from sia_gen.inspection.survey import SmallTwins, Survey
-from sia_gen.inspection.twins import outlined, twins_section
+from sia_gen.inspection.page import outlined, twins_section
+from sia_gen.inspection.survey import Survey
 from tests.corpus.conftest import RUNTIME
 from tests.twins.conftest import read
 
@@ -26,18 +27,17 @@ BLACK = Image.new("L", (8, 8))
 
 
 def survey_of(strengths: list[float], areas: list[float]) -> Survey:
-    twins = [
-        SmallTwins(strength, area, (BLACK, BLACK, BLACK))
-        for strength, area in sorted(zip(strengths, areas, strict=True))
-    ]
+    images = {"image.png": BLACK, "normal.png": BLACK, "mask.png": BLACK}
     return Survey(
+        form=SampleForm("twins", "png", "L", 8),
         strengths=np.array(strengths),
-        duplicates=[],
-        keys=[],
-        examined=np.zeros((0, 1, 8, 8), np.uint8),
-        examined_strengths=np.zeros(0),
         areas=np.array(areas),
-        twins=twins,
+        duplicates=[],
+        examined=[
+            ({"strength": strength, "mask_area": area}, images)
+            for strength, area in sorted(zip(strengths, areas, strict=True))
+        ],
+        pixels=np.zeros((len(strengths), 1, 8, 8), np.uint8),
     )
 
 

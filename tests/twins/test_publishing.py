@@ -108,7 +108,7 @@ def test_blocks_of_a_card_on_the_disk_run(
             ["photographs, 0.3 of the steps back to noise, by adding noise", "foreground"],
         ),
         ({"source": "image", "invert": True, "region": "perlin"}, ["DDIM inversion", "Perlin"]),
-        ({"region": "marks/one.png"}, ["where one mask for all marks it", "`marks/one.png`"]),
+        ({"region": "marks/one.png"}, ["within one mask for all pairs", "`marks/one.png`"]),
     ],
 )
 def test_card_tells_how_twins_were_made(

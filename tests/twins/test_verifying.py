@@ -14,7 +14,7 @@ import webdataset
 from PIL import Image
 
 from sia_gen.corpus.manifest import read_corpus, write_manifest, write_record
-from sia_gen.corpus.shards import ShardFile, ShardIndex
+from sia_gen.corpus.shards import ShardIndex
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import CorpusError
 from sia_gen.io.files import sha256
@@ -49,9 +49,8 @@ def damaged(corpus: Path, change: Callable[[Members], Any]) -> list[str]:
         for key, members in samples.items():
             writer.write({"__key__": key, **members})
     index = ShardIndex(sha256=sha256(corpus / SHARD), offsets=[0], mask_areas=[])
-    written = ShardFile((corpus / SHARD).stat().st_size, index)
     record = next(one for one in read_corpus(corpus).records if one.path == SHARD)
-    write_record(corpus, record, written, record.model)
+    write_record(corpus, record, index, record.model)
     write_manifest(corpus, read_corpus(corpus))
     return [str(problem) for problem in find_problems(corpus)]
 

@@ -158,7 +158,7 @@ def test_malicious_file_is_refused_and_not_run(
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(
-        ModelError, match=f"is refused: to load it would run '.*{function.__name__}'"
+        ModelError, match=f"is refused: loading it would run '.*{function.__name__}'"
     ):
         read_checkpoint(path)
     assert not victim.exists()

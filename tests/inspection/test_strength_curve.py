@@ -13,22 +13,20 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError
-from sia_gen.inspection import calibration
-from sia_gen.inspection.calibration import StrengthCurve, crossing, measure_curve, useful_range
-from sia_gen.inspection.distance import NormalBank
-from sia_gen.inspection.normal import enlarge, load_normal
+from sia_gen.inspection import strength_curve
+from sia_gen.inspection.distance import NormalBank, enlarge, load_normal
+from sia_gen.inspection.strength_curve import StrengthCurve, crossing, measure_curve, useful_range
 from tests.inspection.conftest import CPU
 from tests.sdas.test_conditioning import make_pipeline
 
 
 def curve_of(medians: list[float], spread: float = 0.0, normal: float = 1.0) -> StrengthCurve:
     """A curve over strengths 0, 1, 2, ...; normal images are at `normal`, noise at 9."""
-    offsets = np.array([-spread, 0.0, spread])
     return StrengthCurve(
-        strengths=np.arange(len(medians), dtype=float),
-        samples=np.array(medians)[:, None] + offsets,
-        normal=np.full(20, normal),
-        noise=np.full(5, 9.0),
+        strengths=[float(strength) for strength in range(len(medians))],
+        samples=[[median + offset for offset in (-spread, 0.0, spread)] for median in medians],
+        normal=[normal] * 20,
+        noise=[9.0] * 5,
     )
 
 
@@ -67,7 +65,7 @@ def test_model_without_a_useful_strength_is_told(medians: list[float], reason: s
 )
 def test_crossing_is_where_interpolation_meets_the_level(values: list[float], level: float) -> None:
     medians = np.maximum.accumulate(values)
-    strengths = np.arange(len(values), dtype=float)
+    strengths = [float(strength) for strength in range(len(values))]
     found = crossing(strengths, medians, level)
     if medians[-1] <= level:
         assert found is None
@@ -81,8 +79,8 @@ def test_crossing_is_where_interpolation_meets_the_level(values: list[float], le
 def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
     recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "SAMPLES", 2)
-    monkeypatch.setattr(calibration, "STRENGTHS", (0.0,))
+    monkeypatch.setattr(strength_curve, "SAMPLES", 2)
+    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0,))
     pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
     curve, _ = measure_curve(pipeline, recipe, "cable", images.reference, images.apart)
     pixels = np.random.default_rng(recipe.seed).normal(127.5, 127.5, (2, 16, 16)).clip(0, 255)
@@ -93,9 +91,7 @@ def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
 
 def test_curve_comes_back_from_plain_numbers() -> None:
     curve = curve_of([0.0, 2.0, 4.0])
-    again = StrengthCurve.from_json({"strength": "0.1", **curve.to_json()})
-    assert again.to_json() == curve.to_json()
-    assert again.abnormal_from == curve.abnormal_from
+    assert StrengthCurve.parse(curve.model_dump()) == curve
 
 
 @pytest.mark.parametrize(
@@ -112,16 +108,16 @@ def test_curve_comes_back_from_plain_numbers() -> None:
     ],
 )
 def test_what_is_no_curve_is_refused(change: dict[str, object]) -> None:
-    content = curve_of([0.0, 2.0, 4.0]).to_json() | change
-    with pytest.raises((ValueError, TypeError)):
-        StrengthCurve.from_json(content)
+    content = curve_of([0.0, 2.0, 4.0]).model_dump() | change
+    with pytest.raises(ValueError, match=r"samples|strengths|normal|noise"):
+        StrengthCurve.parse(content)
 
 
 def test_samples_are_guided_as_those_of_a_corpus(
     recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "SAMPLES", 2)
-    monkeypatch.setattr(calibration, "STRENGTHS", (0.0, 0.5))
+    monkeypatch.setattr(strength_curve, "SAMPLES", 2)
+    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5))
     pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
     plain, guided = (
         measure_curve(

@@ -1,0 +1,143 @@
+"""The strengths at which samples are abnormal but still show their object.
+
+The effect of a strength depends on the model, so the distance from the normal images is measured
+at growing strength. Samples are abnormal once they are farther from the normal images than these
+are from each other. They show the object as long as they are nearer to it than to noise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.strength import Strength
+from sia_gen.corpus.sampling import generators, sampling_options
+from sia_gen.corpus.schema import StrictModel
+from sia_gen.errors import ModelError
+from sia_gen.images.loading import Pixels, to_picture
+from sia_gen.inspection.distance import NormalBank, enlarge
+from sia_gen.sdas.pipeline import SDASPipeline
+
+STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
+SAMPLES = 16
+# Share of the normal images that count as normal.
+NORMAL_QUANTILE = 0.95
+
+Numbers = Annotated[list[float], Field(min_length=1)]
+
+
+class StrengthCurve(StrictModel):
+    """Distances from the normal images at growing strength.
+
+    Attributes:
+        strengths: Strengths, ascending from 0, (S,).
+        samples: Distances of the samples at each strength, (S, N).
+        normal: Distances of other normal images, (M,).
+        noise: Distances of images of noise, as large as the samples and enlarged likewise, (K,).
+    """
+
+    strengths: Numbers
+    samples: list[Numbers]
+    normal: Numbers
+    noise: Numbers
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        if len(self.samples) != len(self.strengths) or len({len(row) for row in self.samples}) > 1:
+            msg = "the samples are not those of the strengths"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def medians(self) -> NDArray[np.float64]:
+        """Median distance of the samples, (S,), which never falls: more is never less abnormal."""
+        return np.maximum.accumulate(np.median(self.samples, axis=1))
+
+    @property
+    def abnormal_from(self) -> float:
+        """The distance above which an image is abnormal."""
+        normal = (self.normal, self.samples[0])
+        return float(max(np.quantile(distances, NORMAL_QUANTILE) for distances in normal))
+
+    @property
+    def object_until(self) -> float:
+        """The distance above which an image is nearer to noise than to the object."""
+        return float((np.median(self.normal) + np.median(self.noise)) / 2)
+
+
+def useful_range(curve: StrengthCurve, what: str) -> Strength:
+    """Returns the strengths at which samples are abnormal and show the object, to three decimals.
+
+    Raises:
+        ModelError: If there are none; `what` names the model.
+    """
+    low = crossing(curve.strengths, curve.medians, curve.abnormal_from)
+    high = crossing(curve.strengths, curve.medians, curve.object_until)
+    high = curve.strengths[-1] if high is None else high
+    if low is None or not round(low, 3) < round(high, 3):
+        reason = "no strength makes them abnormal" if low is None else "all of them look like noise"
+        raise ModelError(
+            problem=f"there is no useful strength for the samples of {what}: {reason}.",
+            fix="Train the model longer: samples of strength 0 must look like good parts first.",
+        )
+    return Strength(round(low, 3), round(high, 3))
+
+
+def crossing(strengths: list[float], medians: NDArray[np.float64], level: float) -> float | None:
+    """Returns where a curve that never falls first exceeds a level, by linear interpolation."""
+    above = np.flatnonzero(medians > level)
+    if not len(above):
+        return None
+    place = int(above[0])
+    if place == 0:
+        return strengths[0]
+    (x0, x1), (y0, y1) = strengths[place - 1 : place + 1], medians[place - 1 : place + 1]
+    return float(x0 + (x1 - x0) * (level - y0) / (y1 - y0))
+
+
+def measure_curve(
+    pipeline: SDASPipeline, recipe: Recipe, category: str, normal: Pixels, apart: Pixels
+) -> tuple[StrengthCurve, list[Image.Image]]:
+    """Makes samples at every strength from the same noise, and measures their distances.
+
+    Args:
+        pipeline: Pipeline of the category, on its device.
+        recipe: Recipe with the number of steps, the guidance and the backbone.
+        category: Category to sample.
+        normal: Normal images to compare with, (N, C, H, W), 0 to 255.
+        apart: Other normal images, (M, C, H, W).
+
+    Returns:
+        The curve, and the first sample at each strength.
+    """
+    bank, size = NormalBank.of(recipe, normal, pipeline.device), normal.shape[-1]
+    samples, shown = [], []
+    for strength in STRENGTHS:
+        images = pipeline(
+            num_images=SAMPLES,
+            strength=strength,
+            generator=generators(recipe.seed + i for i in range(SAMPLES)),
+            **sampling_options(pipeline, recipe, category),
+        ).images
+        shown.append(images[0])
+        samples.append(bank.distances(enlarge(images, size)).tolist())
+    noise = bank.distances(enlarge(_pictures_of_noise(pipeline, recipe.seed), size))
+    curve = StrengthCurve(
+        strengths=list(STRENGTHS),
+        samples=samples,
+        normal=bank.distances(apart).tolist(),
+        noise=noise.tolist(),
+    )
+    return curve, shown
+
+
+def _pictures_of_noise(pipeline: SDASPipeline, seed: int) -> list[Image.Image]:
+    config = pipeline.unet.config
+    shape = (SAMPLES, config.in_channels, config.sample_size, config.sample_size)
+    noise = np.random.default_rng(seed).normal(127.5, 127.5, shape)
+    return [to_picture(image) for image in noise.clip(0, 255).astype(np.uint8)]

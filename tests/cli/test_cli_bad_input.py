@@ -195,7 +195,7 @@ def test_missing_corpus_is_one_line(refuse: Refuse, parts: Path, images: Path) -
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--device", "cuda"], "no such device"), (["--precision", "fp16"], "fp16 needs a GPU")],
+    [(["--device", "cuda"], "no CUDA device"), (["--precision", "fp16"], "fp16 needs a GPU")],
 )
 def test_hardware_that_is_not_there_is_one_line(
     refuse: Refuse, parts: Path, images: Path, options: list[str], message: str

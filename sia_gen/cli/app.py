@@ -29,11 +29,6 @@ EXIT_USER = 2
 INTERRUPTED = 130
 # Typer exports this error but not its parent, the base of all usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
-# Warnings of libraries that the user need not see: message, category and module.
-NOISE = (
-    # It chooses a number of threads for several processes on a CPU, as it should.
-    ("OMP_NUM_THREADS/MKL_NUM_THREADS unset", UserWarning, r"accelerate\.state"),
-)
 
 app = typer.Typer(
     add_completion=False,
@@ -133,8 +128,9 @@ def _plain_notices() -> Iterator[None]:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     shown_before = threading.excepthook
     with warnings.catch_warnings():
-        for message, category, module in NOISE:
-            warnings.filterwarnings("ignore", message, category, module)
+        # Accelerate chooses the number of threads itself, as it should.
+        noise = "OMP_NUM_THREADS/MKL_NUM_THREADS unset"
+        warnings.filterwarnings("ignore", noise, UserWarning, r"accelerate\.state")
         warnings.showwarning = _show_warning
         threading.excepthook = _show_thread_error
         try:

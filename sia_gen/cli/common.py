@@ -62,14 +62,7 @@ def saved_recipe(folder: Path) -> str:
 def next_command(
     command: str, recipe: str, categories: Sequence[str] | None, **folders: Path | None
 ) -> str:
-    """Returns the shell command of the next step.
-
-    Args:
-        command: Name of the command, with any options it always gets.
-        recipe: Name or path of its recipe.
-        categories: Categories named for this step, if any.
-        folders: Folder options by name; None leaves an option out.
-    """
+    """Returns the shell command of the next step; folders that are None are left out."""
     given = [("--recipe", recipe), *(("--category", name) for name in categories or ())]
     given += [(f"--{name}", str(folder)) for name, folder in folders.items() if folder]
     return " ".join(["sia-gen", command, *(shlex.join(pair) for pair in given)])

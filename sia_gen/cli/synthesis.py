@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +14,6 @@ from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
     from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
-    from sia_gen.runtime.device import Runtime
     from sia_gen.twins.maker import TwinMaker
 
 parts = partial(Option, rich_help_panel="Parts of a corpus")
@@ -98,68 +95,47 @@ def synthesize(
     from sia_gen.runtime.device import Runtime
 
     runtime = Runtime(precision, device, compiled, channels_last)
+    inputs: dict[str, Any] = {"models": models, "runtime": runtime, "classifier": guide}
     if plan:
-        say(estimate(chosen, categories, models, runtime, classifier=guide, shards=shards))
+        say(estimate(chosen, categories, shards=shards, **inputs))
         return
-    work = _Work(chosen, categories, models, guide, runtime, data, weights)
+    inputs["maker"] = _twin_maker(chosen, categories, data, weights)
     if only is not None:
-        work.remake(only, out or run_folder(chosen, "samples"))
+        _remake(chosen, only, out, inputs)
     else:
-        work.make(out or run_folder(chosen, "corpus"), shards, resume)
+        _make(chosen, categories, out, inputs | {"shards": shards, "resume": resume})
 
 
-@dataclass(frozen=True)
-class _Work:
-    recipe: CorpusRecipe
-    categories: Sequence[DatasetCategory]
-    models: Path
-    classifier: Path | None
-    runtime: Runtime
-    data: Path | None
-    weights: Path | None
+def _remake(recipe: CorpusRecipe, key: str, out: str | None, inputs: dict[str, Any]) -> None:
+    from sia_gen.corpus.generate import remake
+    from sia_gen.io.locations import location
 
-    def remake(self, key: str, out: str | Path) -> None:
-        from sia_gen.corpus.generate import remake
-        from sia_gen.io.locations import location
+    place = location(out or run_folder(recipe, "samples"))
+    say("\n".join(str(path) for path in remake(recipe, key, out=place, **inputs)))
 
-        paths = remake(
-            self.recipe,
-            key,
-            self.models,
-            location(out),
-            self.runtime,
-            maker=self._twin_maker(),
-            classifier=self.classifier,
-        )
-        say("\n".join(map(str, paths)))
 
-    def make(self, out: str | Path, shards: str | None, resume: bool) -> None:
-        from sia_gen.corpus.generate import synthesize as generate
-        from sia_gen.io.locations import location
+def _make(
+    recipe: CorpusRecipe, categories: list[DatasetCategory], out: str | None, inputs: dict[str, Any]
+) -> None:
+    from sia_gen.corpus.generate import synthesize as generate
+    from sia_gen.io.locations import location
 
-        corpus, maker = location(out), self._twin_maker()
-        generate(
-            self.recipe,
-            self.categories,
-            self.models,
-            corpus,
-            self.runtime,
-            maker=maker,
-            classifier=self.classifier,
-            shards=shards,
-            resume=resume,
-        )
-        masks = maker.mask_summary() if maker is not None else None
-        if masks is not None:
-            say(f"{masks}.")
-        say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
+    corpus = location(out or run_folder(recipe, "corpus"))
+    generate(recipe, categories, out=corpus, **inputs)
+    masks = inputs["maker"].mask_summary() if inputs["maker"] is not None else None
+    if masks is not None:
+        say(f"{masks}.")
+    say(f"The corpus is in {corpus}. Next: sia-gen verify {corpus}")
 
-    def _twin_maker(self) -> TwinMaker | None:
-        if self.recipe.synthesis.twins is None:
-            return None
-        from sia_gen.twins.maker import TwinMaker
 
-        return TwinMaker(self.recipe, self.categories, self.data, self.weights)
+def _twin_maker(
+    recipe: CorpusRecipe, categories: list[DatasetCategory], data: Path | None, weights: Path | None
+) -> TwinMaker | None:
+    if recipe.synthesis.twins is None:
+        return None
+    from sia_gen.twins.maker import TwinMaker
+
+    return TwinMaker(recipe, categories, data, weights)
 
 
 def _model_folders(

@@ -44,6 +44,8 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(IMPORTED)
 # Whatever starts from here finds the package that is tested, in any folder.
 os.environ["PYTHONPATH"] = str(ROOT)
+# Commands of several processes set it before they import torch, which forks have imported already.
+os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
 TIMEOUT = 600.0
 FROM_NOTHING = [sys.executable]
 Condition = Callable[[], None]

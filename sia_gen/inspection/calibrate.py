@@ -42,15 +42,9 @@ DECISIVE = ["realnet"]
 
 
 class Calibration(StrengthCurve):
-    """The measurements of a category, and everything that decides about them.
+    """The measurements of a category, the useful range, and everything that decides about them.
 
-    Attributes:
-        strength: Useful range.
-        model: Hash of the weights.
-        steps: Number of steps of a sample.
-        guidance_scale: Scale of the guidance by a classifier.
-        precision: Precision of the networks; the channels-last memory format does not count.
-        images: Hash of the normal images.
+    `model` and `images` are hashes. The channels-last memory format changes only last bits.
     """
 
     strength: str

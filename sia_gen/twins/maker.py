@@ -173,8 +173,11 @@ class TwinMaker:
         start = self.settings.start if starts is not None else 1.0
         fields = [sample_fields(pipeline, self.recipe, one, model) for one in identities]
         return TwinBatch(
-            [one | {"start": start} for one in fields],
-            *(pixels, apart, finite, arrived),
+            fields=[one | {"start": start} for one in fields],
+            pixels=pixels,
+            distances=apart,
+            finite=finite,
+            arrived=arrived,
             regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
             limits=chance.limits,
             useful_areas=recipe.realnet.mask_area,

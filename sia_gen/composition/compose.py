@@ -97,7 +97,7 @@ def _compose_folders(
 def _manifest(
     recipe: Recipe, synthetic: Manifest, images: int | None, plan: Sequence[ShardPlan]
 ) -> Manifest:
-    """The manifest of the triplets: their images were sampled as those of the synthetic corpus."""
+    """Describes the triplets, whose anomalies were sampled as the synthetic corpus says."""
     own = {
         **recipe_fields(recipe),
         "images": images or synthetic.images,

@@ -52,7 +52,7 @@ def test_corpus_is_made_in_parts_verified_and_repaired(
     assert (damaged.code, damaged.out) == (2, "")
     assert "checksum differs from the manifest" in damaged.err
     assert "sia-gen verify --repair" in damaged.err
-    assert "1 shards of runs/parts/corpus are to be made" in (
+    assert "Shards of runs/parts/corpus to make again: 1. Run" in (
         run("verify", "runs/parts/corpus", "--repair").out
     )
     assert run("synthesize", *options).code == 0
@@ -148,7 +148,7 @@ def test_classifier_is_looked_for_where_it_was_trained(
 @pytest.mark.parametrize("span", ["4:5", "0:5", "2:2", "3:1", "x", "-1:2", "1"])
 def test_shards_out_of_bounds_are_one_line(refuse: Refuse, options: list[str], span: str) -> None:
     error = refuse("synthesize", *options, f"--shards={span}")
-    assert f"--shards {span}: it takes A:B with 0 <= A < B <= 4." in error
+    assert f"--shards {span}: the option takes A:B with 0 <= A < B <= 4." in error
 
 
 def test_unknown_key_is_one_line(refuse: Refuse, options: list[str]) -> None:

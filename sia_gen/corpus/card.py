@@ -85,8 +85,6 @@ def render_card(
     """Renders the card of a corpus as Markdown.
 
     Args:
-        recipe: Recipe of the corpus.
-        manifest: Manifest of the corpus, with all shards.
         facts: What was measured of each category, if there is also a picture of samples.
         repository: The repository on the Hub, `owner/name`, if the corpus is there.
     """

@@ -48,7 +48,7 @@ def synthesize(
         categories: Those to make; categories already in the corpus stay.
         models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
         out: Folder or URL of the corpus.
-        runtime: Device and precision.
+        runtime: Device, precision, and how networks compute.
         maker: Makes what the corpus holds; single samples if None.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
         shards: `A:B` makes only the shards A to B - 1 of these categories.

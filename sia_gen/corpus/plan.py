@@ -89,13 +89,7 @@ class ShardPlan(StrictModel):
 
 
 class ShardRecord(ShardPlan):
-    """A shard that was made.
-
-    Attributes:
-        bytes: Size of the file.
-        sha256: SHA-256 of the file.
-        model: Hash of the weights that made its samples.
-    """
+    """A shard that was made: its file, and the hash of the weights that made its samples."""
 
     bytes: Annotated[int, Field(ge=0)]
     sha256: Hash

@@ -212,7 +212,8 @@ class RealNetFit(Training):
     backbone: str = "wide_resnet50_2"
     """Backbone, the name of a timm model."""
     weights: PackageFile | str | None = None
-    """File of the backbone's weights. Without it timm downloads its own."""
+    """File of the backbone's weights: a path, or a file in a Python package. Without it timm
+    downloads its own."""
     standardise: bool = False
     """Whether every channel of the features is scaled by its mean and deviation over the normal
     images."""

@@ -34,7 +34,7 @@ from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.divergence import TrainingWatch
 from sia_gen.train.logs import TrainingLog
-from sia_gen.train.loop import learning_rate_at, set_learning_rate
+from sia_gen.train.loop import set_learning_rate
 
 NAME = "classifier"
 # Timesteps, which say how noisy images are, of the accuracy in the report.
@@ -113,7 +113,7 @@ def _train_model(
         model.train()
         for step, cpu_batch in enumerate(loader, start):
             # Linear to zero, as in ADM.
-            rate = learning_rate_at(step, settings.learning_rate, settings.max_steps, 0, 0.0)
+            rate = settings.learning_rate * ((settings.max_steps - step) / settings.max_steps)
             set_learning_rate(optimizer, rate)
             batch = cpu_batch.to(accelerator.device)
             noisy = scheduler.add_noise(batch.images, batch.noise, batch.timesteps)

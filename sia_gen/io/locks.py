@@ -58,9 +58,11 @@ def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterato
         try:
             yield
         except Exception as error:
-            _require_lock_file(out, own, error)
+            if not (out / LOCKS / own).exists():
+                raise _removed(out) from error
             raise
-        _require_lock_file(out, own, None)
+        if not (out / LOCKS / own).exists():
+            raise _removed(out)
 
 
 @contextmanager
@@ -101,11 +103,6 @@ def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _require_lock_file(out: Path, name: str, error: Exception | None) -> None:
-    if not (out / LOCKS / name).exists():
-        raise _removed(out) from error
 
 
 def _removed(out: Path) -> OutputError:

@@ -54,15 +54,15 @@ class Runtime:
             OptionError: If the device or precision is not available.
             UserError: If the other processes do not come.
         """
-        backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
-        available = {name for name, backend in backends.items() if backend.is_available()}
-        if self.device in backends.keys() - available:
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available.get(self.device, True):
+            name = self.device.upper()
             raise OptionError(
-                problem=f"--device {self.device}: this machine has no such device.",
+                problem=f"--device {self.device}: this machine has no {name} device.",
                 fix="Leave --device out.",
             )
         join()
-        on_cpu = self.device == "cpu" or not available
+        on_cpu = self.device == "cpu" or not any(available.values())
         if self.precision == "fp16" and on_cpu:
             raise OptionError(problem="--precision fp16 needs a GPU.", fix="Use bf16 or fp32.")
         precision = self.precision or ("bf16" if _computes_bfloat16(on_cpu) else "fp32")

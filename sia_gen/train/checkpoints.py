@@ -61,21 +61,17 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: 
 
 
 def load_last(accelerator: Accelerator, folder: Path, *, kept: int = KEPT) -> int:
-    """Loads the newest checkpoint and returns its step, 0 without any; see `load_checkpoint`."""
-    checkpoint = last_checkpoint(folder)
-    if checkpoint is None:
-        return 0
-    path, step = checkpoint
-    load_checkpoint(accelerator, path, kept=kept)
-    return step
+    """Restores the newest checkpoint and returns its step, 0 if there is none.
 
-
-def load_checkpoint(accelerator: Accelerator, path: Path, *, kept: int = KEPT) -> None:
-    """Restores the state; every process has to call this.
+    Every process has to call this.
 
     Raises:
         TrainingError: If the checkpoint is damaged, of another network, or would run code.
     """
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return 0
+    path, step = checkpoint
     try:
         with _tensors_alone():
             accelerator.load_state(str(path))
@@ -95,6 +91,7 @@ def load_checkpoint(accelerator: Accelerator, path: Path, *, kept: int = KEPT) -
         ) from error
     if accelerator.is_main_process:
         _tidy_up(path, kept)
+    return step
 
 
 @contextmanager

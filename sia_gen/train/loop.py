@@ -84,28 +84,17 @@ def train_models(
             release_memory()
 
 
-def learning_rate_at(
-    step: int, base: float, max_steps: int, warmup_steps: int, decay_from: float
-) -> float:
-    """Returns the rate of the 0-based `step`, above zero for every step below `max_steps`.
+def learning_rate(settings: Training, step: int) -> float:
+    """Returns the learning rate of the 0-based `step`, above zero for every step of the training.
 
     It rises linearly, stays constant, and from `decay_from * max_steps` on falls linearly to zero.
     """
-    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-    decay_start = decay_from * max_steps
-    decay = (max_steps - step) / (max_steps - decay_start) if step > decay_start else 1.0
-    return base * warmup * decay
-
-
-def learning_rate(settings: Training, step: int) -> float:
-    """Returns the learning rate of a step of a training; see `learning_rate_at`."""
-    return learning_rate_at(
-        step,
-        settings.learning_rate,
-        settings.max_steps,
-        settings.warmup_steps,
-        settings.decay_from,
-    )
+    warmup = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    decay_start = settings.decay_from * settings.max_steps
+    decay = 1.0
+    if step > decay_start:
+        decay = (settings.max_steps - step) / (settings.max_steps - decay_start)
+    return settings.learning_rate * warmup * decay
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

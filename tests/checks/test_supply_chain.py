@@ -108,8 +108,8 @@ def test_no_text_is_run(tried: Tried) -> None:
             if runs or unpickles or shell or trusts:
                 found.append(f"{path}:{call.lineno}: {name}")
     assert found == []
-    what = "files in which text might be run: a shell, `eval`, pickles, code from the Hub"
-    tried(what, len(SOURCES), "there is none")
+    what = "source searched for execution of text: shell, `eval`, pickles, code from the Hub"
+    tried(what, len(SOURCES), "none found")
 
 
 def test_only_what_is_asked_for_is_fetched(tried: Tried) -> None:
@@ -118,7 +118,7 @@ def test_only_what_is_asked_for_is_fetched(tried: Tried) -> None:
         for name, call in calls(path):
             allowed = NETWORK.get(name.rpartition(".")[2])
             assert allowed is None or place in allowed, f"{path}:{call.lineno}: {name}"
-    tried("files that might fetch something unasked", len(SOURCES), "there is none")
+    tried("source searched for unrequested downloads", len(SOURCES), "none found")
 
 
 def closure(name: str, extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:
@@ -171,7 +171,7 @@ def test_licences_of_all_that_is_needed_are_compatible(tried: Tried) -> None:
         if (wrong := licenses(one) - COMPATIBLE)
     }
     assert foreign == {}
-    tried("licences of all packages it needs, and those need", len(found), "compatible")
+    tried("licences of all dependencies", len(found), "compatible")
 
 
 def test_images_that_are_not_free_are_for_the_demo_alone() -> None:
@@ -191,4 +191,4 @@ def test_rules_of_security_hold(tried: Tried) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     assert "S" in settings["select"]
     assert not any(path.startswith("sia_gen") for path in settings["per-file-ignores"])
-    tried("ruff's rules of security", len(SOURCES), "hold")
+    tried("ruff's security rules", len(SOURCES), "hold")

@@ -1,4 +1,4 @@
-"""What is tried, how often, and the table of it.
+"""Records which faults were tried, and prints the table of them.
 
 `pytest tests/faults` tries a few cases of each kind and prints the table. `make faults`, which sets
 SIA_GEN_FAULTS=all and adds `tests/checks`, tries them all and writes the table to docs/faults.md.
@@ -19,11 +19,11 @@ from tests.cli.conftest import refuse, run
 from tests.end_to_end.conftest import CommandLine
 from tests.processes import ROOT
 
-# Fixtures of those of the commands.
+# Fixtures of the tests of commands.
 __all__ = ["refuse", "run"]
 ALL = os.environ.get("SIA_GEN_FAULTS") == "all"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Tests that run in the background of a script would have their processes ignore it too.
+    # Otherwise processes of tests in the background of a script would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->\n"
 SECTIONS = {
@@ -47,12 +47,12 @@ T, U = TypeVar("T"), TypeVar("U")
 
 
 def times(few: int, many: int) -> int:
-    """How often to try: a few times, or as often as it takes to believe in it."""
+    """How often to try: a few times, or many."""
     return many if ALL else few
 
 
 def pairs(ones: Iterable[T], others: Iterable[U]) -> list[tuple[T, U]]:
-    """All pairs; for a quick look, each of the ones and of the others in one or more, by turns."""
+    """All pairs; in a quick run only enough to have each of the ones and of the others once."""
     first, second = list(ones), list(others)
     if ALL:
         return list(itertools.product(first, second))
@@ -61,22 +61,22 @@ def pairs(ones: Iterable[T], others: Iterable[U]) -> list[tuple[T, U]]:
 
 
 def few(cases: Iterable[T], number: int = 0) -> list[T]:
-    """All cases; for a quick look one of them, another for each number."""
+    """All cases; in a quick run one of them, a different one for each number."""
     every = list(cases)
     return every if ALL else [every[number % len(every)]]
 
 
 @pytest.fixture
 def tried(record_property: Callable[[str, Any], None], request: pytest.FixtureRequest) -> Tried:
-    """Tells what a test tried: `tried(what, cases, outcome, mended)`.
+    """Records what a test tried: `tried(what, cases, outcome, fixed)`.
 
-    `mended` counts the failures that were found by trying and have been mended since. Tests that
-    tell of the same thing share a line of the table.
+    `fixed` counts bugs that these faults found and that have been fixed since. Tests that record
+    the same thing share a row of the table.
     """
     section = SECTIONS[Path(request.path).stem]
 
-    def tell(what: str, cases: int, outcome: str, mended: int = 0) -> None:
-        record_property("fault", [section, what, cases, outcome, mended])
+    def tell(what: str, cases: int, outcome: str, fixed: int = 0) -> None:
+        record_property("fault", [section, what, cases, outcome, fixed])
 
     return tell
 
@@ -88,21 +88,21 @@ def line(tmp_path: Path, photographs: Path, recipe: Any) -> CommandLine:
 
 
 def rows(reports: list[pytest.TestReport]) -> list[list[Any]]:
-    """What all tests told, those of one thing together."""
+    """Merges what all tests recorded into rows."""
     merged: dict[tuple[str, str], list[Any]] = {}
     for report in reports:
-        for name, (section, what, cases, outcome, mended) in report.user_properties:
+        for name, (section, what, cases, outcome, fixed) in report.user_properties:
             if name != "fault":
                 continue
             row = merged.setdefault((section, what), [section, what, 0, outcome, 0])
             row[2] += cases
-            row[4] = max(row[4], mended)
+            row[4] = max(row[4], fixed)
     order = list(SECTIONS.values())
     return sorted(merged.values(), key=lambda row: (order.index(row[0]), row[1]))
 
 
 def table(found: list[list[Any]]) -> str:
-    """The rows in Markdown, with their sums."""
+    """Formats the rows in Markdown, with totals."""
     lines = [
         "| Area | What was tried | Cases | What happens | Bugs fixed |",
         "|---|---|---:|---|---:|",
@@ -112,8 +112,8 @@ def table(found: list[list[Any]]) -> str:
         first = "" if row[0] == section else row[0]
         section = row[0]
         lines.append(f"| {first} | {row[1]} | {row[2]} | {row[3]} | {row[4] or ''} |")
-    cases, mended = (sum(row[place] for row in found) for place in (2, 4))
-    return "\n".join([*lines, f"| **all** | | **{cases}** | | **{mended}** |", ""])
+    cases, fixed = (sum(row[place] for row in found) for place in (2, 4))
+    return "\n".join([*lines, f"| **all** | | **{cases}** | | **{fixed}** |", ""])
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -123,7 +123,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_sep("-", "faults that were tried")
     terminalreporter.write_line(table(found))
     failed = [terminalreporter.stats.get(kind) for kind in ("failed", "error")]
-    # A part of the tests makes no table of all.
+    # A part of the tests must not replace the whole table.
     if ALL and not any(failed) and {row[0] for row in found} == {*SECTIONS.values()}:
         path = ROOT / "docs/faults.md"
         before, _, rest = path.read_text().partition(BEGIN)

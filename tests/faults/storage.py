@@ -243,7 +243,7 @@ def whole(name: str, folder: Path) -> Told:
 
 
 def told_twice(name: str, folder: Path, condition: Condition, mend: Condition) -> Story:
-    """Runs a command under a condition, and again once that is mended."""
+    """Runs a command under a condition, and again once that is fixed."""
     words = arguments(name, DISK / "out")
     first = run(words, folder, condition)
     left = half_written(folder / DISK)

@@ -109,8 +109,8 @@ def test_a_recipe_may_skip_them(kind: str, place: Path, recipe: Recipe, tried: T
     assert rest.validation == [path for path in whole.validation if path != root / GOOD]
     left = list_test_images(skip, root, "disc")
     assert left == [test for test in tests if test.path != root / SCRATCH]
-    what = "damaged images (10 kinds) that a recipe allows to skip"
-    tried(what, 2, "counted and reported; the others are split as before", mended=1)
+    what = "damaged images (10 kinds), skipped as the recipe allows"
+    tried(what, 2, "counted and reported; the split of the others is unchanged", fixed=1)
 
 
 def test_skipped_images_are_counted_and_reported(place: Path, run: cli.Run, tried: Tried) -> None:
@@ -129,7 +129,7 @@ def test_skipped_images_are_counted_and_reported(place: Path, run: cli.Run, trie
     assert summary["unreadable"] == {"disc": 1}
     metrics = summary["categories"]["disc"]
     assert (metrics["normal_images"], metrics["anomalous_images"]) == (4, 3)
-    tried("runs of which a recipe skips damaged images", 2, "done; counted in what they write")
+    tried("runs with skipped images", 2, "completes; the count is in the output")
 
 
 # Names that file systems allow.
@@ -161,8 +161,8 @@ def test_names(place: Path, run: cli.Run, tried: Tried) -> None:
     table = (place / "predictions/predictions.csv").read_text(encoding="utf-8")
     assert table.count("normal,0.5") + table.count("anomalous,0.5") == count
     assert len(list((place / "predictions/heatmaps").iterdir())) == count
-    what = "names: not ASCII, no text at all, of 255 bytes, with signs"
-    tried(what, len(NAMES), "as any other", mended=3)
+    what = "file names: not ASCII, not text, 255 bytes, special characters"
+    tried(what, len(NAMES), "handled like any other", fixed=3)
 
 
 def test_names_that_a_terminal_does_not_know(place: Path, tried: Tried) -> None:
@@ -170,7 +170,7 @@ def test_names_that_a_terminal_does_not_know(place: Path, tried: Tried) -> None:
     arguments = ["predict", "models/disc", str(photographs), "--out", "猫", *CPU]
     told = Running(arguments, place, place / "told.txt", condition=latin_terminal).done()
     assert r"see \u732b/predictions.csv" in told.text
-    tried("a name that the terminal's encoding lacks", 1, "as any other", mended=1)
+    tried("a file name that the terminal cannot show", 1, "handled like any other", fixed=1)
 
 
 def test_loops(place: Path, run: cli.Run, recipe: Recipe, tried: Tried) -> None:
@@ -195,7 +195,7 @@ def test_loops(place: Path, run: cli.Run, recipe: Recipe, tried: Tried) -> None:
     ):
         code, _, err = run(*command)
         assert (code, err.count("error: "), "Traceback" in err) == (2, 1, False), err
-    tried("links that form loops, in and instead of folders", 14, "each image once, or one line")
+    tried("symlink loops, in and instead of folders", 14, "each image is read once, or one line")
 
 
 def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
@@ -226,4 +226,4 @@ def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
     assert len(image_files([root / "disc/train"])) == count
     own = recipe_for_folder(root / "disc")
     assert own.data.images.normal == "train/good/*"
-    tried(f"{count:,} images in a folder, and as many masks", 1, "all are listed", mended=1)
+    tried(f"{count:,} images in one folder, with a mask each", 1, "all are listed", fixed=1)

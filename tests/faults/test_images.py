@@ -86,14 +86,14 @@ def test_cut_files(form: str, tmp_path: Path, tried: Tried) -> None:
         found = pixels_or_refused(path)
         # What is missing may stand behind all pixels.
         assert found is None or np.array_equal(found, whole), (cut, len(content))
-    tried("cut off at any byte, in 7 formats", len(cuts), f"{REFUSED}, or all pixels are there")
+    tried("truncated at any byte, in 7 formats", len(cuts), f"{REFUSED}, or the complete image")
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 100, 10_000])
 @pytest.mark.parametrize("extension", ["png", "jpg", "tif", "bmp", "webp"])
 def test_zero_bytes(size: int, extension: str, tmp_path: Path, tried: Tried) -> None:
     problem_of(write(tmp_path / f"x.{extension}", bytes(size)))
-    tried("no bytes, and nothing but zeros", 1, REFUSED)
+    tried("empty files, and files of zeros", 1, REFUSED)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -102,7 +102,7 @@ def test_wrong_extension(form: str, tmp_path: Path, tried: Tried) -> None:
     right = pixels_of(write(tmp_path / f"x.{FORMATS[form][1]}", content))
     for _, extension in FORMATS.values():
         assert np.array_equal(pixels_of(write(tmp_path / f"y.{extension}", content)), right)
-    tried("an image with the extension of another format", len(FORMATS), RIGHT)
+    tried("images with the extension of another format", len(FORMATS), RIGHT)
 
 
 OTHERS = {
@@ -125,7 +125,7 @@ def test_other_files_with_the_extension_of_an_image(
     for extension in ("png", "jpg", "tif"):
         line = problem_of(write(tmp_path / f"x.{extension}", OTHERS[kind]))
         assert "it is empty, damaged, or not one of PNG, JPEG" in line
-    tried("other files with the extension of an image", 3, REFUSED, mended=1)
+    tried("other files with the extension of an image", 3, REFUSED, fixed=1)
 
 
 MOST_MEMORY = 64 << 10
@@ -145,7 +145,7 @@ def test_bombs(tmp_path: Path, tried: Tried) -> None:
     assert grown < MOST_MEMORY
     assert all("bomb" in line or "too large" in line for line in lines)
     what = "bombs: 50,000 x 50,000 pixels in 300 kB and less, 100 MB of notes"
-    tried(what, len(paths), f"{REFUSED}, before memory is taken", mended=1)
+    tried(what, len(paths), f"{REFUSED}, before memory is allocated", fixed=1)
 
 
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "LAB"]
@@ -158,7 +158,7 @@ def test_one_pixel(mode: str, tmp_path: Path, tried: Tried) -> None:
     found = load_image(path, ImageSpec("RGB", 32))
     assert found.shape == (3, 32, 32)
     assert np.array_equal(found, np.broadcast_to(found[:, :1, :1], found.shape))
-    tried("1 x 1 pixel, in 10 modes", 1, "its colour, enlarged")
+    tried("1 x 1 pixel, in 10 modes", 1, "a uniform image of that colour")
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -203,7 +203,7 @@ def test_palettes_that_lack_colours(tmp_path: Path, tried: Tried) -> None:
     path = write(tmp_path / "x.png", png_of(16, 16, 8, 3, places, some))
     assert "it has pixels beyond the 3 colours of its palette" in problem_of(path)
     assert "it has no palette" in problem_of(write(path, png_of(16, 16, 8, 3, places)))
-    tried("palettes that lack colours, or are not there", 2, REFUSED, mended=2)
+    tried("incomplete or missing palettes", 2, REFUSED, fixed=2)
 
 
 @pytest.mark.parametrize("form", ["TIFF", "TIFF, packed", "JPEG"])
@@ -221,7 +221,7 @@ def test_ink(form: str, tmp_path: Path, tried: Tried) -> None:
 @pytest.mark.parametrize("what", UNKNOWN)
 def test_what_cannot_be_known(what: str, tmp_path: Path, tried: Tried) -> None:
     problem_of(write(tmp_path / "x", UNKNOWN[what]))
-    tried("pixels of which white is not known, or that Pillow misreads", 1, REFUSED, mended=5)
+    tried("pixels of unknown range, or that Pillow misreads", 1, REFUSED, fixed=5)
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -234,7 +234,7 @@ def test_animations(form: str, tmp_path: Path, tried: Tried) -> None:
         assert file.n_frames == 3
     found = pixels_of(write(tmp_path / "x", content))
     assert np.array_equal(found, np.asarray(frames[0].convert("RGB")))
-    tried("animations and pages, in 4 formats", 1, "the first picture")
+    tried("animations and multi-page files, in 4 formats", 1, "the first frame or page")
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -249,7 +249,7 @@ def test_rotations(form: str, orientation: int, tmp_path: Path, tried: Tried) ->
     path = write(tmp_path / "x", encoded(Image.fromarray(stored), form, exif=exif))
     assert np.abs(pixels_of(path).astype(int) - upright).max() <= (3 if form == "JPEG" else 0)
     assert upright_size(path) == (48, 32)
-    tried("turned in the 8 ways of EXIF, in 5 formats", 1, "upright")
+    tried("the 8 EXIF orientations, in 5 formats", 1, "upright")
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -258,7 +258,7 @@ def test_rotations_that_are_none(orientation: int, tmp_path: Path, tried: Tried)
     exif[ORIENTATION] = orientation
     path = write(tmp_path / "x", encoded(Image.fromarray(COLOURS), "PNG", exif=exif))
     assert np.array_equal(pixels_of(path), COLOURS)
-    tried("turned in ways that EXIF does not have", 1, "as it is stored")
+    tried("invalid EXIF orientations", 1, "as stored")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -273,4 +273,4 @@ def test_damaged_files(form: str, tmp_path: Path, tried: Tried) -> None:
             damaged[place] = chance.integers(0, 256)
         found = pixels_or_refused(write(path, bytes(damaged)))
         assert found is None or (found.ndim, found.dtype) == (3, np.uint8)
-    tried("1 to 3 bytes damaged, in 7 formats", tries, f"{REFUSED}, or an image")
+    tried("1 to 3 damaged bytes, in 7 formats", tries, f"{REFUSED}, or an image")

@@ -99,8 +99,10 @@ def test_it_ends_in_time_wherever_it_is(place: str, tried: Tried) -> None:
         expected = (0, "") if place == "ending" else (1, STOPPED + "\n")
         assert (process.returncode, err) == expected
         assert time.monotonic() - began < IN_TIME
-    what = "Ctrl-C, once and thrice, where libraries catch it, import, wait in C, tidy up, or end"
-    tried(what, times(1, 2), "one line, within 2 s", mended=7)
+    what = (
+        "Ctrl-C, once or three times, while libraries catch it, import, wait in C, clean up or exit"
+    )
+    tried(what, times(1, 2), "one line, within 2 s", fixed=7)
 
 
 def test_where_it_is_ignored_it_stays_so(tried: Tried) -> None:
@@ -119,7 +121,7 @@ def test_where_it_is_ignored_it_stays_so(tried: Tried) -> None:
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert (process.communicate(timeout=30)[0], process.returncode) == ("", 0)
-    tried("Ctrl-C in front of a run in the background", 1, "the run goes on")
+    tried("Ctrl-C while a run is in the background", 1, "the run goes on")
 
 
 def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) -> None:
@@ -133,7 +135,7 @@ def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) 
         ended = running.end()
         if ended.code:
             check_line(ended)
-    tried("Ctrl-C in the first half second", tries, "one line", mended=1)
+    tried("Ctrl-C in the first half second", tries, "one line", fixed=1)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,7 @@ def test_two_processes_end_with_one_line_and_go_on(line: CommandLine, tried: Tri
         running.done()
     assert corpus(line.folder / "two") == corpus(line.folder / "whole")
     outcome = "one line; a rerun completes, same bytes"
-    tried("Ctrl-C of two processes of one run", tries, outcome, mended=1)
+    tried("Ctrl-C in a run of two processes", tries, outcome, fixed=1)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -190,7 +192,7 @@ def test_a_process_that_waits_for_another_ends(
     first.send(signal.SIGINT)
     check_line(first.end())
     second.process.kill()
-    tried("Ctrl-C while one process waits for another", 1, "one line, within 2 s", mended=1)
+    tried("Ctrl-C while one process waits for another", 1, "one line, within 2 s", fixed=1)
 
 
 def test_processes_that_load_images_end_too(line: CommandLine, tried: Tried) -> None:
@@ -210,7 +212,9 @@ def test_processes_that_load_images_end_too(line: CommandLine, tried: Tried) -> 
         check_line(running.end())
         psutil.wait_procs(workers, timeout=IN_TIME)
         assert not any(worker.is_running() for worker in workers)
-    tried("Ctrl-C of processes that load images", tries, "one line, all end", mended=1)
+    tried(
+        "Ctrl-C while worker processes load images", tries, "one line, all processes end", fixed=1
+    )
 
 
 @pytest.mark.parametrize("launcher", list(LAUNCHERS) if ALL else [])
@@ -246,4 +250,4 @@ def test_under_a_launcher_all_end(line: CommandLine, launcher: str, tried: Tried
             os.killpg(process.pid, 0)
         Running([*SYNTHESIZE, "--out", out.name], line.folder, line.folder / "again.txt").done()
         assert corpus(out) == corpus(line.folder / "whole")
-    tried(f"Ctrl-C under `{launcher}`", tries, "all end; a rerun completes, same bytes")
+    tried(f"Ctrl-C under `{launcher}`", tries, "all processes end; a rerun completes, same bytes")

@@ -148,8 +148,8 @@ def test_broken_off_at_random_moments_it_ends_as_if_it_had_not_been(
     killed = [kind for kind in kinds if kind != signal.SIGINT]
     if killed:
         what = f"SIGKILL and SIGTERM of `{name}`"
-        mended = 1 if name == "train-classifier" else 0
-        tried(what, TIMES * len(killed), "a rerun completes, same bytes", mended)
+        fixed = 1 if name == "train-classifier" else 0
+        tried(what, TIMES * len(killed), "a rerun completes, same bytes", fixed)
     if signal.SIGINT in kinds:
         told_of = f"one line, within {slowest:.1f} s; a rerun completes, same bytes"
         tried(f"Ctrl-C of `{name}`", TIMES, told_of)

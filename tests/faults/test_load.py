@@ -53,7 +53,7 @@ def test_processes_of_one_run_make_the_same_corpus(place: CommandLine, tried: Tr
     for running in ranks(PROCESSES, [*SYNTHESIZE, "--out", "together"], place.folder, "together"):
         running.done()
     assert files(place.folder / "together") == files(place.folder / "one")
-    tried(f"one `synthesize` of {PROCESSES} processes", 1, "the same bytes as of one process")
+    tried(f"one `synthesize` with {PROCESSES} processes", 1, "the same bytes as with one process")
 
 
 def test_runs_side_by_side_make_the_same_corpus(place: CommandLine, tried: Tried) -> None:
@@ -62,8 +62,8 @@ def test_runs_side_by_side_make_the_same_corpus(place: CommandLine, tried: Tried
     for running in [start(place, f"part-{part}", *arguments, part) for part in parts]:
         running.done()
     assert files(place.folder / "parts") == files(place.folder / "one")
-    what = f"{PROCESSES} runs of `synthesize` at once, of some shards each"
-    tried(what, 1, "the same bytes as of one process")
+    what = f"{PROCESSES} `synthesize` at once, with some shards each"
+    tried(what, 1, "the same bytes as with one process")
 
 
 def test_many_processes_read_one_corpus_at_once(place: CommandLine, tried: Tried) -> None:
@@ -77,8 +77,8 @@ def test_many_processes_read_one_corpus_at_once(place: CommandLine, tried: Tried
     models = [files(place.folder / out / "disc") for out in outputs]
     assert all(model == models[0] for model in models)
     assert files(place.folder / "one") == before
-    what = f"{PROCESSES} of `fit-realnet` and {PROCESSES} of `verify` at once on one corpus"
-    tried(what, 1, "the same model from each, the corpus as before")
+    what = f"{PROCESSES} `fit-realnet` and {PROCESSES} `verify` at once on one corpus"
+    tried(what, 1, "the same model from each; the corpus is unchanged")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_memory_stays_flat_however_many_images_there_are(
     growth = max(steady) - steady[0]
     assert growth < GROWTH
     told = f"all are scored, memory grows by {growth / MIB:.0f} MiB"
-    tried(f"`predict` of {IMAGES:,} images of one name", 1, told, mended=1)
+    tried(f"`predict` of {IMAGES:,} images with the same name", 1, told, fixed=1)
 
 
 def heatmaps(folder: Path) -> int:

@@ -67,7 +67,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "a list": lambda manifest: json.dumps([manifest]),
     "huge JSON that is none": lambda _: "[" + "1," * 5_000_000,
 }
-TOLD = "one line names the manifest; nothing outside is read, written or deleted"
+TOLD = "one line that names the manifest; nothing outside is read, written or deleted"
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_hostile_manifest_is_one_line(
         assert lines[0].startswith("error: corpus/manifest.json cannot be read ("), lines[0][:200]
         assert len(lines[0]) < 500
         assert everything(place) == before
-        tried("manifests that harm, by every command that reads them", 1, TOLD, mended=2)
+        tried("malicious manifests, read by every command", 1, TOLD, fixed=2)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -111,4 +111,4 @@ def test_hostile_record_is_none(run: Run, place: Path, name: str, tried: Tried) 
     before = everything(place)
     assert run("verify", "corpus").code == 0
     assert everything(place) == before
-    tried("records of shards that harm", 1, "they count for nothing")
+    tried("malicious shard records", 1, "ignored")

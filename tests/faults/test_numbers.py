@@ -152,7 +152,7 @@ def test_loss_that_is_no_number_ends_a_training_and_spoils_nothing(
     if ALL:
         place.change(rates(1e-4, 4))
         place.done(command, *READING[command])
-    tried("a loss of NaN", 1, "one line, exit code 2; at a lower rate it goes on", 4)
+    tried("a loss of NaN", 1, "one line, exit code 2; continues at a lower learning rate", 4)
 
 
 @pytest.mark.parametrize("command", few(TRAINING, 1))
@@ -166,7 +166,7 @@ def test_last_step_that_spoils_a_model_does_not_publish_it(
     if ALL:
         place.change(rates(1e-4, 1))
         place.done(command, *READING[command], "--no-resume")
-    tried("weights spoilt by the last step", 1, "one line, exit code 2; nothing is published", 2)
+    tried("weights made NaN by the last step", 1, "one line, exit code 2; nothing is published", 2)
 
 
 @pytest.mark.parametrize("standardise", [True, False] if ALL else [False])
@@ -234,13 +234,13 @@ def test_categories_of_few_images(place: Place, command: str, tried: Tried) -> N
     save_category(images / "disc", 1, 1, photograph)
     if command != "evaluate":
         check_refused(place.run(command, *READING[command]), "'disc' has too few normal images")
-        tried("a category of a single normal image", 1, REFUSED)
+        tried("a category with a single normal image", 1, REFUSED)
     shutil.rmtree(images / "disc")
     save_category(images / "disc", 2, 1, photograph)
     sizes = {f"{name}.batch_size": 50 for name in ("diffusion", "classifier", "realnet")}
     place.change(sizes)
     place.done(command, *READING[command], out="large")
-    tried("two normal images, one good and one bad to test, larger batches", 1, "completes")
+    tried("two normal images, one good and one bad test image, larger batches", 1, "completes")
 
 
 def test_batches_larger_than_a_shard(place: Place, tried: Tried) -> None:
@@ -282,7 +282,7 @@ def test_samples_and_images_that_are_all_black(place: Place, tried: Tried) -> No
     assert place.run_any(*inspect).code == 0
     fit = [*DISC, "--corpus", "black", *CPU]
     place.done("fit-realnet", *fit, out="fit")
-    tried("a corpus all black, of images all black", 3, "completes")
+    tried("black images and a black corpus", 3, "completes")
 
 
 @pytest.mark.parametrize("empty", few([["dent"], ["dent", "scratch"], ["scratch"]], 1))
@@ -303,7 +303,7 @@ def test_masks_that_mark_nothing(place: Place, empty: list[str], tried: Tried) -
     assert with_pixels == {"dent", "scratch"} - {*empty}
     place.change({"realnet.select_on": "test"})
     place.done("fit-realnet", *READING["fit-realnet"], out="selected")
-    tried("masks that mark nothing", 2, "a warning; no metrics of pixels that there are not", 3)
+    tried("empty masks", 2, "a warning, and no pixel metrics", 3)
 
 
 @pytest.mark.parametrize("command", few(["synthesize", "evaluate", "fit-realnet"]))
@@ -328,4 +328,4 @@ def test_one_process_more_than_there_is_work_for(place: Place, command: str, tri
         # Other batches round differently.
         found = [json.loads((place.folder / out / "metrics.json").read_text()) for out in OUTS]
         assert found[1]["mean"] == pytest.approx(found[0]["mean"], abs=1e-3)
-    tried("one process more than shards, test images, or batches", 1, "completes, same files")
+    tried("more processes than shards, test images or batches", 1, "completes, same files")

@@ -95,7 +95,7 @@ def test_every_field_of_a_wrong_type(example: Any, files: Files, tried: Tried) -
     for path, value in cases:
         line = files.refuse(with_value(content, path, value))
         assert names_it(line, path, value), (path, value, line)
-    tried("every field of recipes and collections of a wrong type", len(cases), LINE, mended=1)
+    tried("wrong type in every field of recipes and collections", len(cases), LINE, fixed=1)
 
 
 def test_every_field_out_of_range(example: Any, files: Files, tried: Tried) -> None:
@@ -105,7 +105,7 @@ def test_every_field_out_of_range(example: Any, files: Files, tried: Tried) -> N
     for path, value in cases:
         line = files.refuse(with_value(content, path, value))
         assert names_it(line, path, value), (path, value, line)
-    tried("every field out of its range", len(cases), LINE, mended=4)
+    tried("out-of-range value in every field", len(cases), LINE, fixed=4)
 
 
 def test_every_key_misspelt(example: Any, files: Files, tried: Tried) -> None:
@@ -124,7 +124,7 @@ def test_every_key_misspelt(example: Any, files: Files, tried: Tried) -> None:
             assert f"unknown key '{where}'" in line, line
             assert wrong == key.upper() or f"(did you mean '{key}'?)" in line, line
             cases += 1
-    tried("every key misspelt", cases, f"{LINE}, with the right one", mended=2)
+    tried("misspelling of every key", cases, f"{LINE}, with the right one", fixed=2)
 
 
 def is_key(content: Any, path: Path_) -> bool:
@@ -147,7 +147,7 @@ def test_every_key_left_out(example: Any, files: Files, tried: Tried) -> None:
         changed = copy.deepcopy(content)
         del holder(changed, path)[path[-1]]
         assert f"'{'.'.join(map(str, path))}' is missing" in files.refuse(changed)
-    tried("every required key left out", len(cases), LINE, mended=1)
+    tried("every required key missing", len(cases), LINE, fixed=1)
 
 
 @pytest.mark.parametrize("strength", ["0:0.5", "0:1.5", "1:2.0", "010", "1e-1"])
@@ -155,8 +155,8 @@ def test_numbers_are_what_they_look_like(strength: str, files: Files, tried: Tri
     content = with_value(everything(), ("synthesis", "strength"), "STRENGTH")
     recipe = files.load(yaml.safe_dump(content).replace("STRENGTH", strength).encode())
     assert Strength.parse(recipe.synthesis.strength) == Strength.parse(strength)
-    what = "numbers that YAML 1.1 reads otherwise, such as `0:0.5`"
-    tried(what, 1, "what they look like", mended=1)
+    what = "numbers that YAML 1.1 misreads, such as `0:0.5`"
+    tried(what, 1, "read as written", fixed=1)
 
 
 @pytest.mark.parametrize("what", UNREADABLE)
@@ -168,8 +168,8 @@ def test_files_that_are_no_recipes(
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     line = refuse("recipes", "mine.yaml").removesuffix("\n")
     check_line(line)
-    kinds = "bombs, tags, depth, size, encodings, keys that stand twice"
-    tried(f"files that are no recipes: {kinds}", 1, "one line", mended=12)
+    kinds = "bombs, tags, depth, size, encodings, duplicate keys"
+    tried(f"files that are not recipes: {kinds}", 1, "one line", fixed=12)
 
 
 COMMANDS = {
@@ -195,19 +195,19 @@ def test_every_command_refuses_them(
     path = tmp_path / "mine.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     check_line(refuse(command, *COMMANDS[command]).removesuffix("\n"))
-    tried("such a file given to every command", 1, "one line, exit code 2")
+    tried("a file that is not a recipe, given to every command", 1, "one line, exit code 2")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, f"{'x' * 300}/y", "a\nb", "", ".", "/", "\x1b[2J"])
 def test_names_of_recipes(name: str, refuse: cli.Refuse, tried: Tried) -> None:
     line = refuse("recipes", name)
     assert line.removesuffix("\n").isprintable()
-    tried("names of recipes that are none, up to 5,000 letters", 1, "one line", mended=1)
+    tried("unknown recipe names, up to 5,000 letters", 1, "one line", fixed=1)
 
 
 FUZZED = {
     "bytes": (st.binary(max_size=300), (300, 20_000)),
-    "text of YAML's signs": (YAML_LIKE.map(str.encode), (300, 20_000)),
+    "YAML syntax": (YAML_LIKE.map(str.encode), (300, 20_000)),
     "shipped recipes, bytes damaged": (damaged(), (60, 3000)),
     "shipped recipes, values changed": (mutants(), (60, 3000)),
 }
@@ -236,7 +236,11 @@ def test_fuzzed(what: str, files: Files, tried: Tried) -> None:
             assert (again, again.hash()) == (recipe, recipe.hash())
 
     try_one()
-    tried(f"fuzzed: {what}", times(few, many), "one line, or a recipe that is saved as it is")
+    tried(
+        f"fuzzed: {what}",
+        times(few, many),
+        "one line, or a recipe that survives saving and loading",
+    )
 
 
 def test_fuzzed_on_the_command_line(run: cli.Run, tmp_path: Path, tried: Tried) -> None:

@@ -124,10 +124,10 @@ def test_hostile_shard_is_refused_by_every_reader(place: Path, name: str, tried:
         assert HOSTILE[name].told in text
     assert problems
     assert outside(place) == before
-    tried("members that harm: paths, links, devices, JSON, images", 1, TOLD, mended=3)
+    tried("malicious members: paths, links, devices, JSON, images", 1, TOLD, fixed=3)
 
 
-TOLD = "one line names shard and sample; nothing is written elsewhere or run"
+TOLD = "one line that names shard and sample; nothing is executed or written elsewhere"
 EXAMPLES = list(HOSTILE) if ALL else ["a path with ..", "a symbolic link upwards", "NaN", "a bomb"]
 
 
@@ -146,7 +146,7 @@ def test_every_command_refuses_a_hostile_shard(
     else:
         check_refusal(result, HOSTILE[name].told)
     assert outside(place) == before
-    tried("such members, by every command that reads a corpus", 1, TOLD)
+    tried("malicious members, read by every command", 1, TOLD)
 
 
 @pytest.mark.parametrize("name", few(EXAMPLES))
@@ -161,7 +161,7 @@ def test_hostile_shard_at_a_url_is_refused(run: Run, place: Path, name: str, tri
     check_refusal(run("verify", url), HOSTILE[name].told)
     fit = ["fit-realnet", *DISC, *CPU, "--corpus", url, "--out", "out"]
     check_refusal(run(*fit), HOSTILE[name].told)
-    tried("such members, in a corpus at a URL", 2, TOLD)
+    tried("malicious members, in a corpus at a URL", 2, TOLD)
 
 
 def test_repair_and_synthesize_make_a_hostile_shard_good(
@@ -175,7 +175,7 @@ def test_repair_and_synthesize_make_a_hostile_shard_good(
         assert run(*again).code == 0
         assert (place / "corpus" / SHARD).read_bytes() == content
         assert run("verify", "corpus").code == 0
-        tried("`verify --repair` and `synthesize` after it", 1, "the shard has its bytes again")
+        tried("`verify --repair`, then `synthesize`", 1, "the shard has the same bytes again")
 
 
 def test_cut_shard_is_refused(place: Path, tried: Tried) -> None:
@@ -187,7 +187,7 @@ def test_cut_shard_is_refused(place: Path, tried: Tried) -> None:
         with pytest.raises(CorpusError, match=r"train-00000-of-00002\.tar is damaged"):
             read_all(place / "corpus")
         assert find_problems(place / "corpus")[0].path == SHARD
-        tried("shards cut at and inside of members", 1, "noticed by whoever reads them", mended=1)
+        tried("shards truncated at and inside members", 1, "detected by every reader", fixed=1)
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "jpg"])
@@ -208,10 +208,10 @@ def test_flipped_bit_is_noticed(place: Path, photographs: Path, form: str, tried
         with suppress(CorpusError):
             read_all(corpus)
         assert find_problems(corpus)[0].path == SHARD
-        tried("bits flipped in shards of PNG, WebP and JPEG", 1, NOTICED, mended=1)
+        tried("bits flipped in shards of PNG, WebP and JPEG", 1, NOTICED, fixed=1)
 
 
-NOTICED = "noticed by `verify`; by other readers where a sample no longer fits together"
+NOTICED = "detected by `verify`, and by other readers if a sample is inconsistent"
 
 
 def test_shard_of_random_bytes_never_ends_in_a_traceback(place: Path, tried: Tried) -> None:
@@ -226,7 +226,7 @@ def test_shard_of_random_bytes_never_ends_in_a_traceback(place: Path, tried: Tri
         # What fits its checksum and decodes is a sample.
         for problem in find_problems(corpus):
             assert problem.path in (SHARD, SHARD.replace(".tar", ".index.json"))
-        tried("headers of random bytes, their checksums right", 1, "one line, or harmless")
+        tried("random headers with correct checksums", 1, "one line, or harmless")
 
 
 def with_checksum(shard: bytearray, start: int) -> bytes:

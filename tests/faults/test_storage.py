@@ -39,7 +39,7 @@ SETTINGS = {
     "realnet.validate_every": 1,
     "realnet.afs_batches": 1,
 }
-GOES_ON = "one line, exit code 2; the same command completes it, same bytes"
+GOES_ON = "one line, exit code 2; rerunning completes it, same bytes"
 # Those that take least, for a quick look; exports take a minute.
 QUICK = ["train-diffusion", "synthesize", "predict", "compose --format folder", "import-adm"]
 TURNS = itertools.cycle(QUICK)
@@ -162,7 +162,7 @@ def test_full_disk_is_said_so(case: Case) -> None:
 
 def test_read_only_folder(case: Case, tried: Tried) -> None:
     case.check(case.tell(storage.read_only), "ead-only")
-    tried("output on a disk that is read-only", 1, GOES_ON)
+    tried("read-only output disk", 1, GOES_ON)
 
 
 def test_folder_is_removed_under_way(case: Case, tried: Tried) -> None:
@@ -171,7 +171,7 @@ def test_folder_is_removed_under_way(case: Case, tried: Tried) -> None:
         moment = storage.at_file if number % 2 else storage.at_sync
         removal = partial(moment, case.chance.randrange(1, 60), storage.remove)
         case.check_removed(case.tell(storage.condition, removal))
-    tried("output folder removed under way", count, GOES_ON)
+    tried("output folder deleted during the run", count, GOES_ON)
 
 
 def test_disk_fails_while_it_is_waited_for(case: Case, tried: Tried) -> None:
@@ -181,7 +181,7 @@ def test_disk_fails_while_it_is_waited_for(case: Case, tried: Tried) -> None:
             storage.at_sync, case.chance.randrange(1, 20), partial(storage.refuse, reason)
         )
         case.check(case.tell(storage.condition, failure))
-    tried("a sync that fails (EIO, ENOSPC, EDQUOT, ESTALE)", len(reasons), GOES_ON)
+    tried("fsync fails (EIO, ENOSPC, EDQUOT, ESTALE)", len(reasons), GOES_ON)
 
 
 def test_files_of_limited_size(case: Case, tried: Tried) -> None:
@@ -190,7 +190,7 @@ def test_files_of_limited_size(case: Case, tried: Tried) -> None:
         smallest = min(1000, case.bytes // 2)
         limit = partial(storage.small_files, case.chance.randrange(smallest, case.bytes))
         case.check(case.tell(storage.condition, limit))
-    tried("files of limited size (RLIMIT_FSIZE)", count, GOES_ON)
+    tried("file size limit (RLIMIT_FSIZE)", count, GOES_ON)
 
 
 def test_second_process_is_refused_until_the_first_ends(case: Case, tried: Tried) -> None:
@@ -203,8 +203,8 @@ def test_second_process_is_refused_until_the_first_ends(case: Case, tried: Tried
     tried(
         "a second process on the same output",
         1,
-        "one line, exit code 2; after a kill of the first it starts at once",
-        mended=1,
+        "one line, exit code 2; starts at once after the first is killed",
+        fixed=1,
     )
 
 
@@ -212,7 +212,7 @@ def test_file_system_without_links_locks_and_synced_folders(case: Case, tried: T
     story = case.tell(storage.condition, storage.foreign_file_system)
     case.check(story)
     assert story.first.code == 0, story.first
-    tried("a file system without links, locks and synced folders", 1, "completes, with a warning")
+    tried("a file system without links, locks and folder sync", 1, "completes, with a warning")
 
 
 def test_slow_disk(case: Case, tried: Tried) -> None:

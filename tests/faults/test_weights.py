@@ -73,8 +73,8 @@ SUFFIXES = [".pt", ".pth", ".bin", ".ckpt"] if ALL else [".pt"]
 # What loaders take in its place when there is no safetensors file.
 OTHERS = {UNET: ["diffusion_pytorch_model.bin"], CLASSIFIER: ["diffusion_pytorch_model.bin"]}
 OTHERS[REALNET] = ["pytorch_model.bin", "model.pt", "model.ckpt"]
-PICKLED = "pickles in the place of every file of weights, by every command"
-REFUSED = "one line; nothing in them is run"
+PICKLED = "pickles instead of every weight file, read by every command"
+REFUSED = "one line; no code is executed"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,7 +134,7 @@ def test_safetensors_of_another_name_are_refused(
     (place / ADM).rename(path)
     line = refused(run, place, ["import-adm", path.name, "--out", "out"], path.name)
     assert "Give a PyTorch checkpoint or a .safetensors file." in line
-    tried("safetensors named as pickles", 1, "one line")
+    tried("safetensors files with the extension of pickles", 1, "one line")
 
 
 @pytest.mark.parametrize(("file", "broken"), pairs(COMMANDS, [*BROKEN, "a tensor too many"]))
@@ -146,7 +146,12 @@ def test_broken_weights_are_one_line(
     BROKEN.get(broken, add_tensor)(place / file)
     for command in few(COMMANDS[file].values(), len(broken)):
         refused(run, place, command, file)
-        tried("weights that are cut, NaN, of other shapes, types or names", 1, "one line", mended=3)
+        tried(
+            "weights that are truncated, NaN, or of other shapes, types or names",
+            1,
+            "one line",
+            fixed=3,
+        )
 
 
 CONFIGS = {
@@ -166,7 +171,11 @@ def test_hostile_config_is_one_line(
     (path.parent / "evil.py").write_text(f"import os\nos.mkdir({str(place / 'canary')!r})\n")
     for command in few(COMMANDS[file].values(), len(content)):
         refused(run, place, command, file)
-        tried("configs of other classes, versions, types and sizes", 1, "one line; no code is run")
+        tried(
+            "configs with other classes, versions, types and sizes",
+            1,
+            "one line; no code is executed",
+        )
 
 
 RESUMED = {
@@ -194,6 +203,6 @@ def test_checkpoint_that_would_run_code_is_refused(
         for kind in KINDS:
             kind(Evil(place / "canary"), file)
             assert str(last.relative_to(place)) in refused(run, place, words, "run")
-            tried("checkpoints to go on from, each file a pickle", 1, REFUSED, mended=2)
+            tried("resuming from checkpoints with pickles for files", 1, REFUSED, fixed=2)
         file.write_bytes(content)
     assert run(*words).code == 0

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,20 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
+from sia_gen.config.recipe import Recipe
+from sia_gen.config.settings import Training
+from sia_gen.diffusion.classifier_training import train_classifier
+from sia_gen.diffusion.training import train_diffusion
 from sia_gen.errors import CorpusError, TrainingError
 from sia_gen.io.refusals import ReadError
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.runtime.device import Runtime
 from sia_gen.train.batches import BatchOrder, load_batches, random_flips
-from sia_gen.train.loop import learning_rate_at
+from sia_gen.train.loop import learning_rate
+from tests.corpus.conftest import HandmadeCorpus
 
 small = st.integers(1, 7)
 
@@ -168,10 +177,55 @@ def test_killed_worker_is_one_line(workers: Callable[[int], None]) -> None:
 def test_learning_rate_stays_above_zero_and_at_most_the_base(
     max_steps: int, warmup: int, decay_from: float, fraction: float
 ) -> None:
-    rate = learning_rate_at(int(fraction * max_steps), 1e-3, max_steps, warmup, decay_from)
-    assert 0 < rate <= 1e-3
+    training = Training(
+        learning_rate=1e-3, max_steps=max_steps, warmup_steps=warmup, decay_from=decay_from
+    )
+    assert 0 < learning_rate(training, int(fraction * max_steps)) <= 1e-3
 
 
 def test_learning_rate_warms_up_stays_and_decays() -> None:
-    rates = [learning_rate_at(step, 1.0, 10, 3, 0.5) for step in range(10)]
+    training = Training(learning_rate=1.0, max_steps=10, warmup_steps=3, decay_from=0.5)
+    rates = [learning_rate(training, step) for step in range(10)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+CPU = Runtime("fp32", "cpu")
+Train = Callable[[Recipe, Path, Path], Path]
+
+
+def diffusion(recipe: Recipe, photographs: Path, out: Path) -> Path:
+    train_diffusion(recipe, ["disc"], photographs, out, CPU)
+    return out / "disc/unet/diffusion_pytorch_model.safetensors"
+
+
+def classifier(recipe: Recipe, photographs: Path, out: Path) -> Path:
+    train_classifier(recipe.override({"classifier.max_steps": 3}), photographs, out, CPU)
+    return out / "model/diffusion_pytorch_model.safetensors"
+
+
+def realnet(recipe: Recipe, photographs: Path, out: Path) -> Path:
+    corpus = HandmadeCorpus(out.with_name(f"{out.name}-corpus")).folder
+    fit_realnet(recipe, ["disc"], photographs, corpus, out, CPU)
+    return out / "disc/model.safetensors"
+
+
+@pytest.mark.parametrize("train", [diffusion, classifier, realnet])
+def test_training_with_two_workers_is_the_same(
+    train: Train, recipe: Recipe, photographs: Path, tmp_path: Path, workers: Callable[[int], None]
+) -> None:
+    alone = load_file(train(recipe, photographs, tmp_path / "alone"))
+    workers(2)
+    helped = load_file(train(recipe, photographs, tmp_path / "helped"))
+    assert alone.keys() == helped.keys()
+    assert all(torch.equal(helped[name], value) for name, value in alone.items())
+
+
+def test_damaged_sample_is_one_line_from_a_worker_too(
+    recipe: Recipe, photographs: Path, tmp_path: Path, workers: Callable[[int], None]
+) -> None:
+    corpus = HandmadeCorpus(tmp_path / "corpus")
+    content = corpus.path(0).read_bytes()
+    corpus.path(0).write_bytes(content.replace(b"IDAT", b"XDAT", 1))
+    workers(2)
+    with pytest.raises(CorpusError, match=r"train-00000-of-00002\.tar is damaged"):
+        fit_realnet(recipe, ["disc"], photographs, corpus.folder, tmp_path / "out", CPU)

@@ -46,13 +46,6 @@ def train_classifier(
 ) -> None:
     """Trains a classifier of all categories of a recipe, on images of the diffusion model's size.
 
-    Args:
-        recipe: Describes the data, the network and the training.
-        root: Folder of the images.
-        out: Output folder, see above.
-        runtime: Device and precision.
-        resume: Whether to resume from the last checkpoint, or to start again.
-
     Raises:
         UserError: If the recipe, the images or the output folder do not allow it; nothing has
             been written then. Also if the loss diverges or memory runs out.

@@ -25,14 +25,10 @@ from sia_gen.train.batches import BatchOrder, random_flips
 
 @dataclass(frozen=True)
 class DiffusionImages:
-    """The normal images of one model.
+    """The normal images of one model: those to learn from, and those kept back to judge it with.
 
-    Attributes:
-        fit: Images to learn from, N of them.
-        labels: Category index of each, (N,).
-        held_out: Images kept back to judge the model with, M of them.
-        held_out_labels: Category index of each, (M,).
-        unreadable: Number of images left out because they cannot be read.
+    Labels are category indices, (N,). `unreadable` counts images left out because they cannot be
+    read.
     """
 
     fit: Images
@@ -62,19 +58,12 @@ def load_diffusion_images(recipe: Recipe, listed: Sequence[CategoryImages]) -> D
 
 @dataclass(frozen=True)
 class NoiseBatch:
-    """A batch to learn from.
+    """A batch to learn from."""
 
-    Attributes:
-        images: x_0, (B, C, H, W), float32 in [-1, 1].
-        noise: Standard normal, (B, C, H, W), float32.
-        timesteps: (B,), int64.
-        labels: Category index of each image, (B,), int64.
-    """
-
-    images: torch.Tensor
-    noise: torch.Tensor
-    timesteps: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # x_0, (B, C, H, W), float32 in [-1, 1]
+    noise: torch.Tensor  # standard normal, (B, C, H, W), float32
+    timesteps: torch.Tensor  # (B,), int64
+    labels: torch.Tensor  # category indices, (B,), int64
 
     def to(self, device: torch.device) -> NoiseBatch:
         """Returns the batch on another device."""
@@ -86,24 +75,16 @@ class NoiseBatch:
         return NoiseBatch(*(part.pin_memory() for part in vars(self).values()))
 
 
+@dataclass(frozen=True, eq=False)
 class NoiseBatches(Dataset[NoiseBatch]):
-    """Item `i` is the i-th batch of this process."""
+    """The batches of this process: item `i` is the i-th."""
 
-    def __init__(
-        self,
-        images: Images,
-        labels: NDArray[np.int64],
-        order: BatchOrder,
-        num_timesteps: int,
-        *,
-        horizontal_flip: bool = False,
-        vertical_flip: bool = False,
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.order = order
-        self.num_timesteps = num_timesteps
-        self.flips = (horizontal_flip, vertical_flip)
+    images: Images
+    labels: NDArray[np.int64]
+    order: BatchOrder
+    num_timesteps: int
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
 
     def __getitem__(self, number: int) -> NoiseBatch:
         samples = [self._sample(*position) for position in self.order.positions(number)]
@@ -119,7 +100,7 @@ class NoiseBatches(Dataset[NoiseBatch]):
         self, epoch: int, index: int
     ) -> tuple[Pixels, NDArray[np.float32], np.int64, np.int64]:
         rng = self.order.rng(epoch, index)
-        image = random_flips(self.images[index], rng, *self.flips)
+        image = random_flips(self.images[index], rng, self.horizontal_flip, self.vertical_flip)
         timestep = rng.integers(self.num_timesteps)
         noise = rng.standard_normal(image.shape, dtype=np.float32)
         return image, noise, timestep, self.labels[index]
@@ -139,6 +120,6 @@ def noise_batches(
         images.labels,
         BatchOrder(recipe.seed, len(images.fit), batch_size, rank, processes),
         num_timesteps,
-        horizontal_flip=recipe.diffusion.horizontal_flip,
-        vertical_flip=recipe.diffusion.vertical_flip,
+        recipe.diffusion.horizontal_flip,
+        recipe.diffusion.vertical_flip,
     )

@@ -1,8 +1,8 @@
 """The training loss of a DDPM: noise prediction, and with a learned variance also the bound.
 
-The hybrid loss is that of improved DDPM (Nichol and Dhariwal, 2021, arXiv 2102.09672, section 3.1)
-as ADM and RealNet train with it: the mean squared error of the noise plus the variational lower
-bound in bits per dimension, in which the mean is held fixed so that it teaches the variance alone.
+The hybrid loss is that of improved DDPM (Nichol and Dhariwal, 2021, arXiv 2102.09672, section 3.1),
+which ADM and RealNet use: the mean squared error of the noise plus the variational lower bound in
+bits per dimension. The bound does not train the mean, only the variance.
 """
 
 from __future__ import annotations
@@ -12,25 +12,20 @@ import math
 import torch
 from torch.nn import functional
 
-# Half of the distance between two of the 256 levels of a pixel in [-1, 1].
+# Half the distance between two of the 256 levels of a pixel in [-1, 1].
 HALF_BIN = 1 / 255
 SMALLEST_PROBABILITY = 1e-12
 
 
 class DiffusionSchedule:
-    """What the bound needs to know of a schedule of T steps: all tables (T,), float32.
-
-    Args:
-        betas: Variances of the forward steps, (T,). Products are taken in float64.
-        device: Where losses are computed.
-    """
+    """Tables (T,), float32, of a schedule of T steps with the variances `betas` (T,)."""
 
     def __init__(self, betas: torch.Tensor, device: torch.device) -> None:
         betas = betas.double()
         alphas_cumprod = (1 - betas).cumprod(0)
         previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         variance = betas * (1 - previous) / (1 - alphas_cumprod)
-        # The posterior of the first step has no variance; that of the second stands in for it.
+        # The posterior of the first step has no variance, so it takes that of the second.
         log_variance = torch.cat([variance[1:2], variance[1:]]).log()
         x0_coefficient = betas * previous.sqrt() / (1 - alphas_cumprod)
         xt_coefficient = (1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod)
@@ -42,20 +37,20 @@ class DiffusionSchedule:
         self.sqrt_one_minus_alphas_cumprod = (1 - alphas_cumprod).sqrt().float().to(device)
 
     def at(self, table: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Entries of a table for timesteps (B,), shaped (B, 1, 1, 1)."""
+        """Returns the values of a table at timesteps (B,), as (B, 1, 1, 1)."""
         return table[timesteps][:, None, None, None]
 
     def posterior_mean(
         self, x0: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """The mean of q(x_{t-1} | x_t, x_0), (B, C, H, W)."""
+        """Returns the mean of q(x_{t-1} | x_t, x_0), (B, C, H, W)."""
         x0_coefficient = self.at(self.x0_coefficient, timesteps)
         return x0_coefficient * x0 + self.at(self.xt_coefficient, timesteps) * xt
 
     def predicted_x0(
         self, noise: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """The x_0 that `noise` leads back to from x_t, (B, C, H, W)."""
+        """Returns the x_0 that x_t and its noise imply, (B, C, H, W)."""
         scaled = self.at(self.sqrt_one_minus_alphas_cumprod, timesteps) * noise
         return (xt - scaled) / self.at(self.sqrt_alphas_cumprod, timesteps)
 
@@ -68,19 +63,16 @@ def denoising_loss(
     timesteps: torch.Tensor,
     schedule: DiffusionSchedule,
 ) -> torch.Tensor:
-    """The loss of a batch, to be minimised.
+    """Returns the loss of a batch, a scalar.
 
     Args:
-        output: What the UNet returned, float32: the noise (B, C, H, W), or with a learned variance
-            (B, 2C, H, W), the second half placing the log variance between its bounds.
+        output: Output of the UNet, float32: the noise (B, C, H, W), or with a learned variance
+            (B, 2C, H, W), whose second half places the log variance between its bounds.
         x0: The images, (B, C, H, W) in [-1, 1].
         xt: The images with noise.
         noise: That noise, standard normal.
         timesteps: (B,), int64.
-        schedule: The schedule the noise was added by.
-
-    Returns:
-        A scalar: the mean squared error, plus the bound if the variance is learned.
+        schedule: The schedule by which the noise was added.
     """
     channels = x0.shape[1]
     mean_squared_error = functional.mse_loss(output[:, :channels], noise)
@@ -99,7 +91,7 @@ def variational_bound(
     timesteps: torch.Tensor,
     schedule: DiffusionSchedule,
 ) -> torch.Tensor:
-    """The term of the variational bound at each image's timestep, (B,), bits per dimension.
+    """Returns the variational bound at the timestep of each image, (B,), bits per dimension.
 
     It is KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), and at t = 0 the negative log-likelihood of
     the pixels. `fraction` is -1 at the smallest variance and 1 at the largest.
@@ -122,7 +114,7 @@ def normal_kl(
     mean2: torch.Tensor,
     log_variance2: torch.Tensor,
 ) -> torch.Tensor:
-    """KL(N(mean1, variance1) || N(mean2, variance2)), elementwise, nats."""
+    """Returns KL(N(mean1, variance1) || N(mean2, variance2)), elementwise, nats."""
     difference = log_variance2 - log_variance1
     distance = (mean1 - mean2).square() * torch.exp(-log_variance2)
     return 0.5 * (difference + torch.exp(-difference) + distance - 1)
@@ -131,12 +123,9 @@ def normal_kl(
 def discretized_log_likelihood(
     x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor
 ) -> torch.Tensor:
-    """Log-probability of 8-bit pixels under a normal distribution cut into their 256 bins, nats.
+    """Returns the log-probability of 8-bit pixels `x` in [-1, 1], elementwise, nats.
 
-    Args:
-        x: Pixels scaled to [-1, 1], any shape.
-        mean: Same shape.
-        log_std: Same shape. The first and last bin reach to infinity.
+    The normal distribution is cut into the 256 bins of a pixel; the outer two are infinite.
     """
     inverse_std = torch.exp(-log_std)
     above = torch.special.ndtr((x - mean + HALF_BIN) * inverse_std)

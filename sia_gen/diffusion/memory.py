@@ -35,16 +35,10 @@ SAVINGS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a training on one device.
+    """Bytes of a training on one device."""
 
-    Attributes:
-        state: Weights, gradients, optimizer and moving average.
-        per_image: Activations that are stored per image of a batch.
-        batch_size: Images per pass.
-    """
-
-    state: float
-    per_image: float
+    state: float  # weights, gradients, optimizer and moving average
+    per_image: float  # activations stored per image of a batch
     batch_size: int
 
     @property
@@ -61,12 +55,9 @@ class MemoryEstimate:
 
 
 def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
-    """Makes a network store as little as possible when it is trained.
+    """Makes a network store less when it is trained in half precision on a GPU.
 
-    Args:
-        network: UNet or classifier, before `accelerator.prepare`.
-        kind: Type of the device, "cuda" for a GPU.
-        precision: "no" for float32, else "bf16" or "fp16".
+    `kind` is the type of the device, and `precision` that of Accelerate, "no" for float32.
     """
     if kind == "cuda" and precision != "no":
         replace_norms(network, LeanGroupNorm)
@@ -77,11 +68,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimates the memory of training a network, which may be on the meta device.
 
-    Args:
-        unet: The network.
-        settings: The settings of the training.
-        precision: "no" for float32, else "bf16" or "fp16".
-        processes: Number of processes that train it together.
+    `precision` is that of Accelerate, "no" for float32, else "bf16" or "fp16".
     """
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     moments = 8 if settings.optimizer == "adam" else 0
@@ -96,10 +83,9 @@ def estimate_memory(
 def kept_per_image(unet: UNet2DModel, precision: str, *, checkpointing: bool = False) -> int:
     """Counts the bytes that the forward pass stores per image for the backward pass.
 
-    A network of the same config runs on fake tensors with one image and with two. They mimic a CPU,
-    which has attention in one kernel and norms in half precision; with `prepare_norms` a GPU stores
-    the same. With checkpointing, only tensors between blocks are stored, plus those of the block
-    that is being computed: the largest counts.
+    A network of the same config runs on fake tensors, with one image and with two. They belong to
+    a CPU, which stores what a GPU stores after `prepare_norms`. With checkpointing, only tensors
+    between blocks are stored, and those of the block that is recomputed: the largest counts.
     """
     kind = cast(Hashable, type(unet))
     return _kept_by_config(kind, unet.to_json_string(), precision, checkpointing)

@@ -7,7 +7,6 @@ kept back, the noise that DDIM inversion finds for them, and the images that noi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,13 +83,13 @@ class Previews:
         classes = labels if state.recipe.diffusion.joint else None
         with state.averaged() as pipeline:
             steps = state.recipe.synthesis.steps
-            preview = make_preview(pipeline, images, classes, state.images.fit, steps)
+            sheet, readiness = make_preview(pipeline, images, classes, state.images.fit, steps)
         path = state.out / "previews" / state.name / f"step-{step:08d}.png"
         with atomic_path(path) as temporary:
-            preview.sheet().save(temporary, format="PNG")
-        self.log.write(step, preview.readiness.figures())
-        self.progress.say(f"{state.name}: step {step}, {preview.readiness.describe()}")
-        return preview.readiness
+            sheet.save(temporary, format="PNG")
+        self.log.write(step, readiness.figures())
+        self.progress.say(f"{state.name}: step {step}, {readiness.describe()}")
+        return readiness
 
     def _estimate(self) -> None:
         """Plans as many columns as fit, by how long the network takes for images."""
@@ -135,38 +134,14 @@ def _forward_seconds(unet: Any, images: int) -> float:
     return time.monotonic() - started
 
 
-@dataclass(frozen=True)
-class Preview:
-    """The images that a model makes, and its readiness.
-
-    Attributes:
-        rows: Images (B, C, H, W) in [0, 1] of each row, by title.
-        readiness: The readiness of the model.
-    """
-
-    rows: dict[str, torch.Tensor]
-    readiness: Readiness
-
-    def sheet(self) -> Image.Image:
-        """Returns the rows as one picture."""
-        rows = [[_to_picture(image) for image in images] for images in self.rows.values()]
-        side = max(rows[0][0].width, SMALLEST_CELL)
-        return contact_sheet(rows, list(self.rows), side=side)
-
-
-def _to_picture(image: torch.Tensor) -> Image.Image:
-    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-
-
 def make_preview(
     pipeline: SDASPipeline,
     images: torch.Tensor,
     labels: torch.Tensor | None,
     training_images: Images,
     steps: int,
-) -> Preview:
-    """Samples a pipeline and lets it reconstruct images.
+) -> tuple[Image.Image, Readiness]:
+    """Samples a pipeline, lets it reconstruct images, and measures its readiness.
 
     Args:
         pipeline: The pipeline, in evaluation mode.
@@ -184,7 +159,14 @@ def make_preview(
     rows = {f"strength {strength:g}": row for strength, row in samples.items()}
     # Four standard deviations of noise from black to white.
     rows |= {"real": images, "its noise": noise / 4 + 0.5, "and back": found}
-    return Preview(rows, measure_readiness(samples[0.0], images, found, training_images))
+    pictures = [[_to_picture(image) for image in row] for row in rows.values()]
+    sheet = contact_sheet(pictures, list(rows), side=max(images.shape[-1], SMALLEST_CELL))
+    return sheet, measure_readiness(samples[0.0], images, found, training_images)
+
+
+def _to_picture(image: torch.Tensor) -> Image.Image:
+    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
 def _sample_strengths(

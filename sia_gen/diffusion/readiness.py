@@ -35,9 +35,7 @@ from sia_gen.train.batches import batches_of
 LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1])
 # These separate models of ELPV whose samples looked like cells from models whose samples did not:
 # at 128 pixels their error ratios were 0.4, and 0.8 and more.
-MOST_NOISE = 1.5
-LARGEST_ERROR = 0.6
-LARGEST_DISTANCE = 2.5
+LIMITS = {"noise_ratio": 1.5, "distance_ratio": 2.5, "error_ratio": 0.6}
 LIMITS_FROM = "grey solar cells (ELPV) at 64 and 128 pixels, untried on other images"
 # One grey level, below which differences do not show; the noise of ELPV is less.
 SMALLEST = 1 / 255
@@ -48,87 +46,59 @@ IMAGES_AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a model has come.
+    """How far a model has come, for pixels in [0, 1].
 
-    Attributes:
-        noise_of_samples: Standard deviation of the finest detail in samples of strength 0, for
-            pixels in [0, 1].
-        noise_of_images: The same of real normal images.
-        reconstruction_error: Root mean square difference of unseen normal images from their
-            reconstructions after DDIM inversion, for pixels in [0, 1].
-        distance_of_samples: Root mean square difference of samples of strength 0 from the nearest
-            training image, both reduced to `COARSE_SIDE` pixels, median over the samples.
-        distance_of_images: The same of unseen normal images.
-        difference_of_images: Root mean square difference of unseen normal images from the nearest
-            training image, at full size.
-        samples: Number of samples, which is also the largest number of images.
+    Noise is the standard deviation of the finest detail; errors, distances and differences are root
+    mean squares. Samples have strength 0, and images are normal ones that were kept back.
     """
 
     noise_of_samples: float
     noise_of_images: float
-    reconstruction_error: float
-    distance_of_samples: float
+    reconstruction_error: float  # of images, after DDIM inversion
+    distance_of_samples: float  # from the nearest training image at `COARSE_SIDE` pixels, median
     distance_of_images: float
-    difference_of_images: float
-    samples: int
+    difference_of_images: float  # from the nearest training image, at full size
+    samples: int  # number of samples, and largest number of images
 
     @property
-    def noise_ratio(self) -> float:
-        """Noise of samples in units of that of real images."""
-        return self.noise_of_samples / max(self.noise_of_images, SMALLEST)
-
-    @property
-    def distance_ratio(self) -> float:
-        """Distance of samples from the training images in units of that of unseen images."""
-        return self.distance_of_samples / max(self.distance_of_images, SMALLEST)
-
-    @property
-    def error_ratio(self) -> float:
-        """Error of reconstructions in units of the difference from the nearest training image."""
-        return self.reconstruction_error / max(self.difference_of_images, SMALLEST)
+    def ratios(self) -> dict[str, float]:
+        """The figures of the model in units of those of the images."""
+        pairs = {
+            "noise_ratio": (self.noise_of_samples, self.noise_of_images),
+            "distance_ratio": (self.distance_of_samples, self.distance_of_images),
+            "error_ratio": (self.reconstruction_error, self.difference_of_images),
+        }
+        return {name: value / max(unit, SMALLEST) for name, (value, unit) in pairs.items()}
 
     @property
     def ready(self) -> bool:
         """Whether the model is good enough to synthesise with."""
-        return (
-            self.noise_ratio <= MOST_NOISE
-            and self.error_ratio <= LARGEST_ERROR
-            and self.distance_ratio <= LARGEST_DISTANCE
-        )
+        return all(self.ratios[name] <= limit for name, limit in LIMITS.items())
 
     def describe(self) -> str:
         """Returns one sentence with the verdict and the figures."""
+        noise, distance, error = self.ratios.values()
         figures = (
-            f"samples of strength 0 have {self.noise_ratio:.1f} times the noise of real images, "
-            f"and {self.distance_ratio:.1f} times their distance from the training images, "
-            f"reconstructions are {self.error_ratio:.2f} times as far off as the nearest of these"
+            f"samples of strength 0 have {noise:.1f} times the noise of real images, "
+            f"and {distance:.1f} times their distance from the training images, "
+            f"reconstructions are {error:.2f} times as far off as the nearest of these"
         )
         if self.ready:
             return f"ready: {figures} (limits from {LIMITS_FROM})"
+        most_noise, largest_distance, largest_error = LIMITS.values()
         return (
-            f"not ready: {figures}; more than {MOST_NOISE}, {LARGEST_DISTANCE} or {LARGEST_ERROR} "
+            f"not ready: {figures}; more than {most_noise}, {largest_distance} or {largest_error} "
             "means that the model needs more training, whatever the strength "
             f"(limits from {LIMITS_FROM})"
         )
 
     def figures(self) -> dict[str, float]:
         """Returns all figures by name."""
-        return {
-            **asdict(self),
-            "noise_ratio": self.noise_ratio,
-            "distance_ratio": self.distance_ratio,
-            "error_ratio": self.error_ratio,
-        }
+        return asdict(self) | self.ratios
 
     def to_json(self) -> dict[str, object]:
         """Returns the figures, the verdict, and its limits."""
-        limits = {
-            "noise_ratio": MOST_NOISE,
-            "distance_ratio": LARGEST_DISTANCE,
-            "error_ratio": LARGEST_ERROR,
-            "from": LIMITS_FROM,
-        }
-        return {**self.figures(), "ready": self.ready, "limits": limits}
+        return {**self.figures(), "ready": self.ready, "limits": {**LIMITS, "from": LIMITS_FROM}}
 
 
 def measure_readiness(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,14 +27,18 @@ from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 
-def planned_network(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
+def _num_classes(recipe: Recipe) -> int | None:
+    return len(recipe.categories) if recipe.diffusion.joint else None
+
+
+def planned_network(recipe: Recipe) -> UNet2DModel:
     """Returns the network to train on the meta device: a preset, or the checked one in `init`.
 
     Raises:
         RecipeError: If the preset does not fit the image size.
         ModelError: If the model to start from is missing, damaged, or has other images or classes.
     """
-    settings = recipe.diffusion
+    settings, num_classes = recipe.diffusion, _num_classes(recipe)
     if settings.init is None:
         with torch.device("meta"):
             return build_unet(settings, len(recipe.mode), num_classes)
@@ -53,24 +56,24 @@ def planned_network(recipe: Recipe, num_classes: int | None) -> UNet2DModel:
     return unet
 
 
-def initial_model(
-    recipe: Recipe, num_classes: int | None
-) -> tuple[UNet2DModel, PerturbedDDPMScheduler]:
+def initial_model(recipe: Recipe) -> tuple[UNet2DModel, PerturbedDDPMScheduler]:
     """Returns the planned network with random weights or those in `init`, and its scheduler."""
     settings = recipe.diffusion
     if settings.init is None:
-        unet = build_unet(settings, len(recipe.mode), num_classes)
+        unet = build_unet(settings, len(recipe.mode), _num_classes(recipe))
         return unet, scheduler_for(unet)
     pipeline = load_pipeline(Path(settings.init), recipe)
     pipeline.unet.register_to_config(sample_size=settings.image_size)
     return pipeline.unet, pipeline.scheduler
 
 
-def scheduler_for(unet: UNet2DModel) -> PerturbedDDPMScheduler:
+def scheduler_for(unet: UNet2DModel, beta_schedule: str = "linear") -> PerturbedDDPMScheduler:
     """Returns the paper's scheduler, with a learned variance if the network predicts it."""
     learned = unet.config.out_channels == 2 * unet.config.in_channels
     return PerturbedDDPMScheduler(
-        timestep_spacing="leading", variance_type="learned_range" if learned else "fixed_small"
+        beta_schedule=beta_schedule,
+        timestep_spacing="leading",
+        variance_type="learned_range" if learned else "fixed_small",
     )
 
 
@@ -81,29 +84,37 @@ def make_optimizer(unet: UNet2DModel, settings: Diffusion) -> torch.optim.Optimi
     return torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
 
 
-@dataclass(frozen=True)
 class TrainingState:
-    """A model in training; all parts that change are registered with the accelerator.
+    """A model in training; the parts that change are registered with the accelerator.
 
-    Attributes:
+    Args:
         name: Name of the model: its category, or that of joint models.
-        categories: The categories it learns; their order gives the labels.
-        images: Images of these categories.
+        images: Images of its categories.
         out: Output folder of the training.
-        unet: The network, prepared by the accelerator.
-        ema: Moving average of its weights.
     """
 
-    recipe: Recipe
-    name: str
-    categories: Sequence[str]
-    images: DiffusionImages
-    out: Path
-    accelerator: Accelerator
-    unet: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    ema: EMAModel
-    scheduler: PerturbedDDPMScheduler
+    def __init__(
+        self,
+        recipe: Recipe,
+        name: str,
+        images: DiffusionImages,
+        out: Path,
+        accelerator: Accelerator,
+    ) -> None:
+        settings = recipe.diffusion
+        self.recipe, self.name, self.images, self.out = recipe, name, images, out
+        self.accelerator = accelerator
+        self.categories = recipe.categories if settings.joint else [name]
+        unet, self.scheduler = initial_model(recipe)
+        if settings.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        prepare_norms(unet, accelerator.device.type, accelerator.mixed_precision)
+        optimizer = make_optimizer(unet, settings)
+        self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
+        decay = settings.ema_decay
+        # min_decay keeps the decay constant, as in the paper; diffusers would ramp it up.
+        self.ema = EMAModel(self.unet.parameters(), decay=decay, min_decay=decay)
+        accelerator.register_for_checkpointing(self.ema)
 
     @contextmanager
     def averaged(self) -> Iterator[SDASPipeline]:
@@ -126,7 +137,7 @@ class TrainingState:
         if self.accelerator.is_main_process:
             report = {
                 "steps": step,
-                "categories": list(self.categories),
+                "categories": self.categories,
                 "images": len(self.images.fit),
                 "unreadable": self.images.unreadable,
                 "seed": self.recipe.seed,
@@ -140,29 +151,6 @@ class TrainingState:
                 (temporary / RECIPE).write_text(self.recipe.to_yaml(), encoding="utf-8")
                 write_json(temporary / REPORT, report)
         self.accelerator.wait_for_everyone()
-
-
-def start_training(
-    recipe: Recipe,
-    name: str,
-    categories: Sequence[str],
-    images: DiffusionImages,
-    out: Path,
-    accelerator: Accelerator,
-) -> TrainingState:
-    """Prepares a training at step 0; see `planned_network` for the errors."""
-    settings = recipe.diffusion
-    unet, scheduler = initial_model(recipe, len(categories) if settings.joint else None)
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    prepare_norms(unet, accelerator.device.type, accelerator.mixed_precision)
-    unet, optimizer = accelerator.prepare(unet, make_optimizer(unet, settings))
-    # min_decay keeps the decay constant, as in the paper; diffusers would ramp it up.
-    ema = EMAModel(unet.parameters(), decay=settings.ema_decay, min_decay=settings.ema_decay)
-    accelerator.register_for_checkpointing(ema)
-    return TrainingState(
-        recipe, name, categories, images, out, accelerator, unet, optimizer, ema, scheduler
-    )
 
 
 def is_finished(folder: Path, step: int) -> bool:

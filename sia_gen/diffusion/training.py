@@ -30,7 +30,7 @@ from sia_gen.diffusion.dataset import (
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import out_of_memory, report_memory
 from sia_gen.diffusion.preview import Previews
-from sia_gen.diffusion.state import TrainingState, is_finished, planned_network, start_training
+from sia_gen.diffusion.state import TrainingState, is_finished, planned_network
 from sia_gen.images.listing import describe_photographs, list_images, require_readable
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.out_of_memory import explained_out_of_memory
@@ -54,13 +54,7 @@ def train_diffusion(
 ) -> None:
     """Trains one model per category, one after another, or one of all categories.
 
-    Args:
-        recipe: Describes the data, the network and the training.
-        categories: Categories to train; all of the recipe for a joint model.
-        root: Folder of the images.
-        out: Output folder, see above.
-        runtime: Device and precision.
-        resume: Whether to resume from the last checkpoint, or to start again.
+    A joint model learns all categories of the recipe. Without `resume`, training starts again.
 
     Raises:
         UserError: If the recipe, the images or the output folder do not allow it; nothing has
@@ -69,7 +63,7 @@ def train_diffusion(
     """
     settings = recipe.diffusion
     groups = model_groups(recipe, categories, joint=settings.joint)
-    network = planned_network(recipe, len(categories) if settings.joint else None)
+    network = planned_network(recipe)
     listed = {
         name: [list_images(recipe, root, category) for category in group]
         for name, group in groups.items()
@@ -81,7 +75,7 @@ def train_diffusion(
         if name == first and accelerator.is_main_process:
             report_memory(network, settings, accelerator)
         with explained_out_of_memory(*out_of_memory(settings)):
-            train_model(recipe, name, groups[name], images, out, accelerator)
+            train_model(recipe, name, images, out, accelerator)
 
     train_models(
         recipe,
@@ -96,18 +90,13 @@ def train_diffusion(
 
 
 def train_model(
-    recipe: Recipe,
-    name: str,
-    categories: Sequence[str],
-    images: DiffusionImages,
-    out: Path,
-    accelerator: Accelerator,
+    recipe: Recipe, name: str, images: DiffusionImages, out: Path, accelerator: Accelerator
 ) -> None:
     """Trains one model, from the last checkpoint on, and saves it as `out/name`."""
     settings, checkpoints = recipe.diffusion, out / "checkpoints" / name
     budget = Budget(settings.max_minutes, accelerator)
     set_seed(recipe.seed, device_specific=True)
-    state = start_training(recipe, name, categories, images, out, accelerator)
+    state = TrainingState(recipe, name, images, out, accelerator)
     unet, optimizer = state.unet, state.optimizer
     start = load_last(accelerator, checkpoints, kept=settings.checkpoints_kept)
     # Accelerate moves registered objects back to the CPU.

@@ -24,17 +24,10 @@ NORM_EPS = 1e-5
 class NoisyClassifier(ModelMixin, ConfigMixin):
     """The encoder half of the ADM UNet with attention pooling on top (arXiv 2105.05233).
 
-    Arguments mean what they mean to diffusers' `UNet2DModel`; the defaults are those of the
-    classifier for 256 pixels.
-
-    Args:
-        sample_size: Side of the images, H = W; a multiple of 2 ** (levels - 1).
-        in_channels: C.
-        block_out_channels: Channels per level, multiples of `norm_num_groups`.
-        layers_per_block: Residual blocks per level.
-        down_block_types: `"ResnetDownsampleBlock2D"`, or `"AttnDownBlock2D"` with attention.
-        attention_head_dim: Channels per attention head; must divide those of the last level.
-        timestep_features: Width of the sinusoidal embedding; by default that of the first level.
+    Arguments mean what they mean to diffusers' `UNet2DModel`, except that `attention_head_dim` must
+    divide the channels of the last level; down blocks are `"ResnetDownsampleBlock2D"` or, with
+    attention, `"AttnDownBlock2D"`. `timestep_features` is the width of the sinusoidal embedding, by
+    default that of the first level. The defaults are those of the classifier for 256 pixels.
 
     Raises:
         ValueError: If the size cannot be halved often enough, or heads do not divide the channels.
@@ -64,10 +57,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
             msg = f"sample_size, {sample_size}, is not a multiple of the stride, {stride}"
             raise ValueError(msg)
         if last % attention_head_dim:
-            msg = (
-                f"the last level's channels, {last}, is not a multiple of attention_head_dim, "
-                f"{attention_head_dim}"
-            )
+            msg = f"{last} channels are not a multiple of attention_head_dim, {attention_head_dim}"
             raise ValueError(msg)
         features = timestep_features or first
         embedding = features * 4

@@ -19,12 +19,8 @@ ClassLabels = int | str | Sequence[int | str] | None
 def check_strength(strength: Numbers, shape: Sequence[int]) -> torch.Tensor:
     """Returns a strength as a float32 tensor: (), (B,) or (B, 1, H, W).
 
-    Args:
-        strength: One number for all images, one per image, or one per pixel; >= 0.
-        shape: Shape of the images, (B, C, H, W).
-
     Raises:
-        ValueError: If it does not fit the images, is negative or is not finite.
+        ValueError: If it does not fit images of `shape`, is negative or is not finite.
     """
     values = _non_negative("strength", strength)
     num_images, _, *size = shape
@@ -109,14 +105,7 @@ def steps_from(start: float, num_inference_steps: int) -> int:
 def resolve_labels(
     class_labels: ClassLabels, num_images: int, num_classes: int, names: Mapping[str, int]
 ) -> list[int]:
-    """Returns the class index of each image.
-
-    Args:
-        class_labels: One index or name for all images, or one per image.
-        num_images: B.
-        num_classes: Number of classes of the model.
-        names: Indices by name, where classes have names.
-    """
+    """Returns the class index of each image; `names` are indices by name, if there are any."""
     if class_labels is None:
         msg = f"the model knows {num_classes} classes, choose with class_labels"
         raise ValueError(msg)

@@ -21,21 +21,13 @@ Generators = torch.Generator | list[torch.Generator]
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """The networks, the scheduler and the classes of a batch.
-
-    Attributes:
-        unet: Predicts the noise.
-        scheduler: Takes the steps; its timesteps are set.
-        classifier: Guides images whose scale is above 0.
-        labels: Class of each image, (B,), int64; None where neither network needs one.
-        scales: Guidance scale of each image, (B,), on the CPU.
-    """
+    """The networks, the scheduler and the classes of a batch."""
 
     unet: UNet2DModel
-    scheduler: PerturbedDDPMScheduler
+    scheduler: PerturbedDDPMScheduler  # with its timesteps set
     classifier: NoisyClassifier | None
-    labels: torch.Tensor | None
-    scales: torch.Tensor
+    labels: torch.Tensor | None  # (B,), int64; None where neither network needs classes
+    scales: torch.Tensor  # of the guidance, (B,), on the CPU
 
     @property
     def unet_labels(self) -> torch.Tensor | None:
@@ -54,8 +46,7 @@ class ReverseProcess:
         """Denoises x_t (B, C, H, W) with a strength (B,) or (B, 1, H, W).
 
         Returns:
-            The samples (B, C, H, W), followed by their twins, (2B, C, H, W), if those were made;
-            in about [-1, 1].
+            Samples in about [-1, 1], followed by their twins, (2B, C, H, W), if those were made.
         """
         if not twins and strength.ndim == 1:
             for timestep in timesteps:
@@ -92,14 +83,13 @@ class ReverseProcess:
         parts = zip(
             output.chunk(repeats), sample.chunk(repeats), generators, strengths, strict=True
         )
-        stepped = torch.cat(
-            [
-                self.scheduler.step(
-                    predicted, timestep, part, generator, return_dict=False, strength=strength
-                )[0]
-                for predicted, part, generator, strength in parts
-            ]
-        )
+        samples = []
+        for predicted, part, generator, strength in parts:
+            taken = self.scheduler.step(
+                predicted, timestep, part, generator, return_dict=False, strength=strength
+            )
+            samples.append(taken[0])
+        stepped = torch.cat(samples)
         if self.labels is None or not bool(self.scales.any()):
             return stepped
         # The noise of a step is added to its mean, so a shift of the mean shifts the sample.
@@ -121,11 +111,7 @@ def class_gradient(
 ) -> torch.Tensor:
     """Returns the gradient of log p(y | x_t) with respect to x_t, (B, C, H, W), float32.
 
-    Args:
-        classifier: Maps (x_t, t) to logits (B, num_classes).
-        sample: x_t, (B, C, H, W).
-        timestep: t, 0 to 999.
-        labels: y, (B,), int64.
+    The classifier maps x_t and a timestep to logits (B, num_classes); y are `labels`, (B,).
     """
     with torch.enable_grad():
         noisy = sample.detach().requires_grad_()

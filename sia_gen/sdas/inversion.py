@@ -21,9 +21,7 @@ def invert(
     *,
     until: int | None = None,
 ) -> torch.Tensor:
-    """Returns the noise that leads to `images` (B, C, H, W) in [-1, 1].
-
-    For images of a good model this noise is standard normal.
+    """Returns the noise that leads to `images` (B, C, H, W) in [-1, 1], with a good model N(0, 1).
 
     Args:
         unet: Predicts the noise; a predicted variance is ignored.

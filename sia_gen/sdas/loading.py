@@ -63,23 +63,16 @@ def find_pipeline(models: Path, category: str) -> Path:
 
 
 def check_pipeline(folder: Path, recipe: Recipe) -> int:
-    """Checks that a folder holds a whole pipeline for images of a recipe, without loading it.
-
-    Returns:
-        The side of the images it makes, in pixels.
+    """Checks a pipeline without loading it and returns the side of its images in pixels.
 
     Raises:
-        ModelError: If something is missing or damaged, or the image mode does not fit.
+        ModelError: If something is missing or damaged, or it makes images of another mode.
     """
     return int(check_network(folder, recipe, values=False).config.sample_size)
 
 
 def check_network(folder: Path, recipe: Recipe, *, values: bool) -> UNet2DModel:
-    """Checks a pipeline, also for weights that are not finite; see `check_pipeline`.
-
-    Returns:
-        The UNet on the meta device.
-    """
+    """Checks like `check_pipeline` and `require_pipeline`; returns the UNet on the meta device."""
     unet: UNet2DModel = require_pipeline(folder, values=values)["unet"]
     _require_fit(unet, folder, recipe)
     return unet
@@ -151,8 +144,7 @@ def _load(kind: Any, folder: Path) -> Any:
 class HashCache:
     """Hashes of files, kept by size and modification time.
 
-    Args:
-        path: JSON file with the hashes of an earlier run; a damaged one is ignored.
+    A damaged file of an earlier run is ignored.
     """
 
     def __init__(self, path: Location | None = None) -> None:
@@ -163,11 +155,7 @@ class HashCache:
                 self.known = hashes.validate_python(read_json(path), strict=True)
 
     def model_hash(self, folder: Path, classifier: Path | None = None) -> str:
-        """Hashes what decides samples: weights and configs of a pipeline and a classifier.
-
-        Raises:
-            ModelError: If a file is missing.
-        """
+        """Hashes all weights and configs that decide samples; `ModelError` if a file is missing."""
         require_files(folder, PIPELINE_FILES, "diffusion")
         files = [folder / file for file in PIPELINE_FILES]
         if classifier is not None:

@@ -42,12 +42,7 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "t
 
 @dataclass
 class SDASPipelineOutput(ImagePipelineOutput):
-    """The images that a pipeline makes.
-
-    Attributes:
-        images: The samples, PIL images or a tensor (B, C, H, W) in [0, 1].
-        twins: Their normal twins in the same form; None unless `return_twin` is set.
-    """
+    """Samples, PIL images or a tensor (B, C, H, W) in [0, 1], and if asked for their twins."""
 
     twins: Any = None
 
@@ -161,8 +156,11 @@ class SDASPipeline(DiffusionPipeline):
         if image is None and (start != 1 or invert):
             msg = "start and invert need an image to start from"
             raise ValueError(msg)
+        device = self._execution_device
         channels, size = self.unet.config.in_channels, self.unet.config.sample_size
-        photographs = None if image is None else check_photographs(image, channels, size)
+        photographs = None
+        if image is not None:
+            photographs = check_photographs(image, channels, size).to(device)
         shape = (count_images(num_images, photographs), channels, size, size)
         if isinstance(generator, list) and len(generator) != shape[0]:
             msg = f"{len(generator)} generators do not fit {shape[0]} images"
@@ -176,16 +174,16 @@ class SDASPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps)
         timesteps = self.scheduler.timesteps[-steps_from(start, num_inference_steps) :]
         if photographs is not None and invert:
-            sample = ddim_invert(
-                self.unet,
-                self.scheduler,
-                photographs.to(self._execution_device),
-                num_inference_steps,
-                process.unet_labels,
-                until=int(timesteps[0]),
-            )
+            given = (photographs, num_inference_steps, process.unet_labels)
+            sample = ddim_invert(self.unet, self.scheduler, *given, until=int(timesteps[0]))
         else:
-            sample = self._noise(shape, generator, photographs, timesteps[:1])
+            # Samples stay float32 whatever the UNet computes in, because the smallest deviations of
+            # the schedule vanish in bfloat16.
+            sample = randn_tensor(shape, generator, device, torch.float32)
+            if photographs is not None:
+                # A copy of the scheduler adds noise because it leaves its table on the device, and
+                # later steps would round differently from those before.
+                sample = copy(self.scheduler).add_noise(photographs, sample, timesteps[:1])
         found = process.run(
             sample, self.progress_bar(timesteps), strengths, generator, twins=return_twin
         )
@@ -212,23 +210,6 @@ class SDASPipeline(DiffusionPipeline):
             return None
         labels = resolve_labels(class_labels, len(scales), num_classes, self.labels)
         return torch.tensor(labels, device=self._execution_device)
-
-    def _noise(
-        self,
-        shape: tuple[int, ...],
-        generator: Generators | None,
-        photographs: torch.Tensor | None,
-        timestep: torch.Tensor,
-    ) -> torch.Tensor:
-        """Returns noise, or photographs with the noise of a timestep (1,)."""
-        # Samples stay float32 whatever the UNet computes in: in bfloat16 the schedule's smallest
-        # deviations vanish.
-        noise: torch.Tensor = randn_tensor(shape, generator, self._execution_device, torch.float32)
-        if photographs is not None:
-            # A copy of the scheduler adds it because it leaves its table on the device, and later
-            # steps would round differently from those before.
-            noise = copy(self.scheduler).add_noise(photographs.to(noise.device), noise, timestep)
-        return noise
 
     def _to_output(self, sample: torch.Tensor, output_type: str) -> Any:
         images = (sample / 2 + 0.5).clamp(0, 1)

@@ -35,14 +35,9 @@ ABSENT = [None, None]
 
 
 def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
-    """Checks the folder of a pipeline before any of it is loaded.
+    """Checks the folder of a pipeline and returns its networks by part, on the meta device.
 
-    Args:
-        folder: The folder.
-        values: Whether to refuse weights that are not finite, too, which reads them all.
-
-    Returns:
-        Its networks by part, on the meta device.
+    With `values` it also refuses weights that are not finite, for which it reads them all.
 
     Raises:
         ModelError: If it holds code, names an unknown class, is incomplete or is damaged.
@@ -78,11 +73,7 @@ def require_files(folder: Path, files: tuple[str, ...], kind: str) -> None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Reads the index of a pipeline, which names its class, its parts and its categories.
-
-    Raises:
-        ModelError: If it is damaged, or that of another pipeline.
-    """
+    """Reads the index of a pipeline: its class, parts and categories; `ModelError` if damaged."""
     index = read_object(folder / INDEX)
     unknown = [key for key in index if key[:1] != "_" and key not in (*PARTS, "id2label")]
     if index.get("_class_name") != "SDASPipeline" or unknown:
@@ -98,13 +89,10 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
-    """Checks the config of a network, and that its weights are exactly those of the config.
-
-    Returns:
-        The network on the meta device.
+    """Checks a network and returns it on the meta device.
 
     Raises:
-        ModelError: If they are not.
+        ModelError: If the weights are not exactly those of the config, or either is damaged.
     """
     config = _require_config(folder / NETWORK, kind)
     for shards in folder.glob("*.index.json"):
@@ -151,11 +139,7 @@ def damaged(folder: Path, why: str) -> ModelError:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; diffusers would take a file that holds a string for a name.
-
-    Raises:
-        ModelError: If the file holds anything else.
-    """
+    """Reads a JSON object; `ModelError` if the file is anything else."""
     try:
         content = read_json(path)
     except OSError as error:

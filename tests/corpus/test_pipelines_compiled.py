@@ -24,7 +24,7 @@ from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import RUNTIME, read_shards
 from tests.corpus.test_generate_remake import members
-from tests.sdas.test_conditioning import make_pipeline, sample
+from tests.sdas.test_guidance import make_pipeline, sample
 
 if TYPE_CHECKING:
     from tests.corpus.conftest import Make

@@ -10,7 +10,7 @@ from sia_gen.runtime.compilation import Execution
 from sia_gen.runtime.device import Precision, Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import save_model
-from tests.sdas.test_conditioning import make_pipeline, sample
+from tests.sdas.test_guidance import make_pipeline, sample
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])

@@ -82,7 +82,7 @@ def test_verdict_needs_all_three_figures(
 
 
 def test_images_without_any_noise_do_not_divide_by_zero() -> None:
-    assert Readiness(1 / 255, 0.0, 0.0, 0.0, 0.0, 0.0, 8).noise_ratio == 1
+    assert Readiness(1 / 255, 0.0, 0.0, 0.0, 0.0, 0.0, 8).ratios["noise_ratio"] == 1
 
 
 def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_parts_in_the_wrong_place_are_not_ready_whatever_their_texture() -> None
     assert measure_readiness(unseen, unseen, unseen, training).ready
     moved = unseen.roll(20, dims=-1)
     readiness = measure_readiness(moved, unseen, unseen, training)
-    assert readiness.noise_ratio < 1.2
+    assert readiness.ratios["noise_ratio"] < 1.2
     assert not readiness.ready
 
 
@@ -157,7 +157,7 @@ def test_a_training_image_in_place_of_each_image_is_not_found_back() -> None:
     known = (training * 255).round().astype(np.uint8)
     found = measure_readiness(unseen, unseen, torch.from_numpy(training[:3]).float(), known)
     assert found.reconstruction_error < 0.05
-    assert found.error_ratio == pytest.approx(1, abs=0.05)
+    assert found.ratios["error_ratio"] == pytest.approx(1, abs=0.05)
     assert not found.ready
 
 

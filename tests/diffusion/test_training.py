@@ -267,3 +267,11 @@ def test_steps_do_not_wait_for_the_device(train: Train, monkeypatch: pytest.Monk
     few = {"image_size": 8, "checkpoint_every": 100, "max_minutes": 100}
     looks = looks_per_step(lambda: train(max_steps=25, **few), monkeypatch)
     assert looks == [int(step % 10 == 0) for step in range(1, 25)]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{}", ""])
+def test_model_with_a_damaged_report_is_not_finished(tmp_path: Path, content: str) -> None:
+    (tmp_path / "training.json").write_text(content)
+    assert not state.is_finished(tmp_path, 4)
+    (tmp_path / "training.json").write_text('{"steps": 4, "readiness": {"ready": true}}')
+    assert state.is_finished(tmp_path, 4)

@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     clock = Clock(monkeypatch)
     clock.takes(UNet2DModel, "forward", seconds)
-    clock.takes(training, "start_training", 10)
+    clock.takes(training, "TrainingState", 10)
     clock.takes(training, "save_checkpoint", 4)
     clock.takes(SDASPipeline, "save_pretrained", 1)
     return clock

@@ -17,7 +17,7 @@ from sia_gen.inspection import strength_curve
 from sia_gen.inspection.distance import NormalBank, enlarge, load_normal
 from sia_gen.inspection.strength_curve import StrengthCurve, crossing, measure_curve, useful_range
 from tests.inspection.conftest import CPU
-from tests.sdas.test_conditioning import make_pipeline
+from tests.sdas.test_guidance import make_pipeline
 
 
 def curve_of(medians: list[float], spread: float = 0.0, normal: float = 1.0) -> StrengthCurve:

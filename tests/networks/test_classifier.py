@@ -89,7 +89,7 @@ def test_images_of_another_size_are_refused() -> None:
     ("changes", "message"),
     [
         ({"sample_size": 15}, "sample_size, 15, is not a multiple of the stride, 2"),
-        ({"attention_head_dim": 48}, "64, is not a multiple of attention_head_dim, 48"),
+        ({"attention_head_dim": 48}, "64 channels are not a multiple of attention_head_dim, 48"),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ from diffusers import DDIMInverseScheduler, DDPMScheduler
 from PIL import Image
 
 from sia_gen import SDASPipeline
-from tests.sdas.test_conditioning import make_pipeline as make_guided
+from tests.sdas.test_guidance import make_pipeline as make_guided
 from tests.sdas.test_pipeline import make_pipeline, sample, seeded
 
 STEPS = 5

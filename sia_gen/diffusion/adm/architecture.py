@@ -70,11 +70,7 @@ def not_adm(*, problem: str) -> ModelError:
 
 
 def dimensions(state: State, name: str, count: int, multiple: int = 1) -> torch.Size:
-    """Returns the shape of a tensor.
-
-    Raises:
-        ModelError: If there is none with `count` dimensions, the first a multiple of `multiple`.
-    """
+    """Returns the shape of a tensor; `ModelError` unless it has the dimensions that are needed."""
     if name not in state:
         raise not_adm(problem=f"the tensor '{name}' is missing.")
     shape = state[name].shape
@@ -87,10 +83,16 @@ def dimensions(state: State, name: str, count: int, multiple: int = 1) -> torch.
     return shape
 
 
-def read_encoder(state: State, levels: int) -> Encoder:
-    """Returns the encoder of a number of levels; `ModelError` if the tensors are none."""
+def read_encoder(state: State) -> Encoder:
+    """Returns the encoder of a UNet or classifier; `ModelError` if the tensors have none."""
     in_channels = dimensions(state, "input_blocks.0.0.weight", 4)[1]
-    blocks = _count_blocks(state)
+    present = {name.split(".")[1] for name in state if name.startswith("input_blocks.")}
+    blocks = next(number for number in itertools.count() if str(number) not in present)
+    attends = [
+        any(name.startswith(f"input_blocks.{block}.1.") for name in state)
+        for block in range(blocks)
+    ]
+    levels = _unet_levels(state) if is_unet(state) else _classifier_levels(attends)
     per_level, rest = divmod(blocks, levels)
     if rest or per_level < 2:
         raise not_adm(problem=f"{blocks} 'input_blocks' do not make {levels} levels.")
@@ -100,34 +102,26 @@ def read_encoder(state: State, levels: int) -> Encoder:
         in_channels,
         features=dimensions(state, "time_embed.0.weight", 2)[1],
         channels=tuple(dimensions(state, name, 4, GROUPS)[0] for name in names),
-        attention=tuple(_attends(state, start) for start in starts),
+        attention=tuple(attends[start] for start in starts),
         layers=per_level - 1,
     )
 
 
-def _attends(state: State, block: int) -> bool:
-    return any(name.startswith(f"input_blocks.{block}.1.") for name in state)
+def is_unet(state: State) -> bool:
+    """Returns whether there is a decoder."""
+    return any(name.startswith("output_blocks.") for name in state)
 
 
-def _count_blocks(state: State) -> int:
-    present = {name.split(".")[1] for name in state if name.startswith("input_blocks.")}
-    return next(number for number in itertools.count() if str(number) not in present)
-
-
-def unet_levels(state: State) -> int:
-    """Counts the resolutions of a UNet: all but the highest end in an upsampling block."""
+def _unet_levels(state: State) -> int:
+    # All levels but the highest end in an upsampling block.
     found = (re.match(r"(output_blocks\.\d+\.[12])\.in_l", name) for name in state)
     return len({match[1] for match in found if match}) + 1
 
 
-def classifier_levels(state: State) -> int:
-    """Counts the resolutions of a classifier.
-
-    The blocks of the last level all attend; the downsampling block before them does not.
-    """
-    blocks = _count_blocks(state)
-    backwards = (_attends(state, block) for block in reversed(range(blocks)))
-    layers = sum(1 for _ in itertools.takewhile(bool, backwards))
+def _classifier_levels(attends: list[bool]) -> int:
+    # All blocks of the last level attend, and the downsampling block before them does not.
+    blocks = len(attends)
+    layers = len(list(itertools.takewhile(bool, reversed(attends))))
     if not layers or blocks % (layers + 1):
         raise not_adm(
             problem=f"{blocks} 'input_blocks' of which the last {layers} attend are no ADM "

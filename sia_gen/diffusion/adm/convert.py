@@ -1,13 +1,9 @@
-"""Converts the UNets and classifiers of ADM checkpoints to diffusers networks.
-
-Tensors keep their values; they get other names, and queries, keys and values are separated.
-"""
+"""Converts the UNets and classifiers of ADM checkpoints to diffusers networks."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DModel
@@ -19,11 +15,9 @@ from sia_gen.diffusion.adm.architecture import (
     State,
     check_conventions,
     choose_conventions,
-    classifier_levels,
     dimensions,
     not_adm,
     read_encoder,
-    unet_levels,
 )
 from sia_gen.errors import OptionError
 from sia_gen.networks.classifier import NoisyClassifier
@@ -53,12 +47,8 @@ CLASSIFIER_HEAD: Names = {
 }
 
 
-@dataclass(frozen=True)
-class ConvertedModel:
-    """A network of diffusers in evaluation mode, and the conventions assumed about it.
-
-    Its tensors are shared with the checkpoint where they did not change.
-    """
+class ConvertedModel(NamedTuple):
+    """A network of diffusers in evaluation mode, and the conventions assumed about it."""
 
     model: Any
     conventions: Conventions
@@ -67,16 +57,13 @@ class ConvertedModel:
 def convert_adm_state_dict(
     state_dict: State, *, new_classes: int | None = None, **conventions: Any
 ) -> ConvertedModel:
-    """Converts the UNet of an ADM checkpoint.
+    """Converts the UNet of an ADM checkpoint to a `UNet2DModel` or `ADMUNet2DModel`.
 
     Args:
-        state_dict: Tensors under their original names.
+        state_dict: Tensors under their original names; unchanged ones are shared, not copied.
         new_classes: Number of classes of a fresh class embedding, in place of the present one.
-        conventions: Fields of `Conventions` that are not those of the published network of the
-            same architecture.
-
-    Returns:
-        A `UNet2DModel`, or an `ADMUNet2DModel` where that cannot express the network.
+        conventions: Fields of `Conventions` that differ from the published network of the same
+            architecture.
 
     Raises:
         ModelError: If a tensor is missing, unexpected or of the wrong shape, which it names, or if
@@ -84,7 +71,7 @@ def convert_adm_state_dict(
         OptionError: If the size or the classes make no sense.
     """
     state = dict(state_dict) if new_classes is None else _with_classes(state_dict, new_classes)
-    encoder = read_encoder(state, unet_levels(state))
+    encoder = read_encoder(state)
     out_channels = _check_channels(state, encoder)
     chosen = choose_conventions(encoder, conventions)
     classes = dimensions(state, CLASS_EMBEDDING, 2)[0] if CLASS_EMBEDDING in state else None
@@ -110,16 +97,13 @@ def convert_adm_classifier_state_dict(
 ) -> ConvertedModel:
     """Converts the classifier of an ADM checkpoint to a `NoisyClassifier`.
 
-    Args:
-        state_dict: Tensors under their original names.
-        image_size: Must be the size that the positional embedding tells.
-        num_head_channels: Channels per attention head; 64 in all published classifiers.
+    All published classifiers have 64 channels per attention head.
 
     Raises:
         ModelError: If a tensor is missing, unexpected or of the wrong shape, which it names.
-        OptionError: If the classifier is for another size.
+        OptionError: If the classifier is for another image size.
     """
-    encoder = read_encoder(state_dict, classifier_levels(state_dict))
+    encoder = read_encoder(state_dict)
     # One position is that of the mean.
     side = math.isqrt(max(dimensions(state_dict, POSITIONS, 2)[1] - 1, 1))
     conventions = Conventions(side * encoder.stride, num_head_channels)
@@ -158,9 +142,46 @@ def _convert(
 ) -> ConvertedModel:
     with torch.device("meta"):
         model = kind(**config)
-    tensors = _rename_tensors(state, names, model, conventions)
-    model.load_state_dict(tensors, assign=True)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    pairs = {
+        f"{module}.{parameter}": [f"{target}.{parameter}" for target in targets]
+        for module, targets in names.items()
+        for parameter in PARAMETERS
+        # The network may lack classes, attention, or the shortcut of a residual block.
+        if f"{targets[0]}.{parameter}" in shapes
+    }
+    for problem, wrong in (
+        ("the tensor '{}' is missing", [name for name in pairs if name not in state]),
+        ("there is no place for the tensor '{}'", [name for name in state if name not in pairs]),
+    ):
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise not_adm(problem=f"{problem.format(wrong[0])}{more}.")
+    renamed = {}
+    for name, targets in pairs.items():
+        tensor = _fitting(name, state[name], len(targets), shapes[targets[0]])
+        # The attention pooling of classifiers, `qkv_proj`, is never interleaved.
+        if ".qkv." in name and conventions.qkv_order == "interleaved":
+            channels = len(tensor) // 3
+            heads = conventions.num_heads or channels // (conventions.num_head_channels or channels)
+            by_head = tensor.reshape(heads, 3, channels // heads, *tensor.shape[1:])
+            tensor = by_head.transpose(0, 1).reshape(tensor.shape)
+        for target, part in zip(targets, tensor.chunk(len(targets)), strict=True):
+            renamed[target] = part.to(torch.float32).contiguous()
+    model.load_state_dict(renamed, assign=True)
     return ConvertedModel(model.eval(), conventions)
+
+
+def _fitting(name: str, tensor: torch.Tensor, parts: int, part: torch.Size) -> torch.Tensor:
+    """Returns a tensor of `parts` times the shape `part`, without the axis of a convolution."""
+    axis = (1,) if name.endswith(CONVOLUTIONS) else ()
+    shape = (parts * part[0], *part[1:], *axis)
+    if tensor.shape != shape or not tensor.is_floating_point():
+        raise not_adm(
+            problem=f"the tensor '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
+            f"the network needs floats {shape}."
+        )
+    return tensor.squeeze(-1) if axis else tensor
 
 
 def _with_classes(state: State, classes: int) -> dict[str, torch.Tensor]:
@@ -195,7 +216,6 @@ def _check_channels(state: State, encoder: Encoder) -> int:
 
 
 def _encoder_names(encoder: Encoder) -> Names:
-    """Returns the modules of the encoder and the middle."""
     names: Names = {
         "time_embed.0": ("time_embedding.linear_1",),
         "time_embed.2": ("time_embedding.linear_2",),
@@ -214,7 +234,7 @@ def _encoder_names(encoder: Encoder) -> Names:
 
 
 def _decoder_names(encoder: Encoder) -> Names:
-    """Returns the modules of the decoder, which mirrors the encoder with one more block a level."""
+    # It mirrors the encoder, with one more block per level.
     names: Names = {"out.0": ("conv_norm_out",), "out.2": ("conv_out",)}
     blocks = encoder.layers + 1
     for level, attends in enumerate(reversed(encoder.attention)):
@@ -228,7 +248,6 @@ def _decoder_names(encoder: Encoder) -> Names:
 
 
 def _layer_names(block: str, level: str, layer: int) -> Names:
-    """Returns a residual block and the attention that may follow it."""
     attention, target = f"{block}.1", f"{level}.attentions.{layer}"
     return {
         **_resnet_names(f"{block}.0", f"{level}.resnets.{layer}"),
@@ -240,53 +259,3 @@ def _layer_names(block: str, level: str, layer: int) -> Names:
 
 def _resnet_names(block: str, target: str) -> Names:
     return {f"{block}.{theirs}": (f"{target}.{ours}",) for theirs, ours in RESNET.items()}
-
-
-def _rename_tensors(
-    state: State, names: Names, model: torch.nn.Module, conventions: Conventions
-) -> dict[str, torch.Tensor]:
-    """Returns the tensors of an ADM state_dict under the names of `model`, float32.
-
-    Modules in `names` that the model lacks are skipped.
-
-    Raises:
-        ModelError: Naming the tensor that is missing, unexpected, or of the wrong shape.
-    """
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    pairs = {
-        f"{module}.{kind}": [f"{target}.{kind}" for target in targets]
-        for module, targets in names.items()
-        for kind in PARAMETERS
-        if f"{targets[0]}.{kind}" in wanted
-    }
-    for problem, wrong in (
-        ("the tensor '{}' is missing", [name for name in pairs if name not in state]),
-        ("there is no place for the tensor '{}'", [name for name in state if name not in pairs]),
-    ):
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise not_adm(problem=f"{problem.format(wrong[0])}{more}.")
-    renamed = {}
-    for name, targets in pairs.items():
-        tensor = _fitting(name, state[name], len(targets), wanted[targets[0]])
-        # The attention pooling of classifiers, `qkv_proj`, is never interleaved.
-        if ".qkv." in name and conventions.qkv_order == "interleaved":
-            channels = len(tensor) // 3
-            heads = conventions.num_heads or channels // (conventions.num_head_channels or channels)
-            by_head = tensor.reshape(heads, 3, channels // heads, *tensor.shape[1:])
-            tensor = by_head.transpose(0, 1).reshape(tensor.shape)
-        for target, part in zip(targets, tensor.chunk(len(targets)), strict=True):
-            renamed[target] = part.to(torch.float32).contiguous()
-    return renamed
-
-
-def _fitting(name: str, tensor: torch.Tensor, parts: int, part: torch.Size) -> torch.Tensor:
-    """Returns a tensor of `parts` times the shape `part`, without the axis of a convolution."""
-    axis = (1,) if name.endswith(CONVOLUTIONS) else ()
-    shape = (parts * part[0], *part[1:], *axis)
-    if tensor.shape != shape or not tensor.is_floating_point():
-        raise not_adm(
-            problem=f"the tensor '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
-            f"the network needs floats {shape}."
-        )
-    return tensor.squeeze(-1) if axis else tensor

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
-from sia_gen.diffusion.adm.architecture import Conventions, not_adm
+from sia_gen.diffusion.adm.architecture import Conventions, is_unet, not_adm
 from sia_gen.diffusion.adm.convert import (
     ConvertedModel,
     convert_adm_classifier_state_dict,
     convert_adm_state_dict,
 )
+from sia_gen.diffusion.state import scheduler_for
 from sia_gen.errors import ModelError, OptionError, OutputError
 from sia_gen.io.files import atomic_folder, prepare_output, sha256, write_json
 from sia_gen.io.json import read_json
@@ -32,7 +33,6 @@ from sia_gen.io.tensors import StandIns, is_state_dict, not_finite, read_tensor_
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.runtime.device import environment
 from sia_gen.sdas.pipeline import SDASPipeline
-from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 REPORT = "import.json"
 # The fields of a report that are equal for equal imports.
@@ -44,17 +44,13 @@ FIX = "Give a PyTorch checkpoint or a .safetensors file."
 
 
 class _Ignored:
-    """Replaces an object that is not needed."""
+    """Replaces an object of a checkpoint that is not needed."""
 
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __init__(self, *_: object) -> None: ...
+    def __setstate__(self, state: object) -> None: ...
 
 
-# The RealNet authors save their settings and a NumPy number beside the weights. Harmless classes
-# replace theirs.
+# The RealNet authors save an EasyDict of settings and a NumPy number beside the weights.
 STAND_INS: StandIns = [
     (OrderedDict, "easydict.EasyDict"),
     (_Ignored, "numpy.core.multiarray.scalar"),
@@ -70,7 +66,7 @@ def import_adm(
 
     Args:
         checkpoint: A PyTorch or safetensors file.
-        out: The folder to make; it may hold an earlier import of the same.
+        out: New folder, or that of an earlier import of the same.
         new_classes: Number of classes of a fresh class embedding of a UNet.
         image_size: Side of the images, for an architecture that was not published.
 
@@ -79,13 +75,12 @@ def import_adm(
         OptionError: If an option does not suit the network.
         OutputError: If the folder holds something else. Nothing has been written then.
     """
-    converted = _convert_file(checkpoint, new_classes, image_size)
-    model, conventions = converted.model, converted.conventions
-    is_unet = not isinstance(model, NoisyClassifier)
+    model, conventions = _convert_file(checkpoint, new_classes, image_size)
+    kind = "classifier" if isinstance(model, NoisyClassifier) else "unet"
     report = {
         "file": checkpoint.name,
         "sha256": sha256(checkpoint),
-        "kind": "unet" if is_unet else "classifier",
+        "kind": kind,
         "new_classes": new_classes,
         "conventions": asdict(conventions),
         "versions": environment(),
@@ -95,19 +90,13 @@ def import_adm(
     with working_on(out.parent, out.name), atomic_folder(out) as temporary:
         # Another process may have come first.
         check_output(out, report)
-        if is_unet:
-            scheduler = PerturbedDDPMScheduler(
-                beta_schedule=conventions.beta_schedule,
-                variance_type="learned_range" if _learns_variance(model) else "fixed_small",
-                timestep_spacing="leading",
-            )
+        if kind == "unet":
+            scheduler = scheduler_for(model, conventions.beta_schedule)
             SDASPipeline(model, scheduler).save_pretrained(temporary)
         else:
             model.save_pretrained(temporary)
         write_json(temporary / REPORT, report)
-    if is_unet:
-        return _describe_unet(model, conventions)
-    return f"classifier ({conventions.image_size} pixels, {model.config.num_classes} classes)"
+    return _describe(model, conventions)
 
 
 def _convert_file(
@@ -116,7 +105,7 @@ def _convert_file(
     content = read_checkpoint(checkpoint)
     try:
         state = find_state_dict(content)
-        if any(name.startswith("output_blocks.") for name in state):
+        if is_unet(state):
             recorded = recorded_conventions(content)
             recorded |= {} if image_size is None else {"image_size": image_size}
             return convert_adm_state_dict(state, new_classes=new_classes, **recorded)
@@ -145,18 +134,12 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Returns the tensors of a checkpoint under the names of a single process.
-
-    Raises:
-        ModelError: If there is anything else among them, or values are not finite.
-    """
+    """Returns the tensors of a checkpoint; `ModelError` if there are others or values are NaN."""
     nested = [content[key] for key in KEYS if is_state_dict(content.get(key))]
     state = nested[0] if nested else content
     if not is_state_dict(state):
-        others = [name for name, value in state.items() if not torch.is_tensor(value)]
-        found = f" alone: '{others[0]}' is none" if others else ""
         raise ModelError(
-            problem=f"the checkpoint holds no named tensors{found}.",
+            problem="the checkpoint holds no named tensors, or other objects among them.",
             fix=f"Save them at the top level, or under one of: {', '.join(KEYS)}.",
         )
     if name := not_finite(state):
@@ -171,20 +154,23 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def recorded_conventions(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `convert_adm_state_dict` that the RealNet authors' code records."""
-    settings = content.get("arch")
-    unet = settings.get("unet") if isinstance(settings, Mapping) else None
-    if not isinstance(settings, Mapping) or not isinstance(unet, Mapping):
+    settings = _mapping(content, "arch")
+    unet = _mapping(settings, "unet")
+    if not unet:
         return {}
     heads = "num_heads" if unet.get("num_head_channels") == -1 else "num_head_channels"
-    recorded = {name: unet.get(name) for name in ("image_size", heads)}
-    sampler = settings.get("TrainSampler")
-    schedule = sampler.get("beta_scheduler") if isinstance(sampler, Mapping) else None
+    schedule = _mapping(settings, "TrainSampler").get("beta_scheduler")
     return {
-        **{name: value for name, value in recorded.items() if isinstance(value, int)},
+        **{key: unet[key] for key in ("image_size", heads) if isinstance(unet.get(key), int)},
         # Their network supports no other order.
         "qkv_order": "interleaved",
         "beta_schedule": SCHEDULES.get(str(schedule)),
     }
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = content.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def check_output(out: Path, report: dict[str, Any]) -> None:
@@ -203,20 +189,19 @@ def check_output(out: Path, report: dict[str, Any]) -> None:
         )
 
 
-def _learns_variance(unet: Any) -> bool:
-    return bool(unet.config.out_channels == 2 * unet.config.in_channels)
-
-
-def _describe_unet(unet: Any, conventions: Conventions) -> str:
-    classes, heads = unet.config.num_class_embeds, conventions.num_heads
+def _describe(model: Any, conventions: Conventions) -> str:
+    if isinstance(model, NoisyClassifier):
+        return f"classifier ({conventions.image_size} pixels, {model.config.num_classes} classes)"
+    learned = model.config.out_channels == 2 * model.config.in_channels
+    heads = f"{conventions.num_heads} attention heads"
+    if conventions.num_heads is None:
+        heads = f"{conventions.num_head_channels} channels per attention head"
     parts = (
         f"{conventions.image_size} pixels",
-        f"{classes or 'no'} classes",
-        f"{'learned' if _learns_variance(unet) else 'fixed'} variance",
+        f"{model.config.num_class_embeds or 'no'} classes",
+        "learned variance" if learned else "fixed variance",
         f"{conventions.beta_schedule} schedule",
-        f"{heads} attention heads"
-        if heads
-        else f"{conventions.num_head_channels} channels per attention head",
+        heads,
         f"{conventions.qkv_order} queries, keys and values",
     )
     return f"UNet ({', '.join(parts)})"

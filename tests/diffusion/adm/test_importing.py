@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from sia_gen.diffusion.adm.importing import REPORT, check_output, import_adm
-from sia_gen.diffusion.state import is_finished
 from sia_gen.errors import ModelError, OptionError, OutputError, UserError
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.sdas.pipeline import SDASPipeline
@@ -222,11 +221,3 @@ def test_folder_with_a_damaged_report_is_something_else(tmp_path: Path, content:
     (tmp_path / "import.json").write_text(content)
     with pytest.raises(OutputError, match="already holds something else"):
         check_output(tmp_path, {"sha256": "0"})
-
-
-@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{}", ""])
-def test_model_with_a_damaged_report_is_not_finished(tmp_path: Path, content: str) -> None:
-    (tmp_path / "training.json").write_text(content)
-    assert not is_finished(tmp_path, 4)
-    (tmp_path / "training.json").write_text('{"steps": 4, "readiness": {"ready": true}}')
-    assert is_finished(tmp_path, 4)

@@ -48,24 +48,16 @@ PIXELS = ".pixels"
 
 
 def evaluate(
-    recipe: Recipe,
-    categories: Sequence[str],
-    root: Path,
-    models: Path,
-    out: Path,
-    runtime: Runtime,
+    recipe: Recipe, categories: Sequence[str], root: Path, models: Path, out: Path, runtime: Runtime
 ) -> dict[str, Any]:
     """Scores the test images of some categories and writes metrics, scores and heat maps.
 
     Categories that were evaluated in the same folder before stay in its summary.
 
     Args:
-        recipe: Recipe with the data.
-        categories: Categories to evaluate.
         root: Folder of the images.
         models: Folder with one RealNet per category, or a joint one.
         out: Output folder, see above.
-        runtime: Device and precision.
 
     Returns:
         The content of `metrics.json`; see `sia_gen.evaluation.results.Summary`.
@@ -130,14 +122,14 @@ def _evaluate_model(
         pixels = out / PIXELS / category
         pixels.mkdir(exist_ok=True)
         with explained_scoring(fitted.model):
-            scores = score_images(fitted.model, recipe, category, images, pixels, accelerator)
+            scores = _score_images(fitted.model, recipe, category, images, pixels, accelerator)
         results[category] = category_result(scores, fitted.threshold)
         if accelerator.is_main_process:
             write_category(out / category, recipe, fitted, results[category], accelerator)
     return results
 
 
-def score_images(
+def _score_images(
     model: RealNet,
     recipe: Recipe,
     category: str,
@@ -147,13 +139,7 @@ def score_images(
 ) -> Scores:
     """Scores test images, shared out over the processes; every process gets all scores.
 
-    Args:
-        model: Model on the device.
-        recipe: Recipe that says how images are read.
-        category: Name of the category, for the progress.
-        tests: Test images.
-        folder: Folder for the scores of the pixels, shared by all processes.
-        accelerator: Device, precision and processes.
+    The scores of the pixels go to a folder that all processes share.
     """
     rank, spec = accelerator.process_index, ImageSpec.of(recipe, model.image_size)
     share = range(rank, len(tests), accelerator.num_processes)

@@ -50,14 +50,7 @@ from sia_gen.train.batches import batches_of
 
 @dataclass(frozen=True)
 class Prediction:
-    """The verdict on an image.
-
-    Attributes:
-        image: Path of the file.
-        score: Score in [0, 1]; None if the file cannot be read.
-        verdict: `anomalous` if the score exceeds the threshold, else `normal`; or `unreadable`.
-        threshold: Threshold of the model, calibrated when it was fitted.
-    """
+    """The score in [0, 1] of an image and the verdict: `anomalous`, `normal` or `unreadable`."""
 
     image: str
     score: float | None
@@ -78,14 +71,7 @@ def predict(
     form: Literal["csv", "jsonl"],
     runtime: Runtime,
 ) -> list[Prediction]:
-    """Scores images and writes predictions and heat maps.
-
-    Args:
-        model_folder: Folder of a RealNet, of one category or of all.
-        images: Images, and folders of images.
-        out: Output folder, see above.
-        form: Format of the predictions.
-        runtime: Device and precision.
+    """Scores images and images in folders, and writes predictions and heat maps.
 
     Raises:
         ModelError: If the model cannot be read; nothing has been written then.
@@ -124,9 +110,7 @@ def predict(
             progress.advance()
         # The table comes last, so that the heat map of every image in it exists.
         pictures.publish()
-        write_text(
-            out / f"predictions.{form}", _as_csv(table) if form == "csv" else _as_jsonl(table)
-        )
+        write_text(out / f"predictions.{form}", _as_text(table, form))
     if problems:
         raise ImageError(
             problem=f"{len(problems)} of {len(files)} images were not scored; the first: "
@@ -198,13 +182,12 @@ def _images_at(given: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         yield from ((place, path) for path in inside)
 
 
-def _as_csv(predictions: Sequence[Prediction]) -> str:
+def _as_text(predictions: Sequence[Prediction], form: Literal["csv", "jsonl"]) -> str:
+    rows = [asdict(one) for one in predictions]
+    if form == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, ["image", "score", "verdict", "threshold"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(one) for one in predictions)
+    writer.writerows(rows)
     return buffer.getvalue()
-
-
-def _as_jsonl(predictions: Sequence[Prediction]) -> str:
-    return "".join(json.dumps(asdict(one)) + "\n" for one in predictions)

@@ -19,7 +19,7 @@ from sia_gen.images.store import Images
 from sia_gen.io.files import atomic_path
 from sia_gen.report.sheets import contact_sheet
 from sia_gen.runtime.progress import Progress
-from sia_gen.sdas.inversion import invert, reconstruct
+from sia_gen.sdas.denoising import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.train.budget import Budget
 from sia_gen.train.logs import TrainingLog

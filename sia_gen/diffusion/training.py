@@ -182,9 +182,7 @@ def _add_gradients(
         with nullcontext() if number == passes - 1 else accelerator.no_sync(state.unet):
             classes = batch.labels if settings.joint else None
             output = state.unet(noisy, batch.timesteps, class_labels=classes).sample.float()
-            loss = denoising_loss(
-                output, batch.images, noisy, batch.noise, batch.timesteps, schedule
-            )
+            loss = denoising_loss(output, noisy, batch, schedule)
             accelerator.backward(loss / passes)
         losses.append(loss.detach())
     return torch.stack(losses).mean()

@@ -36,13 +36,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class AnomalyBatch:
-    """A batch to learn from.
-
-    Attributes:
-        anomalous: A, (B, C, H, W), float32 in [0, 1].
-        normal: N, (B, C, H, W), float32 in [0, 1].
-        mask: M, (B, 1, H, W), float32, values 0 and 1.
-    """
+    """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32."""
 
     anomalous: torch.Tensor
     normal: torch.Tensor
@@ -60,12 +54,10 @@ class AnomalyBatch:
 
 @dataclass(frozen=True)
 class LocalAnomalies:
-    """Normal images, and what makes anomalies of them.
+    """Normal images N, and what makes anomalies of a share of them, `anomalous_fraction`.
 
     Attributes:
-        normal: Normal images N.
         sources: Sources of the images P and the range of delta, one per category.
-        anomalous_fraction: Share of the samples that are anomalous.
         horizontal_flip: Whether N and P are mirrored at random.
         vertical_flip: Whether N and P are turned upside down at random.
         foreground: Pixels of each N that may be anomalous, (1, H, W), 1 or 0; None for all.
@@ -85,12 +77,9 @@ class LocalAnomalies:
     twin_fraction: float = 0.0
 
     def sample(self, index: int, rng: Rng, number: int) -> Sample:
-        """Makes a sample of the normal image `index`.
+        """Makes a sample of the normal image `index`; equal states of `rng` give equal samples.
 
-        Args:
-            index: Index of the normal image.
-            rng: Randomness; the same state gives the same sample.
-            number: Number of the sample in the whole training, which the sources count by.
+        `number` is the number of the sample in the whole training, which the sources count by.
         """
         normal, foreground = self.flipped(index, rng)
         if rng.random() >= self.anomalous_fraction:

@@ -50,14 +50,14 @@ def perlin_noise(
         dot: NDArray[np.float64] = gradient[..., 0] * (dx - right) + gradient[..., 1] * (dy - below)
         return dot
 
-    fade_x, fade_y = fade(dx), fade(dy)
+    fade_x, fade_y = _fade(dx), _fade(dy)
     top = slope(0, 0) + fade_x * (slope(0, 1) - slope(0, 0))
     bottom = slope(1, 0) + fade_x * (slope(1, 1) - slope(1, 0))
     noise: NDArray[np.float64] = math.sqrt(2) * (top + fade_y * (bottom - top))
     return noise
 
 
-def fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
     """Perlin's quintic, 6 t^5 - 15 t^4 + 10 t^3: 0 at 0, 1 at 1, flat at both."""
     faded: NDArray[np.float64] = t * t * t * (t * (t * 6 - 15) + 10)
     return faded

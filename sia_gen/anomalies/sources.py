@@ -51,14 +51,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SDASSource:
-    """The samples of a corpus in their order; they are independent of each other.
-
-    Attributes:
-        reader: Reader of the corpus.
-        spec: Mode and size of the pieces.
-        opacity: Range of the opacity.
-        numbers: Numbers of the samples to draw from.
-    """
+    """The samples of a corpus with these numbers, in their order, with a range of opacity."""
 
     reader: SampleReader
     spec: ImageSpec
@@ -78,13 +71,7 @@ class SDASSource:
 
 @dataclass(frozen=True)
 class TwinSource:
-    """The twins of a corpus with useful masks, in their order.
-
-    Attributes:
-        reader: Reader of the corpus.
-        spec: Mode and size of the images.
-        numbers: Numbers of the twins to draw from.
-    """
+    """The twins of a corpus with these numbers, in their order."""
 
     reader: SampleReader
     spec: ImageSpec
@@ -141,13 +128,7 @@ class Parts(NamedTuple, Generic[Kind]):
 
 
 class Sources(NamedTuple):
-    """The sources of anomalies of a category.
-
-    Attributes:
-        reader: Reader of the corpus, if the recipe needs one.
-        pieces: Sources of images to paste from, if the recipe pastes.
-        twins: Sources of twins, if the recipe uses any.
-    """
+    """The sources of anomalies of a category, and the reader of its corpus, if a recipe asks."""
 
     reader: SampleReader | None
     pieces: Parts[Source] | None
@@ -155,11 +136,7 @@ class Sources(NamedTuple):
 
 
 def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
-    """Opens the sources that a recipe asks for.
-
-    Raises:
-        UserError: If the corpus or the textures are missing or too few.
-    """
+    """Opens the sources that a recipe asks for; `UserError` if they are missing or too few."""
     settings, parts = recipe.realnet, list[Parts[Source]]()
     pasted, twinned = settings.anomalies != "twins", settings.anomalies != "perlin"
     reader, twins = None, None
@@ -187,9 +164,7 @@ def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
 
 
 def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
-    """Keeps the last items, a share of them, for validation.
-
-    It keeps none if the test images select the weights.
+    """Keeps the last items, a share of all, for validation; none if the test images select.
 
     Raises:
         UserError: The `problem`, if no item would be left to learn from.
@@ -230,11 +205,7 @@ def _texture_sources(recipe: Recipe) -> Parts[Source]:
 
 
 def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
-    """Returns the twins of a corpus whose mask areas are within the recipe's `realnet.mask_area`.
-
-    Raises:
-        CorpusError: If there are none.
-    """
+    """Returns the twins whose mask areas `realnet.mask_area` allows; `CorpusError` if none."""
     low, high = recipe.realnet.mask_area
     if reader.form.kind != TWINS:
         raise CorpusError(
@@ -252,12 +223,7 @@ def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
 
 
 def texture_files(folder: str | None) -> list[Path]:
-    """Returns the images anywhere below a folder, sorted.
-
-    Raises:
-        OptionError: If no folder is given.
-        ImageError: If the folder has no images.
-    """
+    """Returns the images anywhere below a folder, sorted; `UserError` if there are none."""
     if folder is None:
         raise OptionError(
             problem="no texture folder was given.",

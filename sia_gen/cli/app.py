@@ -38,7 +38,7 @@ NOISE = (
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = {
@@ -117,7 +117,7 @@ def _explain(error: Exception) -> str | None:
     if line is None and processes is not None:
         line = processes.explain(error)
     if line is None and "huggingface_hub.errors" in sys.modules:
-        from sia_gen.hub.errors import explain
+        from sia_gen.hub.client import explain
 
         hub_error = explain(error)
         line = None if hub_error is None else str(hub_error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from sia_gen.cli import options
 from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
@@ -55,8 +55,7 @@ def calibrate(
 def verify(
     corpus: options.CorpusArgument,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Delete damaged shards, so that synthesize replaces them."),
+        bool, Option("--repair", help="Delete damaged shards, for synthesize to replace.")
     ] = False,
 ) -> None:
     """Read every sample of a corpus and compare the shards with the manifest.
@@ -101,12 +100,11 @@ def compose(
     category: options.Category = None,
     corpus: options.Corpus = None,
     images: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Triplets per category (default: one per sample)."),
+        int | None, Option(min=1, help="Triplets per category (default: one per sample).")
     ] = None,
     form: Annotated[
         Literal["shards", "folder"],
-        typer.Option("--format", help="WebDataset shards, or folders laid out like MVTec AD."),
+        Option("--format", help="WebDataset shards, or folders like MVTec AD."),
     ] = "shards",
     out: Annotated[str | None, options.out("triplets")] = None,
     seed: options.Seed = None,
@@ -136,22 +134,15 @@ def compose(
 
 def push_to_hub(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A corpus, a diffusion model, or a RealNet.")
+        Path, Argument(metavar="FOLDER", help="Corpus, diffusion model, or RealNet.")
     ],
-    repository: Annotated[
-        str, typer.Argument(metavar="REPO", help="Repository on the Hub, OWNER/NAME.")
-    ],
-    private: Annotated[
-        bool, typer.Option("--private", help="Create the repository as private.")
-    ] = False,
+    repository: Annotated[str, Argument(metavar="REPO", help="Repository on the Hub, OWNER/NAME.")],
+    private: Annotated[bool, Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Branch to write to, or a pull request (refs/pr/1)."),
+        str | None, Option(help="Branch to write to, or pull request (refs/pr/1).")
     ] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the files without uploading them.")
-    ] = False,
+    create_pr: Annotated[bool, Option("--create-pr", help="Open a pull request.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="List the files; upload nothing.")] = False,
 ) -> None:
     """Publish a corpus or a model on the Hugging Face Hub, with a card.
 

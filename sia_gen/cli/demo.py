@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, echo
 
 from sia_gen.cli import options
 from sia_gen.cli.common import load_recipe
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="PATH", help="Output folder.")] = Path("demo"),
+    out: Annotated[Path, Option(help="Output folder.")] = Path("demo"),
     seed: options.Seed = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
@@ -30,9 +30,7 @@ def demo(
 
 
 def recipes(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Recipe to print in full.")
-    ] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="Recipe to print in full.")] = None,
 ) -> None:
     """List the recipes, or print one of them with all defaults.
 
@@ -42,9 +40,9 @@ def recipes(
     from sia_gen.config.recipe_file import recipe_names
 
     if name is not None:
-        typer.echo(load_corpus_recipe(name).to_yaml(), nl=False)
+        echo(load_corpus_recipe(name).to_yaml(), nl=False)
         return
     for known in recipe_names():
         recipe = load_corpus_recipe(known)
         licenses = ", ".join(dict.fromkeys(member.license for member in recipe.members))
-        typer.echo(f"{known:12}  {recipe.title} ({len(all_categories(recipe))}), {licenses}")
+        echo(f"{known:12}  {recipe.title} ({len(all_categories(recipe))}), {licenses}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from sia_gen.cli import options
 from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
@@ -16,28 +16,23 @@ def fit_realnet(
     data: options.Data = None,
     category: options.Category = None,
     corpus: options.Corpus = None,
-    joint: Annotated[
-        bool, typer.Option("--joint", help="Fit one detector for all categories.")
-    ] = False,
+    joint: Annotated[bool, Option("--joint", help="One detector for all categories.")] = False,
     anomalies: Annotated[
         Literal["perlin", "twins", "mixed"] | None,
-        typer.Option(help="Paste pieces through Perlin masks, use twins with their masks, or mix."),
+        Option(help="Pieces in Perlin masks, twins in their masks, or both."),
     ] = None,
     source: Annotated[
         Literal["sdas", "dtd", "mixed"] | None,
-        typer.Option(help="Paste from the corpus, from textures such as DTD, or from both."),
+        Option(help="Paste from the corpus, textures such as DTD, or both."),
     ] = None,
-    textures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Texture images.")] = None,
+    textures: Annotated[str | None, Option(help="Folder of texture images.")] = None,
     weights: options.Weights = None,
     out: Annotated[Path | None, options.out("realnet")] = None,
     max_steps: options.MaxSteps = None,
     max_minutes: options.MaxMinutes = None,
     select_on: Annotated[
         Literal["validation", "test"] | None,
-        typer.Option(
-            help="Data to choose weights and threshold on. 'test' reads the test labels, as some "
-            "published tables did, so the metrics are optimistic."
-        ),
+        Option(help="Choose weights and threshold on these data; test labels bias the metrics."),
     ] = None,
     seed: options.Seed = None,
     precision: options.Precision = None,
@@ -58,7 +53,7 @@ def fit_realnet(
         "realnet.select_on": select_on,
         "realnet.anomalies": anomalies,
         "realnet.source": source,
-        "realnet.textures": None if textures is None else str(textures),
+        "realnet.textures": textures,
         "realnet.weights": None if weights is None else str(weights),
     }
     chosen, categories, root = load_inputs(recipe, data, category, changes)
@@ -82,8 +77,7 @@ def evaluate(
     data: options.Data = None,
     category: options.Category = None,
     model: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of RealNets (default: runs/RECIPE/realnet)."),
+        Path | None, Option(help="Folder of RealNets (default: runs/RECIPE/realnet).")
     ] = None,
     out: Annotated[Path | None, options.out("evaluation")] = None,
     precision: options.Precision = None,
@@ -110,13 +104,11 @@ def evaluate(
 
 def predict(
     model: options.Detector,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES", help="Image files and folders.")
-    ],
+    images: Annotated[list[Path], Argument(metavar="IMAGES", help="Image files and folders.")],
     form: Annotated[
-        Literal["csv", "jsonl"], typer.Option("--format", help="Format of the predictions.")
+        Literal["csv", "jsonl"], Option("--format", help="Format of the predictions.")
     ] = "csv",
-    out: Annotated[Path, typer.Option(metavar="PATH", help="Output folder.")] = Path("predictions"),
+    out: Annotated[Path, Option(help="Output folder.")] = Path("predictions"),
     precision: options.Precision = None,
     device: options.Device = "auto",
     compiled: options.Compile = None,
@@ -137,9 +129,7 @@ def predict(
 
 def export(
     model: options.Detector,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Output file: .onnx, or .pt2 for torch.export.")
-    ],
+    out: Annotated[Path, Option(help="Output file: .onnx, or .pt2 for torch.export.")],
 ) -> None:
     """Export a detector to ONNX or torch.export, and check that its anomaly maps match.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from sia_gen.cli import options
 from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
@@ -16,12 +16,9 @@ def train_diffusion(
     data: options.Data = None,
     category: options.Category = None,
     joint: Annotated[
-        bool, typer.Option("--joint", help="Train one class-conditional model of all categories.")
+        bool, Option("--joint", help="One class-conditional model of all categories.")
     ] = False,
-    init: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Model to start from, instead of the preset."),
-    ] = None,
+    init: Annotated[str | None, Option(help="Model to start from, instead of the preset.")] = None,
     out: Annotated[Path | None, options.out("diffusion")] = None,
     max_steps: options.MaxSteps = None,
     max_minutes: options.MaxMinutes = None,
@@ -39,7 +36,7 @@ def train_diffusion(
     changes = {
         "seed": seed,
         "diffusion.joint": joint or None,
-        "diffusion.init": None if init is None else str(init),
+        "diffusion.init": init,
         "diffusion.max_steps": max_steps,
         "diffusion.max_minutes": max_minutes,
     }
@@ -81,17 +78,14 @@ def train_classifier(
 
 def import_adm(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT", help="A .pt, .pth, .tar or .safetensors file."),
+        Path, Argument(metavar="CHECKPOINT", help="A .pt, .pth, .tar or .safetensors file.")
     ],
-    out: Annotated[Path, typer.Option(metavar="PATH", help="Output folder.")],
+    out: Annotated[Path, Option(help="Output folder.")],
     new_classes: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Replace the class embedding by one of N classes."),
+        int | None, Option(min=1, help="Number of classes of a new class embedding.")
     ] = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(metavar="PIXELS", min=1, help="Image size (default: the checkpoint's)."),
+        int | None, Option(min=1, help="Image size (default: the checkpoint's).")
     ] = None,
 ) -> None:
     """Convert an ADM checkpoint, by OpenAI or the RealNet authors, to a diffusers folder.

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from sia_gen.cli import options
 from sia_gen.cli.common import run_folder, say
@@ -19,48 +19,32 @@ if TYPE_CHECKING:
     from sia_gen.runtime.device import Runtime
     from sia_gen.twins.maker import TwinMaker
 
-part_option = partial(typer.Option, rich_help_panel="Parts of a corpus")
-twin_option = partial(typer.Option, rich_help_panel="Twins")
+parts = partial(Option, rich_help_panel="Parts of a corpus")
+about_twins = partial(Option, rich_help_panel="Twins")
 
 Strength = Annotated[
-    str | None,
-    typer.Option(metavar="S", help="A number, a range such as 0.1:0.2, or auto. 0 is normal."),
+    str | None, Option(help="A number, a range such as 0.1:0.2, or auto. 0 is normal.")
 ]
-Images = Annotated[int | None, typer.Option(metavar="N", help="Images per category.")]
-Steps = Annotated[int | None, typer.Option(metavar="N", help="Reverse steps per image.")]
-GuidanceScale = Annotated[
-    float | None, typer.Option(metavar="S", help="Scale of the classifier guidance.")
-]
-Shards = Annotated[
-    str | None,
-    part_option(metavar="A:B", help="Make only shards A to B-1, for example in a job array."),
-]
-Only = Annotated[str | None, part_option(metavar="KEY", help="Make a single sample again.")]
-Plan = Annotated[bool, part_option("--plan", help="Estimate bytes and hours; write nothing.")]
-WithTwins = Annotated[
-    bool, twin_option("--twins", help="Add a normal twin and a mask to each image.")
-]
+Images = Annotated[int | None, Option(help="Images per category.")]
+Steps = Annotated[int | None, Option(help="Reverse steps per image.")]
+GuidanceScale = Annotated[float | None, Option(help="Scale of the classifier guidance.")]
+Shards = Annotated[str | None, parts(metavar="A:B", help="Make only shards A to B-1.")]
+Only = Annotated[str | None, parts(metavar="KEY", help="Make a single sample again.")]
+Plan = Annotated[bool, parts("--plan", help="Estimate bytes and hours; write nothing.")]
+WithTwins = Annotated[bool, about_twins("--twins", help="Add normal twins and masks.")]
 Source = Annotated[
-    Literal["noise", "image"] | None,
-    twin_option(help="Start from noise, or from normal photographs."),
+    Literal["noise", "image"] | None, about_twins(help="Start from noise, or from photographs.")
 ]
 Start = Annotated[
-    float | None,
-    twin_option(metavar="SHARE", help="How far to take photographs back to noise, up to 1."),
+    float | None, about_twins(help="How far to take photographs back to noise, up to 1.")
 ]
-Invert = Annotated[
-    bool, twin_option("--invert", help="Use DDIM inversion instead of adding noise.")
-]
+Invert = Annotated[bool, about_twins("--invert", help="Use DDIM inversion instead of noise.")]
 Region = Annotated[
     str | None,
-    twin_option(help="Where to perturb: everywhere, perlin, box, foreground, or a mask file."),
+    about_twins(help="Where to perturb: everywhere, perlin, box, foreground, or a mask file."),
 ]
-Photographs = Annotated[
-    Path | None, twin_option(metavar="FOLDER", help="Normal photographs, for --source image.")
-]
-MaskWeights = Annotated[
-    Path | None, twin_option(metavar="FILE", help="Backbone weights, for the masks.")
-]
+Photographs = Annotated[Path | None, about_twins(help="Photographs for --source image.")]
+MaskWeights = Annotated[Path | None, about_twins(help="Backbone weights for the masks.")]
 
 
 def synthesize(

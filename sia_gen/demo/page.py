@@ -1,9 +1,8 @@
-"""What the demo's page shows."""
+"""The page of the demo."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,7 @@ from sia_gen.images.test_set import list_test_images
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
 from sia_gen.report.heatmaps import overlay
-from sia_gen.report.page import (
-    Figure,
-    Histogram,
-    Page,
-    Section,
-    score_histogram,
-    write_page,
-)
+from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
 
@@ -45,6 +37,7 @@ def write_demo_page(
     """Writes the page of a finished demo and returns its path."""
     category = recipe.categories[0]
     values = metrics["categories"][category]
+    scores = _read_scores(out / "evaluation" / category / "scores.csv")
     page = Page(
         title="sia-gen demo: defects of solar cells, learnt from good cells alone",
         summary=(
@@ -52,52 +45,54 @@ def write_demo_page(
             f"and {values['normal_images']} good cells. No real defect was seen in training."
         ),
         sections=[
-            normal_section(recipe, root, category),
-            strength_section(recipe, out / "diffusion" / category),
-            defect_section(recipe, root, out, category, runtime),
-            metrics_section(values, out / "evaluation" / category / "scores.csv"),
-            time_section(times),
-            command_section(recipe, out),
+            _normal_section(recipe, root, category),
+            _strength_section(recipe, out / "diffusion" / category),
+            _defect_section(recipe, root, out, scores["anomalous"], runtime),
+            _metrics_section(values, scores),
+            _time_section(times),
+            _command_section(recipe, out),
         ],
     )
     write_page(out / "index.html", page)
     return out / "index.html"
 
 
-def normal_section(recipe: Recipe, root: Path, category: str) -> Section:
-    """Some of the images everything was learnt from."""
+def _read_scores(path: Path) -> dict[str, dict[str, float]]:
+    """Returns the score of each image by label and file name."""
+    scores: dict[str, dict[str, float]] = {"normal": {}, "anomalous": {}}
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            scores[row["label"]][row["image"]] = float(row["score"])
+    return scores
+
+
+def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     paths = list_images(recipe, root, category).fit
     images = load_images(paths[:SHOWN], ImageSpec.of(recipe, PICTURE_SIZE))
+    shown = zip(images, paths[:SHOWN], strict=True)
     return Section(
         title="Good cells",
         text=f"Six of the {len(paths)} photographs that everything below was learnt from.",
-        figures=[
-            [
-                Figure(to_picture(image), path.stem)
-                for image, path in zip(images, paths[:SHOWN], strict=True)
-            ]
-        ],
+        figures=[[Figure(to_picture(image), path.stem) for image, path in shown]],
     )
 
 
-def strength_section(recipe: Recipe, model: Path) -> Section:
-    """The same noise at growing strength, one row per seed."""
+def _strength_section(recipe: Recipe, model: Path) -> Section:
     pipeline = load_pipeline(model, recipe)
     pipeline.set_progress_bar_config(disable=True)
     rows = []
     for seed in SEEDS:
-        images = pipeline(
+        images: list[Image.Image] = pipeline(
             num_images=len(STRENGTHS),
             strength=STRENGTHS,
             generator=[torch.Generator().manual_seed(seed) for _ in STRENGTHS],
             num_inference_steps=recipe.synthesis.steps,
         ).images
-        rows.append(
-            [
-                Figure(enlarged(image), f"strength {strength:g}")
-                for image, strength in zip(images, STRENGTHS, strict=True)
-            ]
-        )
+        size = (PICTURE_SIZE, PICTURE_SIZE)
+        # Without smoothing, so that the pixels stay visible.
+        enlarged = [image.resize(size, Image.Resampling.NEAREST) for image in images]
+        shown = zip(enlarged, STRENGTHS, strict=True)
+        rows.append([Figure(image, f"strength {strength:g}") for image, strength in shown])
     return Section(
         title="Synthetic cells by strength",
         text=(
@@ -108,30 +103,23 @@ def strength_section(recipe: Recipe, model: Path) -> Section:
     )
 
 
-def enlarged(image: Image.Image) -> Image.Image:
-    """A small image at the size of the others, its pixels left visible."""
-    return image.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.NEAREST)
-
-
-def defect_section(
-    recipe: Recipe, root: Path, out: Path, category: str, runtime: Runtime
+def _defect_section(
+    recipe: Recipe, root: Path, out: Path, scores: dict[str, float], runtime: Runtime
 ) -> Section:
-    """Real defects and where the detector sees them: evenly spaced from the highest score down."""
-    scores = read_scores(out / "evaluation" / category / "scores.csv", "anomalous")
+    """Shows defects, evenly spaced from the highest score to the lowest, with their heat maps."""
+    category = recipe.categories[0]
     ranked = sorted(scores, key=lambda name: -scores[name])
     chosen = [ranked[place * (len(ranked) - 1) // (2 * SHOWN - 1)] for place in range(2 * SHOWN)]
-    tests = list_test_images(recipe, root, category)
-    by_name = {test.name: test.path for test in tests}
-    model, threshold, _ = load_realnet(
-        out / "realnet" / category, channels_last=runtime.detector_channels_last
-    )
+    by_name = {test.name: test.path for test in list_test_images(recipe, root, category)}
+    folder, channels_last = out / "realnet" / category, runtime.detector_channels_last
+    model, threshold, _ = load_realnet(folder, channels_last=channels_last)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
     images = load_images([by_name[name] for name in chosen], ImageSpec.of(recipe, model.image_size))
-    predictions = predict_images(model, images, accelerator)
+    found = predict_images(model, images, accelerator)
     pictures, maps = [], []
     for name, image, score, anomaly_map in zip(
-        chosen, images, predictions.scores, predictions.maps, strict=True
+        chosen, images, found.scores, found.maps, strict=True
     ):
         verdict = "found" if score > threshold else "missed"
         pictures.append(Figure(to_picture(image), Path(name).stem))
@@ -146,8 +134,14 @@ def defect_section(
     )
 
 
-def metrics_section(values: dict[str, float], scores: Path) -> Section:
-    """The numbers, and how the scores spread."""
+def _metrics_section(values: dict[str, float], scores: dict[str, dict[str, float]]) -> Section:
+    names = {
+        "image AUROC": "image_auroc",
+        "average precision": "image_average_precision",
+        "best F1": "image_f1_max",
+        "F1 at the threshold": "image_f1_at_threshold",
+    }
+    normal, anomalous = ([*scores[label].values()] for label in ("normal", "anomalous"))
     return Section(
         title="How well it works",
         text=(
@@ -156,57 +150,30 @@ def metrics_section(values: dict[str, float], scores: Path) -> Section:
         ),
         table=[
             ("metric", "value"),
-            ("image AUROC", f"{values['image_auroc']:.3f}"),
-            ("average precision", f"{values['image_average_precision']:.3f}"),
-            ("best F1", f"{values['image_f1_max']:.3f}"),
-            ("F1 at the threshold", f"{values['image_f1_at_threshold']:.3f}"),
+            *((title, f"{values[name]:.3f}") for title, name in names.items()),
         ],
-        histogram=histogram_of(scores, values["threshold"]),
+        histogram=score_histogram(normal, anomalous, values["threshold"]),
     )
 
 
-def histogram_of(scores: Path, threshold: float) -> Histogram:
-    """The histogram of a file of scores."""
-    normal, anomalous = (
-        list(read_scores(scores, label).values()) for label in ("normal", "anomalous")
-    )
-    return score_histogram(normal, anomalous, threshold)
-
-
-def time_section(times: dict[str, float]) -> Section:
-    """What each step took."""
+def _time_section(times: dict[str, float]) -> Section:
     rows = [(name, f"{seconds:.0f}") for name, seconds in times.items()]
     total = ("all", f"{sum(times.values()):.0f}")
     return Section(title="Time", table=[("step", "seconds"), *rows, total])
 
 
-def command_section(recipe: Recipe, out: Path) -> Section:
-    """The same steps, one by one."""
+def _command_section(recipe: Recipe, out: Path) -> Section:
+    chosen, seed = f"--recipe {recipe.name}", f"--seed {recipe.seed}"
+    strength = f"--strength {recipe.synthesis.strength}"
     return Section(
         title="Step by step",
         text="The demo ran these commands; run them by hand, or with a recipe of your own.",
-        commands=demo_commands(recipe, out),
+        commands=[
+            f"sia-gen train-diffusion {chosen} {seed} --out {out}/diffusion",
+            f"sia-gen synthesize {chosen} {seed} {strength} --model {out}/diffusion "
+            f"--out {out}/corpus",
+            f"sia-gen verify {out}/corpus",
+            f"sia-gen fit-realnet {chosen} {seed} --corpus {out}/corpus --out {out}/realnet",
+            f"sia-gen evaluate {chosen} --model {out}/realnet --out {out}/evaluation",
+        ],
     )
-
-
-def demo_commands(recipe: Recipe, out: Path) -> Sequence[str]:
-    """The commands that repeat the demo in a folder of its own."""
-    name = f"sia-gen {{}} --recipe {recipe.name}"
-    seed = f" --seed {recipe.seed}"
-    return [
-        name.format("train-diffusion") + seed + f" --out {out}/diffusion",
-        name.format("synthesize")
-        + seed
-        + f" --strength {recipe.synthesis.strength}"
-        + f" --model {out}/diffusion --out {out}/corpus",
-        f"sia-gen verify {out}/corpus",
-        name.format("fit-realnet") + seed + f" --corpus {out}/corpus --out {out}/realnet",
-        name.format("evaluate") + f" --model {out}/realnet --out {out}/evaluation",
-    ]
-
-
-def read_scores(path: Path, label: str) -> dict[str, float]:
-    """The score of each image of a label, by file name."""
-    with path.open(encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        return {row["image"]: float(row["score"]) for row in rows if row["label"] == label}

@@ -1,8 +1,8 @@
-"""The demo: the whole way on real solar cells, one command, ending in numbers and a page.
+"""The demo: all steps on real solar cells with one command, ending in numbers and a page.
 
 OUT/
-    diffusion/  corpus/  realnet/  evaluation/      what each step writes
-    times.json                                      seconds each step took
+    diffusion/  corpus/  realnet/  evaluation/      the output of each step
+    times.json                                      seconds that each step took
     index.html                                      the page
 """
 
@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
 
 from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
@@ -35,13 +36,11 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
     """Runs all steps, or those that an earlier run did not finish, and writes the page.
 
     Args:
-        recipe: The recipe of the demo.
         out: Output folder, see above.
-        runtime: Device and precision.
-        resume: Whether to keep what an earlier run finished.
+        resume: Whether to keep what an earlier run has finished.
 
     Raises:
-        UserError: If the images or the weights are not there.
+        UserError: If the images or the weights are missing.
     """
     started = time.monotonic()
     root, categories = data_root(recipe, None), recipe.categories
@@ -62,8 +61,8 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
             evaluate(recipe, categories, root, realnet, out / "evaluation", runtime)
         ),
     }
-    if not resume and (out / TIMES).is_file():
-        (out / TIMES).unlink()
+    if not resume:
+        (out / TIMES).unlink(missing_ok=True)
     for number, (name, step) in enumerate(steps.items(), 1):
         print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
         with timed(name, out / TIMES):
@@ -74,14 +73,8 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
     print(f"Open {page} in a browser.")
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a step took.
-
-    Attributes:
-        seconds: Of all its runs until it was done.
-        done: Whether one of them went to its end; later ones find everything made.
-    """
+class Spent(BaseModel):
+    """Seconds of all runs of a step until one of them finished, and whether one did."""
 
     seconds: float = 0.0
     done: bool = False
@@ -89,30 +82,28 @@ class Spent:
 
 @contextmanager
 def timed(name: str, path: Path) -> Iterator[None]:
-    """Adds the time of a step to what earlier, interrupted runs of it took."""
+    """Adds the time of a step to that of its earlier, interrupted runs."""
     started, done = time.monotonic(), False
     try:
         yield
         done = True
     finally:
-        steps = read_steps(path)
+        steps = _read_steps(path)
         earlier = steps.get(name, Spent())
         if path.parent.is_dir() and not earlier.done:
-            steps[name] = Spent(earlier.seconds + time.monotonic() - started, done)
-            write_json(path, {step: asdict(spent) for step, spent in steps.items()})
+            seconds = earlier.seconds + time.monotonic() - started
+            steps[name] = Spent(seconds=seconds, done=done)
+            write_json(path, {step: spent.model_dump() for step, spent in steps.items()})
 
 
 def read_times(path: Path) -> dict[str, float]:
-    """Seconds per step, as far as known."""
-    return {name: spent.seconds for name, spent in read_steps(path).items()}
+    """Returns the seconds per step, as far as they are known."""
+    return {name: spent.seconds for name, spent in _read_steps(path).items()}
 
 
-def read_steps(path: Path) -> dict[str, Spent]:
-    """What the steps took, as far as known; a damaged file is no loss."""
+def _read_steps(path: Path) -> dict[str, Spent]:
     try:
-        return {
-            str(name): Spent(float(spent["seconds"]), bool(spent["done"]))
-            for name, spent in read_json(path).items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+        return TypeAdapter(dict[str, Spent]).validate_python(read_json(path))
+    # The times of a missing or damaged file count from zero.
+    except (OSError, ValueError):
         return {}

@@ -48,24 +48,16 @@ PIXELS = ".pixels"
 
 
 def evaluate(
-    recipe: Recipe,
-    categories: Sequence[str],
-    root: Path,
-    models: Path,
-    out: Path,
-    runtime: Runtime,
+    recipe: Recipe, categories: Sequence[str], root: Path, models: Path, out: Path, runtime: Runtime
 ) -> dict[str, Any]:
     """Scores the test images of some categories and writes metrics, scores and heat maps.
 
     Categories that were evaluated in the same folder before stay in its summary.
 
     Args:
-        recipe: Recipe with the data.
-        categories: Categories to evaluate.
         root: Folder of the images.
         models: Folder with one RealNet per category, or a joint one.
         out: Output folder, see above.
-        runtime: Device and precision.
 
     Returns:
         The content of `metrics.json`; see `sia_gen.evaluation.results.Summary`.
@@ -147,13 +139,7 @@ def score_images(
 ) -> Scores:
     """Scores test images, shared out over the processes; every process gets all scores.
 
-    Args:
-        model: Model on the device.
-        recipe: Recipe that says how images are read.
-        category: Name of the category, for the progress.
-        tests: Test images.
-        folder: Folder for the scores of the pixels, shared by all processes.
-        accelerator: Device, precision and processes.
+    The scores of the pixels go to a folder that all processes share.
     """
     rank, spec = accelerator.process_index, ImageSpec.of(recipe, model.image_size)
     share = range(rank, len(tests), accelerator.num_processes)

@@ -48,13 +48,7 @@ class SeenImage:
 
 
 def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
-    """Writes the summary of a folder as JSON, Markdown and page.
-
-    Args:
-        out: Output folder of the evaluation.
-        title: Title of the recipe.
-        summary: Fields of a `Summary`.
-    """
+    """Writes the fields of a `Summary` to a folder as JSON, Markdown and page."""
     write_json(out / METRICS, summary)
     write_text(out / "metrics.md", metrics_table(summary))
     heads, *categories, mean = metrics_rows(summary)

@@ -30,16 +30,9 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """The metrics of the pixels of a category.
+    """The metrics of the pixels of a category, with points of the curves of ROC and PRO, (P, 2).
 
-    Attributes:
-        auroc: Area under the ROC curve.
-        average_precision: Average precision over all thresholds.
-        f1_max: Best F1 over all thresholds.
-        pro: Per-region overlap up to a false positive rate of 0.3.
-        pro_5: Per-region overlap up to a false positive rate of 0.05.
-        roc: Points of the ROC curve, (P, 2).
-        overlap: Points of the curve of PRO, (P, 2).
+    PRO ends at a false positive rate of 0.3, `pro_5` at 0.05.
     """
 
     auroc: float
@@ -57,13 +50,10 @@ class PixelMetrics:
 
 
 def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-    """Appends the pixels of an image to a file, from its anomaly map and mask, both (H, W).
-
-    Returns:
-        The number of anomalous regions of the image.
+    """Appends the pixels of an image to a file; returns the number of regions of its mask.
 
     Raises:
-        ValueError: If the shapes differ, or a score is not finite.
+        ValueError: If the two shapes differ, or a score is not finite.
     """
     if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
         msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
@@ -78,7 +68,7 @@ def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np
 
 
 def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
-    """Computes the metrics of the pixels in files with a number of anomalous regions.
+    """Computes the metrics of all pixels in files that have this number of anomalous regions.
 
     Raises:
         ValueError: If there is no anomalous or no normal pixel.
@@ -122,11 +112,8 @@ def _between(file: Any, low: float, high: float) -> NDArray[np.void]:
 class _Sums:
     """The sums over the pixels so far, from the highest scores down.
 
-    Attributes:
-        anomalous: Number of all anomalous pixels.
-        normal: Number of all normal pixels.
-        regions: Number of all anomalous regions.
-        last: False positives, true positives and overlap so far.
+    The first fields count all pixels and regions; `last` has false positives, true positives and
+    overlap so far.
     """
 
     anomalous: int

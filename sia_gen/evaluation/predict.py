@@ -50,14 +50,7 @@ from sia_gen.train.batches import batches_of
 
 @dataclass(frozen=True)
 class Prediction:
-    """The verdict on an image.
-
-    Attributes:
-        image: Path of the file.
-        score: Score in [0, 1]; None if the file cannot be read.
-        verdict: `anomalous` if the score exceeds the threshold, else `normal`; or `unreadable`.
-        threshold: Threshold of the model, calibrated when it was fitted.
-    """
+    """The score in [0, 1] of an image and the verdict: `anomalous`, `normal` or `unreadable`."""
 
     image: str
     score: float | None
@@ -78,14 +71,7 @@ def predict(
     form: Literal["csv", "jsonl"],
     runtime: Runtime,
 ) -> list[Prediction]:
-    """Scores images and writes predictions and heat maps.
-
-    Args:
-        model_folder: Folder of a RealNet, of one category or of all.
-        images: Images, and folders of images.
-        out: Output folder, see above.
-        form: Format of the predictions.
-        runtime: Device and precision.
+    """Scores images and images in folders, and writes predictions and heat maps.
 
     Raises:
         ModelError: If the model cannot be read; nothing has been written then.

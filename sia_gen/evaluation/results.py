@@ -49,10 +49,8 @@ class Scores:
     """The scores of a category.
 
     Attributes:
-        images: Test images with their scores.
         regions: Number of anomalous regions by defect.
-        pixels: Files with the scores of the pixels by defect, `good` among them; none without
-            masks.
+        pixels: Files with the scores of the pixels by defect, also `good`; none without masks.
     """
 
     images: list[ScoredImage]
@@ -62,13 +60,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a category.
+    """The metrics of a category, and some by type of defect, each against all good images.
 
-    Attributes:
-        images: Test images with their scores.
-        metrics: All figures; those of pixels only if masks mark any.
-        defects: Some figures for every type of defect, against all good images.
-        pixels: Metrics of pixels with their curves, if masks mark any.
+    Those of pixels, with their curves, are there only if masks mark any.
     """
 
     images: list[ScoredImage]
@@ -119,15 +113,13 @@ def _defect_metrics(scores: Scores, defect: str) -> Figures:
 
 
 class Summary(BaseModel):
-    """The content of `metrics.json`.
+    """The content of `metrics.json`, mostly by category.
 
     Attributes:
-        recipe: Name of the recipe.
         models: Folder of the models, relative to that of the evaluation.
-        selected_on: Images that selected the weights and the threshold, by category.
-        unreadable: Number of test images that were left out, by category.
-        categories: Metrics by category.
-        defects: Metrics by category and type of defect.
+        selected_on: Images that selected the weights and the threshold.
+        unreadable: Number of test images that were left out.
+        defects: Metrics by type of defect.
         mean: Mean of the metrics over the categories.
     """
 
@@ -174,16 +166,10 @@ def require_same_models(out: Path, models: str) -> None:
 def joined(
     old: Mapping[str, Any], new: Mapping[str, Any], order: Sequence[str], out: Path
 ) -> dict[str, Any]:
-    """Adds the results of a run to those of the categories that were evaluated before.
+    """Adds the categories of an earlier `Summary` to those of a run, and computes the mean.
 
-    Args:
-        old: Fields of the `Summary` before the run.
-        new: Fields of the `Summary` of the run, without the mean.
-        order: Categories in the order of the recipe; others come last.
-        out: Output folder. Categories without a folder are left out.
-
-    Returns:
-        The new content of `metrics.json`.
+    They are in the order of the recipe; those that it no longer has come last, and those whose
+    folder in `out` is gone are left out.
     """
     summary = {**new}
     for field in BY_CATEGORY:

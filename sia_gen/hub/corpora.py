@@ -1,17 +1,20 @@
-"""Corpora to be published: their shards, then what tells of them."""
+"""Publishes corpora: their shards, then the card with what was measured of the samples."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from pathlib import Path
 
-from huggingface_hub.hf_api import RepoFile
+import numpy as np
+from PIL import Image
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import load_corpus_recipe
-from sia_gen.corpus.card import CARD, PICTURE, write_card
+from sia_gen.corpus.card import CARD, PICTURE, CategoryFacts, write_card
 from sia_gen.corpus.manifest import (
     MANIFEST,
     Manifest,
@@ -22,81 +25,87 @@ from sia_gen.corpus.manifest import (
     write_manifest,
 )
 from sia_gen.corpus.plan import MISSING
+from sia_gen.corpus.reading import read_whole
+from sia_gen.corpus.schema import TWINS
 from sia_gen.corpus.shards import index_name
 from sia_gen.corpus.verify import find_problems, not_intact
-from sia_gen.errors import CorpusError, HubError
-from sia_gen.hub.measure import measure
-from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
+from sia_gen.errors import CorpusError
+from sia_gen.hub.publication import THEIRS, Publication
+from sia_gen.hub.repository import RemoteFiles, Repository
+from sia_gen.inspection.page import sample_statistics
+from sia_gen.inspection.survey import evenly_spaced, sample_pixels
 from sia_gen.io.files import atomic_path, sha256
 from sia_gen.io.json import parse_json
+from sia_gen.io.locations import Location
+from sia_gen.report.sheets import contact_sheet
+
+# Samples of a category to measure; they are independent, so the first ones represent all.
+EXAMINED = 256
+COLUMNS = 8
 
 
-class CorpusPublication:
-    """A corpus on its way to the Hub.
+class CorpusPublication(Publication):
+    """A finished corpus on its way to the Hub; `CorpusError` if shards are missing."""
 
-    Args:
-        folder: Of the corpus.
-
-    Raises:
-        CorpusError: If shards are missing.
-    """
-
-    kind: RepositoryKind = "dataset"
+    kind = "dataset"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.recipe = load_corpus_recipe(folder / RECIPE)
-        manifest, there = read_corpus(folder), present_records(folder)
-        missing = [shard.path for shard in manifest.shards if shard.path not in there]
-        if missing or not manifest.shards:
+        self.manifest, present = read_corpus(folder), present_records(folder)
+        shards = self.manifest.shards
+        missing = [shard.path for shard in shards if shard.path not in present]
+        if missing or not shards:
             raise CorpusError(
-                problem=f"{folder} is not finished: {len(missing)} of {len(manifest.shards)} "
+                problem=f"{folder} is not finished: {len(missing)} of {len(shards)} "
                 f"shards are missing{', such as ' + missing[0] if missing else ''}.",
                 fix="Run 'sia-gen synthesize' again: it makes what is missing.",
             )
-        self.manifest = manifest
-        self.large = {shard.path: shard.sha256 for shard in manifest.records}
-        indexes = [index_name(shard) for shard in manifest.shards]
+        self.title = f"{self.manifest.samples} samples of {self.recipe.title}"
+        self.large = {shard.path: shard.sha256 for shard in self.manifest.records}
+        indexes = [index_name(shard) for shard in shards]
         self.large |= {path: sha256(folder / path) for path in indexes if (folder / path).is_file()}
         self.small = [RECIPE, PICTURE, CARD, MANIFEST]
-
-    @property
-    def title(self) -> str:
-        """What is sent, in a few words."""
-        return f"{self.manifest.samples} samples of {self.recipe.title}"
-
-    @property
-    def claim(self) -> dict[str, bytes | Path]:
-        """A manifest of nothing but missing shards: tells whose a half-filled repository is."""
-        content = self.manifest.to_json()
-        for shard in content["shards"]:
+        # A manifest whose shards are all missing.
+        claim = self.manifest.to_json()
+        for shard in claim["shards"]:
             shard["state"] = MISSING
-        return {MANIFEST: json.dumps(content, indent=2).encode()}
+        self.claim = {MANIFEST: json.dumps(claim, indent=2).encode()}
 
-    def check(self, repository: Repository, files: Mapping[str, RepoFile]) -> None:
-        """Refuses a repository that holds anything but this corpus, or a part of it.
-
-        Raises:
-            HubError: If it does; it names what is there.
-        """
+    def foreign(self, repository: Repository, files: RemoteFiles) -> str | None:
+        """Describes what the repository holds besides a part of this corpus."""
+        known = {*self.large, *self.small, *THEIRS}
+        others = [path for path in files if path not in known]
         difference = None
         if MANIFEST in files:
-            difference = self.difference(repository.read(MANIFEST))
-        expected = {*self.large, *self.small, *THEIRS}
-        foreign = [path for path in files if path not in expected]
-        # Beside a corpus people may put what they like, but no shards.
-        if MANIFEST in files:
-            foreign = [path for path in foreign if path.endswith(".tar")]
-        if difference is None and foreign:
-            difference = f"{foreign[0]}, which is not of this corpus"
-        if difference is not None:
-            raise HubError(
-                problem=f"{repository} holds something else: {difference}.",
-                fix="Choose another repository, or delete that one on the Hub.",
-            )
+            difference = self._difference(repository.read(MANIFEST))
+            # People may add any files to a corpus, but no shards.
+            others = [path for path in others if path.endswith(".tar")]
+        if difference is None and others:
+            difference = f"{others[0]}, which does not belong to this corpus"
+        return difference
 
-    def difference(self, content: bytes) -> str | None:
-        """What makes the manifest on the Hub that of another corpus."""
+    def prepare(self, repository: str, target: Path) -> None:
+        """Verifies and measures the corpus, and writes manifest, picture and card.
+
+        Raises:
+            CorpusError: If the corpus is not intact.
+        """
+        if problems := find_problems(self.folder):
+            print(*problems, sep="\n", file=sys.stderr)
+            raise not_intact(self.folder, problems)
+        # The manifest may lack the records of some processes that worked on the corpus.
+        if target == self.folder:
+            settle_manifest(self.folder)
+        elif self.manifest != read_manifest(self.folder):
+            write_manifest(target, self.manifest)
+        facts, picture = _measure(self.folder, self.manifest)
+        with atomic_path(target / PICTURE) as temporary:
+            picture.save(temporary, format="PNG")
+        write_card(target, self.recipe, self.manifest, facts=facts, repository=repository)
+
+    def _difference(self, content: bytes) -> str | None:
+        """Describes how the manifest on the Hub differs from one of this corpus."""
         try:
             remote = parse_json(content)
             different = Manifest.parse(remote).difference(self.manifest)
@@ -109,26 +118,45 @@ class CorpusPublication:
             known = ours.get(shard["path"])
             if known is None:
                 return f"a corpus with {shard['path']}, which this one lacks"
+            # A claim has the models of shards that are still missing.
             for field in ("model", "strength"):
                 if shard.get(field) != getattr(known, field):
                     return f"samples of {known.category} by another {field}"
         return None
 
-    def prepare(self, repository: Repository, target: Path) -> None:
-        """Verifies the corpus, measures it, and writes what tells of it into `target`.
 
-        Raises:
-            CorpusError: If it is not intact.
-        """
-        if problems := find_problems(self.folder):
-            print(*problems, sep="\n", file=sys.stderr)
-            raise not_intact(self.folder, problems)
-        # The manifest may not tell yet of all who worked on the corpus.
-        if target == self.folder:
-            settle_manifest(self.folder)
-        elif self.manifest != read_manifest(self.folder):
-            write_manifest(target, self.manifest)
-        facts, picture = measure(self.folder, self.manifest)
-        with atomic_path(target / PICTURE) as temporary:
-            picture.save(temporary, format="PNG")
-        write_card(target, self.recipe, self.manifest, facts=facts, repository=repository.name)
+def _measure(corpus: Location, manifest: Manifest) -> tuple[list[CategoryFacts], Image.Image]:
+    """Returns facts about every category, and a picture with rows of samples, weakest first."""
+    form, facts, rows = manifest.form, [], []
+    for name, group in groupby(manifest.records, key=attrgetter("name")):
+        shards = list(group)
+        samples = list(
+            islice(chain.from_iterable(read_whole(corpus, one, form) for one in shards), EXAMINED)
+        )
+        samples.sort(key=lambda sample: float(sample[0]["strength"]))
+        shown = [samples[place] for place in evenly_spaced(COLUMNS, len(samples))]
+        measured = sample_statistics(sample_pixels(samples, form))
+        if form.kind == TWINS:
+            measured |= mask_statistics([metadata["mask_area"] for metadata, _ in samples])
+        facts.append(
+            CategoryFacts(
+                name=name,
+                samples=sum(shard.samples for shard in shards),
+                bytes=sum(shard.bytes for shard in shards),
+                model=shards[0].model,
+                measured=measured,
+                shown=[metadata["strength"] for metadata, _ in shown],
+            )
+        )
+        rows += [[images[member] for _, images in shown] for member in form.images]
+    return facts, contact_sheet(rows)
+
+
+def mask_statistics(areas: Sequence[float]) -> dict[str, str]:
+    """Returns figures of masks by their names in words, from the shares that they cover."""
+    quartiles = np.quantile(areas, (0.25, 0.5, 0.75))
+    return {
+        "area of masks: mean": f"{np.mean(areas):.3f}",
+        "its quartiles": ", ".join(f"{value:.3f}" for value in quartiles),
+        "empty masks": str(sum(area == 0 for area in areas)),
+    }

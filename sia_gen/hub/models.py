@@ -1,49 +1,47 @@
-"""Models to be published: SDAS pipelines and RealNets, with their cards."""
+"""Publishes models: SDAS pipelines and RealNets, with their cards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.hf_api import RepoFile
+import torch
+from diffusers.utils.logging import disable_progress_bar
+from huggingface_hub import CardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+from safetensors import safe_open
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.yaml import parse_yaml
+from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked
 from sia_gen.corpus.manifest import MANIFEST
-from sia_gen.errors import HubError, ModelError
-from sia_gen.hub.model_card import CARD, PICTURE, write_pipeline_card, write_realnet_card
-from sia_gen.hub.repository import THEIRS, Repository, RepositoryKind
-from sia_gen.io.files import sha256
+from sia_gen.errors import ModelError
+from sia_gen.hub.publication import THEIRS, Publication
+from sia_gen.hub.repository import RemoteFiles, Repository
+from sia_gen.io.files import atomic_path, sha256, write_text
 from sia_gen.io.json import parse_json, read_json
 from sia_gen.realnet.loading import REPORT as FIT_REPORT
 from sia_gen.realnet.loading import load_realnet
+from sia_gen.report.sheets import contact_sheet
+from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
-from sia_gen.sdas.loading import check_pipeline
+from sia_gen.sdas.loading import WEIGHTS, HashCache, check_pipeline, load_pipeline
 from sia_gen.sdas.validation import INDEX
 
-WEIGHTS = ".safetensors"
-# The file that every repository of a kind has.
+# The file by which each kind of repository is recognised.
 MARKS = {MANIFEST: "a corpus", INDEX: "an SDAS pipeline", FIT_REPORT: "a RealNet"}
+TRAINED = "Publish models that 'sia-gen train-diffusion' or 'fit-realnet' made."
+STRENGTHS = [0.0, 0.05, 0.1, 0.2, 0.4, 0.8]
+ROWS = 3
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a file, or a folder it is in, is one that programs keep for themselves."""
-    return any(part.startswith(".") for part in path.parts)
+class ModelPublication(Publication):
+    """A complete SDAS pipeline or RealNet on its way to the Hub; `ModelError` if it is damaged."""
 
-
-class ModelPublication:
-    """A model on its way to the Hub.
-
-    Args:
-        folder: Of the model.
-
-    Raises:
-        ModelError: If it is not whole.
-    """
-
-    kind: RepositoryKind = "model"
+    kind = "model"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,53 +51,37 @@ class ModelPublication:
         if not (folder / RECIPE).is_file():
             raise ModelError(
                 problem=f"the model in {folder} has no {RECIPE}, so its licence is not known.",
-                fix="Publish models that 'sia-gen train-diffusion' or 'fit-realnet' made.",
+                fix=TRAINED,
             )
         self.recipe = Recipe.load(folder / RECIPE)
-        self.facts, self.categories = read_report(folder / self.report)
+        self.facts = _read_report(folder / self.report)
+        self.categories: list[str] = self.facts["categories"]
         if self.is_pipeline:
             check_pipeline(folder, self.recipe)
         else:
             load_realnet(folder)
-        paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-        names = [path.as_posix() for path in paths if not is_hidden(path)]
-        self.large = {name: sha256(folder / name) for name in names if name.endswith(WEIGHTS)}
-        written = [CARD, PICTURE] if self.is_pipeline else [CARD]
-        # The mark comes last, after all that it stands for.
-        others = {name for name in names if name not in self.large} | set(written)
-        self.small = [*sorted(others - {self.mark}), self.mark]
+        self.title = f"{MARKS[self.mark]} of {', '.join(self.categories)}, {self.recipe.title}"
+        paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+        names = sorted(path.as_posix() for path in visible)
+        weights = [name for name in names if name.endswith(".safetensors")]
+        self.large = {name: sha256(folder / name) for name in weights}
+        written = {CARD, PICTURE} if self.is_pipeline else {CARD}
+        # The mark promises everything else, so it comes last.
+        self.small = [*sorted({*names, *written} - {*weights, self.mark}), self.mark]
+        self.claim = {name: folder / name for name in dict.fromkeys((RECIPE, self.report))}
 
-    @property
-    def title(self) -> str:
-        """What is sent, in a few words."""
-        return f"{MARKS[self.mark]} of {', '.join(self.categories)}, {self.recipe.title}"
+    def foreign(self, repository: Repository, files: RemoteFiles) -> str | None:
+        """Describes what the repository holds besides an older model of the same kind."""
+        for mark, what in MARKS.items():
+            if mark in files and mark != self.mark:
+                return what
+        if {RECIPE, self.report} <= files.keys():
+            return self._difference(repository.read(RECIPE), repository.read(self.report))
+        ours = {*self.large, *self.small, *THEIRS}
+        return next((path for path in files if path not in ours), None)
 
-    @property
-    def claim(self) -> dict[str, bytes | Path]:
-        """What the model is of, and the recipe."""
-        return {name: self.folder / name for name in dict.fromkeys((RECIPE, self.report))}
-
-    def check(self, repository: Repository, files: Mapping[str, RepoFile]) -> None:
-        """Refuses a repository that holds anything but this model, or an older one of its kind.
-
-        Raises:
-            HubError: If it does; it names what is there.
-        """
-        marks = [what for mark, what in MARKS.items() if mark in files and mark != self.mark]
-        other = next(iter(marks), None)
-        if other is None and {RECIPE, self.report} <= files.keys():
-            other = self.difference(repository.read(RECIPE), repository.read(self.report))
-        elif other is None:
-            ours = {*self.large, *self.small, *THEIRS}
-            other = next((path for path in files if path not in ours), None)
-        if other is not None:
-            raise HubError(
-                problem=f"{repository} holds something else: {other}.",
-                fix="Choose another repository, or delete that one on the Hub.",
-            )
-
-    def difference(self, recipe: bytes, report: bytes) -> str | None:
-        """What makes the model on the Hub one of something else."""
+    def _difference(self, recipe: bytes, report: bytes) -> str | None:
         try:
             name = parse_yaml(recipe)["name"]
             categories = parse_json(report)["categories"]
@@ -109,20 +91,108 @@ class ModelPublication:
             return None
         return f"a model of {', '.join(map(str, categories))} of {name}"
 
-    def prepare(self, repository: Repository, target: Path) -> None:
-        """Writes the card into `target`, for a pipeline with samples of it."""
+    def prepare(self, repository: str, target: Path) -> None:
+        """Writes the card, and for a pipeline a picture of samples."""
         if self.is_pipeline:
-            write_pipeline_card(self.folder, target, self.recipe, self.facts, repository.name)
-        else:
-            write_realnet_card(target, self.recipe, self.facts, repository.name)
+            write_pipeline_card(self.folder, target, self.recipe, self.facts, repository)
+            return
+        _write_card(
+            target / CARD,
+            "realnet_card.md.jinja",
+            _metadata(self.recipe, "image-segmentation", ["realnet"]),
+            recipe=self.recipe,
+            report=self.facts,
+            repository=repository,
+        )
 
 
-def read_report(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """What a training says of its model, and the categories it was trained on.
+def write_pipeline_card(
+    folder: Path, target: Path, recipe: Recipe, report: dict[str, Any], repository: str
+) -> None:
+    """Writes the card of an SDAS pipeline, and a picture of samples of growing strength.
 
-    Raises:
-        ModelError: If it is missing or damaged.
+    Args:
+        folder: Folder of the pipeline.
+        target: Folder for the card and the picture.
+        recipe: Recipe of the pipeline.
+        report: Report of its training.
+        repository: Its name on the Hub, `owner/name`.
     """
+    guided = (folder / "classifier").is_dir()
+    labels, rows = _sample_rows(folder, recipe, guidance_scale=float(guided))
+    with atomic_path(target / PICTURE) as temporary:
+        contact_sheet(rows).save(temporary, format="PNG", optimize=True)
+    _write_card(
+        target / CARD,
+        "pipeline_card.md.jinja",
+        _metadata(recipe, "unconditional-image-generation", ["sdas", "diffusion"]),
+        recipe=recipe,
+        report=report,
+        repository=repository,
+        picture=PICTURE,
+        strengths=STRENGTHS,
+        labels=labels,
+        guided=guided,
+        parameters=count_parameters(folder / WEIGHTS),
+        hash=HashCache().model_hash(folder),
+    )
+
+
+def count_parameters(weights: Path) -> int:
+    """Returns the number of parameters in a file of weights, from its header."""
+    with safe_open(weights, framework="pt") as file:
+        names = file.keys()
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+
+
+def _sample_rows(
+    folder: Path, recipe: Recipe, guidance_scale: float
+) -> tuple[list[str], list[list[Image.Image]]]:
+    """Returns rows of samples of growing strength, and their classes if the model knows any."""
+    disable_progress_bar()
+    pipeline = load_pipeline(folder, recipe)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(Runtime(None, "auto").accelerator().device)
+    labels = list(pipeline.labels)[:ROWS]
+    rows = [
+        pipeline(
+            num_images=len(STRENGTHS),
+            strength=STRENGTHS,
+            generator=[torch.Generator().manual_seed(seed) for _ in STRENGTHS],
+            num_inference_steps=recipe.synthesis.steps,
+            class_labels=label,
+            guidance_scale=guidance_scale,
+        ).images
+        for seed, label in enumerate(labels or [None] * ROWS)
+    ]
+    return labels, rows
+
+
+def _metadata(recipe: Recipe, task: str, tags: list[str]) -> str:
+    """Returns the YAML at the top of a card."""
+    fields: dict[str, Any] = {
+        "library_name": "sia-gen",
+        "pipeline_tag": task,
+        **hub_license(recipe.license),
+        "tags": ["anomaly-detection", "sia-gen", *tags],
+    }
+    return CardData(**fields).to_yaml()
+
+
+def _write_card(path: Path, template: str, metadata: str, **values: Any) -> None:
+    environment = Environment(
+        loader=PackageLoader("sia_gen.hub", "."),
+        # In Markdown, HTML entities would remain as they are.
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    card = environment.get_template(template).render(metadata=metadata, linked=linked, **values)
+    write_text(path, card)
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    """Returns the report of a training, with the categories of the model."""
     try:
         report = dict(read_json(path))
         categories = report["categories"]
@@ -130,7 +200,6 @@ def read_report(path: Path) -> tuple[dict[str, Any], list[str]]:
         categories = None
     if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
         raise ModelError(
-            problem=f"the report of the model, {path}, is missing or damaged.",
-            fix="Publish models that 'sia-gen train-diffusion' or 'fit-realnet' made.",
+            problem=f"the report of the model, {path}, is missing or damaged.", fix=TRAINED
         )
-    return report, categories
+    return report

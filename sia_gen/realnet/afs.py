@@ -11,11 +11,7 @@ from torch.nn import functional
 
 
 class AnomalyAwareFeatureSelection(nn.Module):
-    """Keeps those channels of every layer that were chosen once before training.
-
-    Args:
-        channels: Number of channels of each layer.
-        kept: Number of channels to keep of each layer.
+    """Keeps `kept` of the `channels` of every layer, chosen once before training.
 
     The chosen indices and the loss of every channel are buffers, so they are saved with the model.
     Until `select` has run, the first channels are kept and all losses are NaN.
@@ -78,14 +74,9 @@ class ChannelLosses:
 def channel_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Measures how badly each channel's squared difference of features shows the anomaly.
 
-    Args:
-        anomalous: Features of the anomalous images, (B, C, H, W).
-        normal: Features of the same images without the anomaly, (B, C, H, W).
-        mask: Anomalous pixels, (B, 1, h, w), values 0 and 1.
-
-    Returns:
-        (C,), mean squared error between the difference, scaled to [0, 1] over the batch, and the
-        mask, resized by nearest neighbour.
+    Features of the same images with and without the anomaly are (B, C, H, W), the mask of the
+    anomaly is (B, 1, h, w), values 0 and 1. The loss, (C,), is the mean squared error between the
+    difference, scaled to [0, 1] over the batch, and the mask, resized by nearest neighbour.
     """
     difference = (anomalous - normal).square().transpose(0, 1).flatten(1)
     lowest = difference.amin(dim=1, keepdim=True)

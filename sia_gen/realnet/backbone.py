@@ -17,7 +17,6 @@ from sia_gen.images.listing import package_folder
 from sia_gen.io.tensors import is_state_dict, not_finite, read_tensor_file
 
 MINIMUM_STD = 1e-3
-OTHER_WEIGHTS = "Give weights of that network with --weights."
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -25,15 +24,9 @@ Weights = Mapping[str, torch.Tensor]
 class Backbone(nn.Module):
     """A frozen timm feature extractor with optional standardisation of every channel.
 
-    Args:
-        name: Name of a timm model, e.g. `wide_resnet50_2`.
-        strides: Strides of the layers to return, ascending, e.g. (4, 8, 16, 32).
-
-    `forward` takes RGB images (B, 3, H, W) in [0, 1] and returns one float tensor per layer,
-    (B, C_i, H / stride_i, W / stride_i). It is always in eval mode and keeps no gradients.
-
-    Raises:
-        ModelError: If timm has no such model, or the model has no layer of one of the strides.
+    `forward` takes RGB images (B, 3, H, W) in [0, 1] and returns one float tensor for each of the
+    ascending strides, (B, C_i, H / stride_i, W / stride_i). It is always in eval mode and keeps no
+    gradients. A `ModelError` says if timm has no such model, or the model no such layer.
     """
 
     def __init__(self, name: str, strides: Sequence[int]) -> None:
@@ -89,11 +82,8 @@ class Backbone(nn.Module):
         state = _hub_weights(self.name) if path is None else _file_weights(self.name, path)
         missing = self.features.load_state_dict(state, strict=False).missing_keys
         if missing:
-            raise ModelError(
-                problem=f"the weights for '{self.name}' from {path or 'timm'} lack the tensor "
-                f"'{missing[0]}'.",
-                fix=OTHER_WEIGHTS,
-            )
+            problem = f"the weights for '{self.name}' from {path or 'timm'} lack the tensor"
+            raise _misfit(problem=f"{problem} '{missing[0]}'")
 
 
 def _strides_of(name: str) -> list[int]:
@@ -146,11 +136,7 @@ def require_features(measured: Sequence[torch.Tensor]) -> None:
 
 
 def weights_path(given: PackageFile | str) -> Path:
-    """Returns the file of weights that a recipe or option names.
-
-    Raises:
-        ModelError: If it does not exist.
-    """
+    """Returns the file that a recipe or option names; `ModelError` if it does not exist."""
     if isinstance(given, PackageFile):
         path = package_folder(given.package) / given.file
     else:
@@ -184,7 +170,13 @@ def _file_weights(name: str, path: Path) -> Weights:
         expected = timm.create_model(name, pretrained=False).state_dict()
     if expected.keys() <= state.keys() or state.keys() <= expected.keys():
         for key in expected.keys() & state.keys():
-            _require_same_kind(path, name, key, state[key], expected[key])
+            found, needed = state[key], expected[key]
+            if found.is_floating_point() != needed.is_floating_point():
+                kinds = f"holds {found.dtype}, '{name}' needs {needed.dtype}"
+                raise _misfit(problem=f"{path}: '{key}' {kinds}")
+            if found.shape != needed.shape:
+                shapes = f"has shape {tuple(found.shape)}, '{name}' needs {tuple(needed.shape)}"
+                raise _misfit(problem=f"{path}: '{key}' {shapes}")
         return state
     return _renamed_by_order(path, name, state, expected)
 
@@ -204,18 +196,6 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     return content
 
 
-def _require_same_kind(
-    path: Path, name: str, key: str, found: torch.Tensor, expected: torch.Tensor
-) -> None:
-    difference = None
-    if found.is_floating_point() != expected.is_floating_point():
-        difference = f"holds {found.dtype}, '{name}' needs {expected.dtype}"
-    elif found.shape != expected.shape:
-        difference = f"has shape {tuple(found.shape)}, '{name}' needs {tuple(expected.shape)}"
-    if difference is not None:
-        raise ModelError(problem=f"{path}: '{key}' {difference}.", fix=OTHER_WEIGHTS)
-
-
 def _renamed_by_order(path: Path, name: str, state: Weights, expected: Weights) -> Weights:
     """Renames tensors of another implementation of the same network.
 
@@ -225,9 +205,12 @@ def _renamed_by_order(path: Path, name: str, state: Weights, expected: Weights) 
     for (ours, theirs), (key, value) in zip(expected.items(), state.items(), strict=False):
         same_name = ours.rpartition(".")[2] == key.rpartition(".")[2]
         if not same_length or not same_name or theirs.shape != value.shape:
-            raise ModelError(
+            raise _misfit(
                 problem=f"{path} does not hold the weights of '{name}': "
-                f"'{key}' does not fit '{ours}' {tuple(theirs.shape)}.",
-                fix=OTHER_WEIGHTS,
+                f"'{key}' does not fit '{ours}' {tuple(theirs.shape)}"
             )
     return dict(zip(expected, state.values(), strict=True))
+
+
+def _misfit(problem: str) -> ModelError:
+    return ModelError(problem=f"{problem}.", fix="Give weights of that network with --weights.")

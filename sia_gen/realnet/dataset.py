@@ -23,14 +23,7 @@ TWIN_FRACTIONS = {"perlin": 0.0, "mixed": 0.5, "twins": 1.0}
 
 @dataclass(frozen=True)
 class NormalImages:
-    """The normal images of a category.
-
-    Attributes:
-        category: Name of the category.
-        fit: Images to train on.
-        validation: Images kept back.
-        unreadable: Number of images that were left out, as the recipe allows.
-    """
+    """The normal images of a category to train on and to validate on; some were `unreadable`."""
 
     category: str
     fit: Images
@@ -115,11 +108,13 @@ def _foregrounds(
 def describe_inputs(
     recipe: Recipe, listed: Mapping[str, CategoryImages], sources: Mapping[str, Sources]
 ) -> dict[str, Any]:
-    """Describes the inputs of a model, to tell them from others; both maps are by category."""
-    readers = {name: one.reader for name, one in sources.items() if one.reader is not None}
+    """Describes the inputs of the model of the categories that are listed."""
+    readers = {name: sources[name].reader for name in listed}
     described = {
         "photographs": describe_photographs(listed.values()),
-        "corpus": {name: reader.describe() for name, reader in readers.items()},
+        "corpus": {
+            name: reader.describe() for name, reader in readers.items() if reader is not None
+        },
     }
     settings = recipe.realnet
     if settings.anomalies != "twins" and settings.source != "sdas":

@@ -41,13 +41,9 @@ class Plain(nn.Module):
 
 
 def export_realnet(folder: Path, out: Path, channels: int) -> float:
-    """Writes a model to one file that takes 1 to 63 images at a time.
+    """Writes a model to one file that takes 1 to 63 images of 1 or 3 channels at a time.
 
-    Args:
-        folder: Folder of the model.
-        out: File to write: ONNX if its name ends with `.onnx`, a program of `torch.export` if it
-            ends with `.pt2`.
-        channels: Number of channels of the images, 1 or 3.
+    The file is ONNX if its name ends with `.onnx`, a program of `torch.export` if with `.pt2`.
 
     Returns:
         The largest difference between a map of the exported model and of the original.

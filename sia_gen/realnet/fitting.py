@@ -12,8 +12,8 @@ no test image is read unless the recipe selects on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -62,13 +62,10 @@ def fit_realnet(
     """Fits one model per category, one after another, or one model of all categories.
 
     Args:
-        recipe: Recipe with the data, the network and the budget.
-        categories: Categories to fit.
         root: Folder of the images.
         corpus: Folder or URL of the synthetic images.
         out: Output folder, see above.
-        runtime: Device and precision.
-        resume: Whether to go on from the last checkpoint; otherwise fitting starts again.
+        resume: Whether to resume from the last checkpoint, or to start again.
 
     Raises:
         UserError: If the recipe, the images, the corpus, the weights or the output folder do not
@@ -85,37 +82,25 @@ def fit_realnet(
         name: {category: list_images(recipe, root, category) for category in group}
         for name, group in groups.items()
     }
-    inputs = {
-        name: describe_inputs(recipe, images, {category: sources[category] for category in images})
-        for name, images in listed.items()
-    }
+    inputs = {name: describe_inputs(recipe, images, sources) for name, images in listed.items()}
     later = list(groups)[1:]
     require_readable(recipe, [images for name in later for images in listed[name].values()])
 
-    def open_normal(name: str) -> list[NormalImages]:
-        return load_normal(recipe, listed[name])
-
     def fit(name: str, normal: list[NormalImages], accelerator: Accelerator) -> None:
-        task = FitTask(
-            name=name,
-            recipe=recipe,
-            data=fit_data(recipe, normal, [sources[category] for category in groups[name]]),
-            tests=[test for category in groups[name] for test in tests.get(category, [])],
-            out=out,
-            execution=execution,
-            facts=inputs[name] | {"unreadable": sum(images.unreadable for images in normal)},
-        )
+        data = fit_data(recipe, normal, [sources[category] for category in groups[name]])
+        chosen = [test for category in groups[name] for test in tests.get(category, [])]
+        facts = inputs[name] | {"unreadable": sum(images.unreadable for images in normal)}
         with explained_out_of_memory(
             f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
             f"{settings.image_size} pixels.",
             "Lower it in the recipe, and choose another folder with --out.",
         ):
-            fit_model(task, accelerator)
+            Fit(name, recipe, data, chosen, out, execution, facts, accelerator).run()
 
     train_models(
         recipe,
         inputs,
-        open_normal,
+        lambda name: load_normal(recipe, listed[name]),
         fit,
         sections=["realnet", "foreground"],
         out=out,
@@ -124,18 +109,16 @@ def fit_realnet(
     )
 
 
-@dataclass(frozen=True)
-class FitTask:
-    """What the fit of one model is given.
+@dataclass
+class Fit:
+    """The fit of one model: what it is given, and its state once it is prepared.
 
     Attributes:
         name: Name of the model: its category, or `_joint`.
-        recipe: Recipe of the fit.
-        data: Images and anomalies to learn from and to validate on.
         tests: Test images that select the best weights, if the recipe says so.
         out: Output folder of all models.
-        execution: Compilation and memory format of the networks.
         facts: Description of the data for the report.
+        objective: Module that computes the losses of the model.
     """
 
     name: str
@@ -145,41 +128,90 @@ class FitTask:
     out: Path
     execution: Execution
     facts: Mapping[str, Any]
+    accelerator: Accelerator
+    best: Best = field(default_factory=Best)
+    model: RealNet = field(init=False)
+    objective: nn.Module = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.out / "checkpoints" / self.name
 
-    def validate(self, model: RealNet, accelerator: Accelerator) -> dict[str, float]:
-        """Returns the metrics that select the best weights."""
-        if self.recipe.realnet.select_on == "test":
-            return validate_on_test(self.recipe, self.tests, model, accelerator)
-        return validate(self.data.validation, model, accelerator)
+    def run(self) -> None:
+        """Fits the model, from the last checkpoint on, and saves it with a report."""
+        settings, compiled, name = self.recipe.realnet, self.execution.compiled, self.name
+        budget = Budget(settings.max_minutes, self.accelerator)
+        start = done = self._prepare()
+        visible, note = self.accelerator.is_main_process, ""
+        watch = TrainingWatch(name, self.checkpoints, "realnet.learning_rate", self.accelerator)
+        log = TrainingLog(self.out / "logs" / name if visible else None, start)
+        title = f"{name}: fitting RealNet"
+        with log, Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+            if compiled:
+                progress.say(f"{name}: {NOTICE}")
+            self.objective.train()
+            budget.begin(start)
+            for batch in self._load_batches(start):
+                rate = learning_rate(settings, done)
+                set_learning_rate(self.optimizer, rate)
+                norm, reconstruction, segmentation = self._step(batch)
+                watch.add(norm, reconstruction=reconstruction, segmentation=segmentation)
+                done += 1
+                if compiled and done == start + 1:
+                    # The minutes are for learning, not for the compiler.
+                    budget.exclude(done)
+                last = done == settings.max_steps
+                saves = last or done % settings.validate_every == 0 or budget.is_up(done)
+                if saves or watch.is_due(done):
+                    note = _log_steps(log, done, watch.look(done), rate)
+                progress.advance(note=note)
+                if saves:
+                    with budget.measured():
+                        self._validate(done, log)
+                        save_checkpoint(self.accelerator, self.checkpoints, done)
+                    if last or budget.is_up(done):
+                        break
+        if compiled:
+            # A CUDA graph keeps the memory of a step to itself.
+            torch.compiler.reset()
+        if self.accelerator.is_main_process:
+            self.save(done)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
 
+    def _prepare(self) -> int:
+        """Makes the networks as the last checkpoint has them; returns the number of steps done."""
+        settings, execution, accelerator = self.recipe.realnet, self.execution, self.accelerator
+        set_seed(self.recipe.seed, device_specific=True)
+        self.model = RealNet.of(settings).to(accelerator.device)
+        if execution.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        if last_checkpoint(self.checkpoints) is None:
+            initialise(self.model, self.data.training, self.recipe, self.name, accelerator)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = adam(trained, settings.learning_rate, compiled=execution.compiled)
+        objective = RealNetObjective(self.model)
+        self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
+        if execution.compiled:
+            # Several processes exchange gradients in the middle of what a graph would replay.
+            graphs = accelerator.num_processes == 1
+            compile_network(self.objective, channels_last=execution.channels_last, graphs=graphs)
+        accelerator.register_for_checkpointing(self.best)
+        start = load_last(accelerator, self.checkpoints)
+        lay_out_moments(self.optimizer)
+        return start
 
-@dataclass(frozen=True)
-class Fit:
-    """The state of a fit.
+    def _load_batches(self, start: int) -> Iterator[AnomalyBatch]:
+        settings, rank = self.recipe.realnet, self.accelerator.process_index
+        count, processes = len(self.data.training.normal), self.accelerator.num_processes
+        order = BatchOrder(self.recipe.seed, count, settings.batch_size, rank, processes)
+        batches = AnomalyBatches(self.data.training, order)
+        return load_batches(batches, start, settings.max_steps, self.accelerator)
 
-    Attributes:
-        model: Model that is fitted.
-        objective: Module that computes its losses, prepared by Accelerate.
-        optimizer: Optimizer of all weights but those of the backbone.
-        best: Best weights so far.
-        start: Number of steps that earlier runs have done.
-        accelerator: Device, precision and processes.
-    """
-
-    model: RealNet
-    objective: nn.Module
-    optimizer: torch.optim.Optimizer
-    best: Best
-    start: int
-    accelerator: Accelerator
-
-    def step(self, batch: AnomalyBatch) -> dict[str, torch.Tensor]:
-        """Does one step; returns the gradient norm and the two losses, scalars on the device."""
+    def _step(self, batch: AnomalyBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Does a step; returns the gradient norm and the two losses, scalars on the device."""
         moved = batch.to(self.accelerator.device)
         reconstruction, segmentation = self.objective(moved.anomalous, moved.normal, moved.mask)
         self.accelerator.backward(reconstruction + segmentation)
@@ -188,120 +220,45 @@ class Fit:
         norm = get_total_norm([one.grad for one in parameters if one.grad is not None])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {NORM: norm, "reconstruction": reconstruction, "segmentation": segmentation}
+        return norm, reconstruction, segmentation
 
+    def _validate(self, done: int, log: TrainingLog) -> None:
+        """Keeps the weights if they are the best so far, and logs their metrics."""
+        if self.recipe.realnet.select_on == "test":
+            metrics = validate_on_test(self.recipe, self.tests, self.model, self.accelerator)
+        else:
+            metrics = validate(self.data.validation, self.model, self.accelerator)
+        self.best.update(done, self.model, metrics)
+        log.write(done, {f"validation/{name}": value for name, value in metrics.items()})
 
-def fit_model(task: FitTask, accelerator: Accelerator) -> None:
-    """Fits one model, from the last checkpoint on, and saves it as `out/name` with a report."""
-    name, settings, compiled = task.name, task.recipe.realnet, task.execution.compiled
-    budget = Budget(settings.max_minutes, accelerator)
-    fit = start_fit(task, accelerator)
-    batches = AnomalyBatches(task.data.training, _batch_order(task, accelerator))
-    visible, done, note = accelerator.is_main_process, fit.start, ""
-    watch = TrainingWatch(name, task.checkpoints, "realnet.learning_rate", accelerator)
-    log = TrainingLog(task.out / "logs" / name if visible else None, fit.start)
-    title = f"{name}: fitting RealNet"
-    with log, Progress(title, settings.max_steps, done=done, visible=visible) as progress:
-        if compiled:
-            progress.say(f"{name}: {NOTICE}")
-        fit.objective.train()
-        budget.begin(done)
-        for batch in load_batches(batches, done, settings.max_steps, accelerator):
-            rate = learning_rate(settings, done)
-            set_learning_rate(fit.optimizer, rate)
-            figures = fit.step(batch)
-            watch.add(figures.pop(NORM), **figures)
-            done += 1
-            if compiled and done == fit.start + 1:
-                # The minutes are for learning, not for the compiler.
-                budget.exclude(done)
-            last = done == settings.max_steps
-            saves = last or done % settings.validate_every == 0 or budget.is_up(done)
-            if saves or watch.is_due(done):
-                note = _log_steps(log, done, watch.look(done), rate)
-            progress.advance(note=note)
-            if saves:
-                with budget.measured():
-                    metrics = task.validate(fit.model, accelerator)
-                    fit.best.update(done, fit.model, metrics)
-                    # Before the checkpoint, because a resumed fit keeps the log up to its step.
-                    log.write(done, {f"validation/{key}": one for key, one in metrics.items()})
-                    save_checkpoint(accelerator, task.checkpoints, done)
-                if last or budget.is_up(done):
-                    break
-    if compiled:
-        # A CUDA graph keeps the memory of a step to itself.
-        torch.compiler.reset()
-    if accelerator.is_main_process:
-        save_best(task, fit, done)
-    accelerator.wait_for_everyone()
-    accelerator.free_memory()
-
-
-def start_fit(task: FitTask, accelerator: Accelerator) -> Fit:
-    """Prepares the networks and the optimizer, in the state of the last checkpoint if any."""
-    settings, execution = task.recipe.realnet, task.execution
-    set_seed(task.recipe.seed, device_specific=True)
-    model = RealNet.of(settings).to(accelerator.device)
-    if execution.channels_last:
-        model.to(memory_format=torch.channels_last)
-    if last_checkpoint(task.checkpoints) is None:
-        initialise(model, task.data.training, task.recipe, task.name, accelerator)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = adam(trained, settings.learning_rate, compiled=execution.compiled)
-    objective, optimizer = accelerator.prepare(RealNetObjective(model), optimizer)
-    if execution.compiled:
-        # Several processes exchange gradients in the middle of what a graph would replay.
-        graphs = accelerator.num_processes == 1
-        compile_network(objective, channels_last=execution.channels_last, graphs=graphs)
-    best = Best()
-    accelerator.register_for_checkpointing(best)
-    start = load_last(accelerator, task.checkpoints)
-    lay_out_moments(optimizer)
-    return Fit(model, objective, optimizer, best, start, accelerator)
-
-
-def _batch_order(task: FitTask, accelerator: Accelerator) -> BatchOrder:
-    return BatchOrder(
-        task.recipe.seed,
-        len(task.data.training.normal),
-        task.recipe.realnet.batch_size,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
+    def save(self, done: int) -> None:
+        """Saves the best weights with a report, whole or not at all."""
+        best = self.best
+        self.model.load_state_dict(best.weights)
+        report = {
+            "model_version": MODEL_VERSION,
+            "categories": self.recipe.categories if self.name == JOINT else [self.name],
+            "steps": done,
+            **self.facts,
+            **asdict(self.execution),
+            "best_step": best.step,
+            "selected_on": SELECTED_ON[self.recipe.realnet.select_on],
+            "validation": best.metrics,
+            "threshold": best.metrics["threshold"],
+            "seed": self.recipe.seed,
+            "versions": environment(),
+        }
+        with atomic_folder(self.out / self.name) as temporary:
+            self.model.save_pretrained(temporary)
+            (temporary / RECIPE).write_text(self.recipe.to_yaml(), encoding="utf-8")
+            write_json(temporary / REPORT, report)
 
 
 def _log_steps(log: TrainingLog, done: int, recent: list[dict[str, float]], rate: float) -> str:
-    """Logs the mean losses since the last look; returns the losses of the last step as a note."""
+    """Logs the mean losses since the last look, and returns them as a note."""
     losses = {
         name: fmean(figures[name] for figures in recent)
         for name in ("reconstruction", "segmentation")
     }
     log.write(done, {**losses, NORM: recent[-1][NORM], "learning_rate": rate})
-    return f"loss {recent[-1]['reconstruction']:.3f} + {recent[-1]['segmentation']:.3f}"
-
-
-def save_best(task: FitTask, fit: Fit, done: int) -> None:
-    """Saves the best weights with a report, whole or not at all."""
-    best = fit.best
-    if best.weights is None or best.metrics is None:
-        msg = "the checkpoint holds no validated weights"
-        raise RuntimeError(msg)
-    fit.model.load_state_dict(best.weights)
-    with atomic_folder(task.out / task.name) as temporary:
-        fit.model.save_pretrained(temporary)
-        (temporary / RECIPE).write_text(task.recipe.to_yaml(), encoding="utf-8")
-        report = {
-            "model_version": MODEL_VERSION,
-            "categories": task.recipe.categories if task.name == JOINT else [task.name],
-            "steps": done,
-            **task.facts,
-            **asdict(task.execution),
-            "best_step": best.step,
-            "selected_on": SELECTED_ON[task.recipe.realnet.select_on],
-            "validation": best.metrics,
-            "threshold": best.metrics["threshold"],
-            "seed": task.recipe.seed,
-            "versions": environment(),
-        }
-        write_json(temporary / REPORT, report)
+    return f"loss {losses['reconstruction']:.3f} + {losses['segmentation']:.3f}"

@@ -24,11 +24,7 @@ from sia_gen.train.batches import BatchOrder, batches_of, load_batches
 
 
 def fit_execution(settings: RealNetFit, runtime: Runtime, device: torch.device) -> Execution:
-    """Decides how the networks of a fit are executed.
-
-    Raises:
-        UserError: If there is no such network, or its weights or a compiler are missing.
-    """
+    """Decides how the networks of a fit are executed; `UserError` if they cannot be made."""
     model = RealNet.of(settings)
     samples = settings.batch_size * settings.max_steps
     # The backward pass takes twice the operations of the forward pass.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from sia_gen.config.recipe import JOINT
 from sia_gen.errors import ModelError, first_line
@@ -23,13 +24,7 @@ MODEL_VERSION = 1
 
 
 class Fitted(NamedTuple):
-    """A fitted model.
-
-    Attributes:
-        model: Model in eval mode.
-        threshold: Threshold; an image with a higher score is anomalous.
-        selected_on: Description of the images that selected the weights and the threshold.
-    """
+    """A model in eval mode, its threshold, and a description of the images that selected both."""
 
     model: RealNet
     threshold: float
@@ -42,49 +37,18 @@ def find_realnet(models: Path, category: str) -> Path:
     return joint if joint.is_dir() and not own.is_dir() else own
 
 
-def _read_report(folder: Path) -> tuple[float, str]:
-    """Returns the threshold and `selected_on`."""
-    try:
-        report = read_json(folder / REPORT)
-        version = report["model_version"]
-        if version == MODEL_VERSION:
-            threshold, selected_on = float(report["threshold"]), str(report["selected_on"])
-    except ValueError as error:
-        raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
-    # A damaged report may lack a field, or hold anything in it.
-    except Exception as error:
-        raise damaged(folder, f"{REPORT} is damaged") from error
-    if version != MODEL_VERSION:
-        raise ModelError(
-            problem=f"the RealNet in {folder} is of version {version}; this sia-gen reads version "
-            f"{MODEL_VERSION}.",
-            fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
-        )
-    if not math.isfinite(threshold):
-        raise damaged(folder, f"the threshold in its {REPORT} is {threshold}")
-    return threshold, selected_on
+class _Report(BaseModel):
+    """The fields of a report that a model is loaded with."""
 
-
-def _require_config(folder: Path) -> None:
-    """Checks that a config has known fields only, and that the weights fit the network."""
-    config = read_json(folder / "config.json")
-    unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
-    if unknown:
-        raise damaged(folder, f"its config.json has '{min(unknown)}', which is unknown here")
-    with torch.device("meta"):
-        model = RealNet(**config)
-    wrong = misfit(folder / "model.safetensors", model.state_dict(), values=False)
-    if wrong is not None:
-        raise damaged(folder, wrong)
+    model_version: int
+    threshold: FiniteFloat
+    selected_on: str
 
 
 def check_realnet(folder: Path) -> tuple[float, str]:
-    """Checks that a folder holds a complete model, without loading it.
+    """Checks a model without loading it; returns its threshold and `selected_on`, see `Fitted`.
 
     It does not search the weights for values that are not finite.
-
-    Returns:
-        Threshold and `selected_on` of the model; see `Fitted`.
 
     Raises:
         ModelError: If the model is missing or damaged.
@@ -95,15 +59,29 @@ def check_realnet(folder: Path) -> tuple[float, str]:
                 problem=f"there is no RealNet in {folder} (no {file}).",
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
-    report = _read_report(folder)
     try:
-        _require_config(folder)
-    except ModelError:
-        raise
-    # Damaged files make the readers raise any kind of error.
-    except Exception as error:
-        raise damaged(folder, first_line(error).rstrip(".")) from error
-    return report
+        report = _Report.model_validate(read_json(folder / REPORT))
+    except ValidationError as error:
+        raise damaged(folder, f"{REPORT} is damaged") from error
+    except (OSError, ValueError) as error:
+        raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
+    if report.model_version != MODEL_VERSION:
+        raise ModelError(
+            problem=f"the RealNet in {folder} is of version {report.model_version}; this sia-gen "
+            f"reads version {MODEL_VERSION}.",
+            fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
+        )
+    with _explained(folder):
+        config = read_json(folder / "config.json")
+        unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
+        if unknown:
+            raise damaged(folder, f"its config.json has '{min(unknown)}', which is unknown here")
+        with torch.device("meta"):
+            model = RealNet(**config)
+        wrong = misfit(folder / "model.safetensors", model.state_dict(), values=False)
+        if wrong is not None:
+            raise damaged(folder, wrong)
+    return report.threshold, report.selected_on
 
 
 def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
@@ -113,16 +91,22 @@ def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
         ModelError: If the model is missing or damaged.
     """
     threshold, selected_on = check_realnet(folder)
+    # The hub mixin prints where it loads from.
+    with _explained(folder), redirect_stdout(None):
+        model = RealNet.from_pretrained(folder, local_files_only=True)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    return Fitted(model.eval(), threshold, selected_on)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turns the errors of damaged files, which may be of any kind, into a `ModelError`."""
     try:
-        # The hub mixin prints where it loads from.
-        with contextlib.redirect_stdout(None):
-            model = RealNet.from_pretrained(folder, local_files_only=True)
+        yield
     except ModelError:
         raise
     except Exception as error:
         if ran_out(error):
             raise
         raise damaged(folder, first_line(error).rstrip(".")) from error
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
-    return Fitted(model.eval(), threshold, selected_on)

@@ -170,16 +170,10 @@ class RealNetObjective(nn.Module):
     def forward(
         self, anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the two terms of the loss.
+        """Returns the reconstruction loss (MSE) and the segmentation loss (cross-entropy), scalars.
 
-        Args:
-            anomalous: Images with a local anomaly (or none), (B, 1 or 3, H, W) in [0, 1].
-            normal: The same images without it.
-            mask: Anomalous pixels, (B, 1, H, W), values 0 and 1.
-
-        Returns:
-            The reconstruction loss (MSE per block, summed) and the segmentation loss
-            (cross-entropy of the pixels), scalars.
+        Images with a local anomaly (or none) and the same images without are (B, 1 or 3, H, W) in
+        [0, 1]; the mask of the anomaly is (B, 1, H, W), values 0 and 1.
         """
         model = self.model
         features = model.selected_features(anomalous)

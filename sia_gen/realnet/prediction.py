@@ -25,12 +25,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Predictions:
-    """The output of RealNet for N images.
-
-    Attributes:
-        scores: One score per image, (N,), float32 in [0, 1].
-        maps: Probability that a pixel is anomalous, (N, H, W), float32.
-    """
+    """Scores (N,) and anomaly maps (N, H, W) of N images, both float32 in [0, 1]."""
 
     scores: NDArray[np.float32]
     maps: NDArray[np.float32]
@@ -43,13 +38,10 @@ def predict_images(
     accelerator: Accelerator,
     batch_size: int = BATCH_SIZE,
 ) -> Predictions:
-    """Scores images.
+    """Scores images (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
 
-    Args:
-        model: Scores in eval mode, and is left in the mode in which it was.
-        images: (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
-        accelerator: Device and precision.
-        batch_size: Images at a time; it does not change the result beyond rounding.
+    The model scores in eval mode and keeps its mode. The batch size does not change the result
+    beyond rounding.
 
     Raises:
         ModelError: If a score is NaN.
@@ -75,12 +67,7 @@ def predict_images(
 def predict_tests(
     model: RealNet, tests: Sequence[TestImage], spec: ImageSpec, accelerator: Accelerator
 ) -> Iterator[tuple[list[TestImage], Predictions, list[NDArray[np.bool_]]]]:
-    """Yields test images in batches with their predictions and their masks, each (H, W).
-
-    Raises:
-        ImageError: If an image or a mask cannot be read.
-        ModelError: If a score is NaN.
-    """
+    """Yields test images in batches with their predictions and masks, each (H, W)."""
 
     def load(test: TestImage) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         return load_image(test.path, spec), load_mask(test, spec)

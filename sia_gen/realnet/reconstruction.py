@@ -49,11 +49,8 @@ class ResnetAttentionBlock(nn.Module):
 class ReconstructionUNet(nn.Module):
     """Reconstructs the features of a normal image from those of an anomalous one.
 
-    Args:
-        channels: Number of channels of the block, C.
-        width: Number of channels of the highest resolution; the paper uses C / 2.
-
-    `forward` takes and returns float tensors of shape (B, C, H, W), of any H and W.
+    `forward` takes and returns float tensors of shape (B, channels, H, W), of any H and W. `width`
+    is the number of channels of the highest resolution; the paper uses half of those of the block.
     """
 
     def __init__(self, channels: int, width: int) -> None:

@@ -47,13 +47,9 @@ class ReconstructionResidualSelection(nn.Module):
         self.decoder = Decoder(self.num_max + self.num_mean + fixed)
 
     def forward(self, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Decodes the residuals of all blocks; the first block has the smallest stride.
+        """Decodes squared differences, one (B, C_i, H_i, W_i) per block, ascending in stride.
 
-        Args:
-            residuals: Squared differences, each (B, C_i, H_i, W_i), float.
-
-        Returns:
-            Logits (normal, anomalous) at twice the resolution of the first block, (B, 2, 2H, 2W).
+        The logits (normal, anomalous) are (B, 2, 2H, 2W), twice the resolution of the first block.
         """
         size = residuals[0].shape[-2:]
         aligned = torch.cat([resize(residual, size) for residual in residuals], dim=1)

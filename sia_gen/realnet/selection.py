@@ -8,7 +8,7 @@ such a model says it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,8 @@ class Best:
 
     score: float = -np.inf
     step: int = 0
-    weights: dict[str, torch.Tensor] | None = None
-    metrics: dict[str, float] | None = None
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""

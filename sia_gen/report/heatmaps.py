@@ -18,15 +18,9 @@ STRONGEST_OPACITY = 0.75
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image.Image:
-    """Colours an image by its anomaly map.
+    """Colours an image (C, H, W), 0 to 255, by its anomaly map (H, W) in [0, 1].
 
-    Args:
-        image: (C, H, W), C = 1 or 3, 0 to 255.
-        anomaly_map: (H, W) in [0, 1].
-
-    Returns:
-        A picture of H x W pixels, mode RGB: unchanged where the map is 0, red where it is 0.5
-        or more.
+    The picture of mode RGB is unchanged where the map is 0, and red where it is 0.5 or more.
     """
     base = np.broadcast_to(image, (3, *anomaly_map.shape)).transpose(1, 2, 0).astype(np.float64)
     channels = [

@@ -82,15 +82,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve, with a band around it if `low` and `high` are given.
+    """A curve over ascending x, with a band around it if `low` and `high` are given.
 
     Attributes:
-        x: Horizontal values, ascending.
-        middle: Values of the curve at each x.
-        x_label: Label of the horizontal axis.
-        y_label: Label of the curve.
-        low: Lower end of the band at each x.
-        high: Upper end of the band at each x.
         levels: Lines to compare with.
         chosen: Range of x to mark.
         y_max: Top of the vertical axis; None leaves some room above the curve.
@@ -143,18 +137,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; empty fields are not shown.
-
-    Attributes:
-        title: Heading.
-        text: Paragraph below the heading.
-        figures: Rows of pictures.
-        table: Rows of cells; the first row has the heads.
-        histogram: Histogram of scores.
-        bars: Histogram of counts.
-        charts: Curves.
-        commands: Lines for the shell.
-    """
+    """A part of the page; empty fields are not shown. The first row of a table has the heads."""
 
     title: str
     text: str = ""

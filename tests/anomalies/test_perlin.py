@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sia_gen.anomalies.perlin import fade, nonempty_perlin_mask, perlin_mask, perlin_noise
+from sia_gen.anomalies.perlin import nonempty_perlin_mask, perlin_mask, perlin_noise
 
 
 def noise_by_definition(seed: int, size: int, rows: int, columns: int) -> np.ndarray:
@@ -39,11 +39,6 @@ def test_noise_is_perlins(rows: int, columns: int) -> None:
 def test_noise_is_zero_on_the_corners() -> None:
     noise = perlin_noise(np.random.default_rng(0), 64, 8, 4)
     np.testing.assert_allclose(noise[::8, ::16], 0, atol=1e-12)
-
-
-def test_fade_is_flat_at_both_ends() -> None:
-    ends = fade(np.array([0.0, 1e-4, 1 - 1e-4, 1.0]))
-    np.testing.assert_allclose(ends, [0, 0, 1, 1], atol=1e-10)
 
 
 def test_masks_are_seeded_binary_and_of_many_sizes() -> None:

@@ -148,7 +148,7 @@ def test_classifier_is_looked_for_where_it_was_trained(
 @pytest.mark.parametrize("span", ["4:5", "0:5", "2:2", "3:1", "x", "-1:2", "1"])
 def test_shards_out_of_bounds_are_one_line(refuse: Refuse, options: list[str], span: str) -> None:
     error = refuse("synthesize", *options, f"--shards={span}")
-    assert f"--shards {span}: it takes A:B with 0 <= A < B <= 4." in error
+    assert f"--shards {span}: the option takes A:B with 0 <= A < B <= 4." in error
 
 
 def test_unknown_key_is_one_line(refuse: Refuse, options: list[str]) -> None:
@@ -246,7 +246,7 @@ def test_foreign_shard_is_one_line_and_stays(refuse: Refuse, corpus: Path) -> No
         with pytest.MonkeyPatch.context() as patch:
             # Besides the error it prints every problem.
             patch.setattr("sia_gen.corpus.verify.print", lambda *_, **__: None, raising=False)
-            patch.setattr("sia_gen.runtime.progress.Progress.print_line", lambda _: None)
+            patch.setattr("sia_gen.runtime.progress.Progress._print_line", lambda _: None)
             error = refuse("verify", str(corpus), *repair)
         assert "train-00002-of-00002.tar: not in the manifest. Move data/parts/disc" in error
 

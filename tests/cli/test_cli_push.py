@@ -62,7 +62,7 @@ def test_wrong_token(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
     line = refuse("push-to-hub", "corpus", "ada/x")
-    assert line.startswith("error: the Hub does not take the token. ")
+    assert line.startswith("error: the Hub rejects the token. ")
     assert "hf_of_nobody" not in line
 
 
@@ -71,7 +71,7 @@ def test_token_that_cannot_be_one(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_adä")
     line = refuse("push-to-hub", "corpus", "ada/x")
-    assert line.startswith("error: the Hub does not take the token. ")
+    assert line.startswith("error: the Hub rejects the token. ")
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["to be made", "there"])
@@ -96,7 +96,7 @@ def test_private_repository_of_another(run: Run, hub: Hub, corpus: HandmadeCorpu
 def test_impossible_name(refuse: Refuse, hub: Hub, corpus: HandmadeCorpus, name: str) -> None:
     # A dash alone would be an option.
     line = refuse("push-to-hub", "--", "corpus", name)
-    assert line.startswith(f"error: '{name}' is no name of a repository.")
+    assert line.startswith(f"error: '{name}' is not the name of a repository.")
 
 
 def test_no_network(

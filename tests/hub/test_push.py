@@ -86,7 +86,7 @@ def test_dry_run_lists_what_would_go_and_sends_nothing(
 ) -> None:
     listing = push_to_hub(corpus.folder, name, dry_run=True)
     assert ("dataset", name) not in hub.repositories
-    assert f"{name}, which would be made" in listing
+    assert f"{name}, which would be created" in listing
     push_to_hub(corpus.folder, name)
     for path, content in visible_files(corpus.folder).items():
         assert f"{len(content):,} bytes  {path}\n" in listing

@@ -107,7 +107,7 @@ def test_repository_with_a_foreign_shard_is_refused(
     HfApi().upload_file(
         path_or_fileobj=b"x" * 10240, path_in_repo=extra, repo_id=name, repo_type="dataset"
     )
-    with pytest.raises(HubError, match=f"{extra}, which is not of this corpus"):
+    with pytest.raises(HubError, match=f"{extra}, which does not belong to this corpus"):
         push_to_hub(corpus.folder, name)
 
 

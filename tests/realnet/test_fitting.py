@@ -221,7 +221,7 @@ def test_minutes_are_those_until_the_model_is_saved(
     clock.takes(RealNetObjective, "forward", 10)
     clock.takes(fitting, "validate", 20)
     clock.takes(fitting, "save_checkpoint", 5)
-    clock.takes(fitting, "save_best", 5)
+    clock.takes(fitting.Fit, "save", 5)
     out = fit("out", batch_size=1, max_steps=100, validate_every=100, max_minutes=3)
     assert 0.8 * 180 < clock.now <= 180
     # One validation at half time, to see what it takes, and one at the end.

@@ -17,7 +17,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import write_card
 from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.schema import TWINS, json_schema
-from sia_gen.hub.measure import mask_statistics
+from sia_gen.hub.corpora import mask_statistics
 from sia_gen.hub.push import push_to_hub
 from sia_gen.io.locations import location
 from sia_gen.realnet.fitting import fit_realnet

@@ -25,7 +25,7 @@ def test_senseless_answer(
     hub: Hub, corpus: HandmadeCorpus, name: str, request_: str, content: bytes
 ) -> None:
     hub.faults.append(Fault(request_, status=200, content=content))
-    with pytest.raises(HubError, match="what answers is not the Hub"):
+    with pytest.raises(HubError, match="the server is not the Hub"):
         push_to_hub(corpus.folder, name)
 
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.hub.model_card import CARD, count_parameters, write_pipeline_card
+from sia_gen.corpus.card import CARD
+from sia_gen.hub.models import count_parameters, write_pipeline_card
 
 
 def test_parameters_are_counted(tmp_path: Path) -> None:

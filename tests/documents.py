@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from sia_gen.cli import app
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# A reader's hours of training are a few steps here, and the networks of others are small.
+# Hours of training become a few steps, and the network of a checkpoint is small.
 STEPS = ["--max-steps", "2"]
 SMALLER = {
     "train-diffusion": STEPS,
@@ -27,24 +27,19 @@ SMALLER = {
 
 
 class Block(NamedTuple):
-    """A code block: its language, and what is in it."""
+    """A code block with its language."""
 
     language: str
     code: str
 
 
 def code_blocks(text: str) -> list[Block]:
-    """All code blocks of a document that say their language."""
+    """Returns the code blocks of a document that name a language."""
     return [Block(*match.groups()) for match in FENCE.finditer(text)]
 
 
 class Reader:
-    """Somebody who runs what a document says.
-
-    Args:
-        folder: Where.
-        monkeypatch: Puts everything back afterwards.
-    """
+    """Runs the code blocks of a document in a folder, as a reader would."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
@@ -73,7 +68,7 @@ class Reader:
         assert stopped.value.code == 0, words
 
     def other(self, words: list[str]) -> None:
-        """Runs a command of another program, from the same environment as this one."""
+        """Runs another program, from the same environment as this one."""
         beside = Path(sys.executable).parent / words[0]
         search = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         subprocess.run(

@@ -128,7 +128,7 @@ class Parts(NamedTuple, Generic[Kind]):
 
 
 class Sources(NamedTuple):
-    """The sources of anomalies of a category, and the reader of its corpus, if a recipe asks."""
+    """The sources of a category, and the reader of its corpus; None if a recipe needs none."""
 
     reader: SampleReader | None
     pieces: Parts[Source] | None
@@ -164,7 +164,7 @@ def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
 
 
 def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
-    """Keeps the last items, a share of all, for validation; none if the test images select.
+    """Keeps the last items for validation, or none if the test images select the weights.
 
     Raises:
         UserError: The `problem`, if no item would be left to learn from.

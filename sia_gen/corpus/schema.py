@@ -108,7 +108,7 @@ METADATA: dict[str, Any] = {
 
 
 def json_schema(kind: str) -> dict[str, type]:
-    """The fields of the `json` member in a corpus of a kind, with their types."""
+    """Returns the fields of the `json` member in a corpus of a kind, with their types."""
     return {field.name: JSON_TYPES[str(field.type)] for field in fields(METADATA[kind])}
 
 

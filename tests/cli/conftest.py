@@ -28,7 +28,7 @@ Run = Callable[..., Result]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs sia-gen in an empty folder: `run("verify", "corpus")`."""
     monkeypatch.chdir(tmp_path)
-    # Previews are to be there, not to be good.
+    # Previews need not be good here.
     monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
 
     def call(*arguments: str | Path) -> Result:
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 @pytest.fixture
 def refuse(run: Run, tmp_path: Path) -> Callable[..., str]:
-    """Runs what must fail with one line and change no file; returns the line."""
+    """Runs a command that must fail with one line and change no file; returns the line."""
 
     def snapshot() -> dict[Path, bytes | None]:
         return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}

@@ -128,7 +128,7 @@ def test_debug_mode_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatc
 
 
 def do(monkeypatch: pytest.MonkeyPatch, command: Callable[[], object]) -> None:
-    """Has `sia-gen recipes` do something else."""
+    """Replaces the body of `sia-gen recipes`."""
 
     def names() -> list[str]:
         command()
@@ -179,7 +179,7 @@ def test_error_in_a_thread_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch
     assert run("recipes") == (0, "", line)
 
 
-def test_error_that_a_thread_keeps_for_the_main_thread_is_told_once(
+def test_error_that_a_thread_keeps_for_the_main_thread_is_reported_once(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def write() -> None:

@@ -1,4 +1,4 @@
-"""Everything a user can get wrong is one line that says what, and changes nothing on the disk."""
+"""User errors print one line and change nothing on disk."""
 
 from __future__ import annotations
 

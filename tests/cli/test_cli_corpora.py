@@ -1,4 +1,4 @@
-"""The commands that make, check and use corpora, and what they refuse."""
+"""The commands that make, check and use corpora, and their errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DISC = "runs/parts/corpus/data/parts/disc"
 
 @pytest.fixture
 def options(parts: Path, tmp_path: Path) -> list[str]:
-    """Of `synthesize`, with a model of every category."""
+    """Options of `synthesize`, with a model of every category."""
     for seed, category in enumerate(("disc", "plate")):
         save_model(tmp_path / "runs/parts/diffusion" / category, seed)
     return ["--recipe", str(parts), "--device", "cpu", "--precision", "fp32"]
@@ -30,7 +30,7 @@ def options(parts: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def corpus(run: Run, options: list[str], tmp_path: Path) -> Path:
-    """A corpus at the place where it lies when nothing else is said."""
+    """A corpus in the default folder."""
     assert run("synthesize", *options).code == 0
     return tmp_path / "runs/parts/corpus"
 
@@ -52,7 +52,7 @@ def test_corpus_is_made_in_parts_verified_and_repaired(
     assert (damaged.code, damaged.out) == (2, "")
     assert "checksum differs from the manifest" in damaged.err
     assert "sia-gen verify --repair" in damaged.err
-    assert "1 shards of runs/parts/corpus are to be made" in (
+    assert "Shards of runs/parts/corpus to make again: 1. Run" in (
         run("verify", "runs/parts/corpus", "--repair").out
     )
     assert run("synthesize", *options).code == 0
@@ -205,7 +205,7 @@ def test_damaged_or_newer_manifest_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "message"),
     [
         (errno.EACCES, "Permission denied. Make it readable, then"),
         (errno.EIO, "Input/output error. Check the disk, then"),
@@ -215,7 +215,7 @@ def test_damaged_or_newer_manifest_is_one_line(
     "name", ["manifest.json", "data--parts--disc--train-00000-of-00002.tar.json"]
 )
 def test_manifest_and_records_that_cannot_be_read_are_one_line(
-    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, told: str
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, message: str
 ) -> None:
     def refused(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
         if path.name == name:
@@ -227,7 +227,7 @@ def test_manifest_and_records_that_cannot_be_read_are_one_line(
     result = run("verify", corpus)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith("error: cannot read ")
-    assert f"{name}: {told}" in result.err
+    assert f"{name}: {message}" in result.err
 
 
 def test_damaged_manifest_is_made_again_from_the_records(

@@ -1,4 +1,4 @@
-"""The command that a step says comes next runs as it is printed."""
+"""The next command that a step prints runs as printed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parts(parts: Path) -> Path:
 
 
 def run_next(run: Run, done: Result, *options: str) -> list[str]:
-    """Runs what comes next with more options; returns its words as they were printed."""
+    """Runs the printed next command with more options; returns its words as printed."""
     assert done.code == 0, done
     words = shlex.split(done.out.partition("Next: sia-gen ")[2])
     result = run(*words, *options, *CPU)

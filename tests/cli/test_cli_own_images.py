@@ -1,4 +1,4 @@
-"""Own images without a recipe, and data roots that do not fit, on the command line."""
+"""Own images without a recipe, and wrong image folders, on the command line."""
 
 from __future__ import annotations
 

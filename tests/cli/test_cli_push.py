@@ -1,4 +1,4 @@
-"""push-to-hub on the command line: what goes wrong is one line, and nothing changes."""
+"""push-to-hub on the command line: errors are one line, and nothing changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_push_and_read_back(run: Run, hub: Hub, corpus: HandmadeCorpus, name: st
     assert "is intact: 5 samples in 2 shards" in result.out
 
 
-def test_dry_run_prints_what_would_go(run: Run, hub: Hub, corpus: HandmadeCorpus) -> None:
+def test_dry_run_lists_files(run: Run, hub: Hub, corpus: HandmadeCorpus) -> None:
     result = run("push-to-hub", "corpus", new_name(), "--dry-run")
     assert result.code == 0
     assert "10,240 bytes  data/parts/disc/train-00000-of-00002.tar" in result.out
@@ -66,7 +66,7 @@ def test_wrong_token(
     assert "hf_of_nobody" not in line
 
 
-def test_token_that_cannot_be_one(
+def test_malformed_token(
     refuse: Refuse, hub: Hub, corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_adä")
@@ -75,7 +75,7 @@ def test_token_that_cannot_be_one(
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["to be made", "there"])
-def test_no_right(run: Run, hub: Hub, corpus: HandmadeCorpus, there: bool) -> None:
+def test_no_permission(run: Run, hub: Hub, corpus: HandmadeCorpus, there: bool) -> None:
     bobs = new_name().replace("ada", "bob")
     if there:
         hub.create("dataset", bobs)
@@ -93,7 +93,7 @@ def test_private_repository_of_another(run: Run, hub: Hub, corpus: HandmadeCorpu
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "ada/white space", "ada/..", "-ada/x", "ada/x.git"])
-def test_impossible_name(refuse: Refuse, hub: Hub, corpus: HandmadeCorpus, name: str) -> None:
+def test_invalid_name(refuse: Refuse, hub: Hub, corpus: HandmadeCorpus, name: str) -> None:
     # A dash alone would be an option.
     line = refuse("push-to-hub", "--", "corpus", name)
     assert line.startswith(f"error: '{name}' is not the name of a repository.")
@@ -114,7 +114,7 @@ def test_no_network(
     ids=["Retry-After", "RateLimit"],
 )
 @pytest.mark.parametrize("request_", ["POST .*/preupload/", "PUT"])
-def test_wait_that_nobody_sits_through(
+def test_unreasonably_long_wait(
     run: Run, hub: Hub, corpus: HandmadeCorpus, name: str, request_: str, headers: tuple
 ) -> None:
     hub.faults.append(Fault(request_, status=429, times=99, headers=headers))
@@ -123,7 +123,7 @@ def test_wait_that_nobody_sits_through(
     assert "error: the Hub asks to wait for 27777.8 hours. Then run" in result.err
 
 
-def test_server_that_says_nothing(
+def test_silent_server(
     refuse: Refuse, corpus: HandmadeCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_ada")
@@ -181,7 +181,7 @@ def test_corpus_that_is_not_on_the_hub(refuse: Refuse, hub: Hub, parts: Path, im
     assert "hf auth login" in line
 
 
-def test_corpus_behind_a_page_to_log_in(refuse: Refuse, hub: Hub) -> None:
+def test_corpus_behind_a_login_page(refuse: Refuse, hub: Hub) -> None:
     page = b"<html>Please log in.</html>"
     hub.faults.append(Fault("GET /api/datasets", status=200, times=99, content=page))
     line = refuse("verify", f"hf://datasets/{new_name()}")

@@ -1,4 +1,4 @@
-"""The commands that make and use corpora of twins, and what they refuse."""
+"""The commands that make and use corpora of twins, and their errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRONG = {
 
 @pytest.fixture
 def options(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Of `synthesize`, with a model of every category."""
+    """Options of `synthesize`, with a model of every category."""
     monkeypatch.setattr(masks, "IMAGES", 4)
     for seed, category in enumerate(("disc", "plate")):
         save_model(tmp_path / "runs/parts/diffusion" / category, seed, size=16)
@@ -52,7 +52,7 @@ def options(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_makes_no_sense_is_one_line(
+def test_invalid_options_are_one_line(
     refuse: Refuse, options: list[str], tmp_path: Path, wrong: str
 ) -> None:
     photograph(0).save(tmp_path / "photograph.png")

@@ -20,10 +20,10 @@ from PIL import Image
 
 from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import Strength, StrengthText
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.errors import ImageError, OptionError, OutputError
+from sia_gen.errors import ImageError, OutputError
 from sia_gen.images.loading import read_image
 from sia_gen.inspection.distance import NormalImages, load_normal
 from sia_gen.inspection.page import distance_chart
@@ -48,7 +48,7 @@ class Calibration(StrengthCurve):
     `model` and `images` are hashes. The channels-last memory format changes only last bits.
     """
 
-    strength: str
+    strength: StrengthText
     model: str
     steps: int
     guidance_scale: float
@@ -149,14 +149,11 @@ def _read_measured(out: Path) -> dict[str, Calibration]:
     path = out / MEASURED
     try:
         content = dict(read_json(path)) if path.exists() else {}
-        known = {category: Calibration.parse(one) for category, one in content.items()}
-        for one in known.values():
-            Strength.parse(one.strength)
-    except (ValueError, TypeError, OptionError) as error:
+        return {category: Calibration.parse(one) for category, one in content.items()}
+    except (ValueError, TypeError) as error:
         raise OutputError(
             problem=f"{path} is damaged.", fix="Delete it, then calibrate again."
         ) from error
-    return known
 
 
 def _row_path(out: Path, category: str) -> Path:

@@ -38,7 +38,7 @@ class StrengthCurve(StrictModel):
         strengths: Strengths, ascending from 0, (S,).
         samples: Distances of the samples at each strength, (S, N).
         normal: Distances of other normal images, (M,).
-        noise: Distances of images of noise, as large as the samples and enlarged likewise, (K,).
+        noise: Distances of images of noise that were enlarged like the samples, (K,).
     """
 
     strengths: Numbers

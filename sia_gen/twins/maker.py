@@ -50,7 +50,7 @@ class TwinBatch:
         regions: Where each was perturbed, (B, H, W), bool; None if everywhere.
         limits: Upper limits of distances by chance.
         useful_areas: Shares of the pixels between which masks are useful.
-        counts: Counts the masks of all batches.
+        uses: Use of the masks of all batches; see `TwinMaker.mask_counts`.
     """
 
     fields: list[dict[str, Any]]
@@ -61,7 +61,7 @@ class TwinBatch:
     regions: Any
     limits: ChanceLimits
     useful_areas: tuple[float, float]
-    counts: Counter[str]
+    uses: list[str]
 
     def encode(self, image_format: str) -> list[EncodedSample]:
         """Encodes the members of each: image, normal twin, mask and metadata."""
@@ -80,8 +80,12 @@ class TwinBatch:
         region = None if self.regions is None else self.regions[number]
         mask = change_mask(smoothed(self.distances[number].numpy()), self.limits, region)
         area = float(mask.mean())
-        small, large = area < self.useful_areas[0], area > self.useful_areas[1]
-        self.counts.update(made=1, small=int(small), large=int(large))
+        low, high = self.useful_areas
+        use = "useful"
+        if not low <= area <= high:
+            use = "small" if area < low else "large"
+        # Several threads encode, and appending is atomic.
+        self.uses.append(use)
         metadata = TwinMetadata(**self.fields[number], mask_area=area)
         images = {
             f"image.{image_format}": image,
@@ -134,7 +138,7 @@ class TwinMaker:
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.synthesis.twins or Twins()
-        self.mask_counts = Counter[str]()
+        self.uses: list[str] = []
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}
         self.paths: dict[str, list[Path]] = {}
@@ -181,8 +185,13 @@ class TwinMaker:
             regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
             limits=chance.limits,
             useful_areas=recipe.realnet.mask_area,
-            counts=self.mask_counts,
+            uses=self.uses,
         )
+
+    @property
+    def mask_counts(self) -> Counter[str]:
+        """Number of masks of this process that are `useful`, too `small` and too `large`."""
+        return Counter(self.uses)
 
     def mask_summary(self) -> str | None:
         """Describes the masks that all processes made, if any; every process has to call it."""
@@ -190,7 +199,7 @@ class TwinMaker:
         if not counts:
             return None
         return (
-            f"{counts['made']} masks: {counts['small']} are empty or nearly so, "
+            f"{counts.total()} masks: {counts['small']} are empty or nearly so, "
             f"{counts['large']} cover nearly everything; 'fit-realnet' and 'compose' leave them out"
         )
 

@@ -138,4 +138,4 @@ def test_deleted_shard_alone_is_made_again(make_twins: MakeTwins) -> None:
     shards[2].unlink()
     _, second = make_twins("corpus")
     assert [shard.read_bytes() for shard in shards] == whole
-    assert (first.mask_counts["made"], second.mask_counts["made"]) == (10, 3)
+    assert (first.mask_counts.total(), second.mask_counts.total()) == (10, 3)

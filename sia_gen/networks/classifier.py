@@ -53,11 +53,11 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         super().__init__()
         first, last = block_out_channels[0], block_out_channels[-1]
         stride = 2 ** (len(block_out_channels) - 1)
-        if sample_size % stride:
-            msg = f"sample_size, {sample_size}, is not a multiple of the stride, {stride}"
-            raise ValueError(msg)
-        if last % attention_head_dim:
-            msg = f"{last} channels are not a multiple of attention_head_dim, {attention_head_dim}"
+        if sample_size % stride or last % attention_head_dim:
+            msg = (
+                f"sample_size {sample_size} must be a multiple of {stride}, and the {last} "
+                f"channels of the last level one of attention_head_dim, {attention_head_dim}"
+            )
             raise ValueError(msg)
         features = timestep_features or first
         embedding = features * 4

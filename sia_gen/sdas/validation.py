@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from safetensors import SafetensorError
 
-from sia_gen.errors import ModelError, first_line
+from sia_gen.errors import ModelError, first_line, one_line
 from sia_gen.io.json import read_json
 from sia_gen.io.tensors import misfit
 from sia_gen.networks.classifier import NoisyClassifier
@@ -101,11 +100,9 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
         with torch.device("meta"):
             network = kind.from_config(config)
         wrong = misfit(folder / WEIGHTS, network.state_dict(), values=values)
-    except SafetensorError as error:
-        raise damaged(folder, first_line(error)) from error
     # The errors that a damaged config causes in diffusers have no common base.
     except Exception as error:
-        raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
+        raise damaged(folder, str(error)) from error
     if wrong is not None:
         raise damaged(folder, wrong)
     return network
@@ -135,7 +132,10 @@ def _index_entry(kind: Any) -> list[str]:
 
 def damaged(folder: Path, why: str) -> ModelError:
     """Returns the error of a model that cannot be loaded."""
-    return ModelError(problem=f"cannot load the model in {folder}: {why}.", fix="Train it again.")
+    return ModelError(
+        problem=f"cannot load the model in {folder}: {one_line(why).rstrip('.')}.",
+        fix="Train it again.",
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.recipe_file import Name
 from sia_gen.config.settings import MOST_IMAGES, Synthesis
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import Strength, StrengthText
 from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import OptionError
 
@@ -41,7 +41,7 @@ class ShardPlan(StrictModel):
     category: Name
     first: Annotated[int, Field(ge=0)]
     samples: Annotated[int, Field(ge=1)]
-    strength: str
+    strength: StrengthText
 
     @model_validator(mode="after")
     def _shard_belongs_to_its_category(self) -> Self:
@@ -52,11 +52,6 @@ class ShardPlan(StrictModel):
         if self.first + self.samples > MOST_IMAGES:
             msg = f"{self.path} has more samples than there are keys"
             raise ValueError(msg)
-        try:
-            Strength.parse(self.strength)
-        except OptionError as error:
-            msg = f"{self.path}: {error.problem}"
-            raise ValueError(msg) from error
         return self
 
     @property

@@ -67,7 +67,7 @@ class Previews:
             started = time.monotonic()
             readiness = self._save(step, columns)
             seconds = time.monotonic() - started
-            # This was no time of steps; previews that are too slow get smaller.
+            # The time does not count as steps. Previews that were too slow get fewer columns.
             self.budget.stepping += seconds
             self._plan(self.columns, seconds * self.columns / columns)
             fewer = self._columns_within(LARGEST_SHARE * self.budget.seconds)

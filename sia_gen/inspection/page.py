@@ -56,10 +56,7 @@ def category_sections(
 def twins_section(name: str, survey: Survey, useful_areas: tuple[float, float]) -> Section:
     """Shows twins of a category with the outlines of their masks, and the areas of all masks.
 
-    Args:
-        name: Name of the category.
-        survey: The samples, which are twins.
-        useful_areas: Shares of the pixels between which masks are useful.
+    Masks are useful if they cover a share of the pixels between `useful_areas`.
     """
     low, high = useful_areas
     figures = [

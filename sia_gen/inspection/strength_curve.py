@@ -105,12 +105,7 @@ def measure_curve(
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """Makes samples at every strength from the same noise, and measures their distances.
 
-    Args:
-        pipeline: Pipeline of the category, on its device.
-        recipe: Recipe with the number of steps, the guidance and the backbone.
-        category: Category to sample.
-        normal: Normal images to compare with, (N, C, H, W), 0 to 255.
-        apart: Other normal images, (M, C, H, W).
+    The normal images (N, C, H, W), 0 to 255, are those to compare with and, kept apart, others.
 
     Returns:
         The curve, and the first sample at each strength.

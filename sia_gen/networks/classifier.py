@@ -98,11 +98,9 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         self.classifier = nn.Linear(last, num_classes)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-        """Returns the logits (B, num_classes) of noisy images.
+        """Returns the logits (B, num_classes) of noisy images x_t, (B, C, H, W) in about [-1, 1].
 
-        Args:
-            sample: x_t, (B, C, H, W) in about [-1, 1].
-            timestep: t, one for the batch or (B,), one per image.
+        The timestep is one for the batch or one per image, (B,).
 
         Raises:
             ValueError: If the images have another size than `sample_size`.

@@ -25,6 +25,7 @@ from diffusers.training_utils import EMAModel
 from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 
 from sia_gen.config.settings import Diffusion
+from sia_gen.diffusion.dataset import NoiseBatch
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import GIB, MemoryEstimate, estimate_memory, prepare_norms
 from sia_gen.diffusion.state import make_optimizer, scheduler_for
@@ -63,11 +64,12 @@ def make_step(
     shape = (settings.batch_size, 3, settings.image_size, settings.image_size)
     images, noise = torch.randn(2, *shape, device=device)
     timesteps = torch.arange(settings.batch_size, device=device) * 37 % 1000
+    batch = NoiseBatch(images, noise, timesteps, labels=timesteps)
 
     def step() -> None:
         noisy = scheduler.add_noise(images, noise, timesteps)
         output = unet(noisy, timesteps).sample.float()
-        denoising_loss(output, images, noisy, noise, timesteps, schedule).backward()
+        denoising_loss(output, noisy, batch, schedule).backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()

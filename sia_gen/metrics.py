@@ -90,16 +90,9 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], F
 def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3) -> float:
     """Returns PRO: the mean share of each anomalous region that is found, up to a rate.
 
-    All distinct scores are thresholds, and the curve is interpolated at the limit. Regions are the
-    8-connected components of the masks.
-
-    Args:
-        maps: Anomaly scores, (N, H, W).
-        masks: 0 or 1, (N, H, W).
-        fpr_limit: False positive rate at which the curve ends, in (0, 1].
-
-    Returns:
-        The area under the curve divided by the limit, in [0, 1].
+    It is the area, divided by the limit in (0, 1], under the curve of the overlap over the false
+    positive rate. All distinct scores are thresholds, and the curve is interpolated at the limit.
+    Maps and masks are (N, H, W); regions are the 8-connected components of the masks.
 
     Raises:
         ValueError: If the limit is out of range, or as `auroc` does.
@@ -119,11 +112,18 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
     overlap = np.cumsum(weights[order])[last_of_ties]
     x = np.concatenate([[0.0], false_positive_rate])
     y = np.concatenate([[0.0], overlap])
-    inside = x <= fpr_limit
-    end = np.interp(fpr_limit, x, y)
-    return float(
-        np.trapezoid(np.append(y[inside], end), np.append(x[inside], fpr_limit)) / fpr_limit
-    )
+    return area_until(x, y, fpr_limit) / fpr_limit
+
+
+def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
+    """Returns the area under a piece of a curve where x does not exceed the limit."""
+    if x[0] >= limit:
+        return 0.0
+    inside = x <= limit
+    if inside.all():
+        return float(np.trapezoid(y, x))
+    end = np.interp(limit, x, y)
+    return float(np.trapezoid(np.append(y[inside], end), np.append(x[inside], limit)))
 
 
 def _score_at_rate(normal: FloatArray, rate: float) -> float:

@@ -128,7 +128,7 @@ class Parts(NamedTuple, Generic[Kind]):
 
 
 class Sources(NamedTuple):
-    """The sources of anomalies of a category, and the reader of its corpus, if a recipe asks."""
+    """The sources of a category, and the reader of its corpus; None if a recipe needs none."""
 
     reader: SampleReader | None
     pieces: Parts[Source] | None
@@ -164,7 +164,7 @@ def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
 
 
 def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
-    """Keeps the last items, a share of all, for validation; none if the test images select.
+    """Keeps the last items for validation, or none if the test images select the weights.
 
     Raises:
         UserError: The `problem`, if no item would be left to learn from.
@@ -185,8 +185,8 @@ def _split(numbers: Sequence[int], cut: int) -> Parts[Sequence[int]]:
 
 def _too_few_samples(reader: SampleReader) -> CorpusError:
     return CorpusError(
-        problem=f"{reader} has a single sample to use, and it takes two: one to learn from and one "
-        "to validate on.",
+        problem=f"{reader} has a single usable sample, but two are needed: one to learn from and "
+        "one to validate on.",
         fix="Make more with 'sia-gen synthesize'; twins count only if their masks cover the share "
         "of the image that the recipe's 'realnet.mask_area' allows.",
     )
@@ -195,7 +195,7 @@ def _too_few_samples(reader: SampleReader) -> CorpusError:
 def _texture_sources(recipe: Recipe) -> Parts[Source]:
     settings = recipe.realnet
     few = ImageError(
-        problem=f"there is a single image of textures in {settings.textures}.",
+        problem=f"there is a single texture image in {settings.textures}.",
         fix="Give two or more with --textures: some to learn from, others to validate on.",
     )
     paths = kept_apart(texture_files(settings.textures), recipe, few)
@@ -232,6 +232,6 @@ def texture_files(folder: str | None) -> list[Path]:
     paths = sorted(path for path in Path(folder).rglob("*") if is_image(path))
     if not paths:
         raise ImageError(
-            problem=f"there are no images of textures in {folder}.", fix="Check --textures."
+            problem=f"there are no texture images in {folder}.", fix="Check --textures."
         )
     return paths

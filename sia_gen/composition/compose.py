@@ -1,25 +1,44 @@
-"""Writes triplets as shards, or as a tree of folders that other tools read."""
+"""Writes triplets as shards, or as folders in the layout of MVTec AD for other tools.
+
+OUT/<category>/
+    train/good/                 the normal images to learn from
+    test/good/                  normal images kept back
+    test/synthetic/             the anomalies
+    ground_truth/synthetic/     their masks, NAME_mask.png
+    normal/synthetic/           the normal images of twins
+    triplets.jsonl              the metadata, written last
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal
 
-from sia_gen.composition.folders import require_folder, write_folders
-from sia_gen.composition.triplets import Composer, TwinComposer
+from PIL import Image
+
+from sia_gen.composition.triplets import Composer, Triplet, TwinComposer
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.manifest import Manifest
 from sia_gen.corpus.output import CorpusOutput, recipe_fields
 from sia_gen.corpus.plan import ShardPlan, plan_corpus, samples_by_name
 from sia_gen.corpus.reading import read_synthetic, require_category
-from sia_gen.corpus.schema import TRIPLETS, TWINS
-from sia_gen.errors import CorpusError
+from sia_gen.corpus.schema import TRIPLETS, TWINS, TwinMetadata
+from sia_gen.errors import CorpusError, OutputError
+from sia_gen.images.listing import list_images
+from sia_gen.images.loading import ImageSpec, load_image, to_picture
+from sia_gen.io.files import FileGroups, worker_threads, write_text
 from sia_gen.io.locations import Location
 from sia_gen.runtime.progress import Progress
 
 SECTIONS = ["foreground", "realnet"]
+METADATA = "triplets.jsonl"
+NORMAL = Path("normal", "synthetic")
 
 
 def compose(
@@ -69,7 +88,7 @@ def compose(
         plan += plan_corpus([DatasetCategory(recipe, category)], synthesis)
         models[shards[0].name] = shards[0].model
     if form == "folder":
-        folder = require_folder(out, categories, twins=are_twins)
+        folder = _require_folder(out, categories, twins=are_twins)
         return _compose_folders(recipe, plan, root, corpus, folder, twins=are_twins)
     manifest = _manifest(recipe, synthetic, images, plan)
     output = CorpusOutput(out, recipe, manifest, plan, models)
@@ -90,14 +109,14 @@ def _compose_folders(
         return composers.get(category) or Composer(recipe, category, root, corpus)
 
     with claim_output(out, recipe, SECTIONS, samples_by_name(plan)):
-        write_folders(recipe, plan, root, out, composer_of)
+        _write_folders(recipe, plan, root, out, composer_of)
     return sum(composer.left_out for composer in composers.values())
 
 
 def _manifest(
     recipe: Recipe, synthetic: Manifest, images: int | None, plan: Sequence[ShardPlan]
 ) -> Manifest:
-    """The manifest of the triplets: their images were sampled as those of the synthetic corpus."""
+    """Describes the triplets, whose anomalies were sampled as the synthetic corpus says."""
     own = {
         **recipe_fields(recipe),
         "images": images or synthetic.images,
@@ -124,3 +143,79 @@ def _write_shards(output: CorpusOutput, recipe: Recipe, root: Path, corpus: Loca
             for triplet in composer.triplets(shard):
                 writer.put(triplet.encoded, 1)
                 progress.advance()
+
+
+def _require_folder(out: Location, categories: Sequence[str], *, twins: bool) -> Path:
+    """Refuses URLs, and to mix twins and pasted pieces in one folder."""
+    if not isinstance(out, Path):
+        raise OutputError(
+            problem=f"{out} is not a folder of this machine.",
+            fix="Give one with --out, or leave '--format folder' out.",
+        )
+    for category in categories:
+        folder = out / category
+        if (folder / "test" / "synthetic").is_dir() and (folder / NORMAL).is_dir() != twins:
+            raise OutputError(
+                problem=f"{folder} already holds {'pasted pieces' if twins else 'twins'}.",
+                fix="Choose another folder with --out, or delete it.",
+            )
+    return out
+
+
+def _write_folders(
+    recipe: Recipe,
+    plan: Sequence[ShardPlan],
+    root: Path,
+    out: Path,
+    composer_of: Callable[[str], Composer | TwinComposer],
+) -> None:
+    """Writes the folders of all categories in the plan; files that are there are kept."""
+    with (
+        Progress("composing", sum(shard.samples for shard in plan)) as progress,
+        worker_threads() as pool,
+    ):
+        for category, shards in groupby(plan, key=lambda shard: shard.category):
+            folder, composer, lines = out / category, composer_of(category), []
+            with FileGroups(pool) as files:
+                _write_normal(recipe, category, root, folder, files)
+                for triplet in chain.from_iterable(map(composer.triplets, shards)):
+                    _write_triplet(triplet, folder, files)
+                    lines.append(json.dumps(asdict(triplet.metadata), allow_nan=False))
+                    progress.advance()
+            progress.advance(composer.left_out)
+            # Frees its images before those of the next category are loaded.
+            del composer
+            # Written last, so that a folder with this file is whole.
+            write_text(folder / METADATA, "\n".join(lines) + "\n")
+
+
+def _write_normal(
+    recipe: Recipe, category: str, root: Path, folder: Path, files: FileGroups
+) -> None:
+    listed = list_images(recipe, root, category)
+    spec = ImageSpec.of(recipe, recipe.realnet.image_size)
+
+    def resized(path: Path) -> Image.Image:
+        return to_picture(load_image(path, spec))
+
+    for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
+        for number, path in enumerate(paths):
+            _save(partial(resized, path), folder / place / f"{number:05d}.png", files)
+
+
+def _write_triplet(triplet: Triplet, folder: Path, files: FileGroups) -> None:
+    key = triplet.metadata.key
+    pictures = {
+        folder / "test" / "synthetic" / f"{key}.png": triplet.image,
+        folder / "ground_truth" / "synthetic" / f"{key}_mask.png": triplet.mask,
+    }
+    if isinstance(triplet.metadata, TwinMetadata):
+        # First, because this folder is what distinguishes twins from pasted pieces.
+        pictures = {folder / NORMAL / f"{key}.png": triplet.normal} | pictures
+    for path, pixels in pictures.items():
+        _save(partial(to_picture, pixels), path, files)
+
+
+def _save(picture: Callable[[], Image.Image], path: Path, files: FileGroups) -> None:
+    if not path.exists():
+        files.add(path, lambda temporary: picture().save(temporary, format="PNG"))

@@ -110,13 +110,13 @@ class Composer:
 
 
 class TwinComposer:
-    """Gives the twins of a category as triplets, but for those whose masks are of no use.
+    """Gives the twins of a category as triplets, except those whose masks are useless.
 
     Attributes:
         left_out: Number of twins that were left out so far.
 
     Raises:
-        CorpusError: If no mask of the category is of use.
+        CorpusError: If no mask of the category is useful.
     """
 
     def __init__(self, recipe: Recipe, category: str, corpus: Location) -> None:

@@ -85,7 +85,7 @@ def _require_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Itera
         return
     old, new = load_corpus_recipe(folder / RECIPE).model_dump(), recipe.model_dump()
     for field in ["name", "mode", "seed", "data", *sections]:
-        difference = first_difference(field, old.get(field), new.get(field))
+        difference = _first_difference(field, old.get(field), new.get(field))
         if difference:
             raise OutputError(
                 problem=f"{folder} already holds the result of another recipe ({difference}).",
@@ -93,13 +93,13 @@ def _require_same_recipe(folder: Location, recipe: CorpusRecipe, sections: Itera
             )
 
 
-def first_difference(path: str, old: Any, new: Any) -> str | None:
-    """Returns the first field in which two parts of recipes differ, as "field: old, now new"."""
+def _first_difference(path: str, old: Any, new: Any) -> str | None:
+    """The first field in which two parts of recipes differ, as "field: old, now new"."""
     if path in _MAY_CHANGE:
         return None
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            found = first_difference(f"{path}.{key}", old.get(key), new.get(key))
+            found = _first_difference(f"{path}.{key}", old.get(key), new.get(key))
             if found:
                 return found
         return None

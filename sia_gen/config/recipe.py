@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sia_gen.config.data import Data, Foreground
-from sia_gen.config.recipe_file import Name, RecipeFile, Seed, find_recipe, read_recipe_file
+from sia_gen.config.recipe_file import Name, RecipeFile, Seed, read_recipe_file
 from sia_gen.config.settings import Classifier, Diffusion, RealNetFit, Synthesis
 from sia_gen.errors import RecipeError, did_you_mean
 from sia_gen.io.locations import Location
@@ -75,8 +75,7 @@ class Recipe(RecipeFile):
         Raises:
             RecipeError: If there is no such recipe, it has a wrong field, or is a collection.
         """
-        path = find_recipe(name_or_path)
-        content = read_recipe_file(path)
+        path, content = read_recipe_file(name_or_path)
         if isinstance(content, dict) and "members" in content:
             raise RecipeError(
                 problem=f"{path} is a recipe of several data sets; only one is possible here.",
@@ -163,8 +162,7 @@ def load_corpus_recipe(name_or_path: str | Location) -> CorpusRecipe:
     Raises:
         RecipeError: If there is no such recipe, or it has a wrong field.
     """
-    path = find_recipe(name_or_path)
-    content = read_recipe_file(path)
+    path, content = read_recipe_file(name_or_path)
     if isinstance(content, dict) and "members" in content:
         return Collection.parse(content, where=str(path))
     return Recipe.parse(content, where=str(path))

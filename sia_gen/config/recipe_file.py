@@ -65,15 +65,21 @@ class RecipeFile(Section):
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def read_recipe_file(path: Location) -> object:
-    """Returns the content of a recipe file, not validated.
+def recipe_names() -> list[str]:
+    """Returns the names of the recipes that come with sia-gen."""
+    return sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
+
+
+def read_recipe_file(name_or_path: str | Location) -> tuple[Location, object]:
+    """Returns the path and the content, not validated, of a recipe given by name or path.
 
     Raises:
-        RecipeError: If it cannot be read.
+        RecipeError: If there is none, or it cannot be read.
     """
+    path = _find_recipe(name_or_path)
     try:
         with path.open("rb") as file:
-            return parse_yaml(file.read(MOST_BYTES + 1))
+            return path, parse_yaml(file.read(MOST_BYTES + 1))
     except (ValueError, OSError) as error:
         problem = _shortened(error.strerror if isinstance(error, OSError) else error)
         raise RecipeError(
@@ -81,17 +87,7 @@ def read_recipe_file(path: Location) -> object:
         ) from error
 
 
-def recipe_names() -> list[str]:
-    """Returns the names of the recipes that come with sia-gen."""
-    return sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
-
-
-def find_recipe(name_or_path: str | Location) -> Location:
-    """Returns the file of a recipe given by name or path.
-
-    Raises:
-        RecipeError: If there is none.
-    """
+def _find_recipe(name_or_path: str | Location) -> Location:
     path = Path(name_or_path) if isinstance(name_or_path, str) else name_or_path
     name, names = _shortened(name_or_path), recipe_names()
     try:
@@ -115,9 +111,8 @@ def _describe(error: ValidationError, content: object) -> str:
     problem = min(error.errors(), key=lambda one: one["type"] != UNKNOWN_KEY)
     kind, context, steps = problem["type"], problem.get("ctx", {}), _path(problem, content)
     if kind == UNKNOWN_KEY:
-        return (
-            f"unknown key '{_shortened('.'.join([*steps, str(context['key'])]))}'{context['hint']}"
-        )
+        steps.append(str(context["key"]))
+        return f"unknown key '{_shortened('.'.join(steps))}'{context['hint']}"
     if kind.startswith("union_tag"):
         # Pydantic quotes it.
         steps.append(context["discriminator"][1:-1])

@@ -85,8 +85,6 @@ def render_card(
     """Renders the card of a corpus as Markdown.
 
     Args:
-        recipe: Recipe of the corpus.
-        manifest: Manifest of the corpus, with all shards.
         facts: What was measured of each category, if there is also a picture of samples.
         repository: The repository on the Hub, `owner/name`, if the corpus is there.
     """
@@ -127,20 +125,20 @@ def render_card(
 
 
 def linked(recipe: Recipe) -> str:
-    """The title of a data set in Markdown, with a link to its source."""
+    """Returns the title of a data set in Markdown, with a link to its source."""
     link = f"[{recipe.title}]({recipe.source})"
     return link if ADDRESS.fullmatch(recipe.source) else f"{recipe.title} ({recipe.source})"
 
 
 def _braces(shards: Sequence[ShardPlan]) -> str:
-    """The paths of a category's shards as one pattern that webdataset expands."""
+    """Returns a pattern for the shards of a category that webdataset expands."""
     folder, _, last = shards[-1].path.rpartition("/")
     number, count = len(shards) - 1, last.rpartition("-of-")[2]
     return f"{folder}/train-{{00000..{number:05d}}}-of-{count}"
 
 
 def _metadata(recipe: CorpusRecipe, manifest: Manifest, title: str) -> dict[str, Any]:
-    """Licence, tags, size, one config per category and one of all, and the features."""
+    """Returns licence, tags, size, one config per category and one of all, and the features."""
     configs = [{"config_name": "default", "data_files": "data/*/*/train-*.tar", "default": True}]
     configs += [
         {"config_name": name, "data_files": f"data/{name.replace('.', '/')}/train-*.tar"}
@@ -166,7 +164,7 @@ def _metadata(recipe: CorpusRecipe, manifest: Manifest, title: str) -> dict[str,
 
 
 def _features(manifest: Manifest) -> list[dict[str, Any]]:
-    """The features of a sample as `datasets` declares them in a card."""
+    """Declares the features of a sample for `datasets`."""
     members = [
         {"name": name, "dtype": FEATURE_TYPES[kind]}
         for name, kind in json_schema(manifest.kind).items()
@@ -184,7 +182,7 @@ def _names(manifest: Manifest) -> list[str]:
 
 
 def strictest(licenses: Iterable[str]) -> str:
-    """The licence that keeps to all of some licences, as the Hub names it.
+    """Returns the licence that satisfies several licences, as the Hub names it.
 
     What any of several Creative Commons licences asks for, the result asks for. One that is not
     stated, or not known here, counts as stricter than all that allow commercial use, but does not
@@ -212,14 +210,14 @@ def strictest(licenses: Iterable[str]) -> str:
 
 
 def canonical(name: str) -> str:
-    """The name of a licence as the Hub writes it, if it is one of those that are known here."""
+    """Returns a licence as the Hub writes it if it is known here, else as it is."""
     written = re.sub(r"[\s_-]+", "-", name.strip().lower())
     known = written in NAMED or CREATIVE_COMMONS.fullmatch(written)
     return written if known else name
 
 
 def hub_license(name: str) -> dict[str, str]:
-    """A licence as the metadata of a card state it."""
+    """Returns the metadata of a card for a licence."""
     name = canonical(name)
     if name in NAMED:
         return {"license": name}

@@ -79,7 +79,7 @@ def estimate(
 
 
 def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> Throughput:
-    """Samples for some seconds, in batches as large as that allows."""
+    """Makes samples for some seconds, in batches as large as that allows."""
     maker = SampleMaker(recipe.override({"synthesis.steps": MEASURED_STEPS}))
     compiled = is_compiled(pipeline.unet)
 
@@ -151,13 +151,13 @@ def table(recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughpu
 
 
 def _amount(value: float) -> str:
-    """A number with three digits and the prefix of its unit, e.g. "35.1 G"."""
+    """Formats a number with three digits and the prefix of its unit, e.g. "35.1 G"."""
     exponent = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(value, 1)) / 3)))
     return f"{value / 1000**exponent:.3g} {PREFIXES[exponent]}"
 
 
 def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> str:
-    """The time that a number of devices takes; each shard is made by one of them."""
+    """Formats the time that a number of devices takes, of which one makes each shard."""
     mine = math.ceil(len(shards) / devices)
     seconds = sum(shard.samples for shard in shards[:mine]) * per_sample
     for unit, length in (("hours", 3600), ("minutes", 60)):

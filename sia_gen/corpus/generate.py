@@ -7,7 +7,6 @@ CORPUS/
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
@@ -49,7 +48,7 @@ def synthesize(
         categories: Those to make; categories already in the corpus stay.
         models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
         out: Folder or URL of the corpus.
-        runtime: Device and precision.
+        runtime: Device, precision, and how networks compute.
         maker: Makes what the corpus holds; single samples if None.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
         shards: `A:B` makes only the shards A to B - 1 of these categories.
@@ -69,7 +68,7 @@ def synthesize(
     pipelines = Pipelines(recipe, categories, models, classifier)
     pipelines.start(runtime, accelerator, maker.kind, out)
     manifest, hashes = _manifest(pipelines, maker.kind, plan), pipelines.hashes(cache)
-    output = CorpusOutput(out, recipe, manifest, wanted, hashes, () if resume else wanted)
+    output = CorpusOutput(out, recipe, manifest, wanted, hashes, resume)
     output.check()
     with output.claim(["synthesis"], main=main):
         if main:
@@ -180,19 +179,18 @@ def remake(
 
 
 def find_sample(recipe: CorpusRecipe, key: str) -> tuple[DatasetCategory, ShardPlan, int]:
-    """The category, shard and index of a sample.
+    """Finds the category, shard and index of a sample.
 
     Raises:
         OptionError: If the corpus has no such sample.
     """
-    name, _, number = key.rpartition("_")
     for category in all_categories(recipe):
-        dataset = category.recipe.dataset
-        if name != f"{dataset}_{category.category}" or not re.fullmatch("[0-9]{8}", number):
+        if not key.startswith(f"{category.recipe.dataset}_{category.category}_"):
             continue
         for shard in plan_corpus([category], recipe.synthesis):
-            if int(number) in shard.indices:
-                return category, shard, int(number)
+            for index in shard.indices:
+                if shard.key(index) == key:
+                    return category, shard, index
     first = all_categories(recipe)[0]
     example = f"{first.recipe.dataset}_{first.category}_{recipe.synthesis.images - 1:08d}"
     raise OptionError(

@@ -104,11 +104,11 @@ class Manifest(StrictModel):
         return sum(shard.samples for shard in self.shards)
 
     def with_shards(self, shards: Sequence[ShardPlan]) -> Manifest:
-        """The same corpus with other shards."""
+        """Returns the same corpus with other shards."""
         return self.model_copy(update={"shards": list(shards)})
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the file."""
+        """Returns the content of the file."""
         shards = [shard.model_dump() | {"state": shard.state} for shard in self.shards]
         return self.model_dump(exclude={"shards"}) | {"shards": shards}
 
@@ -122,7 +122,7 @@ class Manifest(StrictModel):
 
 
 def record_path(corpus: Location, shard: ShardPlan) -> Location:
-    """The file of the record of a shard."""
+    """Returns the file of the record of a shard."""
     return corpus / RECORDS / (shard.path.replace("/", "--") + ".json")
 
 
@@ -135,13 +135,13 @@ def write_record(corpus: Location, shard: ShardPlan, index: ShardIndex, model: s
 
 
 def known_shards(corpus: Location) -> list[ShardPlan]:
-    """The shards in the manifest, if there is one, and in the records."""
+    """Reads which shards are in the manifest, if there is one, and in the records."""
     shards = read_manifest(corpus).shards if (corpus / MANIFEST).is_file() else []
     return _with_records(corpus, shards)
 
 
 def _with_records(corpus: Location, shards: Sequence[ShardPlan]) -> list[ShardPlan]:
-    """Some shards with what the records say of them, and the other shards that have records."""
+    """Adds what the records say of these shards, and the other shards that have records."""
     by_path = {shard.path: shard for shard in shards}
     for name in files_below(corpus / RECORDS, "data--*.json"):
         # A damaged record does not count: its shard is made again.
@@ -152,13 +152,13 @@ def _with_records(corpus: Location, shards: Sequence[ShardPlan]) -> list[ShardPl
 
 
 def present_records(corpus: Location) -> dict[str, ShardRecord]:
-    """The records of the shards that are there in full size, by path."""
+    """Returns the records of the shards that are there in full size, by path."""
     records = [shard for shard in known_shards(corpus) if isinstance(shard, ShardRecord)]
     return {record.path: record for record in records if is_present(corpus, record)}
 
 
 def is_present(corpus: Location, shard: ShardPlan) -> bool:
-    """Whether a shard was recorded and is there in full size."""
+    """Returns whether a shard was recorded and is there in full size."""
     if not isinstance(shard, ShardRecord):
         return False
     file = corpus / shard.path
@@ -189,11 +189,7 @@ def _settled(corpus: Location, manifest: Manifest) -> Manifest:
 
 
 def read_corpus(corpus: Location) -> Manifest:
-    """Reads the manifest, with the records of all processes that worked on the corpus since.
-
-    Raises:
-        CorpusError: If the manifest cannot be read.
-    """
+    """Reads the manifest, with the records of all processes that worked on the corpus since."""
     manifest = read_manifest(corpus)
     return manifest.with_shards(_with_records(corpus, manifest.shards))
 
@@ -205,6 +201,7 @@ def read_manifest(corpus: Location) -> Manifest:
         CorpusError: If the folder is not a corpus or its manifest cannot be read.
     """
     path, local = corpus / MANIFEST, isinstance(corpus, Path)
+    again = "Delete it and run 'sia-gen synthesize' again: finished shards are kept."
     try:
         # Without asking first: some stores say no when they cannot tell.
         content = read_json(path)
@@ -223,7 +220,5 @@ def read_manifest(corpus: Location) -> Manifest:
     except ValueError as error:
         raise CorpusError(
             problem=f"{path} cannot be read ({first_line(error)}).",
-            fix="Delete it and run 'sia-gen synthesize' again: finished shards are kept."
-            if local
-            else ADDRESS,
+            fix=again if local else ADDRESS,
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sia_gen.config.outputs import claim_output
@@ -31,7 +31,7 @@ from sia_gen.version import __version__
 
 
 def recipe_fields(recipe: CorpusRecipe) -> dict[str, Any]:
-    """The fields of a manifest that follow from a recipe and the versions of this run."""
+    """Returns the fields of a manifest that follow from a recipe and the versions of this run."""
     return {
         "sia_gen": __version__,
         "recipe": recipe.hash(),
@@ -53,7 +53,7 @@ class CorpusOutput:
         manifest: What all shards have in common, and all shards of the categories of this run.
         wanted: The shards of this run.
         models: For each of its categories, by name, the hash of the weights that make it.
-        replaced: Shards to make again, whatever made them before.
+        resume: Whether to keep wanted shards that are there; otherwise all are made again.
     """
 
     folder: Location
@@ -61,7 +61,7 @@ class CorpusOutput:
     manifest: Manifest
     wanted: Sequence[ShardPlan]
     models: dict[str, str]
-    replaced: Sequence[ShardPlan] = field(default=())
+    resume: bool = True
 
     def check(self) -> None:
         """Refuses to mix two corpora, or samples of two models or strengths in one category.
@@ -71,7 +71,7 @@ class CorpusOutput:
         """
         self._check_corpus()
         strengths = {shard.name: shard.strength for shard in self.wanted}
-        replaced = {shard.path for shard in self.replaced}
+        replaced = set() if self.resume else {shard.path for shard in self.wanted}
         for record in present_records(self.folder).values():
             if record.name not in strengths or record.path in replaced:
                 continue
@@ -113,42 +113,33 @@ class CorpusOutput:
             if main:
                 # Another process may have written some of these shards.
                 self.check()
-                self._write_manifest(self.replaced)
+                self._write_manifest(forget=not self.resume)
             try:
                 yield
             finally:
                 if main:
                     self._write_manifest()
 
-    def _write_manifest(self, forgotten: Sequence[ShardPlan] = ()) -> None:
-        """Writes the manifest and the card, and deletes the records of some shards."""
+    def _write_manifest(self, *, forget: bool = False) -> None:
+        """Writes the manifest and the card, and may delete the records of the wanted shards."""
+        names = [category.name for category in all_categories(self.recipe)]
         with settling(self.folder):
             # Another process may have begun another corpus since the last look at the folder.
             self._check_corpus()
             known = known_shards(self.folder)
-            paths = {shard.path for shard in forgotten}
-            present = [
-                shard
-                for shard in known
-                if is_present(self.folder, shard) and shard.path not in paths
-            ]
-            for shard in forgotten:
+            by_path = {shard.path: shard.planned() for shard in known}
+            by_path |= {shard.path: shard for shard in self.manifest.shards}
+            by_path |= {shard.path: shard for shard in known if is_present(self.folder, shard)}
+            for shard in self.wanted if forget else ():
                 record_path(self.folder, shard).unlink(missing_ok=True)
-            planned = [shard.planned() for shard in known]
-            # Of several descriptions of a shard the last counts.
-            shards = [*planned, *self.manifest.shards, *present]
-            names = [category.name for category in all_categories(self.recipe)]
-            manifest = self.manifest.with_shards(
-                sorted(
-                    {shard.path: shard for shard in shards}.values(),
-                    key=lambda shard: (names.index(shard.name), shard.first),
-                )
-            )
+                by_path[shard.path] = shard
+            shards = sorted(by_path.values(), key=lambda one: (names.index(one.name), one.first))
+            manifest = self.manifest.with_shards(shards)
             write_manifest(self.folder, manifest)
             write_card(self.folder, self.recipe, manifest)
 
     def missing(self) -> list[ShardPlan]:
-        """The wanted shards that are not there."""
+        """Returns the wanted shards that are not there."""
         there = present_records(self.folder)
         return [shard for shard in self.wanted if shard.path not in there]
 

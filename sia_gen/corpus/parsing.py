@@ -102,7 +102,7 @@ class ShardParser:
         yield from self._read(stream, self.shard.indices)
 
     def sample(self, content: bytes, index: int) -> RawSample:
-        """One sample from its bytes in the shard; see `samples` for the errors."""
+        """Reads one sample from its bytes in the shard; see `samples` for the errors."""
         return next(self._read(BytesIO(content), range(index, index + 1)))
 
     def _read(self, stream: SupportsRead[bytes], indices: range) -> Iterator[RawSample]:
@@ -147,7 +147,7 @@ class ShardParser:
         return decoded, problems
 
     def decode_metadata(self, raw: RawSample) -> dict[str, Any]:
-        """The metadata of a sample; raises `ValueError` if a field is missing or wrong."""
+        """Decodes metadata; raises `ValueError` if a field is missing or wrong."""
         try:
             metadata = parse_json(raw.members["json"])
         except ValueError as error:
@@ -229,6 +229,6 @@ def _next_member(members: Iterator[Member], wanted: str) -> Member:
 
 
 def _printable(text: str) -> str:
-    """A name or value that anyone may have written, safe to print."""
+    """Makes a name or value that anyone may have written safe to print."""
     short = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
     return short if short.isprintable() else ascii(short)

@@ -82,7 +82,7 @@ class Pipelines:
         return size
 
     def folder(self, category: DatasetCategory) -> Path:
-        """The folder of the pipeline that makes a category."""
+        """Returns the folder of the pipeline that makes a category."""
         own = self.models / category.recipe.name / "diffusion"
         return find_pipeline(own if self.collection else self.models, category.category)
 
@@ -131,11 +131,11 @@ class Pipelines:
         return type(self.load(self.categories[0]).scheduler).__name__
 
     def hash(self, category: DatasetCategory, cache: HashCache) -> str:
-        """A hash of all weights that decide the samples of a category."""
+        """Hashes all weights that decide the samples of a category."""
         return cache.model_hash(self.folder(category), self._classifier(category))
 
     def hashes(self, cache: HashCache) -> dict[str, str]:
-        """The hashes of all categories, by name, for all processes of the run."""
+        """Returns the hashes of all categories, by name, to all processes of the run."""
         hashes: list[dict[str, str]] = [{}]
         if self.accelerator.is_main_process:
             # Reading all weights takes minutes if they are large and many: one process does it.

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.recipe_file import Name
 from sia_gen.config.settings import MOST_IMAGES, Synthesis
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import Strength, StrengthText
 from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import OptionError
 
@@ -41,7 +41,7 @@ class ShardPlan(StrictModel):
     category: Name
     first: Annotated[int, Field(ge=0)]
     samples: Annotated[int, Field(ge=1)]
-    strength: str
+    strength: StrengthText
 
     @model_validator(mode="after")
     def _shard_belongs_to_its_category(self) -> Self:
@@ -52,11 +52,6 @@ class ShardPlan(StrictModel):
         if self.first + self.samples > MOST_IMAGES:
             msg = f"{self.path} has more samples than there are keys"
             raise ValueError(msg)
-        try:
-            Strength.parse(self.strength)
-        except OptionError as error:
-            msg = f"{self.path}: {error.problem}"
-            raise ValueError(msg) from error
         return self
 
     @property
@@ -75,27 +70,21 @@ class ShardPlan(StrictModel):
         return range(self.first, self.first + self.samples)
 
     def key(self, index: int) -> str:
-        """The key of the sample with this index."""
+        """Returns the key of the sample with this index."""
         return _sample_key(self.dataset, self.category, index)
 
     def planned(self) -> ShardPlan:
-        """The plan of this shard, without what is known of its file."""
+        """Returns the plan of this shard, without the facts about its file."""
         return ShardPlan(**self.model_dump(include=set(ShardPlan.model_fields)))
 
     def batches(self, batch_size: int) -> Iterator[range]:
-        """The indices of each batch. No batch crosses a shard, so a shard can be made alone."""
+        """Yields the indices of each batch; none crosses a shard, which can thus be made alone."""
         for start in range(0, self.samples, batch_size):
             yield self.indices[start : start + batch_size]
 
 
 class ShardRecord(ShardPlan):
-    """A shard that was made.
-
-    Attributes:
-        bytes: Size of the file.
-        sha256: SHA-256 of the file.
-        model: Hash of the weights that made its samples.
-    """
+    """A shard that was made: its file, and the hash of the weights that made its samples."""
 
     bytes: Annotated[int, Field(ge=0)]
     sha256: Hash
@@ -103,7 +92,7 @@ class ShardRecord(ShardPlan):
 
 
 def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:
-    """The shards of a corpus: `images` samples per category, at most `shard_size` in each.
+    """Plans the shards of a corpus: `images` samples per category, at most `shard_size` in each.
 
     Raises:
         OptionError: If the strength is `auto` and a category is not calibrated.
@@ -130,7 +119,7 @@ def _strength(synthesis: Synthesis, recipe: Recipe, category: str) -> str:
 
 
 def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan]:
-    """The shards A to B - 1 of a plan for the span `A:B`, or all for None.
+    """Returns the shards A to B - 1 of a plan for the span `A:B`, or all for None.
 
     Raises:
         OptionError: If the span is something else, or leads beyond the plan.
@@ -148,7 +137,7 @@ def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan
 
 
 def samples_by_name(shards: Sequence[ShardPlan]) -> dict[str, range]:
-    """For each category, by name, the samples from its first shard to its last."""
+    """Returns the samples from the first shard to the last of each category, by its name."""
     spans: dict[str, range] = {}
     for shard in shards:
         first = spans.get(shard.name, shard.indices).start
@@ -171,7 +160,7 @@ class SampleIdentity:
 def identify(
     corpus_seed: int, dataset: str, category: str, index: int, strength: Strength
 ) -> SampleIdentity:
-    """The identity of sample `index` of a category; its strength is uniform in the range."""
+    """Derives the identity of a sample; its strength is uniform in the range."""
     digest = hashlib.sha256(f"{corpus_seed}/{dataset}/{category}/{index}".encode()).digest()
     seed, fraction = (
         int.from_bytes(digest[start : start + 8], "big") >> (64 - BITS) for start in (0, 8)

@@ -46,7 +46,7 @@ def read_synthetic(corpus: Location) -> Manifest:
 
 
 def require_category(corpus: Location, manifest: Manifest, name: str) -> list[ShardRecord]:
-    """The shards of the category `<dataset>.<category>`.
+    """Returns the shards of the category `<dataset>.<category>`.
 
     Raises:
         CorpusError: If the corpus lacks the category or some of its shards, or one was cut off.
@@ -82,7 +82,7 @@ def _damaged(path: Location, reason: str) -> CorpusError:
     return CorpusError(
         problem=f"the shard {path} is damaged ({reason}).",
         fix="Delete it with 'sia-gen verify --repair', then run 'sia-gen synthesize' again: it "
-        "makes what is missing.",
+        "makes the missing shards.",
     )
 
 
@@ -145,21 +145,22 @@ def stored_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> Shar
         index = ShardIndex.parse(read_json(corpus / index_name(shard), largest))
     except (FileNotFoundError, ValueError):
         return None
-    # Whether the offsets are right is found when samples are read.
+    # Whether the offsets are right turns out when samples are read.
     sizes = [end - start for start, end in pairwise(index.offsets)]
+    largest = ShardParser(shard, form).largest_sample
     fits = (
         index.sha256 == shard.sha256
         and index.offsets[:1] == [0]
         and index.offsets[-1] <= shard.bytes
         and len(sizes) == shard.samples
-        and max(sizes) <= ShardParser(shard, form).largest_sample
+        and all(0 < size <= largest for size in sizes)
         and len(index.mask_areas) == (shard.samples if MASK in form.members else 0)
     )
     return index if fits else None
 
 
 def find_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> ShardIndex:
-    """The index of a shard: the stored one, or else found by reading the whole shard.
+    """Returns the stored index of a shard, or else finds it by reading the whole shard.
 
     Raises:
         CorpusError: If the shard is damaged.
@@ -179,7 +180,7 @@ def find_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> ShardI
 
 
 class SampleReader:
-    """The samples of a category by number, each read alone; after the last comes the first again.
+    """The samples of a category by number, read one by one; after the last comes the first again.
 
     Any process can read samples in any order, and reads only the bytes of those samples. Only
     `verify` checks that a shard still has the bytes it was written with.
@@ -215,12 +216,12 @@ class SampleReader:
         return f"'{self.name}' in {self.corpus}"
 
     def __getitem__(self, number: int) -> tuple[dict[str, Any], Image.Image]:
-        """The metadata and the picture of a sample; raises `CorpusError` if it is damaged."""
+        """Reads the metadata and the picture of a sample; raises `CorpusError` if it is damaged."""
         metadata, images = self.read(number)
         return metadata, images[self.form.picture]
 
     def read(self, number: int) -> Sample:
-        """The metadata and all pictures of a sample; raises `CorpusError` if it is damaged."""
+        """Reads metadata and all pictures of a sample; raises `CorpusError` if it is damaged."""
         # An open file or connection belongs to the process that opened it.
         if self.process != os.getpid():
             self.corpus, self.process = location(str(self.corpus)), os.getpid()

@@ -112,7 +112,7 @@ def explained_sampling(recipe: CorpusRecipe) -> AbstractContextManager[None]:
 def identify_samples(
     recipe: CorpusRecipe, shard: ShardPlan, indices: Sequence[int]
 ) -> list[SampleIdentity]:
-    """The identities of some samples of a shard."""
+    """Returns the identities of some samples of a shard."""
     strength = Strength.parse(shard.strength)
     return [
         identify(recipe.seed, shard.dataset, shard.category, index, strength) for index in indices
@@ -120,12 +120,12 @@ def identify_samples(
 
 
 def generators(seeds: Iterable[int]) -> list[torch.Generator]:
-    """Generators of the noise of each image, on the CPU: the same noise for every device."""
+    """Returns a generator of noise per image, on the CPU: the same noise for every device."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def sampling_options(pipeline: SDASPipeline, recipe: CorpusRecipe, category: str) -> dict[str, Any]:
-    """Arguments of a pipeline that are the same for all samples of a category."""
+    """Returns the arguments of a pipeline that all samples of a category share."""
     return {
         "num_inference_steps": recipe.synthesis.steps,
         "class_labels": category if pipeline.labels else None,
@@ -136,7 +136,7 @@ def sampling_options(pipeline: SDASPipeline, recipe: CorpusRecipe, category: str
 def sample_fields(
     pipeline: SDASPipeline, recipe: CorpusRecipe, identity: SampleIdentity, model: str
 ) -> dict[str, Any]:
-    """The fields of `SampleMetadata` for a sample."""
+    """Returns the fields of `SampleMetadata` for a sample."""
     size = pipeline.unet.config.sample_size
     return asdict(identity) | {
         "steps": recipe.synthesis.steps,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sia_gen.errors import one_line
 
-JSON_TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
 Kind = Literal["samples", "triplets", "twins"]
 SAMPLES: Literal["samples"] = "samples"
 TRIPLETS: Literal["triplets"] = "triplets"
@@ -107,9 +107,10 @@ METADATA: dict[str, Any] = {
 }
 
 
+@cache
 def json_schema(kind: str) -> dict[str, type]:
-    """The fields of the `json` member in a corpus of a kind, with their types."""
-    return {field.name: JSON_TYPES[str(field.type)] for field in fields(METADATA[kind])}
+    """Returns the fields of the `json` member in a corpus of a kind, with their types."""
+    return get_type_hints(METADATA[kind])
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from io import BytesIO
-from itertools import pairwise
 from queue import Full, Queue
 from types import TracebackType
 from typing import Annotated, Any, Self
 
 import webdataset
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import MASK, StrictModel
@@ -44,7 +43,7 @@ EncodedBatch = Future[list[EncodedSample]]
 
 
 class ShardIndex(StrictModel):
-    """Where the samples of a shard are, so that each can be read alone.
+    """Where the samples of a shard are, so that each of them can be read separately.
 
     Attributes:
         sha256: SHA-256 of the shard.
@@ -56,16 +55,9 @@ class ShardIndex(StrictModel):
     offsets: list[Annotated[int, Field(ge=0)]]
     mask_areas: list[Annotated[float, Field(ge=0, le=1)]]
 
-    @model_validator(mode="after")
-    def _offsets_ascend(self) -> Self:
-        if any(first >= second for first, second in pairwise(self.offsets)):
-            msg = "its offsets do not ascend"
-            raise ValueError(msg)
-        return self
-
 
 def index_name(shard: ShardPlan) -> str:
-    """The path of a shard's index below its corpus."""
+    """Returns the path of a shard's index below its corpus."""
     return shard.path.removesuffix(".tar") + ".index.json"
 
 

@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from sia_gen.corpus.manifest import Manifest, read_corpus, record_path, settle_manifest
 from sia_gen.corpus.parsing import ShardParser
-from sia_gen.corpus.plan import ShardPlan, ShardRecord
+from sia_gen.corpus.plan import COMPLETE, ShardPlan, ShardRecord
 from sia_gen.corpus.reading import (
     OTHER_CHECKSUM,
     HashingReader,
@@ -34,14 +34,8 @@ OTHER_INDEX = "not the index of its shard"
 THREADS = min(8, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A problem of a corpus.
-
-    Attributes:
-        path: The shard, or another file in its place, below the corpus.
-        text: What is wrong, and where possible with which sample.
-    """
+class Problem(NamedTuple):
+    """A problem of a file, whose path is relative to the corpus."""
 
     path: str
     text: str
@@ -77,13 +71,13 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
         _write_missing_indexes(corpus)
         repaired = {*indexes, *(shard.path for shard in bad)}
         problems = [problem for problem in problems if problem.path not in repaired]
-    # The report counts: a corpus may lie where nobody may write.
+    # A corpus may be read-only, and the report matters more than its manifest.
     with contextlib.suppress(OSError):
         settle_manifest(corpus)
     if problems:
         raise not_intact(corpus, problems)
     if bad:
-        return f"{len(bad)} shards of {corpus} are to be made: run 'sia-gen synthesize' again."
+        return f"Shards of {corpus} to make again: {len(bad)}. Run 'sia-gen synthesize'."
     return f"{corpus} is intact: {manifest.samples} samples in {len(manifest.shards)} shards."
 
 
@@ -119,9 +113,9 @@ def _write_missing_indexes(corpus: Location) -> None:
 
 
 def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:
-    """The error of a corpus that has problems."""
+    """Returns the error of a corpus that has problems."""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    fix = "Run 'sia-gen synthesize' again: it makes what is missing."
+    fix = "Run 'sia-gen synthesize' again: it makes the missing shards."
     foreign = [problem for problem in problems if problem.text == FOREIGN]
     if foreign:
         fix = f"Move {foreign[0].path} away: readers would take it for a part of the corpus."
@@ -131,7 +125,7 @@ def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:
 
 
 def find_problems(corpus: Location) -> list[Problem]:
-    """All problems of a corpus, in the order of its shards."""
+    """Finds all problems of a corpus, in the order of its shards."""
     manifest = read_corpus(corpus)
     problems = [*_foreign_files(corpus, manifest), *_overlaps(manifest.shards)]
     with (
@@ -166,16 +160,13 @@ def _foreign_files(corpus: Location, manifest: Manifest) -> list[Problem]:
 
 
 def _check_shard(corpus: Location, form: SampleForm, shard: ShardPlan) -> list[Problem]:
-    """The problems of one shard and of its index; it is read once, from start to end.
+    """Finds the problems of a shard and its index; reads it once, from start to end.
 
     Raises:
         CorpusError: If it cannot be read, which does not mean that it is damaged.
     """
-    present = (corpus / shard.path).is_file()
-    if not isinstance(shard, ShardRecord) and not present:
-        return [Problem(shard.path, NOT_MADE)]
-    if not present:
-        return [Problem(shard.path, "missing")]
+    if not (corpus / shard.path).is_file():
+        return [Problem(shard.path, "missing" if shard.state == COMPLETE else NOT_MADE)]
     if not isinstance(shard, ShardRecord):
         return [Problem(shard.path, "never finished, or of another size than recorded")]
     index = ShardIndex(sha256=shard.sha256, offsets=[0], mask_areas=[])
@@ -191,7 +182,7 @@ def _check_shard(corpus: Location, form: SampleForm, shard: ShardPlan) -> list[P
 def _check_file(
     corpus: Location, shard: ShardRecord, form: SampleForm, index: ShardIndex
 ) -> list[str]:
-    """The problems of the file of a shard and of the samples in it; fills its index."""
+    """Finds the problems of a shard and the samples in it; fills its index."""
     path, parser, problems = corpus / shard.path, ShardParser(shard, form), list[str]()
     size = path.stat().st_size
     with reporting_damage(corpus, shard), path.open("rb") as file:

@@ -12,6 +12,8 @@ import math
 import torch
 from torch.nn import functional
 
+from sia_gen.diffusion.dataset import NoiseBatch
+
 # Half the distance between two of the 256 levels of a pixel in [-1, 1].
 HALF_BIN = 1 / 255
 SMALLEST_PROBABILITY = 1e-12
@@ -56,30 +58,22 @@ class DiffusionSchedule:
 
 
 def denoising_loss(
-    output: torch.Tensor,
-    x0: torch.Tensor,
-    xt: torch.Tensor,
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
-    schedule: DiffusionSchedule,
+    output: torch.Tensor, noisy: torch.Tensor, batch: NoiseBatch, schedule: DiffusionSchedule
 ) -> torch.Tensor:
     """Returns the loss of a batch, a scalar.
 
-    Args:
-        output: Output of the UNet, float32: the noise (B, C, H, W), or with a learned variance
-            (B, 2C, H, W), whose second half places the log variance between its bounds.
-        x0: The images, (B, C, H, W) in [-1, 1].
-        xt: The images with noise.
-        noise: That noise, standard normal.
-        timesteps: (B,), int64.
-        schedule: The schedule by which the noise was added.
+    `output` is what the UNet returns for the `noisy` images, float32: the noise (B, C, H, W), or
+    with a learned variance (B, 2C, H, W), whose second half places the log variance between its
+    bounds.
     """
-    channels = x0.shape[1]
-    mean_squared_error = functional.mse_loss(output[:, :channels], noise)
+    channels = noisy.shape[1]
+    predicted_noise, fraction = output[:, :channels], output[:, channels:]
+    mean_squared_error = functional.mse_loss(predicted_noise, batch.noise)
     if output.shape[1] == channels:
         return mean_squared_error
-    predicted_noise, fraction = output[:, :channels], output[:, channels:]
-    bound = variational_bound(predicted_noise.detach(), fraction, x0, xt, timesteps, schedule)
+    bound = variational_bound(
+        predicted_noise.detach(), fraction, batch.images, noisy, batch.timesteps, schedule
+    )
     return mean_squared_error + bound.mean()
 
 

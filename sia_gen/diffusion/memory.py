@@ -84,8 +84,8 @@ def kept_per_image(unet: UNet2DModel, precision: str, *, checkpointing: bool = F
     """Counts the bytes that the forward pass stores per image for the backward pass.
 
     A network of the same config runs on fake tensors, with one image and with two. They belong to
-    a CPU, which stores what a GPU stores after `prepare_norms`. With checkpointing, only tensors
-    between blocks are stored, and those of the block that is recomputed: the largest counts.
+    a CPU, which stores what a GPU stores after `prepare_norms`. With checkpointing, the pass stores
+    only tensors between blocks; those inside the largest block are added, for its recomputation.
     """
     kind = cast(Hashable, type(unet))
     return _kept_by_config(kind, unet.to_json_string(), precision, checkpointing)

@@ -19,7 +19,7 @@ from sia_gen.images.store import Images
 from sia_gen.io.files import atomic_path
 from sia_gen.report.sheets import contact_sheet
 from sia_gen.runtime.progress import Progress
-from sia_gen.sdas.inversion import invert, reconstruct
+from sia_gen.sdas.denoising import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.train.budget import Budget
 from sia_gen.train.logs import TrainingLog
@@ -67,7 +67,7 @@ class Previews:
             started = time.monotonic()
             readiness = self._save(step, columns)
             seconds = time.monotonic() - started
-            # This was no time of steps; previews that are too slow get smaller.
+            # The time does not count as steps. Previews that were too slow get fewer columns.
             self.budget.stepping += seconds
             self._plan(self.columns, seconds * self.columns / columns)
             fewer = self._columns_within(LARGEST_SHARE * self.budget.seconds)
@@ -159,14 +159,12 @@ def make_preview(
     rows = {f"strength {strength:g}": row for strength, row in samples.items()}
     # Four standard deviations of noise from black to white.
     rows |= {"real": images, "its noise": noise / 4 + 0.5, "and back": found}
-    pictures = [[_to_picture(image) for image in row] for row in rows.values()]
+    pictures = []
+    for row in rows.values():
+        pixels = row.nan_to_num(0).clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
+        pictures.append(pipeline.numpy_to_pil(pixels))
     sheet = contact_sheet(pictures, list(rows), side=max(images.shape[-1], SMALLEST_CELL))
     return sheet, measure_readiness(samples[0.0], images, found, training_images)
-
-
-def _to_picture(image: torch.Tensor) -> Image.Image:
-    pixels = (image.clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
 def _sample_strengths(

@@ -176,7 +176,6 @@ def unready(report: Path) -> str | None:
         if figures is None:
             return "perhaps not ready: its training had no time to measure it"
         if not figures["ready"]:
-            return Readiness(
-                **{part.name: figures[part.name] for part in fields(Readiness)}
-            ).describe()
+            measured = {field.name: figures[field.name] for field in fields(Readiness)}
+            return Readiness(**measured).describe()
     return None

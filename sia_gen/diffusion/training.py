@@ -93,55 +93,21 @@ def train_model(
     recipe: Recipe, name: str, images: DiffusionImages, out: Path, accelerator: Accelerator
 ) -> None:
     """Trains one model, from the last checkpoint on, and saves it as `out/name`."""
-    settings, checkpoints = recipe.diffusion, out / "checkpoints" / name
+    settings = recipe.diffusion
     budget = Budget(settings.max_minutes, accelerator)
     set_seed(recipe.seed, device_specific=True)
     state = TrainingState(recipe, name, images, out, accelerator)
-    unet, optimizer = state.unet, state.optimizer
-    start = load_last(accelerator, checkpoints, kept=settings.checkpoints_kept)
+    start = load_last(accelerator, out / "checkpoints" / name, kept=settings.checkpoints_kept)
     # Accelerate moves registered objects back to the CPU.
     state.ema.to(device=accelerator.device)
     if start == settings.max_steps and is_finished(out / name, start):
         return
-
-    batches = _load_batches(state, start)
-    schedule = DiffusionSchedule(state.scheduler.betas, accelerator.device)
-    watch = TrainingWatch(name, checkpoints, "diffusion.learning_rate", accelerator)
     visible = accelerator.is_main_process
     log = TrainingLog(out / "logs" / name if visible else None, start)
     title = f"{name}: training the diffusion model"
-    done, note = start, ""
     with log, Progress(title, settings.max_steps, done=start, visible=visible) as progress:
         previews = Previews(state, budget, log, progress)
-        unet.train()
-        budget.begin(start)
-        for step in range(start, settings.max_steps):
-            rate = learning_rate(settings, step)
-            set_learning_rate(optimizer, rate)
-            loss = _add_gradients(state, batches, schedule)
-            norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
-            watch.add(norm, loss=loss)
-            optimizer.step()
-            optimizer.zero_grad()
-            state.ema.step(unet.parameters())
-            done = step + 1
-            last = done == settings.max_steps
-            saves = last or done % settings.checkpoint_every == 0 or budget.is_up(done)
-            shows = done % settings.preview_every == 0 and not last
-            if saves or shows or watch.is_due(done):
-                recent = watch.look(done)
-                mean = fmean(figures["loss"] for figures in recent)
-                log.write(done, {"loss": mean, NORM: recent[-1][NORM], "learning_rate": rate})
-                note = f"loss {mean:.4f}"
-            progress.advance(note=note)
-            # The preview comes before the checkpoint, from which an interrupted run resumes.
-            if shows:
-                previews.show(done)
-            if saves:
-                with budget.measured():
-                    save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
-                if last or budget.is_up(done):
-                    break
+        done = _take_steps(state, start, previews)
         readiness = previews.show(done, last=True)
         if readiness is None:
             progress.say(
@@ -150,6 +116,48 @@ def train_model(
             )
     state.save(done, readiness)
     accelerator.free_memory()
+
+
+def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
+    """Takes steps from `start` on until the last one or the time limit; returns their number."""
+    settings, accelerator, budget = state.recipe.diffusion, state.accelerator, previews.budget
+    unet, optimizer = state.unet, state.optimizer
+    checkpoints = state.out / "checkpoints" / state.name
+    batches = _load_batches(state, start)
+    schedule = DiffusionSchedule(state.scheduler.betas, accelerator.device)
+    watch = TrainingWatch(state.name, checkpoints, "diffusion.learning_rate", accelerator)
+    done, note = start, ""
+    unet.train()
+    budget.begin(start)
+    for step in range(start, settings.max_steps):
+        rate = learning_rate(settings, step)
+        set_learning_rate(optimizer, rate)
+        loss = _add_gradients(state, batches, schedule)
+        norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
+        watch.add(norm, loss=loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        state.ema.step(unet.parameters())
+        done = step + 1
+        last = done == settings.max_steps
+        saves = last or done % settings.checkpoint_every == 0 or budget.is_up(done)
+        shows = done % settings.preview_every == 0 and not last
+        if saves or shows or watch.is_due(done):
+            recent = watch.look(done)
+            mean = fmean(row["loss"] for row in recent)
+            figures = {"loss": mean, NORM: recent[-1][NORM], "learning_rate": rate}
+            previews.log.write(done, figures)
+            note = f"loss {mean:.4f}"
+        previews.progress.advance(note=note)
+        # The preview comes before the checkpoint, from which an interrupted run resumes.
+        if shows:
+            previews.show(done)
+        if saves:
+            with budget.measured():
+                save_checkpoint(accelerator, checkpoints, done, kept=settings.checkpoints_kept)
+            if last or budget.is_up(done):
+                break
+    return done
 
 
 def _load_batches(state: TrainingState, start: int) -> Iterator[NoiseBatch]:
@@ -174,9 +182,7 @@ def _add_gradients(
         with nullcontext() if number == passes - 1 else accelerator.no_sync(state.unet):
             classes = batch.labels if settings.joint else None
             output = state.unet(noisy, batch.timesteps, class_labels=classes).sample.float()
-            loss = denoising_loss(
-                output, batch.images, noisy, batch.noise, batch.timesteps, schedule
-            )
+            loss = denoising_loss(output, noisy, batch, schedule)
             accelerator.backward(loss / passes)
         losses.append(loss.detach())
     return torch.stack(losses).mean()

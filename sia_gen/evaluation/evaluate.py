@@ -122,14 +122,14 @@ def _evaluate_model(
         pixels = out / PIXELS / category
         pixels.mkdir(exist_ok=True)
         with explained_scoring(fitted.model):
-            scores = score_images(fitted.model, recipe, category, images, pixels, accelerator)
+            scores = _score_images(fitted.model, recipe, category, images, pixels, accelerator)
         results[category] = category_result(scores, fitted.threshold)
         if accelerator.is_main_process:
             write_category(out / category, recipe, fitted, results[category], accelerator)
     return results
 
 
-def score_images(
+def _score_images(
     model: RealNet,
     recipe: Recipe,
     category: str,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.results import (
@@ -36,15 +34,6 @@ from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histog
 
 PAGE = "index.html"
 PICTURES = 8
-
-
-@dataclass(frozen=True)
-class SeenImage:
-    """A test image, (C, H, W), 0 to 255, with its score and its anomaly map, (H, W)."""
-
-    scored: ScoredImage
-    pixels: NDArray[np.uint8]
-    anomaly_map: NDArray[np.float32]
 
 
 def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
@@ -72,13 +61,13 @@ def write_category(
     with atomic_folder(folder) as temporary:
         write_text(temporary / "scores.csv", _scores_csv(result.images, threshold))
         chosen = worth_looking_at(result.images, threshold, PICTURES)
-        seen = _write_heatmaps(temporary / "heatmaps", chosen, model, recipe, accelerator)
+        heatmaps = temporary / "heatmaps"
         page = Page(
             title=f"{recipe.title}: evaluation of {category}",
             summary=selection_text({category: selected_on}),
             sections=[
                 _score_section(category, result),
-                *(_picture_section(category, title, images) for title, images in seen.items()),
+                *_picture_sections(heatmaps, category, chosen, model, recipe, accelerator),
                 _defect_section(category, result),
                 _feature_section(category, model),
             ],
@@ -119,30 +108,6 @@ def worth_looking_at(
     return groups
 
 
-def _write_heatmaps(
-    folder: Path,
-    chosen: Mapping[str, Sequence[ScoredImage]],
-    model: RealNet,
-    recipe: Recipe,
-    accelerator: Accelerator,
-) -> dict[str, list[SeenImage]]:
-    """Writes the heat maps of images; returns those images by title, without empty groups."""
-    folder.mkdir()
-    spec = ImageSpec.of(recipe, model.image_size)
-    number, seen = 0, dict[str, list[SeenImage]]()
-    for title, images in chosen.items():
-        for scored in images:
-            pixels = load_images([scored.image.path], spec)
-            anomaly_map = predict_images(model, pixels, accelerator).maps[0]
-            kind = "anomalous" if scored.image.label else "normal"
-            stem = shortened_stem(scored.image.path.stem)
-            name = f"{number:02d}_{kind}_{scored.score:.3f}_{stem}.png"
-            save_heatmap(folder / name, pixels[0], anomaly_map)
-            seen.setdefault(title, []).append(SeenImage(scored, pixels[0], anomaly_map))
-            number += 1
-    return seen
-
-
 def _score_section(category: str, result: Result) -> Section:
     found = [one.score for one in result.images if one.image.label]
     good = [one.score for one in result.images if not one.image.label]
@@ -176,14 +141,33 @@ def _curves(result: Result) -> list[Chart]:
     return charts
 
 
-def _picture_section(category: str, title: str, images: Sequence[SeenImage]) -> Section:
-    pictures, maps = [], []
-    for seen in images:
-        image, score = seen.scored.image, seen.scored.score
-        pictures.append(Figure.small(to_picture(seen.pixels), image.name))
-        colours = overlay(seen.pixels, seen.anomaly_map)
-        maps.append(Figure.small(colours, f"{image.defect}: {score:.2f}"))
-    return Section(title=f"{category}: {title.lower()}", figures=[pictures, maps])
+def _picture_sections(
+    folder: Path,
+    category: str,
+    chosen: Mapping[str, Sequence[ScoredImage]],
+    model: RealNet,
+    recipe: Recipe,
+    accelerator: Accelerator,
+) -> list[Section]:
+    """Writes the heat maps of the chosen images, and shows each below its image."""
+    folder.mkdir()
+    spec, number, sections = ImageSpec.of(recipe, model.image_size), 0, []
+    for title, images in chosen.items():
+        pictures, maps = [], []
+        for scored in images:
+            image, score = scored.image, scored.score
+            pixels = load_images([image.path], spec)
+            anomaly_map = predict_images(model, pixels, accelerator).maps[0]
+            kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)
+            name = f"{number:02d}_{kind}_{score:.3f}_{stem}.png"
+            save_heatmap(folder / name, pixels[0], anomaly_map)
+            pictures.append(Figure.small(to_picture(pixels[0]), image.name))
+            colours = overlay(pixels[0], anomaly_map)
+            maps.append(Figure.small(colours, f"{image.defect}: {score:.2f}"))
+            number += 1
+        if images:
+            sections.append(Section(f"{category}: {title.lower()}", figures=[pictures, maps]))
+    return sections
 
 
 def _defect_section(category: str, result: Result) -> Section:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.io.refusals import writing
-from sia_gen.metrics import inverse_areas
+from sia_gen.metrics import area_until, inverse_areas
 
 FloatArray = NDArray[np.float64]
 # A pixel: its score, whether it is anomalous, and one over the area of its region, else 0.
@@ -146,8 +146,8 @@ class _Sums:
         f1 = 2 * true[1:] / (true[1:] + false[1:] + self.anomalous)
         self.f1_max = max(self.f1_max, float(f1.max()))
         rates, overlaps = false / self.normal, found / self.regions
-        self.pro_area += _area_until(rates, overlaps, PRO_LIMIT)
-        self.pro_strict_area += _area_until(rates, overlaps, PRO_STRICT_LIMIT)
+        self.pro_area += area_until(rates, overlaps, PRO_LIMIT)
+        self.pro_strict_area += area_until(rates, overlaps, PRO_STRICT_LIMIT)
         self.curves.append(_thinned(np.stack([rates, true / self.anomalous, overlaps], 1)))
 
     def metrics(self) -> PixelMetrics:
@@ -172,14 +172,3 @@ def _thinned(curve: FloatArray) -> FloatArray:
     places = np.linspace(0, len(curve) - 1, POINTS).round().astype(int)
     thinned: FloatArray = curve[np.unique(places)]
     return thinned
-
-
-def _area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
-    """Returns the area under a piece of a curve where x does not exceed the limit."""
-    if x[0] >= limit:
-        return 0.0
-    inside = x <= limit
-    if inside.all():
-        return float(np.trapezoid(y, x))
-    end = np.interp(limit, x, y)
-    return float(np.trapezoid(np.append(y[inside], end), np.append(x[inside], limit)))

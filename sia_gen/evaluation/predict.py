@@ -110,9 +110,7 @@ def predict(
             progress.advance()
         # The table comes last, so that the heat map of every image in it exists.
         pictures.publish()
-        write_text(
-            out / f"predictions.{form}", _as_csv(table) if form == "csv" else _as_jsonl(table)
-        )
+        write_text(out / f"predictions.{form}", _as_text(table, form))
     if problems:
         raise ImageError(
             problem=f"{len(problems)} of {len(files)} images were not scored; the first: "
@@ -184,13 +182,12 @@ def _images_at(given: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         yield from ((place, path) for path in inside)
 
 
-def _as_csv(predictions: Sequence[Prediction]) -> str:
+def _as_text(predictions: Sequence[Prediction], form: Literal["csv", "jsonl"]) -> str:
+    rows = [asdict(one) for one in predictions]
+    if form == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, ["image", "score", "verdict", "threshold"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(one) for one in predictions)
+    writer.writerows(rows)
     return buffer.getvalue()
-
-
-def _as_jsonl(predictions: Sequence[Prediction]) -> str:
-    return "".join(json.dumps(asdict(one)) + "\n" for one in predictions)

@@ -11,6 +11,7 @@ from diffusers.utils.logging import disable_progress_bar
 from huggingface_hub import CardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
+from pydantic import TypeAdapter
 from safetensors import safe_open
 
 from sia_gen.config.outputs import RECIPE
@@ -111,12 +112,7 @@ def write_pipeline_card(
 ) -> None:
     """Writes the card of an SDAS pipeline, and a picture of samples of growing strength.
 
-    Args:
-        folder: Folder of the pipeline.
-        target: Folder for the card and the picture.
-        recipe: Recipe of the pipeline.
-        report: Report of its training.
-        repository: Its name on the Hub, `owner/name`.
+    Both go into `target`; `report` is that of the training, `repository` is `owner/name`.
     """
     guided = (folder / "classifier").is_dir()
     labels, rows = _sample_rows(folder, recipe, guidance_scale=float(guided))
@@ -194,12 +190,10 @@ def _write_card(path: Path, template: str, metadata: str, **values: Any) -> None
 def _read_report(path: Path) -> dict[str, Any]:
     """Returns the report of a training, with the categories of the model."""
     try:
-        report = dict(read_json(path))
-        categories = report["categories"]
-    except (OSError, ValueError, LookupError, TypeError):
-        categories = None
-    if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
+        report: dict[str, Any] = dict(read_json(path))
+        TypeAdapter(list[str]).validate_python(report["categories"], strict=True)
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(
             problem=f"the report of the model, {path}, is missing or damaged.", fix=TRAINED
-        )
+        ) from error
     return report

@@ -67,7 +67,7 @@ class Publication(ABC):
         state = "" if repository.exists else ", which would be created"
         return "\n".join(
             [
-                f"To the {WORDS[self.kind]} repository {repository.name}{state}, would go:",
+                f"To be sent to the {WORDS[self.kind]} repository {repository.name}{state}:",
                 *(f"{size:>14,} bytes  {path}" for path, size in sizes.items()),
                 f"{sum(sizes.values()):>14,} bytes in {len(sizes)} files; {count} are there "
                 "already.",

@@ -71,18 +71,25 @@ def push_to_hub(
     repository.create(private=private)
     if not (large or small):
         return f"{repository.url} is complete: there is nothing to send."
-    claim, opened = publication.claim, None
-    if create_pr or not claim.keys() <= files.keys():
-        opened = repository.commit(claim, f"Begin: {publication.title}", create_pr=create_pr)
-    if opened is not None:
-        print(
-            f"Opened {opened}; to continue it later: --revision {repository.revision}", flush=True
-        )
+    opened = None
+    if create_pr or not publication.claim.keys() <= files.keys():
+        opened = _announce(publication, repository, create_pr=create_pr)
     if large:
         repository.upload(folder, large, publication.title)
     if small:
         repository.commit({path: folder / path for path in small}, publication.title)
     return f"Published: {opened or repository.url}"
+
+
+def _announce(publication: Publication, repository: Repository, *, create_pr: bool) -> str | None:
+    """Sends the first commit, and returns the address of the pull request if it opens one."""
+    title = f"Begin: {publication.title}"
+    opened = repository.commit(publication.claim, title, create_pr=create_pr)
+    if opened is not None:
+        print(
+            f"Opened {opened}; to continue it later: --revision {repository.revision}", flush=True
+        )
+    return opened
 
 
 def _publication_of(folder: Path) -> Publication:

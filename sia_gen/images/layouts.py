@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from operator import attrgetter
@@ -25,13 +26,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class AnomalousImage:
-    """An anomalous test image.
-
-    Attributes:
-        path: Path of the image.
-        defect: Name of its defect.
-        mask: Path of its ground truth; None if it has none.
-    """
+    """An anomalous test image, the name of its defect, and its ground truth if it has one."""
 
     path: Path
     defect: str
@@ -62,8 +57,8 @@ def normal_place(layout: Layout, name: str) -> str:
 def layout_fits(layout: Layout, root: Path, name: str) -> bool:
     """Whether there are images of a category in this layout; `name` is its name in the data set."""
     if isinstance(layout, FolderLayout):
-        pattern = layout.normal.format(category=glob.escape(name))
-        return any(is_image(path) for path in root.glob(pattern))
+        found = root.glob(_filled(layout.normal, {"category": name}))
+        return any(is_image(path) for path in found)
     if not (root / layout.table).is_file():
         return False
     return any(row[layout.category] == name for row in _read_rows(layout, root))
@@ -85,9 +80,13 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def images_matching(root: Path, pattern: str) -> list[Path]:
-    """Returns the images below the root that match a glob, sorted."""
-    return sorted(path for path in root.glob(pattern) if is_image(path))
+def images_matching(root: Path, pattern: str, **names: str) -> list[Path]:
+    """Returns the images below the root that match a glob with some names in it, sorted."""
+    return sorted(path for path in root.glob(_filled(pattern, names)) if is_image(path))
+
+
+def _filled(pattern: str, names: Mapping[str, str]) -> str:
+    return pattern.format(**{key: glob.escape(value) for key, value in names.items()})
 
 
 def name_below(root: Path, path: Path) -> str:
@@ -109,7 +108,7 @@ def name_below(root: Path, path: Path) -> str:
 
 def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
     def images(pattern: str | None) -> list[Path]:
-        return [] if pattern is None else images_matching(root, _filled(pattern, category=name))
+        return [] if pattern is None else images_matching(root, pattern, category=name)
 
     normal = images(layout.normal)
     if not normal:
@@ -129,10 +128,6 @@ def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
     return FoundImages(normal, test_normal, anomalous)
 
 
-def _filled(pattern: str, **names: str) -> str:
-    return pattern.format(**{key: glob.escape(value) for key, value in names.items()})
-
-
 class _MaskFolders:
     """The masks of a category; each folder is listed only once, however many masks it has."""
 
@@ -145,12 +140,12 @@ class _MaskFolders:
     def find(self, image: Path) -> Path | None:
         """Returns the mask of an image; ImageError if there are several."""
         names = {"category": self.category, "defect": image.parent.name, "stem": image.stem}
-        pattern = _filled(self.name, **names)
+        pattern = _filled(self.name, names)
         if not pattern:
             return None
         folder = self.folder.format(**names)
         if folder not in self.listed:
-            inside = images_matching(self.root, _filled(f"{self.folder}*", **names))
+            inside = images_matching(self.root, f"{self.folder}*", **names)
             self.listed[folder] = sorted(inside, key=attrgetter("name"))
         masks = self.listed[folder]
         prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
@@ -209,7 +204,16 @@ def _read_rows(layout: TableLayout, root: Path) -> list[Row]:
             problem=f"cannot read the table of labels {table}: {reason}.",
             fix="Check --data: it is the folder that contains it.",
         ) from error
-    rows = [_read_row(layout, table, number, line) for number, line in enumerate(lines, 1)]
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 1):
+        values = next(csv.reader([line])) if "," in line else line.split()
+        if len(values) != len(layout.columns):
+            raise ImageError(
+                problem=f"line {number} of {table} has {len(values)} values for "
+                f"{len(layout.columns)} columns.",
+                fix="Correct the line, or the recipe's 'data.images.columns'.",
+            )
+        rows.append(dict(zip(layout.columns, values, strict=True)))
     if not layout.header:
         return rows
     if rows and list(rows[0].values()) != layout.columns:
@@ -219,14 +223,3 @@ def _read_rows(layout: TableLayout, root: Path) -> list[Row]:
             fix="Correct its first line, or the recipe's 'data.images.columns'.",
         )
     return rows[1:]
-
-
-def _read_row(layout: TableLayout, table: Path, number: int, line: str) -> Row:
-    values = next(csv.reader([line])) if "," in line else line.split()
-    if len(values) != len(layout.columns):
-        raise ImageError(
-            problem=f"line {number} of {table} has {len(values)} values for "
-            f"{len(layout.columns)} columns.",
-            fix="Correct the line, or the recipe's 'data.images.columns'.",
-        )
-    return dict(zip(layout.columns, values, strict=True))

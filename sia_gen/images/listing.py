@@ -46,11 +46,7 @@ class CategoryImages:
 
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
-    """Returns the given folder of images, or that of the package which the recipe names.
-
-    Raises:
-        ImageError: If there is neither.
-    """
+    """Returns the given folder of images, or that of the recipe's package; else `ImageError`."""
     if given is not None:
         return existing_folder(given)
     if recipe.data.package is None:
@@ -62,11 +58,7 @@ def data_root(recipe: Recipe, given: Path | None) -> Path:
 
 
 def category_root(recipe: CorpusRecipe, category: DatasetCategory, given: Path | None) -> Path:
-    """Returns `data_root` of a category; in a collection `given` has a folder per data set.
-
-    Raises:
-        ImageError: If it is unknown or does not exist.
-    """
+    """Returns `data_root` of a category; in a collection `given` has a folder per data set."""
     member = category.recipe
     if given is not None and isinstance(recipe, Collection):
         given = given / member.name
@@ -74,11 +66,7 @@ def category_root(recipe: CorpusRecipe, category: DatasetCategory, given: Path |
 
 
 def package_folder(package: str) -> Path:
-    """Returns the folder of an installed Python package without importing it, which runs its code.
-
-    Raises:
-        ImageError: If it is not installed.
-    """
+    """Returns the folder of an installed Python package without running its code."""
     outermost, *inner = package.split(".")
     try:
         spec = importlib.util.find_spec(outermost)
@@ -126,11 +114,7 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
 
 
 def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
-    """Returns the images of a category, split by the recipe's seed, without reading any.
-
-    Raises:
-        ImageError: If the layout does not fit the folder.
-    """
+    """Returns the images of a category, split by the recipe's seed, without reading any."""
     layout = _choose_layout(recipe, root, category)
     found = read_layout(layout, root, recipe.data.names.get(category, category))
     normal, test_normal = list(found.normal), found.test_normal
@@ -150,14 +134,9 @@ def describe_photographs(listed: Iterable[CategoryImages]) -> dict[str, Any]:
 
 
 def require_readable(recipe: Recipe, listed: Iterable[CategoryImages]) -> None:
-    """Decodes all normal images once, so that problems surface before hours of work.
-
-    Images that the recipe allows to skip have been decoded already.
-
-    Raises:
-        ImageError: If one cannot be read.
-    """
+    """Decodes all normal images once, so that an `ImageError` comes before hours of work."""
     if recipe.data.unreadable == "skip":
+        # They have been decoded already.
         return
     paths = [path for images in listed for path in (*images.fit, *images.validation)]
     with worker_threads() as pool:

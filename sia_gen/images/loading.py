@@ -99,11 +99,7 @@ def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Reads an image file of any supported kind upright, in mode `"L"` or `"RGB"`.
-
-    Raises:
-        ImageError: If it cannot be decoded, or the range of its pixels is unknown.
-    """
+    """Reads an image file upright, in mode L or RGB; `ImageError` if it cannot be decoded."""
     with open_image(path, "image") as file:
         return to_eight_bits(upright(file))
 
@@ -145,11 +141,7 @@ def to_square(
     spec: ImageSpec,
     resampling: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
-    """Resizes an image with antialiasing.
-
-    Raises:
-        ImageError: If it is not square and `spec` has no rule for that; it names `path`.
-    """
+    """Resizes an image with antialiasing; `ImageError` if no rule says how to make it square."""
     if image.width != image.height and spec.non_square is None:
         raise ImageError(
             problem=f"{path} is {image.width} x {image.height} pixels, not square.",
@@ -162,19 +154,14 @@ def to_square(
 
 @contextmanager
 def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
-    """Opens an image file whose pixels are not read yet.
-
-    Raises:
-        ImageError: If it cannot be opened, or if anything goes wrong while it is open.
-    """
+    """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
             raise ValueError(msg)
         with Image.open(path, formats=FORMATS) as file:
-            _require_few_pixels(file)
-            _require_correctly_read(file)
+            _require_readable(file)
             yield file
     # A damaged file makes Pillow raise almost anything.
     except Exception as error:
@@ -210,16 +197,13 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _require_few_pixels(file: Image.Image) -> None:
-    # Between once and twice this limit Pillow only warns.
+def _require_readable(file: ImageFile.ImageFile) -> None:
+    """Refuses images that are too large, or of which Pillow would silently return wrong pixels."""
     pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
+    # Between once and twice this limit Pillow only warns.
     if limit is not None and pixels > limit:
         msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
         raise Image.DecompressionBombError(msg)
-
-
-def _require_correctly_read(file: ImageFile.ImageFile) -> None:
-    """Raises ValueError if Pillow would silently return wrong pixels; reads only the header."""
     reason = _misread_tiff(file) if isinstance(file, TiffImagePlugin.TiffImageFile) else None
     if file.format == "PNG":
         reason = _misread_png(file)

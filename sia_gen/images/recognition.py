@@ -16,12 +16,7 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.recipe_file import LONGEST_NAME, recipe_names
 from sia_gen.errors import ImageError
-from sia_gen.images.layouts import (
-    images_matching,
-    layout_fits,
-    layouts_of,
-    normal_place,
-)
+from sia_gen.images.layouts import images_matching, layout_fits, layouts_of, normal_place
 from sia_gen.images.loading import read_image
 
 # Where the normal images of an own folder may be, in the order in which these are tried.
@@ -36,13 +31,7 @@ SIZES = (256, 128, 64, 32)
 
 @dataclass(frozen=True)
 class Recognised:
-    """A folder that holds the images of a recipe.
-
-    Attributes:
-        recipe: The recipe that describes the images.
-        root: The folder.
-        places: Where the images of each category that was found are, relative to the folder.
-    """
+    """A folder with the images of a recipe, and where in it each category was found."""
 
     recipe: Recipe
     root: Path
@@ -73,11 +62,9 @@ def shipped_recipes() -> list[Recipe]:
 
 
 def require_right_root(recipe: Recipe, root: Path, category: str) -> None:
-    """Refuses a folder that is known not to hold the images of a category.
+    """Raises `ImageError` if a folder holds other categories, or is inside or around the right one.
 
-    Raises:
-        ImageError: If it holds only other categories of the recipe, is inside or around the right
-            folder, or holds the images of another recipe.
+    The images may be those of the recipe or of any shipped recipe.
     """
     root = Path(os.path.abspath(root))
     own = _recognise_nearby(root, [recipe])
@@ -192,11 +179,8 @@ def _network_for(count: int, sides: list[int]) -> dict[str, Any]:
     """Returns preset and size of the diffusion model, given some of the images' shorter sides."""
     preset, largest = ("base", 256) if count >= MANY else ("small", 128)
     side = min(largest, int(np.median(sides)))
-    return {
-        "ema_decay": 0.999,
-        "preset": preset,
-        "image_size": next((size for size in SIZES if size <= side), SIZES[-1]),
-    }
+    size = next((size for size in SIZES if size <= side), SIZES[-1])
+    return {"ema_decay": 0.999, "preset": preset, "image_size": size}
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -30,14 +30,7 @@ MOST_LEVELS = 32
 
 @dataclass(frozen=True)
 class TestImage:
-    """A test image.
-
-    Attributes:
-        path: Path of the image.
-        name: Name in published files; see `sia_gen.images.layouts.name_below`.
-        defect: Name of its defect, `good` if it has none.
-        mask: Path of its ground truth, if there is one.
-    """
+    """A test image, its name in published files (see `name_below`), its defect and ground truth."""
 
     # Its name makes pytest look for tests in it.
     __test__ = False

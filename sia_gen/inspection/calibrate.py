@@ -13,16 +13,17 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import Strength, StrengthText
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.errors import ImageError, OptionError, OutputError
+from sia_gen.errors import ImageError, OutputError
 from sia_gen.images.loading import read_image
 from sia_gen.inspection.distance import NormalImages, load_normal
 from sia_gen.inspection.page import distance_chart
@@ -42,18 +43,12 @@ DECISIVE = ["realnet"]
 
 
 class Calibration(StrengthCurve):
-    """The measurements of a category, and everything that decides about them.
+    """The measurements of a category, the useful range, and everything that decides about them.
 
-    Attributes:
-        strength: Useful range.
-        model: Hash of the weights.
-        steps: Number of steps of a sample.
-        guidance_scale: Scale of the guidance by a classifier.
-        precision: Precision of the networks; the channels-last memory format does not count.
-        images: Hash of the normal images.
+    `model` and `images` are hashes. The channels-last memory format changes only last bits.
     """
 
-    strength: str
+    strength: StrengthText
     model: str
     steps: int
     guidance_scale: float
@@ -76,12 +71,10 @@ def calibrate(
     A category that was measured with the same model, images and precision is not measured again.
 
     Args:
-        recipe: Recipe of the data set.
         categories: Categories to calibrate.
         root: Folder of the normal images.
         models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
         out: Output folder, see above.
-        runtime: Device and precision.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
 
     Returns:
@@ -90,7 +83,11 @@ def calibrate(
     Raises:
         ModelError: If a model or its classifier is missing, or has no useful strength.
     """
-    precision = runtime.accelerator().mixed_precision
+    common: dict[str, Any] = {
+        "steps": recipe.synthesis.steps,
+        "guidance_scale": recipe.synthesis.guidance_scale,
+        "precision": runtime.accelerator().mixed_precision,
+    }
     places = [DatasetCategory(recipe, category) for category in categories]
     pipelines, cache = Pipelines(recipe, places, models, classifier), HashCache()
     # Problems have to surface before hours of measuring.
@@ -102,23 +99,16 @@ def calibrate(
     ):
         for place, model in zip(places, hashes, strict=True):
             normal = load_normal(recipe, place.category, root, pipelines.image_size)
-            origin = {
-                "model": model,
-                "steps": recipe.synthesis.steps,
-                "guidance_scale": recipe.synthesis.guidance_scale,
-                "precision": precision,
-                "images": hashlib.sha256(normal.small.tobytes()).hexdigest(),
-            }
+            images = hashlib.sha256(normal.small.tobytes()).hexdigest()
+            origin = common | {"model": model, "images": images}
             before, row = known.get(place.category), _row_path(out, place.category)
             same = before is not None and before.model_dump(include=set(origin)) == origin
             if not (same and row.is_file()):
                 curve, shown = _measure(place, normal, pipelines, runtime)
                 what = f"'{place.category}' in {pipelines.folder(place)}"
-                strength = str(useful_range(curve, what))
+                origin["strength"] = str(useful_range(curve, what))
                 _write_row(row, shown)
-                measured[place.category] = Calibration.model_validate(
-                    {"strength": strength, **origin, **curve.model_dump()}
-                )
+                measured[place.category] = Calibration(**origin, **curve.model_dump())
                 known = _save(recipe, measured, out)
             progress.advance()
         if not measured:
@@ -159,14 +149,11 @@ def _read_measured(out: Path) -> dict[str, Calibration]:
     path = out / MEASURED
     try:
         content = dict(read_json(path)) if path.exists() else {}
-        known = {category: Calibration.parse(one) for category, one in content.items()}
-        for one in known.values():
-            Strength.parse(one.strength)
-    except (ValueError, TypeError, OptionError) as error:
+        return {category: Calibration.parse(one) for category, one in content.items()}
+    except (ValueError, TypeError) as error:
         raise OutputError(
             problem=f"{path} is damaged.", fix="Delete it, then calibrate again."
         ) from error
-    return known
 
 
 def _row_path(out: Path, category: str) -> Path:

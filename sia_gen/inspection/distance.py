@@ -33,13 +33,13 @@ MOST_NORMAL = 512
 
 @dataclass(frozen=True)
 class NormalImages:
-    """Normal images of a category in two halves.
+    """Normal images of a category, (N, C, H, W), 0 to 255.
 
     Attributes:
         paths: Paths in the order of `small`.
-        small: All images in the size of the samples, (N, C, H, W), 0 to 255.
+        small: All images in the size of the samples.
         reference: The first half, enlarged for the backbone.
-        apart: The second half, enlarged likewise.
+        apart: The second half, enlarged for the backbone.
     """
 
     paths: list[Path]
@@ -71,11 +71,7 @@ def enlarge(images: Sequence[Image.Image], size: int) -> Pixels:
 
 
 def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
-    """Opens the pretrained backbone of a recipe, with its weights or those of a file.
-
-    Raises:
-        ModelError: If it or its weights are unavailable.
-    """
+    """Opens the pretrained backbone of a recipe, with its weights or those of a file."""
     settings = recipe.realnet
     strides = [stride for stride in settings.strides if stride in STRIDES]
     backbone = Backbone(settings.backbone, strides or settings.strides)
@@ -85,12 +81,7 @@ def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
 
 @dataclass(frozen=True)
 class NormalBank:
-    """Patches of the normal images of a category; see `NormalBank.of`.
-
-    Attributes:
-        backbone: Backbone that is standardised by the normal images.
-        patches: (P, D), float32, some patches of the normal images.
-    """
+    """Some patches of the normal images of a category, (P, D), by a standardised backbone."""
 
     backbone: Backbone
     patches: torch.Tensor
@@ -141,13 +132,9 @@ def patch_features(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 def nearest(
     images: NDArray[np.float64], normal: NDArray[np.float64], *, others: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Finds for each summary (N, D) the nearest of the normal ones (M, D).
+    """Returns for each summary (N, D) which of the normal ones (M, D) is nearest, and how far.
 
-    Args:
-        others: Whether both are the same images, none of which counts as near to itself.
-
-    Returns:
-        The numbers of the nearest, (N,), and their Euclidean distances, (N,).
+    If both are the same images, `others` keeps each from being nearest to itself.
     """
     distances = cdist(images, normal)
     if others:

@@ -56,21 +56,20 @@ def category_sections(
 def twins_section(name: str, survey: Survey, useful_areas: tuple[float, float]) -> Section:
     """Shows twins of a category with the outlines of their masks, and the areas of all masks.
 
-    Args:
-        name: Name of the category.
-        survey: The samples, which are twins.
-        useful_areas: Shares of the pixels between which masks are useful.
+    Masks are useful if they cover a share of the pixels between `useful_areas`.
     """
     low, high = useful_areas
     figures = [
         _twin_figures(survey.examined[place], survey)
         for place in evenly_spaced(SHOWN_TWINS, len(survey.examined))
     ]
-    rows = [*_areas_by_use(survey.areas, low, high), *_areas_by_strength(survey)]
+    table = [["masks", "twins", "mean area"]]
+    for label, areas in (*_areas_by_use(survey.areas, low, high), *_areas_by_strength(survey)):
+        table.append([label, str(len(areas)), f"{areas.mean():.2%}" if len(areas) else ""])
     return Section(
         title=f"{name}: twins",
         text=(
-            "Each row shows the normal image, the abnormal one, and the outline of its mask on it. "
+            "Three pictures each: the normal image, the abnormal one, and the outline of its mask. "
             f"Masks that cover less than {low:.2%} or more than {high:.0%} of the image are of no "
             "use: 'fit-realnet' and 'compose' leave their twins out."
         ),
@@ -78,10 +77,7 @@ def twins_section(name: str, survey: Survey, useful_areas: tuple[float, float]) 
             [figure for twins in figures[start : start + TWINS_PER_ROW] for figure in twins]
             for start in range(0, len(figures), TWINS_PER_ROW)
         ],
-        table=[
-            ["masks", "twins", "mean area"],
-            *([label, str(len(a)), f"{a.mean():.2%}" if len(a) else ""] for label, a in rows),
-        ],
+        table=table,
     )
 
 

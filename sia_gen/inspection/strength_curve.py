@@ -38,7 +38,7 @@ class StrengthCurve(StrictModel):
         strengths: Strengths, ascending from 0, (S,).
         samples: Distances of the samples at each strength, (S, N).
         normal: Distances of other normal images, (M,).
-        noise: Distances of images of noise, as large as the samples and enlarged likewise, (K,).
+        noise: Distances of images of noise that were enlarged like the samples, (K,).
     """
 
     strengths: Numbers
@@ -105,12 +105,7 @@ def measure_curve(
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """Makes samples at every strength from the same noise, and measures their distances.
 
-    Args:
-        pipeline: Pipeline of the category, on its device.
-        recipe: Recipe with the number of steps, the guidance and the backbone.
-        category: Category to sample.
-        normal: Normal images to compare with, (N, C, H, W), 0 to 255.
-        apart: Other normal images, (M, C, H, W).
+    The normal images (N, C, H, W), 0 to 255, are those to compare with and, kept apart, others.
 
     Returns:
         The curve, and the first sample at each strength.

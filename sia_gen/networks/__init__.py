@@ -1,1 +1,1 @@
-"""Neural networks: UNets, the noisy-image classifier, DDIM inversion."""
+"""The UNets of diffusion models and the classifier of noisy images."""

@@ -53,11 +53,11 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         super().__init__()
         first, last = block_out_channels[0], block_out_channels[-1]
         stride = 2 ** (len(block_out_channels) - 1)
-        if sample_size % stride:
-            msg = f"sample_size, {sample_size}, is not a multiple of the stride, {stride}"
-            raise ValueError(msg)
-        if last % attention_head_dim:
-            msg = f"{last} channels are not a multiple of attention_head_dim, {attention_head_dim}"
+        if sample_size % stride or last % attention_head_dim:
+            msg = (
+                f"sample_size {sample_size} must be a multiple of {stride}, and the {last} "
+                f"channels of the last level one of attention_head_dim, {attention_head_dim}"
+            )
             raise ValueError(msg)
         features = timestep_features or first
         embedding = features * 4
@@ -98,11 +98,9 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         self.classifier = nn.Linear(last, num_classes)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-        """Returns the logits (B, num_classes) of noisy images.
+        """Returns the logits (B, num_classes) of noisy images x_t, (B, C, H, W) in about [-1, 1].
 
-        Args:
-            sample: x_t, (B, C, H, W) in about [-1, 1].
-            timestep: t, one for the batch or (B,), one per image.
+        The timestep is one for the batch or one per image, (B,).
 
         Raises:
             ValueError: If the images have another size than `sample_size`.

@@ -185,7 +185,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     content = read_tensor_file(path, "Give a .safetensors file or a PyTorch state_dict.")
     if not isinstance(content, dict) or not is_state_dict(content):
         raise ModelError(
-            problem=f"{path} holds no state_dict.",
+            problem=f"{path} does not hold a state_dict.",
             fix="Give a file of named tensors with --weights.",
         )
     if name := not_finite(content):

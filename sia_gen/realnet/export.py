@@ -81,8 +81,8 @@ def export_realnet(folder: Path, out: Path, channels: int) -> float:
 def _require_writable(out: Path) -> None:
     if out.suffix not in (ONNX, PROGRAM):
         raise OutputError(
-            problem=f"{out} is no name for an exported model.",
-            fix=f"Give one that ends with {ONNX}, or with {PROGRAM} for torch.export.",
+            problem=f"the suffix of {out} is not that of an exported model.",
+            fix=f"Give a name that ends with {ONNX}, or with {PROGRAM} for torch.export.",
         )
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if out.suffix == ONNX and missing:

@@ -39,10 +39,21 @@ def initialise(
 
     Several processes share the work of AFS, and all choose the same channels.
     """
-    if recipe.realnet.standardise:
-        _standardise(model, anomalies.normal, recipe.realnet.batch_size, accelerator)
-    losses = ChannelLosses(model.backbone.channels, accelerator.device)
-    _measure_channels(model, losses, anomalies, recipe, name, accelerator)
+    settings, device = recipe.realnet, accelerator.device
+    if settings.standardise:
+        _standardise(model, anomalies.normal, settings.batch_size, accelerator)
+    # The batches do not depend on the number of processes, so neither does the choice.
+    order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
+    batches = AnomalyBatches(replace(anomalies, anomalous_fraction=1.0), order)
+    share = range(accelerator.process_index, settings.afs_batches, accelerator.num_processes)
+    loader = load_batches(batches, share.start, share.stop, accelerator, share.step)
+    losses = ChannelLosses(model.backbone.channels, device)
+    title, visible = f"{name}: choosing features", accelerator.is_main_process
+    with accelerator.autocast(), Progress(title, len(share), visible=visible) as progress:
+        for loaded in loader:
+            batch = loaded.to(device)
+            losses.update(model.features(batch.anomalous), model.features(batch.normal), batch.mask)
+            progress.advance()
     losses.reduce(accelerator)
     require_features(losses.totals)
     model.afs.select(losses.mean())
@@ -56,29 +67,6 @@ def _standardise(model: RealNet, images: Images, batch_size: int, accelerator: A
             batch = torch.from_numpy(pixels).to(accelerator.device)
             statistics.update(model.features(batch.float() / 255))
     model.backbone.standardise(statistics)
-
-
-def _measure_channels(
-    model: RealNet,
-    losses: ChannelLosses,
-    anomalies: LocalAnomalies,
-    recipe: Recipe,
-    name: str,
-    accelerator: Accelerator,
-) -> None:
-    """Adds this process's share of the batches, each of which is anomalous throughout."""
-    # The batches do not depend on the number of processes, so neither does the choice.
-    order = BatchOrder(recipe.seed, len(anomalies.normal), recipe.realnet.batch_size)
-    batches = AnomalyBatches(replace(anomalies, anomalous_fraction=1.0), order)
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    share = range(rank, recipe.realnet.afs_batches, processes)
-    loader = load_batches(batches, share.start, share.stop, accelerator, share.step)
-    title, visible = f"{name}: choosing features", accelerator.is_main_process
-    with accelerator.autocast(), Progress(title, len(share), visible=visible) as progress:
-        for loaded in loader:
-            batch = loaded.to(accelerator.device)
-            losses.update(model.features(batch.anomalous), model.features(batch.normal), batch.mask)
-            progress.advance()
 
 
 def adam(

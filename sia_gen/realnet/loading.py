@@ -67,7 +67,7 @@ def check_realnet(folder: Path) -> tuple[float, str]:
         raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
     if report.model_version != MODEL_VERSION:
         raise ModelError(
-            problem=f"the RealNet in {folder} is of version {report.model_version}; this sia-gen "
+            problem=f"the RealNet in {folder} has version {report.model_version}; this sia-gen "
             f"reads version {MODEL_VERSION}.",
             fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
         )

@@ -83,7 +83,7 @@ def explained_scoring(model: RealNet) -> AbstractContextManager[None]:
     """Says which option to change if scoring images with a model runs out of memory."""
     return explained_out_of_memory(
         f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a time.",
-        "Use --precision bf16 or --device cpu, or end what else takes memory.",
+        "Use --precision bf16 or --device cpu, or close other programs that use memory.",
     )
 
 

@@ -34,7 +34,7 @@ def check_strength(strength: Numbers, shape: Sequence[int]) -> torch.Tensor:
 
 
 def check_scales(guidance_scale: Numbers, num_images: int) -> torch.Tensor:
-    """Returns a guidance scale for each image, (B,), float32; raises `ValueError` like above."""
+    """Returns a guidance scale for each image, (B,), float32; see `check_strength` for errors."""
     values = _non_negative("guidance_scale", guidance_scale)
     if values.ndim > 0 and values.shape != (num_images,):
         msg = f"{len(values)} values of guidance_scale do not fit {num_images} images"

@@ -1,7 +1,12 @@
-"""The reverse process, which turns noise into samples and, beside them, their normal twins.
+"""The ways from noise to images and back.
 
-A twin starts from the noise of its sample, and every step adds the same noise to both, but without
-strength. The two differ only by the effect of the strength.
+The perturbed reverse process makes samples and, beside them, their normal twins. A twin starts from
+the noise of its sample, and every step adds the same noise to both, but without strength. The two
+differ only by the effect of the strength.
+
+DDIM inversion (Song et al., 2021, arXiv 2010.02502, section 4.3) finds the noise that leads to an
+image. A trained model finds its way back to a real image; users of the paper's code judge
+convergence by it.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler, send
@@ -119,3 +124,61 @@ def class_gradient(
         chosen = logits.log_softmax(dim=1).gather(1, labels[:, None])
         # The term of an image depends on that image alone, so the sum has the gradient of each.
         return torch.autograd.grad(chosen.sum(), noisy)[0]
+
+
+def invert(
+    unet: UNet2DModel,
+    scheduler: DDPMScheduler,
+    images: torch.Tensor,
+    steps: int,
+    labels: torch.Tensor | None = None,
+    *,
+    until: int | None = None,
+) -> torch.Tensor:
+    """Returns the noise that leads to `images` (B, C, H, W) in [-1, 1], with a good model N(0, 1).
+
+    Args:
+        unet: Predicts the noise; a predicted variance is ignored.
+        scheduler: Has the betas of the training.
+        images: The images to start from.
+        steps: Number of steps from image to noise; more are more exact.
+        labels: Class of each image, (B,), for a class-conditional model.
+        until: Timestep to stop at on the way to noise; by default the last.
+    """
+    backwards = DDIMInverseScheduler(**_schedule(scheduler))
+    return _follow(unet, backwards, images, steps, labels, until)
+
+
+def reconstruct(
+    unet: UNet2DModel,
+    scheduler: DDPMScheduler,
+    noise: torch.Tensor,
+    steps: int,
+    labels: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Returns the images (B, C, H, W) that `noise` leads to without chance; see `invert`."""
+    return _follow(unet, DDIMScheduler(**_schedule(scheduler)), noise, steps, labels, None)
+
+
+def _schedule(scheduler: DDPMScheduler) -> dict[str, Any]:
+    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+    return {name: scheduler.config[name] for name in names} | {"clip_sample": False}
+
+
+@torch.no_grad()
+def _follow(
+    unet: UNet2DModel,
+    scheduler: DDIMScheduler | DDIMInverseScheduler,
+    sample: torch.Tensor,
+    steps: int,
+    labels: torch.Tensor | None,
+    until: int | None,
+) -> torch.Tensor:
+    scheduler.set_timesteps(steps)
+    for timestep in scheduler.timesteps:
+        if until is not None and timestep > until:
+            break
+        output = unet(sample.to(unet.dtype), timestep, class_labels=labels).sample.float()
+        noise = output[:, : sample.shape[1]]
+        sample = scheduler.step(noise, timestep, sample).prev_sample
+    return sample

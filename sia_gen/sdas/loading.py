@@ -138,7 +138,7 @@ def _load(kind: Any, folder: Path) -> Any:
     except Exception as error:
         if ran_out(error):
             raise
-        raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
+        raise damaged(folder, str(error)) from error
 
 
 class HashCache:

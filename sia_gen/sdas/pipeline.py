@@ -28,7 +28,7 @@ from sia_gen.sdas.arguments import (
     steps_from,
 )
 from sia_gen.sdas.denoising import Generators, ReverseProcess
-from sia_gen.sdas.inversion import invert as ddim_invert
+from sia_gen.sdas.denoising import invert as ddim_invert
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.sdas.validation import require_pipeline
 

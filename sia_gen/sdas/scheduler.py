@@ -25,7 +25,7 @@ class PerturbedDDPMScheduler(DDPMScheduler):
     """
 
     strength: float | torch.Tensor = 0.0
-    # A reverse step is that of the parent class, except that its variance is scaled during `step`.
+    # Only set during `step`, whose parent then takes its variance from `_get_variance` below.
     _strength: float | torch.Tensor = 0.0
 
     def step(

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from safetensors import SafetensorError
 
-from sia_gen.errors import ModelError, first_line
+from sia_gen.errors import ModelError, first_line, one_line
 from sia_gen.io.json import read_json
 from sia_gen.io.tensors import misfit
 from sia_gen.networks.classifier import NoisyClassifier
@@ -53,7 +52,7 @@ def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
             continue
         kind = next((kind for kind in kinds if named == _index_entry(kind)), None)
         if kind is None:
-            raise damaged(folder, f"its {part} is of an unknown class, {named}")
+            raise damaged(folder, f"its {part} has the unknown class {named}")
         if kind is PerturbedDDPMScheduler:
             _require_config(folder / SCHEDULER_CONFIG, kind)
         else:
@@ -62,7 +61,7 @@ def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
 
 
 def require_files(folder: Path, files: tuple[str, ...], kind: str) -> None:
-    """Raises `ModelError` unless the folder of a "diffusion" model or "classifier" has files."""
+    """Raises `ModelError` unless files of a "diffusion" model or "classifier" are there."""
     what, option = ("diffusion model", "model") if kind == "diffusion" else (kind, kind)
     for file in files:
         if not (folder / file).is_file():
@@ -78,7 +77,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     unknown = [key for key in index if key[:1] != "_" and key not in (*PARTS, "id2label")]
     if index.get("_class_name") != "SDASPipeline" or unknown:
         what = f"a part '{unknown[0]}'" if unknown else f"the class {index.get('_class_name')}"
-        raise damaged(folder, f"it is no SDASPipeline, but has {what}")
+        raise damaged(folder, f"it is not an SDASPipeline, but has {what}")
     names = index.get("id2label") or {}
     numbers = [str(number) for number in range(len(names))]
     if not isinstance(names, dict) or sorted(names, key=str) != sorted(numbers):
@@ -101,11 +100,9 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
         with torch.device("meta"):
             network = kind.from_config(config)
         wrong = misfit(folder / WEIGHTS, network.state_dict(), values=values)
-    except SafetensorError as error:
-        raise damaged(folder, first_line(error)) from error
     # The errors that a damaged config causes in diffusers have no common base.
     except Exception as error:
-        raise damaged(folder, " ".join(str(error).split()).rstrip(".")) from error
+        raise damaged(folder, str(error)) from error
     if wrong is not None:
         raise damaged(folder, wrong)
     return network
@@ -117,10 +114,10 @@ def _require_config(path: Path, kind: Any) -> dict[str, Any]:
     known = {name for names in parameters for name in names}
     unknown = [key for key in config if key[:1] != "_" and key not in known]
     if config.get("_class_name") != kind.__name__ or unknown:
-        what = f"has '{unknown[0]}'" if unknown else f"is of the class {config.get('_class_name')}"
+        what = f"'{unknown[0]}'" if unknown else f"the class {config.get('_class_name')}"
         version = config.get("_diffusers_version")
         raise ModelError(
-            problem=f"cannot load the model in {path.parent}: its {path.name} {what}, which is "
+            problem=f"cannot load the model in {path.parent}: its {path.name} has {what}, which is "
             f"unknown here; diffusers {version} wrote it.",
             fix="Update diffusers and sia-gen, or train it again.",
         )
@@ -135,7 +132,10 @@ def _index_entry(kind: Any) -> list[str]:
 
 def damaged(folder: Path, why: str) -> ModelError:
     """Returns the error of a model that cannot be loaded."""
-    return ModelError(problem=f"cannot load the model in {folder}: {why}.", fix="Train it again.")
+    return ModelError(
+        problem=f"cannot load the model in {folder}: {one_line(why).rstrip('.')}.",
+        fix="Train it again.",
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -28,19 +28,12 @@ from sia_gen.corpus.sampling import (
 from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.listing import category_root, list_images
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
-from sia_gen.twins.masks import (
-    START,
-    Chance,
-    ChanceLimits,
-    change_mask,
-    measure_chance,
-    smoothed,
-)
+from sia_gen.twins.masks import START, Chance, ChanceLimits, change_mask, measure_chance, smoothed
 from sia_gen.twins.regions import local_strength, require_region
 
 
@@ -49,28 +42,26 @@ class TwinBatch:
     """Twins that were made together, on their way to the host.
 
     Attributes:
-        fields: The fields of `SampleMetadata` of each.
-        start: See `TwinMetadata`.
-        pixels: The samples and their twins, (2, B, C, H, W), uint8, on the host once `arrived`.
-        distances: Distances between them, (B, H, W), likewise on the host.
-        chance_limits: Upper limits of the smoothed distances of undisturbed images.
-        regions: Where each was perturbed, (B, H, W), bool; None if everywhere.
-        useful_areas: Shares of the pixels between which masks are useful.
-        counts: Counts the masks in all batches.
+        fields: The fields of `SampleMetadata` of each, and of `TwinMetadata` except the area.
+        pixels: The samples and their twins, (2, B, C, H, W), uint8.
+        distances: Distances between them, (B, H, W).
         finite: Whether all pixels were finite numbers.
-        arrived: Event after which everything is on the host; None if it is there already.
+        arrived: Event after which the tensors are on the host; None if they are there already.
+        regions: Where each was perturbed, (B, H, W), bool; None if everywhere.
+        limits: Upper limits of distances by chance.
+        useful_areas: Shares of the pixels between which masks are useful.
+        uses: Use of the masks of all batches; see `TwinMaker.mask_counts`.
     """
 
     fields: list[dict[str, Any]]
-    start: float
     pixels: torch.Tensor
     distances: torch.Tensor
-    chance_limits: ChanceLimits
-    regions: Any
-    useful_areas: tuple[float, float]
-    counts: Counter[str]
     finite: torch.Tensor
     arrived: torch.cuda.Event | None
+    regions: Any
+    limits: ChanceLimits
+    useful_areas: tuple[float, float]
+    uses: list[str]
 
     def encode(self, image_format: str) -> list[EncodedSample]:
         """Encodes the members of each: image, normal twin, mask and metadata."""
@@ -87,11 +78,15 @@ class TwinBatch:
         self, number: int, image: Image.Image, normal: Image.Image, image_format: str
     ) -> EncodedSample:
         region = None if self.regions is None else self.regions[number]
-        mask = change_mask(smoothed(self.distances[number].numpy()), self.chance_limits, region)
+        mask = change_mask(smoothed(self.distances[number].numpy()), self.limits, region)
         area = float(mask.mean())
-        small, large = area < self.useful_areas[0], area > self.useful_areas[1]
-        self.counts.update(made=1, small=int(small), large=int(large))
-        metadata = TwinMetadata(**self.fields[number], start=self.start, mask_area=area)
+        low, high = self.useful_areas
+        use = "useful"
+        if not low <= area <= high:
+            use = "small" if area < low else "large"
+        # Several threads encode, and appending is atomic.
+        self.uses.append(use)
+        metadata = TwinMetadata(**self.fields[number], mask_area=area)
         images = {
             f"image.{image_format}": image,
             f"normal.{image_format}": normal,
@@ -102,26 +97,20 @@ class TwinBatch:
 
 @dataclass(frozen=True)
 class StartImages:
-    """The photographs that samples of a category start from.
-
-    Attributes:
-        images: Photographs of normal parts, in the size of the model.
-        foreground: Where the object is in each; None if it may be anywhere.
-    """
+    """The photographs that samples of a category start from, and their foregrounds if known."""
 
     images: Images
-    foreground: Images | None
+    foregrounds: Images | None
 
     def of(self, indices: Sequence[int]) -> torch.Tensor:
         """Returns the photographs of some samples in turn, (B, C, H, W) in [0, 1]."""
         chosen = [self.images[index % len(self.images)] for index in indices]
         return torch.from_numpy(np.stack(chosen)).float() / 255
 
-    def foregrounds(self, indices: Sequence[int]) -> list[Any]:
-        """Returns the foreground of each, (1, H, W), 1 or 0; empty if it is anywhere."""
-        if self.foreground is None:
-            return []
-        return [self.foreground[index % len(self.foreground)] for index in indices]
+    def foregrounds_of(self, indices: Sequence[int]) -> list[Pixels]:
+        """Returns the foreground of each, (1, H, W), 1 or 0; empty if it is unknown."""
+        found = self.foregrounds
+        return [] if found is None else [found[index % len(found)] for index in indices]
 
 
 class TwinMaker:
@@ -149,7 +138,7 @@ class TwinMaker:
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.synthesis.twins or Twins()
-        self.mask_counts = Counter[str]()
+        self.uses: list[str] = []
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}
         self.paths: dict[str, list[Path]] = {}
@@ -171,7 +160,7 @@ class TwinMaker:
         identities = identify_samples(self.recipe, shard, indices)
         recipe = self.categories[shard.name].recipe
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
-        foregrounds = [] if starts is None else starts.foregrounds(indices)
+        foregrounds = [] if starts is None else starts.foregrounds_of(indices)
         strength = local_strength(self.settings, identities, spec, foregrounds)
         made = pipeline(
             num_images=len(identities),
@@ -185,18 +174,24 @@ class TwinMaker:
         distances = chance.measure.distances(made.images, made.twins)
         both = torch.stack([made.images, made.twins])
         (pixels, apart, finite), arrived = to_host(to_bytes(both), distances, both.isfinite().all())
+        start = self.settings.start if starts is not None else 1.0
+        fields = [sample_fields(pipeline, self.recipe, one, model) for one in identities]
         return TwinBatch(
-            fields=[sample_fields(pipeline, self.recipe, one, model) for one in identities],
-            start=self.settings.start if starts is not None else 1.0,
+            fields=[one | {"start": start} for one in fields],
             pixels=pixels,
             distances=apart,
-            chance_limits=chance.limits,
-            regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
-            useful_areas=recipe.realnet.mask_area,
-            counts=self.mask_counts,
             finite=finite,
             arrived=arrived,
+            regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
+            limits=chance.limits,
+            useful_areas=recipe.realnet.mask_area,
+            uses=self.uses,
         )
+
+    @property
+    def mask_counts(self) -> Counter[str]:
+        """Number of masks of this process that are `useful`, too `small` and too `large`."""
+        return Counter(self.uses)
 
     def mask_summary(self) -> str | None:
         """Describes the masks that all processes made, if any; every process has to call it."""
@@ -204,7 +199,7 @@ class TwinMaker:
         if not counts:
             return None
         return (
-            f"{counts['made']} masks: {counts['small']} are empty or nearly so, "
+            f"{counts.total()} masks: {counts['small']} are empty or nearly so, "
             f"{counts['large']} cover nearly everything; 'fit-realnet' and 'compose' leave them out"
         )
 

@@ -46,12 +46,7 @@ Sampler = Callable[[range, list[int], torch.Tensor | None], torch.Tensor]
 
 
 class ChanceLimits(NamedTuple):
-    """Upper limits of the smoothed distances of undisturbed images.
-
-    Attributes:
-        typical: Limit for half of the images.
-        largest: Limit for all but a few images.
-    """
+    """Upper limits of the smoothed distances of half, and of nearly all, undisturbed images."""
 
     typical: float
     largest: float
@@ -70,7 +65,7 @@ class ChangeMeasure:
     Attributes:
         backbone: Backbone that is standardised by normal images.
         size: Side of the images that it is given, pixels.
-        levels: Mean distance by chance in pixels and in the features of each layer.
+        levels: Mean distance by chance in pixels, then in the features of each layer.
     """
 
     backbone: Backbone
@@ -114,14 +109,9 @@ class Chance(NamedTuple):
 def measure_chance(
     sample: Sampler, backbone: Backbone, size: int, name: str, batch_size: int
 ) -> Chance:
-    """Learns what chance does to the images of a category.
+    """Learns what chance does to the images of a category, whose name decides the seeds.
 
-    Args:
-        sample: Makes normal images.
-        backbone: Backbone that is not standardised; it stays as it is.
-        size: Side of the images that the backbone is given, pixels.
-        name: Name of the category, which decides the seeds.
-        batch_size: Number of images that are made together.
+    The backbone, which is not standardised and stays so, is given images of `size` pixels.
     """
     batches = batches_of(IMAGES, batch_size)
     pairs = []
@@ -151,11 +141,8 @@ def chance_seeds(name: str, time: int, numbers: range) -> list[int]:
 def chance_threshold(peaks: NDArray[np.float64]) -> float:
     """Returns the distance that 499 of 500 undisturbed images stay below everywhere.
 
-    The largest of many values follows a Gumbel distribution, whose quantile lies beyond the few
-    peaks that were measured.
-
-    Args:
-        peaks: (N,), the largest distance in each undisturbed image; N >= 2.
+    It is estimated from the peaks of N >= 2 images, (N,). The largest of many values follows a
+    Gumbel distribution, whose quantile lies beyond the few peaks that were measured.
     """
     scale = float(peaks.std(ddof=1)) * math.sqrt(6) / math.pi
     location = float(peaks.mean()) - np.euler_gamma * scale
@@ -177,12 +164,12 @@ def change_mask(distances: Distances, limits: ChanceLimits, region: Mask | None 
     so features, which see the surroundings too, cannot spread a difference past it.
 
     Args:
-        distances: (H, W), smoothed.
-        limits: What chance does.
+        distances: Smoothed distances, (H, W).
+        limits: Upper limits of distances by chance.
         region: Where the image was disturbed, (H, W); everywhere if None.
 
     Returns:
-        (H, W): whole regions without specks and holes.
+        A mask (H, W) of whole regions without specks and holes.
     """
     if region is None:
         mask = distances > limits.largest

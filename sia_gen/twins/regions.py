@@ -21,11 +21,7 @@ BOX_SIDES = (1 / 8, 1 / 2)
 
 
 def require_region(name: str, spec: ImageSpec) -> None:
-    """Refuses a region that is the file of an unusable mask.
-
-    Raises:
-        ImageError: If it cannot be read, is not a mask, or marks nothing.
-    """
+    """Raises `ImageError` if a region is the file of a mask that is unreadable or marks nothing."""
     if name not in REGIONS and not read_mask(Path(name), spec).any():
         raise ImageError(
             problem=f"the mask {name} marks nothing in images of {spec.size} x {spec.size} pixels.",
@@ -41,11 +37,7 @@ def local_strength(
 ) -> torch.Tensor:
     """Returns the strength of some samples, (B,), or if they have regions, (B, 1, H, W).
 
-    Args:
-        settings: The settings that name the region.
-        identities: The identities of the samples.
-        spec: Image format of the model; its size is H and W.
-        foregrounds: The object in the photograph of each sample, (1, H, W); empty without them.
+    The foregrounds are where the object is in the photograph of each, (1, H, W), or an empty list.
     """
     strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
     if settings.region == EVERYWHERE:

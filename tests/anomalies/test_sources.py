@@ -112,7 +112,7 @@ def test_nothing_is_kept_where_test_images_choose(recipe: Recipe, corpus: Handma
 
 def test_single_texture_is_refused(recipe: Recipe, textures: Path) -> None:
     settings = {"source": "dtd", "textures": str(textures / "b")}
-    with pytest.raises(ImageError, match="single image of textures"):
+    with pytest.raises(ImageError, match="single texture image"):
         open_sources(change(recipe, **settings), "disc", textures)
 
 
@@ -123,7 +123,7 @@ def test_textures_that_nobody_named_or_that_are_not_there_are_refused(
     with pytest.raises(OptionError, match="--textures"):
         open_sources(change(recipe, source=source), "disc", corpus.folder)
     empty = change(recipe, source=source, textures=str(tmp_path / "nothing"))
-    with pytest.raises(ImageError, match=r"no images of textures in .*nothing"):
+    with pytest.raises(ImageError, match=r"no texture images in .*nothing"):
         open_sources(empty, "disc", corpus.folder)
 
 

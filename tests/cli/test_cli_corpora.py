@@ -52,7 +52,7 @@ def test_corpus_is_made_in_parts_verified_and_repaired(
     assert (damaged.code, damaged.out) == (2, "")
     assert "checksum differs from the manifest" in damaged.err
     assert "sia-gen verify --repair" in damaged.err
-    assert "1 shards of runs/parts/corpus are to be made" in (
+    assert "Shards of runs/parts/corpus to make again: 1. Run" in (
         run("verify", "runs/parts/corpus", "--repair").out
     )
     assert run("synthesize", *options).code == 0

@@ -42,5 +42,5 @@ def test_name_of_the_file_says_what_it_is_and_the_model_is_loaded_once(
 
 
 def test_other_names_and_no_model_are_one_line(refuse: Refuse, realnet: Path) -> None:
-    assert "model.bin is no name" in refuse("export", "realnet", "--out", "model.bin")
+    assert "the suffix of model.bin is not" in refuse("export", "realnet", "--out", "model.bin")
     assert "there is no RealNet in no" in refuse("export", "no", "--out", "model.pt2")

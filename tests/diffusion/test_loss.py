@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from sia_gen.diffusion.dataset import NoiseBatch
 from sia_gen.diffusion.loss import (
     DiffusionSchedule,
     denoising_loss,
@@ -150,7 +151,7 @@ def test_bound_teaches_the_variance_alone_and_the_error_the_noise_alone() -> Non
     x0, noise, xt = batch()
     output = torch.randn(len(x0), 4, 4, 4, generator=torch.Generator().manual_seed(2))
     output.requires_grad_()
-    denoising_loss(output, x0, xt, noise, TIMESTEPS, SCHEDULE).backward()
+    denoising_loss(output, xt, NoiseBatch(x0, noise, TIMESTEPS, TIMESTEPS), SCHEDULE).backward()
     assert output.grad is not None
     error = (2 / noise.numel()) * (output[:, :2] - noise)
     torch.testing.assert_close(output.grad[:, :2], error)
@@ -167,14 +168,14 @@ def test_loss_with_a_learned_variance_is_error_plus_bound() -> None:
     output = torch.randn(len(x0), 4, 4, 4, generator=torch.Generator().manual_seed(3))
     error = ((output[:, :2] - noise) ** 2).mean()
     bound = variational_bound(output[:, :2], output[:, 2:], x0, xt, TIMESTEPS, SCHEDULE).mean()
-    found = denoising_loss(output, x0, xt, noise, TIMESTEPS, SCHEDULE)
+    found = denoising_loss(output, xt, NoiseBatch(x0, noise, TIMESTEPS, TIMESTEPS), SCHEDULE)
     torch.testing.assert_close(found, error + bound)
 
 
 def test_loss_with_a_fixed_variance_is_the_error() -> None:
     x0, noise, xt = batch()
     output = torch.zeros_like(noise)
-    found = denoising_loss(output, x0, xt, noise, TIMESTEPS, SCHEDULE)
+    found = denoising_loss(output, xt, NoiseBatch(x0, noise, TIMESTEPS, TIMESTEPS), SCHEDULE)
     torch.testing.assert_close(found, noise.square().mean())
 
 

@@ -168,7 +168,10 @@ def test_two_processes_end_with_one_line_and_go_on(line: CommandLine, tried: Tri
         first, second = (running.end() for running in both)
         if first.code or second.code:
             check_line(first)
-            assert (second.code, second.text) == (1, "")
+            # PyTorch, imported before the command, logs that the first process is gone.
+            ours = ("error", "warning", "Traceback")
+            said = [line for line in second.text.splitlines() if line.startswith(ours)]
+            assert (second.code, said) == (1, [])
     for running in ranks(2, arguments, line.folder, "two"):
         running.done()
     assert corpus(line.folder / "two") == corpus(line.folder / "whole")

@@ -88,8 +88,11 @@ def test_images_of_another_size_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sample_size": 15}, "sample_size, 15, is not a multiple of the stride, 2"),
-        ({"attention_head_dim": 48}, "64 channels are not a multiple of attention_head_dim, 48"),
+        ({"sample_size": 15}, "sample_size 15 must be a multiple of 2"),
+        (
+            {"attention_head_dim": 48},
+            "the 64 channels of the last level one of attention_head_dim, 48",
+        ),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -80,7 +80,9 @@ def test_wrong_name_or_missing_package_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("model", "model.pt", "model.ONNX"):
-        with pytest.raises(OutputError, match=rf"{name} is no name .* with \.onnx, or with \.pt2"):
+        with pytest.raises(
+            OutputError, match=rf"{name} is not that of .* with \.onnx, or with \.pt2"
+        ):
             export_realnet(folder, tmp_path / name, 1)
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     with pytest.raises(OutputError, match=r"needs the package 'onnx'.*pip install '\.\[export\]'"):

@@ -83,7 +83,7 @@ def test_number_that_is_not_finite_is_one_line(
 
 def test_folder_of_another_version_is_refused(folder: Path) -> None:
     (folder / "fit.json").write_text(json.dumps(REPORT | {"model_version": 2}))
-    with pytest.raises(ModelError, match=r"is of version 2; .* reads version 1\. Update sia-gen"):
+    with pytest.raises(ModelError, match=r"has version 2; .* reads version 1\. Update sia-gen"):
         load_realnet(folder)
 
 

@@ -50,7 +50,7 @@ def test_corpus_is_intact_and_each_sample_can_be_made_again(
         assert metadata["mask_area"] == (sample["mask.png"] > 0).mean()
         assert metadata["start"] == KINDS[kind].get("start", 1.0)
         assert metadata["key"] == key
-    assert maker.mask_counts["made"] == 10
+    assert maker.mask_counts.total() == 10
     again = TwinMaker(maker.recipe, all_categories(maker.recipe), photographs)
     key = "parts_disc_00000004"
     paths = remake(maker.recipe, key, models, tmp_path / "again", RUNTIME, maker=again)
@@ -88,7 +88,7 @@ def test_without_strength_both_are_equal_and_masks_empty(make_twins: MakeTwins) 
     for sample in read(corpus).values():
         assert np.array_equal(sample["image.png"], sample["normal.png"])
         assert not sample["mask.png"].any()
-    assert maker.mask_counts == Counter(made=10, small=10, large=0)
+    assert maker.mask_counts == Counter(small=10)
     summary = maker.mask_summary()
     assert summary is not None
     assert "10 masks: 10 are empty or nearly so, 0 cover nearly everything" in summary
@@ -98,7 +98,7 @@ def test_masks_of_all_processes_are_counted(
     make_twins: MakeTwins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, maker = make_twins(changes={"synthesis.strength": 0})
-    other = Counter(made=5, small=1, large=2)
+    other = Counter(useful=2, small=1, large=2)
     monkeypatch.setattr("sia_gen.twins.maker.gather_object", lambda mine: [*mine, other])
     summary = maker.mask_summary()
     assert summary is not None

@@ -68,7 +68,7 @@ def convert_adm_state_dict(
     Raises:
         ModelError: If a tensor is missing, unexpected or of the wrong shape, which it names, or if
             the image size is not known.
-        OptionError: If the size or the classes make no sense.
+        OptionError: If the image size does not suit the network.
     """
     state = dict(state_dict) if new_classes is None else _with_classes(state_dict, new_classes)
     encoder = read_encoder(state)
@@ -185,11 +185,6 @@ def _fitting(name: str, tensor: torch.Tensor, parts: int, part: torch.Size) -> t
 
 
 def _with_classes(state: State, classes: int) -> dict[str, torch.Tensor]:
-    if classes < 1:
-        raise OptionError(
-            problem=f"--new-classes {classes}: a network has at least one class.",
-            fix="Leave it out to keep the classes there are.",
-        )
     width = dimensions(state, "time_embed.0.weight", 2)[0]
     if CLASS_EMBEDDING in state:
         # ADM initialises it like this; the seed makes imports reproducible.

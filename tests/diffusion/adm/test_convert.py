@@ -204,8 +204,6 @@ def test_size_of_an_unpublished_network_must_be_given() -> None:
     [
         ({"image_size": 15}, "multiples of 2"),
         ({"image_size": 0}, "multiples of 2"),
-        ({"new_classes": 0}, "at least one class"),
-        ({"num_heads": 4, "num_head_channels": 64}, "exclude each other"),
     ],
 )
 def test_option_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:

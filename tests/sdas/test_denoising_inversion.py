@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen.sdas.inversion import invert, reconstruct
+from sia_gen.sdas.denoising import invert, reconstruct
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
 MEAN, STD = 0.2, 0.3

@@ -1,7 +1,5 @@
 """Errors that the user can fix. Each says what is wrong, where, and what to do about it."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from functools import partial

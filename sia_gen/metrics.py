@@ -1,7 +1,5 @@
 """Exact metrics on NumPy arrays, for scores of any range."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The augmentation of textures: three of ten random changes (as in DRAEM and RealNet)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Perlin masks: the regions of local anomalies (paper section 3.1, supplementary)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sources of anomalies: pieces of SDAS samples or textures, and twins with their masks."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The Typer app, and the place where errors and warnings become lines on stderr."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -1,7 +1,5 @@
 """The commands that measure strength, and that check, inspect, compose and publish corpora."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

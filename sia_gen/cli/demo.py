@@ -1,7 +1,5 @@
 """The commands to start with: the demo and the list of recipes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The commands that fit, evaluate, apply and export RealNet."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -5,8 +5,6 @@ ends the process: libraries may be waiting in C++ for other processes, or may sw
 interrupt. Files are whole or absent even then.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -9,8 +9,6 @@ OUT/<category>/
     triplets.jsonl              the metadata, written last
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

@@ -4,8 +4,6 @@ Unlike in the fitting of RealNet every triplet is anomalous, and each takes the 
 of the corpus, so that the corpus streams however large it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

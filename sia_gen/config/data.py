@@ -1,7 +1,5 @@
 """The sections of a recipe on where images are, and on their foreground."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Self

@@ -1,7 +1,5 @@
 """Output folders: each belongs to one recipe, which is saved in it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any

@@ -4,8 +4,6 @@ A recipe is found by its name, if it comes with sia-gen, or by its path. It is s
 output, and its hash is in every manifest, so every result says how it was made.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 `docs/settings.py` makes a page of the text below each field.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, Self
 

@@ -1,7 +1,5 @@
 """Reads YAML 1.2 from untrusted files, and writes YAML that reads back unchanged."""
 
-from __future__ import annotations
-
 from io import StringIO
 from typing import Any
 

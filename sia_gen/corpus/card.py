@@ -1,7 +1,5 @@
 """The card of a corpus, README.md: what the Hub and a person need to know of it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

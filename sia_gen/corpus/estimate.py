@@ -1,7 +1,5 @@
 """Estimates the shards, bytes, operations and hours of a corpus from a short measurement."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

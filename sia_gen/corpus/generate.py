@@ -5,8 +5,6 @@ CORPUS/
     data/<dataset>/<category>/train-00000-of-0000K.tar
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby

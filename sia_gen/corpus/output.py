@@ -1,7 +1,5 @@
 """The output folder of a corpus: who may add shards to it, its manifest and its card."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

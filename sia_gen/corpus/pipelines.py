@@ -1,7 +1,5 @@
 """The pipelines that make a corpus: which folder makes which category, and how they compute."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Reads a corpus back: any sample of a category, or all samples of a shard as a stream."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ train-00000-of-0000K.tar
 train-00000-of-0000K.index.json     see `ShardIndex`
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator

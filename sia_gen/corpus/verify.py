@@ -1,7 +1,5 @@
 """Verifies a corpus: reads every shard again and compares it with the manifest."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """The page of the demo."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

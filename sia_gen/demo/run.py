@@ -6,8 +6,6 @@ OUT/
     index.html                                      the page
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

@@ -7,8 +7,6 @@ OUT/
     logs/           see sia_gen.train.logs
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

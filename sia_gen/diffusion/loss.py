@@ -5,8 +5,6 @@ which ADM and RealNet use: the mean squared error of the noise plus the variatio
 bits per dimension. The bound does not train the mean, only the variance.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Estimates the memory of a training, and advises what to change if that is too much."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Hashable

@@ -4,8 +4,6 @@ Rows: samples of growing strength, each column from one noise; then real normal 
 kept back, the noise that DDIM inversion finds for them, and the images that noise leads back to.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

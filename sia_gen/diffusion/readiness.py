@@ -13,8 +13,6 @@ The limits were found on one data set, the grey cells of ELPV, and are untried o
 textures the noise says little: the figure takes their finest detail for noise.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The state of a training: its networks and optimizer, how they start, and how they are saved."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -9,8 +9,6 @@ OUT/
     previews/<category>/        step-XXXXXXXX.png; see sia_gen.diffusion.preview
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path

@@ -8,8 +8,6 @@ OUT/
     <category>/heatmaps/        the highest, lowest and borderline scores, as pictures
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

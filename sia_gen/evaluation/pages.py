@@ -1,7 +1,5 @@
 """The files of an evaluation: scores, heat maps and a page per category, and the overview."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence

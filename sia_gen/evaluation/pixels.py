@@ -5,8 +5,6 @@ in files. They are sorted part by part, each part with the next lower scores, an
 from part to part.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -5,8 +5,6 @@ OUT/
     heatmaps/                   each image beside its heat map
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

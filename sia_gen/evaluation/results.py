@@ -1,7 +1,5 @@
 """Metrics of a category from its scores, and the summary of all categories in a folder."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

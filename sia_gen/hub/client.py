@@ -1,7 +1,5 @@
 """The client of the Hub: how long it waits, and what it raises as one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

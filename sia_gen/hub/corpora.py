@@ -1,7 +1,5 @@
 """Publishes corpora: their shards, then the card with what was measured of the samples."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Publishes models: SDAS pipelines and RealNets, with their cards."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

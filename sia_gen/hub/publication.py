@@ -1,7 +1,5 @@
 """A folder on its way to the Hub: what corpora and models have in common."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar

@@ -5,8 +5,6 @@ state until everything has arrived. The first commit announces what is coming, s
 interruption the next push recognises it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 

@@ -1,7 +1,5 @@
 """A repository on the Hub: what it holds, and how files are sent to it."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence

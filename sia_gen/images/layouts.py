@@ -1,7 +1,5 @@
 """Finds images below a data root by the layouts of a recipe: sorted into folders, or in a table."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import hashlib

@@ -1,7 +1,5 @@
 """Lists the images of a data set and decides by a seed which of them serve which purpose."""
 
-from __future__ import annotations
-
 import importlib.util
 import random
 from collections import deque

@@ -22,8 +22,6 @@ Every error is one line. If the recipe's `data.unreadable` is `skip`, such files
 counted instead.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import sys

@@ -1,7 +1,5 @@
 """Recognises which data set a folder holds, and makes a recipe for a folder of own photographs."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 They are in memory if they fit, else they are read from their files whenever they are needed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The test images of a category with their ground truth; only the evaluation reads them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

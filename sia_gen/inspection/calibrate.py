@@ -7,8 +7,6 @@ OUT/
     index.html                  a page with these and the curves
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Sequence

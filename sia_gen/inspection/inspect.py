@@ -1,7 +1,5 @@
 """Makes the page of a corpus, to look at before training on it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """What the page of a corpus shows of each category."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

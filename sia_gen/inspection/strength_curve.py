@@ -5,8 +5,6 @@ at growing strength. Samples are abnormal once they are farther from the normal 
 are from each other. They show the object as long as they are nearer to it than to noise.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Self
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Goes through all samples of a category once, and keeps what a page needs."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

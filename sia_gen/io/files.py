@@ -3,8 +3,6 @@
 The temporary name is always the same, so the next process replaces what a killed one left behind.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Reads JSON from untrusted files."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Places of files: folders, and URLs that fsspec can reach, such as `s3://bucket/corpus`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -10,8 +10,6 @@ The files are empty and stay: a process that deleted one could take it from anot
 has just opened it. An output at a URL is not locked because stores have no locks.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 import sys

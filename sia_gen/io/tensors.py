@@ -1,7 +1,5 @@
 """Reads tensors from untrusted files without running any code in them."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The classifier of noisy images that guides sampling to a class (ADM, section 4)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

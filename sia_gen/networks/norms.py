@@ -1,7 +1,5 @@
 """Replacements for PyTorch's GroupNorm, with the same weights."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

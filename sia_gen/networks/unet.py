@@ -1,7 +1,5 @@
 """The UNets that recipes can name, and the one class that diffusers lacks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """AFS, Anomaly-aware Features Selection: the channels that show anomalies best (section 3.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What a model is fitted to: normal images, and anomalies made in them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """Exports a fitted RealNet for other runtimes, and checks that they give the same maps."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from importlib.util import find_spec

@@ -10,8 +10,6 @@ The best weights and the threshold come from normal images kept back, with synth
 no test image is read unless the recipe selects on them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

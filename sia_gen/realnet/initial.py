@@ -1,7 +1,5 @@
 """What a fit starts from: its execution, the features that AFS chooses, and the optimizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

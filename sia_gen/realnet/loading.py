@@ -1,7 +1,5 @@
 """Loads fitted RealNet models, and says what is wrong with a folder that holds none."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout

@@ -1,7 +1,5 @@
 """RealNet: reconstructs selected features and finds anomalies in the residuals (section 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores images with a fitted RealNet, batch by batch, on this process's device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass

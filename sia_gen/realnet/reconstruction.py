@@ -4,8 +4,6 @@ It is a diffusers-style UNet without a time embedding. It has self-attention whe
 2 and 4 times smaller, and a skip connection from every block of the encoder.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """RRS, Reconstruction Residuals Selection: from residuals to an anomaly map (paper section 3.4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -5,8 +5,6 @@ images select them only if the recipe says so, to compare with published tables;
 such a model says it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Heat maps: the anomaly map over the image."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The page that shows a result: one self-contained HTML file."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Contact sheets: pictures of any size in rows, to be looked at together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw

@@ -4,8 +4,6 @@ The compiler tunes only what changes no result, so a network compiled again, in 
 on another day, gives the same bits on the same kind of device.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

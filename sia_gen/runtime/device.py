@@ -1,7 +1,5 @@
 """The device, the precision and the processes of a run, through Accelerate."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

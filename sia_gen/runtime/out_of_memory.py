@@ -1,7 +1,5 @@
 """Explains running out of memory: what was too large, and which setting makes it smaller."""
 
-from __future__ import annotations
-
 import errno
 import re
 from collections.abc import Iterator

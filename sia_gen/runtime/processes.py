@@ -6,8 +6,6 @@ through the store of torch.distributed. It ends its own process if another has s
 main thread is doing. Files are whole or absent even then.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import sys

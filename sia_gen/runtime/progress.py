@@ -1,7 +1,5 @@
 """Progress of long work: a bar on a terminal, otherwise a line every 30 seconds."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Self

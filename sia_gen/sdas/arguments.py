@@ -1,7 +1,5 @@
 """Checks the arguments of a pipeline and makes tensors of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

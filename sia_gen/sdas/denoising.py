@@ -9,8 +9,6 @@ image. A trained model finds its way back to a real image; users of the paper's 
 convergence by it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

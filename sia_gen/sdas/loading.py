@@ -5,8 +5,6 @@ MODELS/
     _joint/         in its place, one class-conditional pipeline of several
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """SDAS as a diffusers pipeline: the more strength, the more abnormal its images are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass

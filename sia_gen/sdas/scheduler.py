@@ -1,7 +1,5 @@
 """The perturbed DDPM scheduler, the heart of SDAS (paper section 3.1, equation 4)."""
 
-from __future__ import annotations
-
 import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput

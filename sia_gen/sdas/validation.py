@@ -4,8 +4,6 @@ Diffusers loads whatever class a folder names, runs code beside it in some versi
 missing weights with random ones.
 """
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

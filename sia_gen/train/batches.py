@@ -4,8 +4,6 @@ Both follow from the seed and the step, so training resumes at any step without 
 with any number of loader processes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache

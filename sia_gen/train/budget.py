@@ -1,7 +1,5 @@
 """The time limit of a run for one model: until the model is saved, not until its last step."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator

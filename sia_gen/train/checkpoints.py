@@ -10,8 +10,6 @@ A checkpoint is written to a hidden folder and renamed once all processes have w
 Only then is the oldest removed.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Mapping

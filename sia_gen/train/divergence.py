@@ -1,7 +1,5 @@
 """Watches the figures of a training, and stops it before divergence spoils a checkpoint."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

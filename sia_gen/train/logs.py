@@ -5,8 +5,6 @@ OUT/logs/<category>/
     events.out.*        for `tensorboard --logdir OUT/logs`
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """What every training has in common: its models one after another, and its learning rate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar

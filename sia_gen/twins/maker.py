@@ -1,7 +1,5 @@
 """Makes the twins of a corpus batch by batch: anomalous image, normal twin and mask."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

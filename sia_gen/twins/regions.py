@@ -1,7 +1,5 @@
 """Where the normal images of twins are perturbed: everywhere, or in a region alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

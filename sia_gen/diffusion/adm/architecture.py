@@ -4,8 +4,6 @@ ADM is "Diffusion Models Beat GANs on Image Synthesis" (arXiv 2105.05233). Tenso
 everything about a network; for the published ones the rest follows from the architecture.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Converts the UNets and classifiers of ADM checkpoints to diffusers networks."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -8,8 +8,6 @@ OUT/                a classifier: a NoisyClassifier
     config.json, diffusion_pytorch_model.safetensors, import.json
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -77,12 +77,14 @@ def render_card(
     recipe: CorpusRecipe,
     manifest: Manifest,
     *,
+    made: bool = True,
     facts: Sequence[CategoryFacts] = (),
     repository: str | None = None,
 ) -> str:
     """Renders the card of a corpus as Markdown.
 
     Args:
+        made: False for a corpus that is only planned, such as that of `DATASET_CARD.md`.
         facts: What was measured of each category, if there is also a picture of samples.
         repository: The repository on the Hub, `owner/name`, if the corpus is there.
     """
@@ -102,11 +104,11 @@ def render_card(
     own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
     return environment.get_template("card.md.jinja").render(
         title=title,
-        metadata=CardData(**_metadata(recipe, manifest, title)).to_yaml(),
+        metadata=CardData(**_metadata(recipe, manifest, title, made=made)).to_yaml(),
         recipe=recipe,
         linked=linked,
         manifest=manifest,
-        made=bool(manifest.records),
+        made=made,
         facts=facts,
         picture=PICTURE,
         repository=repository,
@@ -135,7 +137,9 @@ def _braces(shards: Sequence[ShardPlan]) -> str:
     return f"{folder}/train-{{00000..{number:05d}}}-of-{count}"
 
 
-def _metadata(recipe: CorpusRecipe, manifest: Manifest, title: str) -> dict[str, Any]:
+def _metadata(
+    recipe: CorpusRecipe, manifest: Manifest, title: str, *, made: bool
+) -> dict[str, Any]:
     """Returns licence, tags, size, one config per category and one of all, and the features."""
     configs = [{"config_name": "default", "data_files": "data/*/*/train-*.tar", "default": True}]
     configs += [
@@ -152,7 +156,7 @@ def _metadata(recipe: CorpusRecipe, manifest: Manifest, title: str) -> dict[str,
         "tags": ["webdataset", "anomaly-detection", "synthetic", "sia-gen"],
         "configs": configs,
     }
-    if manifest.records:
+    if made:
         # From the first samples alone, `datasets` would guess other features.
         metadata["dataset_info"] = [
             {"config_name": config["config_name"], "features": _features(manifest)}

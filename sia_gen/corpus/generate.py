@@ -182,13 +182,12 @@ def find_sample(recipe: CorpusRecipe, key: str) -> tuple[DatasetCategory, ShardP
     Raises:
         OptionError: If the corpus has no such sample.
     """
+    digits = key.rpartition("_")[2]
+    index = int(digits) if digits.isdecimal() else -1
     for category in all_categories(recipe):
-        if not key.startswith(f"{category.recipe.dataset}_{category.category}_"):
-            continue
         for shard in plan_corpus([category], recipe.synthesis):
-            for index in shard.indices:
-                if shard.key(index) == key:
-                    return category, shard, index
+            if index in shard.indices and shard.key(index) == key:
+                return category, shard, index
     first = all_categories(recipe)[0]
     example = f"{first.recipe.dataset}_{first.category}_{recipe.synthesis.images - 1:08d}"
     raise OptionError(

@@ -94,6 +94,13 @@ class CorpusOutput:
                 problem=f"{self.folder} already holds a corpus with another {difference}.",
                 fix="Choose another folder with --out, or delete it.",
             )
+        names = {category.name for category in all_categories(self.recipe)}
+        for shard in known_shards(self.folder):
+            if shard.name not in names:
+                raise OutputError(
+                    problem=f"{self.folder} holds '{shard.name}', which the recipe lacks.",
+                    fix="Add the category to the recipe, or choose another folder with --out.",
+                )
 
     @contextmanager
     def claim(self, sections: Sequence[str], *, main: bool = True) -> Iterator[None]:

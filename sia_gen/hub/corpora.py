@@ -57,7 +57,7 @@ class CorpusPublication(Publication):
             raise CorpusError(
                 problem=f"{folder} is not finished: {len(missing)} of {len(shards)} "
                 f"shards are missing{', such as ' + missing[0] if missing else ''}.",
-                fix="Run 'sia-gen synthesize' again: it makes what is missing.",
+                fix="Run 'sia-gen synthesize' again: it makes the missing shards.",
             )
         self.title = f"{self.manifest.samples} samples of {self.recipe.title}"
         self.large = {shard.path: shard.sha256 for shard in self.manifest.records}

@@ -39,7 +39,7 @@ class Publication(ABC):
 
     @abstractmethod
     def foreign(self, repository: Repository, files: RemoteFiles) -> str | None:
-        """Describes what the repository holds that is not an older state of this; None if empty."""
+        """Describes what the repository holds besides an older state of this; None if nothing."""
 
     @abstractmethod
     def prepare(self, repository: str, target: Path) -> None:

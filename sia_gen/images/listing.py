@@ -66,14 +66,18 @@ def category_root(recipe: CorpusRecipe, category: DatasetCategory, given: Path |
 def package_folder(package: str) -> Path:
     """Returns the folder of an installed Python package without running its code."""
     outermost, *inner = package.split(".")
-    try:
-        spec = importlib.util.find_spec(outermost)
-    except ValueError:
-        # The name is empty, or the module has no spec.
-        spec = None
-    places = spec.submodule_search_locations if spec else None
-    folder = Path(places[0], *inner) if places else None
-    if folder is None or not folder.is_dir():
+    folder = None
+    # Other names could lead out of the package.
+    if all(name.isidentifier() for name in (outermost, *inner)):
+        try:
+            spec = importlib.util.find_spec(outermost)
+        except ValueError:
+            # The module has no spec.
+            spec = None
+        places = spec.submodule_search_locations if spec else None
+        folders = [Path(place, *inner) for place in places or ()]
+        folder = next((one for one in folders if one.is_dir()), None)
+    if folder is None:
         name = package.replace("_", "-")
         raise ImageError(
             problem=f"the package '{name}' is not installed.",

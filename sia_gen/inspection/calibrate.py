@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import release_memory
 from PIL import Image
 
 from sia_gen.config.outputs import claim_output, save_recipe
@@ -103,6 +104,7 @@ def calibrate(
             same = before is not None and before.model_dump(include=set(origin)) == origin
             if not (same and row.is_file()):
                 curve, shown = _measure(place, normal, pipelines, runtime)
+                release_memory()
                 what = f"'{place.category}' in {pipelines.folder(place)}"
                 origin["strength"] = str(useful_range(curve, what))
                 _write_row(row, shown)

@@ -13,11 +13,9 @@ from sia_gen.corpus.schema import MASK
 from sia_gen.diffusion.readiness import noise_level
 from sia_gen.images.loading import Pixels, to_picture
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge, nearest
-from sia_gen.inspection.survey import Survey, evenly_spaced
+from sia_gen.inspection.survey import THUMBNAIL, Survey, evenly_spaced
 from sia_gen.report.page import Bars, Chart, Figure, Level, Section
 
-# Largest side of the pictures that are shown, pixels.
-THUMBNAIL = 128
 ROWS, COLUMNS = 4, 8
 BINS = 16
 # Quantiles between which the band of a chart lies.
@@ -214,13 +212,10 @@ def _twin_figures(sample: Sample, survey: Survey) -> list[Figure]:
     """Shows the normal image, the abnormal one, and this with the outline of the mask."""
     metadata, images = sample
     normal, abnormal = images[f"normal.{survey.form.format}"], images[survey.form.picture]
-    for picture in (normal, abnormal):
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    mask = images[MASK].resize(normal.size, Image.Resampling.NEAREST)
     return [
         Figure(normal, "normal"),
         Figure(abnormal, f"strength {metadata['strength']:.3f}"),
-        Figure(outlined(abnormal, mask), f"mask of {metadata['mask_area']:.1%}"),
+        Figure(outlined(abnormal, images[MASK]), f"mask of {metadata['mask_area']:.1%}"),
     ]
 
 

@@ -7,17 +7,20 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sia_gen.corpus.parsing import Sample
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import read_whole
-from sia_gen.corpus.schema import TWINS, SampleForm
+from sia_gen.corpus.schema import MASK, TWINS, SampleForm
 from sia_gen.images.loading import Pixels, to_pixels
 from sia_gen.io.locations import Location
 from sia_gen.runtime.progress import Progress
 
 # Largest number of samples of a category that are examined closely.
 EXAMINED = 256
+# Pixels per side of the pictures on a page.
+THUMBNAIL = 128
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Survey:
         strengths: Strengths of all samples, (N,).
         areas: Shares of the pixels that the masks of all samples cover, (N,); empty without twins.
         duplicates: Groups of keys of samples whose pixels are all equal.
-        examined: Metadata and images of some samples, evenly chosen, in the order of strength.
+        examined: Metadata of some samples, evenly chosen, in the order of strength; of twins also
+            the images, at most `THUMBNAIL` pixels wide and high.
         pixels: The anomalous image of each of these, (E, C, H, W), 0 to 255.
     """
 
@@ -55,7 +59,7 @@ def survey_category(
         CorpusError: If one is damaged.
     """
     chosen = set(evenly_spaced(EXAMINED, sum(shard.samples for shard in shards)))
-    strengths, areas, examined = list[float](), list[float](), list[Sample]()
+    strengths, areas, examined = list[float](), list[float](), list[tuple[Sample, Pixels]]()
     by_pixels: dict[bytes, list[str]] = {}
     samples = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
     for number, (metadata, images) in enumerate(samples):
@@ -66,17 +70,25 @@ def survey_category(
         digest = hashlib.sha256(pixels.tobytes()).digest()
         by_pixels.setdefault(digest, []).append(metadata["key"])
         if number in chosen:
-            examined.append((metadata, images))
+            kept = _thumbnails(images) if form.kind == TWINS else {}
+            examined.append(((metadata, kept), pixels))
         progress.advance()
-    examined.sort(key=lambda sample: (sample[0]["strength"], sample[0]["key"]))
+    examined.sort(key=lambda one: (one[0][0]["strength"], one[0][0]["key"]))
     return Survey(
         form=form,
         strengths=np.array(strengths),
         areas=np.array(areas),
         duplicates=[keys for keys in by_pixels.values() if len(keys) > 1],
-        examined=examined,
-        pixels=sample_pixels(examined, form),
+        examined=[sample for sample, _ in examined],
+        pixels=np.stack([pixels for _, pixels in examined]),
     )
+
+
+def _thumbnails(images: dict[str, Image.Image]) -> dict[str, Image.Image]:
+    for name, image in images.items():
+        resampling = Image.Resampling.NEAREST if name == MASK else Image.Resampling.BICUBIC
+        image.thumbnail((THUMBNAIL, THUMBNAIL), resampling)
+    return images
 
 
 def evenly_spaced(number: int, count: int) -> list[int]:

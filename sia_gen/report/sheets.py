@@ -12,16 +12,16 @@ def contact_sheet(
 ) -> Image.Image:
     """Returns pictures as squares of `side` pixels in rows on white, mode RGB.
 
-    Small pictures are enlarged without smoothing, so that their pixels stay visible. If there are
-    titles, one per row, they stand on the left.
+    Pictures that fit a whole number of times are enlarged without smoothing, so that their pixels
+    stay visible. If there are titles, one per row, they stand on the left.
     """
     left, step = TITLE_WIDTH if titles else 0, side + GAP
     width = left + max(len(row) for row in rows) * step - GAP
     sheet = Image.new("RGB", (width, len(rows) * step - GAP), "white")
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
-            enlarged = max(picture.size) < side
-            resampling = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+            fits = side % max(picture.size) == 0
+            resampling = Image.Resampling.NEAREST if fits else Image.Resampling.LANCZOS
             cell = picture.convert("RGB").resize((side, side), resampling)
             sheet.paste(cell, (left + column * step, row * step))
     draw = ImageDraw.Draw(sheet)

@@ -12,7 +12,6 @@ from accelerate.utils import gather_object
 from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
-from sia_gen.config.settings import Twins
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sampling import (
     generators,
@@ -25,6 +24,7 @@ from sia_gen.corpus.sampling import (
 )
 from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
+from sia_gen.errors import OptionError
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.store import Images, open_foregrounds, open_images
@@ -135,7 +135,12 @@ class TwinMaker:
         weights: Path | None = None,
     ) -> None:
         self.recipe = recipe
-        self.settings = recipe.synthesis.twins or Twins()
+        if recipe.synthesis.twins is None:
+            raise OptionError(
+                problem=f"recipe '{recipe.name}' makes no twins.",
+                fix="Give it 'synthesis.twins'; 'twins: {}' takes the defaults.",
+            )
+        self.settings = recipe.synthesis.twins
         self.uses: list[str] = []
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}

@@ -1,4 +1,4 @@
-"""Where the normal images of twins are perturbed: everywhere, or in a region alone."""
+"""Where samples are perturbed: everywhere, or only in a region."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -13,6 +13,7 @@ from huggingface_hub import DatasetCard
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import render_card, write_card
+from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.schema import SampleMetadata
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def test_front_matter_parses_as_a_card_of_the_hub(corpus: HandmadeCorpus, recipe
     assert "webdataset" in card.data.tags
     assert [config["config_name"] for config in card.data.configs] == list(CONFIGS)
     assert card.data.configs[0]["default"] is True
+
+
+def test_card_of_a_run_that_was_killed_does_not_deny_its_shards(
+    corpus: HandmadeCorpus, recipe: Recipe
+) -> None:
+    planned = read_manifest(corpus.folder).with_shards(corpus.plan)
+    write_card(corpus.folder, recipe, planned)
+    card = DatasetCard.load(corpus.folder / "README.md")
+    assert "not been generated" not in card.text
+    assert card.data.to_dict()["dataset_info"]
 
 
 def test_text_states_the_facts_of_the_corpus(corpus: HandmadeCorpus) -> None:

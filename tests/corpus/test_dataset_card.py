@@ -37,7 +37,7 @@ def rendered() -> str:
         kind="samples",
         shards=plan_corpus(all_categories(recipe), settings),
     )
-    return render_card(recipe, manifest)
+    return render_card(recipe, manifest, made=False)
 
 
 def test_dataset_card_is_up_to_date() -> None:

@@ -47,6 +47,13 @@ def test_other_samples_in_the_same_folder_are_refused(make: Make, change: dict[s
     assert contents(make()) == before
 
 
+def test_recipe_that_lost_a_category_is_refused(make: Make) -> None:
+    before = contents(make())
+    with pytest.raises(OutputError, match=r"holds 'parts.plate', which the recipe lacks"):
+        make(changes={"categories": ["disc"]}, categories=["disc"])
+    assert contents(make()) == before
+
+
 def test_other_model_in_the_same_folder_is_refused(
     make: Make, save_model: SaveModel, tmp_path: Path
 ) -> None:

@@ -167,7 +167,9 @@ def test_recipe_without_images_of_its_own_needs_a_folder(recipe: Recipe) -> None
         data_root(recipe, None)
 
 
-@pytest.mark.parametrize("package", ["no_such_package", "no_such.package", "", "abc"])
+@pytest.mark.parametrize(
+    "package", ["no_such_package", "no_such.package", "", "abc", "json./tmp", "json...", "json.."]
+)
 def test_package_that_is_not_installed_is_named(package: str) -> None:
     with pytest.raises(ImageError, match=f"'{package.replace('_', '-')}' is not installed"):
         package_folder(package)

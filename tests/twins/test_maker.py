@@ -14,7 +14,7 @@ from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import remake
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.verify import verify
-from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
+from sia_gen.errors import ImageError, ModelError, OptionError, OutputError, RecipeError
 from sia_gen.images.loading import ImageSpec
 from sia_gen.sdas.loading import load_pipeline
 from sia_gen.twins.maker import TwinMaker
@@ -182,3 +182,8 @@ def test_what_is_missing_is_said_before_anything_is_made(recipe: Recipe, tmp_pat
     with pytest.raises(ModelError, match="nowhere"):
         TwinMaker(changed, all_categories(changed), weights=tmp_path / "nowhere.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recipe_without_twins_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(OptionError, match="makes no twins"):
+        TwinMaker(recipe, all_categories(recipe))

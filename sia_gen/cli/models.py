@@ -16,7 +16,7 @@ def train_diffusion(
     joint: Annotated[
         bool, Option("--joint", help="One class-conditional model of all categories.")
     ] = False,
-    init: Annotated[str | None, Option(help="Model to start from, instead of the preset.")] = None,
+    init: Annotated[Path | None, Option(help="Model to start from, instead of the preset.")] = None,
     out: Annotated[Path | None, options.out("diffusion")] = None,
     max_steps: options.MaxSteps = None,
     max_minutes: options.MaxMinutes = None,
@@ -34,7 +34,7 @@ def train_diffusion(
     changes = {
         "seed": seed,
         "diffusion.joint": joint or None,
-        "diffusion.init": init,
+        "diffusion.init": None if init is None else str(init),
         "diffusion.max_steps": max_steps,
         "diffusion.max_minutes": max_minutes,
     }

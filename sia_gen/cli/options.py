@@ -25,10 +25,11 @@ Category = Annotated[
     list[str] | None, Option(metavar="<str>", help="Category; repeatable (default: all).")
 ]
 Model = Annotated[
-    Path | None, Option(help="Folder of diffusion models (default: runs/RECIPE/diffusion).")
+    Path | None,
+    Option(help="Diffusion models (default: runs/RECIPE/diffusion; for a collection, runs)."),
 ]
 Classifier = Annotated[
-    Path | None, Option(help="Guidance classifier (default: runs/RECIPE/classifier/model).")
+    Path | None, Option(help="Guidance classifier (default: that of the recipe in runs/).")
 ]
 Corpus = Annotated[str | None, Option(help="Corpus folder or URL (default: runs/RECIPE/corpus).")]
 CorpusArgument = Annotated[str, Argument(metavar="CORPUS", help="Corpus folder or URL.")]

@@ -142,7 +142,7 @@ class Data(Section):
     validation_fraction: Fraction = 0.1
     """Share of the images for training that is held out to choose the best weights and the
     threshold."""
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the shuffle."""
     non_square: Literal["crop", "stretch"] | None = None
     """What to do with images that are not square. Without it they are an error."""

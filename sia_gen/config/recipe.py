@@ -60,13 +60,14 @@ class Recipe(RecipeFile):
                 raise ValueError(msg)
         return value
 
-    @model_validator(mode="after")
-    def _channels_exist(self) -> Self:
-        for category, rule in self.foreground.items():
-            if rule.channel != "grey" and self.mode == "L":
+    @field_validator("foreground")
+    @classmethod
+    def _channels_exist(cls, rules: Any, info: ValidationInfo) -> Any:
+        for category, rule in rules.items():
+            if rule.channel != "grey" and info.data.get("mode") == "L":
                 msg = f"'{category}' asks for channel '{rule.channel}', but 'mode' is L"
                 raise ValueError(msg)
-        return self
+        return rules
 
     @classmethod
     def load(cls, name_or_path: str | Location) -> Recipe:

@@ -217,7 +217,9 @@ class RealNetFit(Training):
     images."""
     image_size: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 256
     """Side of the images in pixels."""
-    strides: list[int] = Field(default=[4, 8, 16, 32], min_length=1)
+    strides: list[Annotated[int, Field(ge=1, le=LARGEST_SIDE)]] = Field(
+        default=[4, 8, 16, 32], min_length=1
+    )
     """Strides of the backbone's layers that are used, ascending."""
     channels_kept: list[Count] = Field(default=[256, 512, 512, 256])
     """Number of channels that AFS selects of each layer."""

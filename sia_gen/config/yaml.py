@@ -4,8 +4,9 @@ from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, DocumentStartEvent
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
@@ -27,13 +28,22 @@ def parse_yaml(content: bytes) -> Any:
     text = content.decode()
     try:
         _check_events(text)
-        return YAML(typ="safe", pure=True).load(text)
+        reader: Any = YAML(typ="safe", pure=True)
+        reader.Constructor = _Constructor
+        return reader.load(text)
     except MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         msg = f"{where}{error.problem or error.context}"
         raise ValueError(msg) from error
     except YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+class _Constructor(SafeConstructor):
+    """Reads dates as text: a recipe has no dates, but a title may look like one."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def _check_events(text: str) -> None:
@@ -47,6 +57,9 @@ def _check_events(text: str) -> None:
             levels -= 1
         if levels > MOST_LEVELS:
             msg = f"{where}: this is nested too deeply"
+            raise ValueError(msg)
+        if isinstance(event, DocumentStartEvent) and event.version not in (None, (1, 2)):
+            msg = f"{where}: only YAML 1.2 is read"
             raise ValueError(msg)
         if anchor := getattr(event, "anchor", None):
             msg = f"{where}: '{anchor}' is an anchor or alias; write the value out instead"

@@ -59,8 +59,8 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
             evaluate(recipe, categories, root, realnet, out / "evaluation", runtime)
         ),
     }
-    if not resume:
-        (out / TIMES).unlink(missing_ok=True)
+    if not resume and (out / TIMES).is_file():
+        (out / TIMES).unlink()
     for number, (name, step) in enumerate(steps.items(), 1):
         print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
         with timed(name, out / TIMES):

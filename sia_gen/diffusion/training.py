@@ -61,6 +61,8 @@ def train_diffusion(
     """
     settings = recipe.diffusion
     groups = model_groups(recipe, categories, joint=settings.joint)
+    # Processes meet before one of them may fail or take long to read its images.
+    runtime.accelerator()
     network = planned_network(recipe)
     listed = {
         name: [list_images(recipe, root, category) for category in group]

@@ -203,9 +203,7 @@ def _duplicates_text(survey: Survey) -> str:
 
 
 def _thumbnail(pixels: Pixels, caption: str) -> Figure:
-    picture = to_picture(pixels)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return Figure(picture, caption)
+    return Figure.small(to_picture(pixels), caption, THUMBNAIL)
 
 
 def _twin_figures(sample: Sample, survey: Survey) -> list[Figure]:

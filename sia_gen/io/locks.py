@@ -10,7 +10,6 @@ The files are empty and stay: a process that deleted one could take it from anot
 has just opened it. An output at a URL is not locked because stores have no locks.
 """
 
-import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -22,11 +21,11 @@ from filelock import FileLock, Timeout
 
 from sia_gen.errors import OutputError
 from sia_gen.io.locations import Location
+from sia_gen.io.refusals import FIXES
 
 LOCKS = ".locks"
 # No part has more samples.
 EVERYTHING = range(10**8)
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
 @contextmanager
@@ -93,8 +92,10 @@ def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
         lock.acquire()
     except FileNotFoundError as error:
         raise _removed(out) from error
+    except Timeout:
+        raise
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno in FIXES:
             raise
         _warn_of_no_locks(out, error.strerror)
     try:

@@ -27,3 +27,7 @@ def test_paths_exist() -> None:
     text = (TOP / "CONTRIBUTING.md").read_text()
     for path in re.findall(r"`((?:\w+/)+\w*(?:\.py)?)`", text):
         assert (TOP / path).exists() or (TOP / "sia_gen" / path).exists(), path
+    for path in re.findall(
+        r"(?:tests|benchmarks)/[\w/]+\.py", (TOP / "benchmarks/RESULTS.md").read_text()
+    ):
+        assert (TOP / path).exists(), path

@@ -58,3 +58,10 @@ def test_what_is_no_line_of_a_log_is_dropped(tmp_path: Path) -> None:
     with TrainingLog(tmp_path, 10) as log:
         log.write(20, {"loss": 2.0})
     assert steps(tmp_path) == [10, 20]
+
+
+def test_norms_that_overflowed_stay_in_the_log(tmp_path: Path) -> None:
+    for start in (0, 10):
+        with TrainingLog(tmp_path, start) as log:
+            log.write(start + 10, {"gradient_norm": float("inf")})
+    assert steps(tmp_path) == [10, 20]

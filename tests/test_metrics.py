@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
+from sia_gen.evaluation.metrics import auroc, average_precision, f1_max, per_region_overlap
 
 METRICS = [auroc, average_precision, f1_max]
 

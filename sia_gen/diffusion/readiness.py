@@ -174,6 +174,8 @@ def unready(report: Path) -> str | None:
         if figures is None:
             return "perhaps not ready: its training had no time to measure it"
         if not figures["ready"]:
-            measured = {field.name: figures[field.name] for field in fields(Readiness)}
-            return Readiness(**measured).describe()
+            names = [field.name for field in fields(Readiness)]
+            if not figures.keys() >= set(names):
+                return "not ready"
+            return Readiness(**{name: figures[name] for name in names}).describe()
     return None

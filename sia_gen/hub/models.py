@@ -27,8 +27,8 @@ from sia_gen.realnet.loading import load_realnet
 from sia_gen.report.sheets import contact_sheet
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
-from sia_gen.sdas.loading import WEIGHTS, HashCache, check_pipeline, load_pipeline
-from sia_gen.sdas.validation import INDEX
+from sia_gen.sdas.loading import HashCache, check_pipeline, load_pipeline
+from sia_gen.sdas.validation import INDEX, UNET_WEIGHTS
 
 # The file by which each kind of repository is recognised.
 MARKS = {MANIFEST: "a corpus", INDEX: "an SDAS pipeline", FIT_REPORT: "a RealNet"}
@@ -127,7 +127,7 @@ def write_pipeline_card(
         strengths=STRENGTHS,
         labels=labels,
         guided=guided,
-        parameters=count_parameters(folder / WEIGHTS),
+        parameters=count_parameters(folder / UNET_WEIGHTS),
         hash=HashCache().model_hash(folder),
     )
 

@@ -58,17 +58,19 @@ def check_realnet(folder: Path) -> tuple[float, str]:
                 fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
             )
     try:
-        report = _Report.model_validate(read_json(folder / REPORT))
+        content = read_json(folder / REPORT)
+        version = content.get("model_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version != MODEL_VERSION:
+            raise ModelError(
+                problem=f"the RealNet in {folder} has version {version}; this sia-gen reads "
+                f"version {MODEL_VERSION}.",
+                fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
+            )
+        report = _Report.model_validate(content)
     except ValidationError as error:
         raise damaged(folder, f"{REPORT} is damaged") from error
     except (OSError, ValueError) as error:
         raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
-    if report.model_version != MODEL_VERSION:
-        raise ModelError(
-            problem=f"the RealNet in {folder} has version {report.model_version}; this sia-gen "
-            f"reads version {MODEL_VERSION}.",
-            fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
-        )
     with _explained(folder):
         config = read_json(folder / "config.json")
         unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()

@@ -22,11 +22,11 @@ from sia_gen.io.json import read_json
 from sia_gen.io.locations import Location
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.runtime.out_of_memory import ran_out
-from sia_gen.sdas import validation
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.validation import (
     NETWORK,
     PIPELINE_FILES,
+    WEIGHTS,
     damaged,
     read_index,
     read_object,
@@ -37,8 +37,7 @@ from sia_gen.sdas.validation import (
 
 # The report of a training, beside the weights.
 REPORT = "training.json"
-WEIGHTS = f"unet/{validation.WEIGHTS}"
-CLASSIFIER_FILES = (NETWORK, validation.WEIGHTS)
+CLASSIFIER_FILES = (NETWORK, WEIGHTS)
 
 
 def find_pipeline(models: Path, category: str) -> Path:

@@ -22,7 +22,8 @@ INDEX = "model_index.json"
 NETWORK, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 # The files that decide the samples of a pipeline.
-PIPELINE_FILES = (SCHEDULER_CONFIG, f"unet/{NETWORK}", f"unet/{WEIGHTS}")
+UNET_WEIGHTS = f"unet/{WEIGHTS}"
+PIPELINE_FILES = (SCHEDULER_CONFIG, f"unet/{NETWORK}", UNET_WEIGHTS)
 PARTS: dict[str, tuple[Any, ...]] = {
     "unet": (UNet2DModel, ADMUNet2DModel),
     "scheduler": (PerturbedDDPMScheduler,),
@@ -39,6 +40,7 @@ def require_pipeline(folder: Path, *, values: bool) -> dict[str, Any]:
     Raises:
         ModelError: If it holds code, names an unknown class, is incomplete or is damaged.
     """
+    require_one_file(folder / "unet")
     require_files(folder, PIPELINE_FILES, "diffusion")
     index = read_index(folder)
     for code in folder.glob("*.py"):
@@ -69,6 +71,12 @@ def require_files(folder: Path, files: tuple[str, ...], kind: str) -> None:
             )
 
 
+def require_one_file(folder: Path) -> None:
+    """Raises `ModelError` if the weights of a network are in several files."""
+    for shards in folder.glob("*.index.json"):
+        raise damaged(folder, f"its weights are in several files, by {shards.name}")
+
+
 def read_index(folder: Path) -> dict[str, Any]:
     """Reads the index of a pipeline: its class, parts and categories; `ModelError` if damaged."""
     index = read_object(folder / INDEX)
@@ -77,8 +85,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         what = f"a part '{unknown[0]}'" if unknown else f"the class {index.get('_class_name')}"
         raise damaged(folder, f"it is not an SDASPipeline, but has {what}")
     names = index.get("id2label") or {}
-    numbers = [str(number) for number in range(len(names))]
-    if not isinstance(names, dict) or sorted(names, key=str) != sorted(numbers):
+    if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
         raise damaged(folder, "its id2label does not number the categories from 0")
     if not all(isinstance(name, str) for name in names.values()):
         raise damaged(folder, "its id2label holds values that are not names")
@@ -92,8 +99,7 @@ def require_network(folder: Path, kind: Any, *, values: bool = True) -> Any:
         ModelError: If the weights are not exactly those of the config, or either is damaged.
     """
     config = _require_config(folder / NETWORK, kind)
-    for shards in folder.glob("*.index.json"):
-        raise damaged(folder, f"its weights are in several files, by {shards.name}")
+    require_one_file(folder)
     try:
         with torch.device("meta"):
             network = kind.from_config(config)

@@ -1,4 +1,4 @@
-"""What every training has in common: its models one after another, and its learning rate."""
+"""What trainings of several models have in common: their order, and the learning rate."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

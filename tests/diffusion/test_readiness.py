@@ -97,6 +97,8 @@ def test_unready_model_says_why_and_a_ready_one_nothing(tmp_path: Path) -> None:
     assert str(unready(report)).startswith("perhaps not ready")
     report.write_text(json.dumps({"steps": 3}))
     assert unready(report) is None
+    report.write_text(json.dumps({"readiness": {"noise_of_samples": 0.3, "ready": False}}))
+    assert unready(report) == "not ready"
     for damaged in ("", "[" * 100_000, "\xff"):
         report.write_text(damaged, encoding="latin-1")
         assert unready(report) is None

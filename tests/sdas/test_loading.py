@@ -65,6 +65,15 @@ def test_weights_of_another_network_are_one_line(folder: Path, recipe: Recipe) -
     assert f"cannot load the model in {folder}" in one_line(folder, recipe)
 
 
+@pytest.mark.parametrize("names", [5, True, ["disc"], {"1": "disc"}, {"0": 1}])
+def test_names_of_categories_that_are_none_are_one_line(
+    folder: Path, recipe: Recipe, names: object
+) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"id2label": names}))
+    assert "its id2label" in one_line(folder, recipe)
+
+
 def test_model_of_another_mode_is_refused(folder: Path, recipe: Recipe) -> None:
     colour = recipe.override({"mode": "RGB"})
     assert "makes images of 1 channels, but the recipe's mode is 'RGB'" in one_line(folder, colour)

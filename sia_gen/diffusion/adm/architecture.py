@@ -131,6 +131,10 @@ def _classifier_levels(attends: list[bool]) -> int:
 def choose_conventions(encoder: Encoder, given: dict[str, Any]) -> Conventions:
     """Returns the conventions of the published UNet of an architecture, except for given ones."""
     given = {name: value for name, value in given.items() if value is not None}
+    if {"num_heads", "num_head_channels"} <= given.keys():
+        raise OptionError(
+            problem="'num_heads' and 'num_head_channels' exclude each other.", fix="Give one."
+        )
     multipliers = tuple(channels / encoder.features for channels in encoder.channels)
     published = PUBLISHED.get((multipliers, encoder.layers))
     if published is None and "image_size" not in given:

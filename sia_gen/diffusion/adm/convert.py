@@ -17,7 +17,7 @@ from sia_gen.diffusion.adm.architecture import (
     not_adm,
     read_encoder,
 )
-from sia_gen.errors import OptionError
+from sia_gen.errors import ModelError, OptionError
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.networks.unet import ADM, ADMUNet2DModel
 
@@ -183,6 +183,11 @@ def _fitting(name: str, tensor: torch.Tensor, parts: int, part: torch.Size) -> t
 
 
 def _with_classes(state: State, classes: int) -> dict[str, torch.Tensor]:
+    if classes < 1:
+        raise OptionError(
+            problem=f"--new-classes {classes}: a network has at least one class.",
+            fix="Leave it out to keep the present classes.",
+        )
     width = dimensions(state, "time_embed.0.weight", 2)[0]
     if CLASS_EMBEDDING in state:
         # ADM initialises it like this; the seed makes imports reproducible.
@@ -196,9 +201,11 @@ def _check_channels(state: State, encoder: Encoder) -> int:
     """Returns the output channels of a network that makes images from noise alone."""
     outputs = dimensions(state, "out.2.weight", 4)[0]
     if encoder.in_channels == 6:
-        raise not_adm(
+        raise ModelError(
             problem="this is one of ADM's upsamplers, which take 6 channels: a noisy image and a "
-            "small one."
+            "small one.",
+            fix="Give a network that starts from noise alone: its 'input_blocks.0.0.weight' takes "
+            "3 channels.",
         )
     if outputs not in (encoder.in_channels, 2 * encoder.in_channels):
         raise not_adm(

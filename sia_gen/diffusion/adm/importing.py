@@ -136,8 +136,10 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     nested = [content[key] for key in KEYS if is_state_dict(content.get(key))]
     state = nested[0] if nested else content
     if not is_state_dict(state):
+        other = next((name for name, value in state.items() if not torch.is_tensor(value)), None)
+        among = "" if other is None else f", or other objects among them, such as '{other}'"
         raise ModelError(
-            problem="the checkpoint holds no named tensors, or other objects among them.",
+            problem=f"the checkpoint holds no named tensors{among}.",
             fix=f"Save them at the top level, or under one of: {', '.join(KEYS)}.",
         )
     if name := not_finite(state):

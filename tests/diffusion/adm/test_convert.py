@@ -204,6 +204,8 @@ def test_size_of_an_unpublished_network_must_be_given() -> None:
     [
         ({"image_size": 15}, "multiples of 2"),
         ({"image_size": 0}, "multiples of 2"),
+        ({"num_heads": 2, "num_head_channels": 32}, "exclude each other"),
+        ({"new_classes": 0}, "at least one class"),
     ],
 )
 def test_option_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:

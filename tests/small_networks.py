@@ -20,7 +20,7 @@ from sia_gen.networks import classifier, unet
 from sia_gen.realnet.backbone import FeatureStatistics
 
 PRESET = "minute"
-SELECTED_ON = "normal images kept back"
+SELECTED_ON = "normal images held out"
 BACKBONE = "test_efficientnet"
 NETWORK: dict[str, Any] = {
     "block_out_channels": (8, 16),

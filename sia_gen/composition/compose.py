@@ -2,7 +2,7 @@
 
 OUT/<category>/
     train/good/                 the normal images to learn from
-    test/good/                  normal images kept back
+    test/good/                  normal images held out
     test/synthetic/             the anomalies
     ground_truth/synthetic/     their masks, NAME_mask.png
     normal/synthetic/           the normal images of twins

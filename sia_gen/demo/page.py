@@ -37,7 +37,7 @@ def write_demo_page(
     values = metrics["categories"][category]
     scores = _read_scores(out / "evaluation" / category / "scores.csv")
     page = Page(
-        title="sia-gen demo: defects of solar cells, learnt from good cells alone",
+        title="sia-gen demo: finding defects in solar cells after seeing only good ones",
         summary=(
             f"Image AUROC {values['image_auroc']:.3f} on {values['anomalous_images']} real defects "
             f"and {values['normal_images']} good cells. No real defect was seen in training."
@@ -70,7 +70,7 @@ def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     shown = zip(images, paths[:SHOWN], strict=True)
     return Section(
         title="Good cells",
-        text=f"Six of the {len(paths)} photographs that everything below was learnt from.",
+        text=f"Six of the {len(paths)} photographs of good cells that the models learned from.",
         figures=[[Figure(to_picture(image), path.stem) for image, path in shown]],
     )
 
@@ -143,7 +143,7 @@ def _metrics_section(values: dict[str, float], scores: dict[str, dict[str, float
     return Section(
         title="How well it works",
         text=(
-            "Weights and threshold were chosen on good cells kept back, with synthetic anomalies; "
+            "Weights and threshold were chosen on good cells held out, with synthetic anomalies; "
             "the labels of the test cells served for these numbers only."
         ),
         table=[

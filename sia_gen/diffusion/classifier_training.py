@@ -153,7 +153,7 @@ def _save_classifier(
 
 @torch.no_grad()
 def _measure_accuracy(classifier: NoisyClassifier, images: DiffusionImages, timestep: int) -> float:
-    """Returns the share of images kept back that are recognised with the noise of a timestep."""
+    """Returns the share of images held out that are recognised with the noise of a timestep."""
     scheduler, timesteps = PerturbedDDPMScheduler(), torch.tensor([timestep])
     correct = 0
     for index, label in enumerate(images.held_out_labels):

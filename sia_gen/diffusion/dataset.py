@@ -25,7 +25,7 @@ from sia_gen.train.batches import BatchOrder, random_flips
 
 @dataclass(frozen=True)
 class DiffusionImages:
-    """The normal images of one model: those to learn from, and those kept back to judge it with.
+    """The normal images of one model: those to learn from, and those held out to judge it with.
 
     Labels are category indices, (N,). `unreadable` counts images left out because they cannot be
     read.

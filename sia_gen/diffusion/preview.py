@@ -1,7 +1,7 @@
 """Previews: images that a model makes during its training, as one picture and a few figures.
 
 Rows: samples of growing strength, each column from one noise; then real normal images that were
-kept back, the noise that DDIM inversion finds for them, and the images that noise leads back to.
+held out, the noise that DDIM inversion finds for them, and the images that noise leads back to.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Readiness: whether a model has learnt enough, in figures and in words.
+"""Readiness: whether a model has learned enough, in figures and in words.
 
 Samples that look like noise have two causes: an unfinished model, or too much strength. Three
 figures of a model tell them apart before any strength is chosen, each relative to the images:
@@ -47,7 +47,7 @@ class Readiness:
     """How far a model has come, for pixels in [0, 1].
 
     Noise is the standard deviation of the finest detail; errors, distances and differences are root
-    mean squares. Samples have strength 0, and images are normal ones that were kept back.
+    mean squares. Samples have strength 0, and images are normal ones that were held out.
     """
 
     noise_of_samples: float
@@ -109,7 +109,7 @@ def measure_readiness(
 
     Args:
         samples: Samples of strength 0, (B, C, H, W) in [0, 1].
-        images: Normal images kept back, (M, C, H, W) in [0, 1].
+        images: Normal images held out, (M, C, H, W) in [0, 1].
         reconstructions: Their reconstructions, (M, C, H, W).
         training_images: The images that the model learns from.
     """

@@ -94,9 +94,9 @@ def worth_looking_at(
     normal = sorted((one for one in images if not one.image.label), key=lambda one: -one.score)
     borderline = sorted(images, key=lambda one: abs(one.score - threshold))
     groups = {
-        "The surest defects": anomalous[:number],
-        "The defects of the lowest scores": anomalous[::-1][:number],
-        "The good images of the highest scores": normal[:number],
+        "Highest-scoring defects": anomalous[:number],
+        "Lowest-scoring defects": anomalous[::-1][:number],
+        "Highest-scoring good images": normal[:number],
         "Nearest to the threshold": borderline[:number],
     }
     seen: set[TestImage] = set()

@@ -31,7 +31,7 @@ class NormalImages:
 
 @dataclass(frozen=True)
 class FitData:
-    """Anomalies on the training images, and on the images kept back."""
+    """Anomalies on the training images, and on the images held out."""
 
     training: LocalAnomalies
     validation: LocalAnomalies

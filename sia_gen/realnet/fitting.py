@@ -6,7 +6,7 @@
         checkpoints/<category>/     what a resumed fit needs; see sia_gen.train.checkpoints
         logs/<category>/            losses and validation figures; see sia_gen.train.logs
 
-The best weights and the threshold come from normal images kept back, with synthetic anomalies;
+The best weights and the threshold come from normal images held out, with synthetic anomalies;
 no test image is read unless the recipe selects on them.
 """
 

@@ -1,6 +1,6 @@
 """Selects the best weights and the threshold, by default without a test image.
 
-They come from normal photographs kept back, and from anomalies that training never sees. The test
+They come from normal photographs held out, and from anomalies that training never sees. The test
 images select them only if the recipe says so, to compare with published tables; every report of
 such a model says it.
 """
@@ -23,7 +23,7 @@ from sia_gen.realnet.prediction import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.train.batches import batches_of
 
 SELECTED_ON = {
-    "validation": "normal images kept back, with synthetic anomalies",
+    "validation": "normal images held out, with synthetic anomalies",
     "test": "THE TEST IMAGES, to compare with published tables: not a fair measure",
 }
 VALIDATION_SEED = 1
@@ -57,7 +57,7 @@ class Best:
 def validate(
     validation: LocalAnomalies, model: RealNet, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Returns metrics on photographs kept back, and on as many synthetic anomalies.
+    """Returns metrics on photographs held out, and on as many synthetic anomalies.
 
     An anomaly is a piece pasted into such a photograph, or a twin from a part of the corpus that
     training never reads. `image_auroc` and `threshold` are among the metrics.

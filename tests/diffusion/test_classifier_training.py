@@ -79,7 +79,7 @@ def test_it_learns_to_tell_categories_apart(train: Train, tmp_path: Path) -> Non
                 pixels = rng.normal(grey, 5, (32, 32)).clip(0, 255).astype(np.uint8)
                 path = tmp_path / "data" / category / part / "good" / f"{number}.png"
                 Image.fromarray(pixels).save(path)
-    out = train("learnt", tmp_path / "data", max_steps=40, batch_size=8, learning_rate=1e-3)
+    out = train("learned", tmp_path / "data", max_steps=40, batch_size=8, learning_rate=1e-3)
     accuracy = json.loads((out / "model/training.json").read_text())["accuracy_at_timestep"]
     assert accuracy["0"] == 1
     assert accuracy["250"] == 1

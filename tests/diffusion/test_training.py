@@ -197,7 +197,7 @@ def test_another_recipes_folder_is_refused(train: Train, finished: Path) -> None
 
 def test_preview_has_a_row_for_each_thing_it_shows(trained: Path) -> None:
     with Image.open(trained / "previews/disc/step-00000002.png") as sheet:
-        # Six rows; three images were kept back, so there are three columns.
+        # Six rows; three images were held out, so there are three columns.
         assert sheet.size == (110 + 3 * 68 - 4, 6 * 68 - 4)
 
 

@@ -17,7 +17,7 @@ from tests.clock import Clock
 if TYPE_CHECKING:
     from tests.diffusion.conftest import Train
 
-# Steps that take 12 seconds each, and 30 seconds for a preview of all images kept back.
+# Steps that take 12 seconds each, and 30 seconds for a preview of all images held out.
 SETTINGS = {"image_size": 8, "batch_size": 4, "max_steps": 1000, "checkpoint_every": 1000}
 Columns = int | None
 

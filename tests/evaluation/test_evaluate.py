@@ -74,7 +74,7 @@ def test_table_gives_percent_by_category_and_their_mean(evaluated: Evaluated) ->
     assert lines[0].startswith("| parts | AUROC |")
     assert f"{100 * summary['mean']['image_auroc']:.1f}" in lines[4]
     assert lines[4].startswith("| **mean** |")
-    assert "Weights and threshold were selected on normal images kept back" in lines[-1]
+    assert "Weights and threshold were selected on normal images held out" in lines[-1]
 
 
 def test_heat_maps_are_pictures_named_by_what_they_show(evaluated: Evaluated) -> None:
@@ -151,12 +151,12 @@ def test_page_of_a_category_has_everything_to_look_at(
     _, out = run(*masked)
     for category in ("disc", "plate"):
         page = (out / category / "index.html").read_text()
-        for part in ("the surest defects", "by type of defect", "features"):
+        for part in ("highest-scoring defects", "by type of defect", "features"):
             assert f"<h2>{category}: {part}</h2>" in page
         assert page.count("<polyline") == 3
         assert "PRO: mean overlap" in page
         assert "Histogram of the scores" in page
-        assert "selected on normal images kept back" in page
+        assert "selected on normal images held out" in page
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_overview_leads_to_the_pages_of_all_categories(score: Score, out: Path) 
         assert (out / link).is_file()
     for values in (*found["categories"].values(), found["mean"]):
         assert f"{100 * values['image_auroc']:.1f}" in page.texts
-    assert "Weights and threshold were selected on normal images kept back." in page.texts
+    assert "Weights and threshold were selected on normal images held out." in page.texts
 
 
 def test_category_evaluated_again_replaces_what_was_told_of_it(
@@ -97,11 +97,11 @@ def test_category_evaluated_again_replaces_what_was_told_of_it(
     select_on(own_models / "plate", "THE TEST IMAGES")
     score("disc", "plate")
     for name in ("index.html", "metrics.md"):
-        assert "on normal images kept back / THE TEST IMAGES." in (out / name).read_text()
+        assert "on normal images held out / THE TEST IMAGES." in (out / name).read_text()
     assert "TEST" not in (out / "disc/index.html").read_text()
     shutil.copytree(own_models / "disc", own_models / "plate", dirs_exist_ok=True)
     found = score("plate")
-    assert found["selected_on"] == dict.fromkeys(["disc", "plate"], "normal images kept back")
+    assert found["selected_on"] == dict.fromkeys(["disc", "plate"], "normal images held out")
     for name in ("index.html", "metrics.md", "metrics.json", "plate/index.html"):
         assert "THE TEST IMAGES" not in (out / name).read_text()
 
@@ -110,7 +110,7 @@ def test_category_evaluated_again_replaces_what_was_told_of_it(
     "damage",
     [
         *[{"mean": {"image_auroc": "1"}}, {"mean": None}, {"categories": {"../disc": {}}}],
-        *[{"categories": {"disc": 0.5}}, {"selected_on": "normal images kept back"}, {"more": 1}],
+        *[{"categories": {"disc": 0.5}}, {"selected_on": "normal images held out"}, {"more": 1}],
     ],
 )
 def test_damaged_summary_is_not_overwritten(

@@ -63,7 +63,7 @@ def test_interrupted_fit_ends_with_the_same_weights(fit: Fit, whole: Path, halfw
 
 def test_saved_folder_tells_how_it_was_chosen(whole: Path) -> None:
     report = json.loads((whole / "disc/fit.json").read_text())
-    assert report["selected_on"] == "normal images kept back, with synthetic anomalies"
+    assert report["selected_on"] == "normal images held out, with synthetic anomalies"
     assert report["best_step"] in (2, 4)
     assert report["threshold"] == report["validation"]["threshold"]
     losses = weights(whole)["afs.losses_0"]

@@ -1,4 +1,4 @@
-"""The selection of weights and threshold: on photographs kept back and anomalies never learnt."""
+"""The selection of weights and threshold: on photographs held out and anomalies never learned."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_steps_are_those_that_networks_take(
 ) -> None:
     changes = {"synthesis.steps": 10, "synthesis.images": 3, "synthesis.batch_size": 3}
     options = {"twins": twins, "changes": changes, "categories": ["disc"]}
-    # What chance does is learnt once per category.
+    # What chance does is learned once per category.
     _, maker = make_twins("first", **options)
     taken, forward = 0, UNet2DModel.forward
     monkeypatch.setattr("sia_gen.twins.maker.TwinMaker.measure", lambda *_: maker.opened[2])

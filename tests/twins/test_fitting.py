@@ -168,9 +168,9 @@ def test_what_is_validated_on_is_not_learnt_from(
     monkeypatch.setattr(SampleReader, "__init__", opened)
     asked = recipe.override({"realnet.anomalies": "mixed"})
     _, pieces, twins = open_sources(asked, "disc", corpus)
-    learnt = {*pieces.fit.numbers, *twins.fit.numbers}
+    learned = {*pieces.fit.numbers, *twins.fit.numbers}
     kept = {*pieces.validation.numbers, *twins.validation.numbers}
-    assert (learnt, kept) == ({0, 1, 2}, {3, 4, 5, 6, 7})
+    assert (learned, kept) == ({0, 1, 2}, {3, 4, 5, 6, 7})
     assert set(twins.validation.numbers) == {3}
 
 

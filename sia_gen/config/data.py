@@ -69,13 +69,14 @@ def _require_glob(pattern: str, *names: str) -> None:
         for _, name, width, conversion in Formatter().parse(pattern):
             # With a width, a name could become gigabytes long.
             if name is not None and (name not in names or width or conversion):
-                msg = f"'{name}' is not one of these names"
+                msg = f"'{{{name}}}' is unknown or has a format"
                 raise ValueError(msg)
         # A glob finds nothing below a file, so only the pattern can raise an error.
         any(Path(__file__).glob(pattern.format(**dict.fromkeys(names, "x"))))
     except (ValueError, NotImplementedError) as error:
         known = ", ".join(f"{{{name}}}" for name in names)
-        msg = f"'{pattern}' is no pattern below the data root with {known} in it ({error})"
+        problem = f"'{pattern}' is not a pattern below the data root"
+        msg = f"{problem}, with only {known} in braces ({error})"
         raise ValueError(msg) from error
 
 

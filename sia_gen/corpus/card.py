@@ -88,15 +88,7 @@ def render_card(
         facts: What was measured of each category, if there is also a picture of samples.
         repository: The repository on the Hub, `owner/name`, if the corpus is there.
     """
-    environment = Environment(
-        loader=PackageLoader("sia_gen.corpus", "."),
-        # In Markdown, HTML entities would remain as they are.
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = markdown_environment("sia_gen.corpus", trim_blocks=True, lstrip_blocks=True)
     known = "synthetic" in recipe.title
     title = recipe.title if known else f"{recipe.title}, synthetic anomalies"
     first = manifest.shards[0]
@@ -121,6 +113,18 @@ def render_card(
         first_member=member,
         first_recipe=member.name if member.name in recipe_names() else own_recipe,
         license=strictest(member.license for member in recipe.members),
+    )
+
+
+def markdown_environment(package: str, **options: Any) -> Environment:
+    """Returns the environment of the templates of cards that lie in a package."""
+    return Environment(
+        loader=PackageLoader(package, "."),
+        # In Markdown, HTML entities would remain as they are.
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        **options,
     )
 
 

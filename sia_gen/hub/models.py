@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from diffusers.utils.logging import disable_progress_bar
 from huggingface_hub import CardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from pydantic import TypeAdapter
 from safetensors import safe_open
@@ -15,7 +14,7 @@ from safetensors import safe_open
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.yaml import parse_yaml
-from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked
+from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked, markdown_environment
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.errors import ModelError
 from sia_gen.hub.publication import THEIRS, Publication
@@ -174,13 +173,7 @@ def _metadata(recipe: Recipe, task: str, tags: list[str]) -> str:
 
 
 def _write_card(path: Path, template: str, metadata: str, **values: Any) -> None:
-    environment = Environment(
-        loader=PackageLoader("sia_gen.hub", "."),
-        # In Markdown, HTML entities would remain as they are.
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
+    environment = markdown_environment("sia_gen.hub")
     card = environment.get_template(template).render(metadata=metadata, linked=linked, **values)
     write_text(path, card)
 

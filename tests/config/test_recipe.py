@@ -100,7 +100,7 @@ def test_every_field_changes_the_hash(recipe: Recipe) -> None:
         (lambda c: c["realnet"].update(mask_area=[0.9, 0.1]), "'realnet.mask_area': the range is"),
         (
             lambda c: c["data"]["images"].update(normal="{category:>99}/*"),
-            "'data.images': '{category:>99}/*' is no pattern",
+            "'data.images': '{category:>99}/*' is not a pattern",
         ),
         (lambda c: c.update(categories=["a.b"]), "'categories.0': string should match"),
         (lambda c: c.update(categories=[]), "'categories': list should have at least 1"),

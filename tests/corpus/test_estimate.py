@@ -112,7 +112,7 @@ def test_whole_of_sia_is_planned(recipe: Recipe) -> None:
 )
 def test_amounts_have_three_digits_and_a_prefix(recipe: Recipe, flops: int, text: str) -> None:
     shards = plan_parts(["disc"], images=999, shard_size=999)
-    told = table(
+    estimated = table(
         recipe.override({"synthesis.steps": 1}), shards, Throughput(1, 1, 1, "a GPU", flops)
     )
-    assert f"operations     {text}, without guidance\n" in told
+    assert f"operations     {text}, without guidance\n" in estimated

@@ -39,8 +39,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Comman
     return line
 
 
-def start(line: CommandLine, told: str, *arguments: str) -> Running:
-    return Running(arguments, line.folder, line.folder / f"{told}.txt")
+def start(line: CommandLine, name: str, *arguments: str) -> Running:
+    return Running(arguments, line.folder, line.folder / f"{name}.txt")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def test_memory_stays_flat_however_many_images_there_are(
         image.parent.mkdir()
         os.link(originals[number % len(originals)], image)
     given = [str(image.relative_to(tmp_path)) for image in images]
-    running = Running(["predict", model.name, *given, *CPU], tmp_path, tmp_path / "told.txt")
+    running = Running(["predict", model.name, *given, *CPU], tmp_path, tmp_path / "output.txt")
     process, used = psutil.Process(running.process.pid), dict[int, int]()
     while not running.ends_within(0.1):
         used[heatmaps(tmp_path)] = process.memory_info().rss
@@ -114,8 +114,8 @@ def test_memory_stays_flat_however_many_images_there_are(
     steady = [size for done, size in used.items() if IMAGES / 10 < done < IMAGES]
     growth = max(steady) - steady[0]
     assert growth < GROWTH
-    told = f"all are scored, memory grows by {growth / MIB:.0f} MiB"
-    tried(f"`predict` of {IMAGES:,} images with the same name", 1, told, fixed=1)
+    what_happens = f"all are scored, memory grows by {growth / MIB:.0f} MiB"
+    tried(f"`predict` of {IMAGES:,} images with the same name", 1, what_happens, fixed=1)
 
 
 def heatmaps(folder: Path) -> int:

@@ -156,16 +156,18 @@ def test_name_for_an_unknown_category_is_an_error() -> None:
 )
 def test_pattern_that_cannot_work_is_an_error(pattern: str) -> None:
     images = {"layout": "folder", "normal": pattern}
-    with pytest.raises(RecipeError, match=r"'data.images': .* is no pattern below the data root"):
+    with pytest.raises(
+        RecipeError, match=r"'data.images': .* is not a pattern below the data root"
+    ):
         changed(Recipe.load("mvtec-ad"), images=images)
-    with pytest.raises(RecipeError, match=r"'data.alternatives.0': .* is no pattern"):
+    with pytest.raises(RecipeError, match=r"'data.alternatives.0': .* is not a pattern"):
         changed(Recipe.load("mvtec-ad"), alternatives=[images])
 
 
 @pytest.mark.parametrize("mask", ["{stm}.png", "{category}/{defect}/{stem", "/masks/{stem}.png"])
 def test_pattern_of_masks_that_cannot_work_is_an_error(mask: str) -> None:
     images = {"layout": "folder", "normal": "{category}/*", "mask": mask}
-    with pytest.raises(RecipeError, match=r"with {category}, {defect}, {stem} in it"):
+    with pytest.raises(RecipeError, match=r"with only {category}, {defect}, {stem} in braces"):
         changed(Recipe.load("mvtec-ad"), images=images)
 
 

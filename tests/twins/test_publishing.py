@@ -116,8 +116,8 @@ def test_card_tells_how_twins_were_made(
 ) -> None:
     corpus, _ = make_twins()
     manifest = read_manifest(corpus)
-    told = recipe.override({"synthesis.twins": twins})
-    write_card(tmp_path, told, manifest)
+    titled = recipe.override({"synthesis.twins": twins})
+    write_card(tmp_path, titled, manifest)
     card = " ".join((tmp_path / "README.md").read_text().split())
     assert "anomalies with their normal twins and masks" in card
     assert "The mask is where the two differ by more than chance." in card

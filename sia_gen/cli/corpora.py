@@ -13,6 +13,7 @@ def calibrate(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
     category: options.Category = None,
+    perturbation: options.Perturbation = None,
     model: options.Model = None,
     classifier: options.Classifier = None,
     out: Annotated[Path | None, options.out("calibration")] = None,
@@ -20,7 +21,7 @@ def calibrate(
     device: options.Device = "auto",
     channels_last: options.ChannelsLast = None,
 ) -> None:
-    """Find the range of strengths that makes useful anomalies.
+    """Find the range of strengths that makes useful anomalies, for each perturbation.
 
     The output folder gets a page of curves, and a recipe for 'synthesize --strength auto'.
     Categories already measured with the same model and images are skipped.
@@ -28,6 +29,7 @@ def calibrate(
     Example: sia-gen calibrate --recipe elpv --category mono
     """
     chosen, categories, root = load_inputs(recipe, data, category)
+    chosen = chosen.override({"synthesis.perturbation": perturbation})
     folder = out or run_folder(chosen, "calibration")
     from sia_gen.inspection.calibrate import calibrate as measure
     from sia_gen.runtime.device import Runtime
@@ -41,8 +43,8 @@ def calibrate(
         Runtime(precision, device, channels_last=channels_last),
         classifier=classifier or run_folder(chosen, "classifier") / "model",
     )
-    for name, strength in strengths.items():
-        say(f"{name}: {strength}")
+    for case, strength in strengths.items():
+        say(f"{case}: {strength}")
     # The default folder may hold a corpus of other strengths.
     corpus = run_folder(chosen, "calibrated")
     folders = {"model": model, "classifier": classifier, "out": corpus}

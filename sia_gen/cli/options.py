@@ -35,6 +35,10 @@ Corpus = Annotated[str | None, Option(help="Corpus folder or URL (default: runs/
 CorpusArgument = Annotated[str, Argument(metavar="CORPUS", help="Corpus folder or URL.")]
 Detector = Annotated[Path, Argument(metavar="MODEL", help="Folder of a RealNet.")]
 Weights = Annotated[Path | None, Option(help="Backbone weights, .safetensors or .pth.")]
+Perturbation = Annotated[
+    str | None,
+    Option(metavar="KIND,...", help="Kinds of noise to add: white, pink, blobs, streaks."),
+]
 MaxSteps = Annotated[int | None, Option(help="Training steps; overrides the recipe.")]
 MaxMinutes = Annotated[
     float | None,

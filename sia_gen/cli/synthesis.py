@@ -36,9 +36,17 @@ Start = Annotated[
     float | None, about_twins(help="How far to take photographs back to noise, up to 1.")
 ]
 Invert = Annotated[bool, about_twins("--invert", help="Use DDIM inversion instead of noise.")]
+Edit = Annotated[
+    str | None,
+    about_twins(
+        metavar="EDIT,...", help="Edit photographs before: shift, mirror, erase, swap a piece."
+    ),
+]
 Region = Annotated[
     str | None,
-    about_twins(help="Where to perturb: everywhere, perlin, box, foreground, or a mask file."),
+    about_twins(
+        help="Where to perturb: everywhere, natural, perlin, box, foreground, or a mask file."
+    ),
 ]
 Photographs = Annotated[Path | None, about_twins(help="Photographs for --source image.")]
 MaskWeights = Annotated[Path | None, about_twins(help="Backbone weights for the masks.")]
@@ -48,6 +56,7 @@ def synthesize(
     recipe: options.RecipeName,
     category: options.Category = None,
     strength: Strength = None,
+    perturbation: options.Perturbation = None,
     images: Images = None,
     steps: Steps = None,
     guidance_scale: GuidanceScale = None,
@@ -62,6 +71,7 @@ def synthesize(
     source: Source = None,
     start: Start = None,
     invert: Invert = False,
+    edit: Edit = None,
     region: Region = None,
     data: Photographs = None,
     weights: MaskWeights = None,
@@ -73,6 +83,9 @@ def synthesize(
 ) -> None:
     """Make a corpus of synthetic anomalies.
 
+    Perturbation 'white' is the paper's noise; 'pink' makes stains, 'blobs' spots and 'streaks'
+    scratches. Of several kinds every image draws one.
+
     Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
     """
     from sia_gen.config.recipe import choose_categories, load_corpus_recipe
@@ -82,11 +95,18 @@ def synthesize(
     changes = {
         "seed": seed,
         "synthesis.strength": strength,
+        "synthesis.perturbation": perturbation,
         "synthesis.images": images,
         "synthesis.steps": steps,
         "synthesis.guidance_scale": guidance_scale,
     }
-    settings = {"source": source, "start": start, "invert": invert or None, "region": region}
+    settings = {
+        "source": source,
+        "start": start,
+        "invert": invert or None,
+        "edit": edit,
+        "region": region,
+    }
     chosen = load_corpus_recipe(recipe).override(changes)
     chosen = _with_twins(chosen, twins, settings, {"data": data, "weights": weights})
     categories = choose_categories(chosen, category)

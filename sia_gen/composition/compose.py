@@ -81,9 +81,13 @@ def compose(
         shards = require_category(corpus, synthetic, f"{recipe.dataset}.{category}")
         total = sum(shard.samples for shard in shards)
         count = min(images or total, total) if are_twins else images or total
-        settings = {"images": count, "strength": synthetic.strength}
-        synthesis = recipe.synthesis.model_copy(update=settings)
-        plan += plan_corpus([DatasetCategory(recipe, category)], synthesis)
+        synthesis = recipe.synthesis.model_copy(update={"images": count, "strength": 0.0})
+        # A triplet has the strength of the sample from which its piece was pasted.
+        strengths = {"strengths": shards[0].strengths}
+        plan += [
+            shard.model_copy(update=strengths)
+            for shard in plan_corpus([DatasetCategory(recipe, category)], synthesis)
+        ]
         models[shards[0].name] = shards[0].model
     if form == "folder":
         folder = _require_folder(out, categories, twins=are_twins)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sia_gen.anomalies.paste import LocalAnomalies, Pixels
 from sia_gen.anomalies.sources import SDASSource, useful_twins
 from sia_gen.config.recipe import Recipe
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import WHITE, Strength
 from sia_gen.corpus.plan import ShardPlan, identify
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TripletMetadata, TwinMetadata
@@ -82,7 +82,7 @@ class Composer:
     def triplet(self, index: int) -> Triplet:
         """Pastes a piece of the synthetic image with this index into some normal image."""
         synthetic, piece = self.source.read(index)
-        dataset, no_strength = self.recipe.dataset, Strength(0, 0)
+        dataset, no_strength = self.recipe.dataset, {WHITE: Strength(0, 0)}
         identity = identify(self.recipe.seed, dataset, self.category, index, no_strength)
         rng = np.random.default_rng(identity.seed)
         number = int(rng.integers(len(self.paths)))
@@ -95,6 +95,7 @@ class Composer:
             index=index,
             normal=name_below(self.root, self.paths[number]),
             source=synthetic["key"],
+            perturbation=synthetic["perturbation"],
             strength=float(synthetic["strength"]),
             opacity=opacity,
             mask_area=float(mask.mean()),

@@ -9,7 +9,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sia_gen.config.data import Fraction, Section
-from sia_gen.config.strength import Strength, StrengthText
+from sia_gen.config.strength import (
+    WHITE,
+    Edits,
+    Perturbation,
+    Perturbations,
+    Strength,
+    StrengthText,
+)
 from sia_gen.errors import OptionError, did_you_mean
 
 # Keys of samples have 8 digits, names of shards 5.
@@ -18,7 +25,7 @@ MOST_IMAGES, MOST_SHARDS = 10**8, 10**5 - 1
 LARGEST_SIDE = 1 << 13
 # Regions that need no file.
 EVERYWHERE = "everywhere"
-REGIONS = (EVERYWHERE, "perlin", "box", "foreground")
+REGIONS = (EVERYWHERE, "natural", "perlin", "box", "foreground")
 
 
 def _require_ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -129,9 +136,13 @@ class Twins(Section):
     """How far to go back from a photograph towards noise, as a share of the steps."""
     invert: bool = False
     """Whether to go back by DDIM inversion instead of by adding noise."""
+    edit: Edits = Field(default=[])
+    """Edits of the photographs, of which every sample draws one: `shift` misplaces or doubles a
+    piece of the part, `mirror` turns it over, `erase` removes it and `swap` exchanges two."""
     region: str = EVERYWHERE
-    """Where a sample is perturbed: `everywhere`; a `perlin` mask or a `box`, random for each
-    sample; the `foreground` by the recipe's rule; or the path of a mask image."""
+    """Where a sample is perturbed: `everywhere`; within `natural` outlines with soft edges, a
+    `perlin` mask or a `box`, random for each sample; the `foreground` by the recipe's rule; or the
+    path of a mask image."""
 
     @field_validator("region")
     @classmethod
@@ -143,10 +154,15 @@ class Twins(Section):
 
     @model_validator(mode="after")
     def _needs_no_photographs_without_them(self) -> Self:
-        if self.source != "image" and (self.region == "foreground" or self.invert):
-            what = "invert" if self.invert else "the region 'foreground'"
-            msg = f"{what} needs photographs to start from, source: image"
-            raise ValueError(msg)
+        uses = {
+            "invert": self.invert,
+            "edit": bool(self.edit),
+            "the region 'foreground'": self.region == "foreground",
+        }
+        for what, used in uses.items():
+            if used and self.source != "image":
+                msg = f"{what} needs photographs to start from, source: image"
+                raise ValueError(msg)
         return self
 
 
@@ -158,8 +174,12 @@ class Synthesis(Section):
     strength: str | float = "0.1:0.2"
     """Strength of the perturbation: a number, a range such as `0.1:0.2` from which every sample
     draws, or `auto` for the calibrated range of each category."""
-    calibrated: dict[str, StrengthText] = Field(default={})
-    """Calibrated range of strengths by category, which `sia-gen calibrate` writes."""
+    perturbation: Perturbations = Field(default=[WHITE])
+    """Kind of the noise that strength adds, or several, of which every sample draws one: `white` is
+    the paper's, `pink` makes stains, `blobs` spots and `streaks` scratches."""
+    calibrated: dict[str, dict[Perturbation, StrengthText]] = Field(default={})
+    """Calibrated range of strengths by category and perturbation, which `sia-gen calibrate`
+    writes."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     """Number of denoising steps per sample."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.0
@@ -188,20 +208,24 @@ class Synthesis(Section):
             raise ValueError(msg)
         return self
 
-    def strength_of(self, category: str) -> Strength:
-        """Returns the strength of a category's samples.
+    def strengths_of(self, category: str) -> dict[str, Strength]:
+        """Returns the strength of a category's samples by perturbation.
 
         Raises:
             OptionError: If it is `auto` and the category is not calibrated.
         """
         if self.strength != "auto":
-            return Strength.parse(self.strength)
-        if category not in self.calibrated:
+            return dict.fromkeys(self.perturbation, Strength.parse(self.strength))
+        found = self.calibrated.get(category, {})
+        missing = [kind for kind in self.perturbation if kind not in found]
+        if missing:
             raise OptionError(
-                problem=f"strength is 'auto', but '{category}' is not calibrated.",
-                fix="Run 'sia-gen calibrate' and use the recipe it writes.",
+                problem=f"strength is 'auto', but '{category}' is not calibrated for the "
+                f"perturbation {', '.join(missing)}.",
+                fix=f"Run 'sia-gen calibrate --perturbation {','.join(self.perturbation)}' and use "
+                "the recipe it writes.",
             )
-        return Strength.parse(self.calibrated[category])
+        return {kind: Strength.parse(found[kind]) for kind in self.perturbation}
 
 
 class RealNetFit(Training):

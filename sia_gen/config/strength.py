@@ -1,12 +1,23 @@
-"""Strength: how far a sample leaves the normal images (the paper's s, section 3.1)."""
+"""Strength: how far a sample leaves the normal images (the paper's s, section 3.1).
+
+The perturbation says by what kind of noise; see `sia_gen.sdas.perturbation`. An edit of the
+photograph that a sample starts from is the other way to an anomaly; see `sia_gen.twins.edits`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from sia_gen.errors import did_you_mean
+
+WHITE = "white"
+PERTURBATIONS = (WHITE, "pink", "blobs", "streaks")
+EDITS = ("shift", "mirror", "erase", "swap")
 
 
 @dataclass(frozen=True)
@@ -53,5 +64,46 @@ def _require_strength(text: str) -> str:
     return text
 
 
+def require_perturbation(kind: str) -> str:
+    """Raises `ValueError` if there is no such kind of perturbation."""
+    return _require_known("perturbation", kind, PERTURBATIONS)
+
+
+def _require_edit(edit: str) -> str:
+    return _require_known("edit", edit, EDITS)
+
+
+def _require_known(what: str, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        hint = did_you_mean(name, known) or f", use one of {', '.join(known)}"
+        msg = f"unknown {what} '{name}'{hint}"
+        raise ValueError(msg)
+    return name
+
+
+def _split(names: Any) -> Any:
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
+def _require_distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        msg = f"'{', '.join(names)}' has one of them twice"
+        raise ValueError(msg)
+    return names
+
+
 # A strength as it is written, validated by pydantic.
 StrengthText = Annotated[str, AfterValidator(_require_strength)]
+Perturbation = Annotated[str, AfterValidator(require_perturbation)]
+# One or several, as a list or separated by commas.
+Perturbations = Annotated[
+    list[Perturbation],
+    Field(min_length=1),
+    BeforeValidator(_split),
+    AfterValidator(_require_distinct),
+]
+Edits = Annotated[
+    list[Annotated[str, AfterValidator(_require_edit)]],
+    BeforeValidator(_split),
+    AfterValidator(_require_distinct),
+]

@@ -88,6 +88,7 @@ def _manifest(pipelines: Pipelines, kind: Kind, plan: list[ShardPlan]) -> Manife
     return Manifest(
         **recipe_fields(pipelines.recipe),
         images=settings.images,
+        perturbation=settings.perturbation,
         strength=str(settings.strength),
         steps=settings.steps,
         sampler=pipelines.sampler,

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Discriminator, Field, Tag
 
 from sia_gen.config.settings import LARGEST_SIDE
+from sia_gen.config.strength import Perturbation
 from sia_gen.corpus.plan import COMPLETE, MISSING, ShardPlan, ShardRecord
 from sia_gen.corpus.schema import Kind, SampleForm, StrictModel
 from sia_gen.corpus.shards import ShardIndex, write_index
@@ -33,7 +34,7 @@ from sia_gen.io.refusals import reading
 MANIFEST = "manifest.json"
 RECORDS = ".records"
 HASHES = ".records/weights.json"
-VERSION: Final = 1
+VERSION: Final = 2
 # Fields that change no sample: the recipe has other sections, and other versions may go on.
 MAY_DIFFER = {"recipe", "sia_gen", "versions", "shards"}
 ADDRESS = "Check the address, and whether you have to log in: 'hf auth login' for hf://."
@@ -71,6 +72,7 @@ class Manifest(StrictModel):
     name: str
     seed: Annotated[int, Field(ge=0)]
     images: Count
+    perturbation: list[Perturbation]
     strength: str
     steps: Count
     sampler: str
@@ -85,7 +87,7 @@ class Manifest(StrictModel):
     image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     versions: dict[str, str]
     kind: Kind
-    manifest_version: Literal[1] = VERSION
+    manifest_version: Literal[2] = VERSION
     shards: list[Shard]
 
     @property
@@ -209,7 +211,9 @@ def read_manifest(corpus: Location) -> Manifest:
         if type(version) is int and version != VERSION:
             raise CorpusError(
                 problem=f"{path} has version {version}; this sia-gen reads version {VERSION}.",
-                fix="Update sia-gen.",
+                fix="Update sia-gen."
+                if version > VERSION
+                else "Make the corpus again in another folder.",
             )
         return Manifest.parse(content)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

@@ -68,16 +68,16 @@ class CorpusOutput:
             OutputError: If the folder holds another corpus, or other shards of these categories.
         """
         self._check_corpus()
-        strengths = {shard.name: shard.strength for shard in self.wanted}
+        planned = {shard.name: shard for shard in self.wanted}
         replaced = set() if self.resume else {shard.path for shard in self.wanted}
         for record in present_records(self.folder).values():
-            if record.name not in strengths or record.path in replaced:
+            if record.name not in planned or record.path in replaced:
                 continue
-            model, strength = self.models[record.name], strengths[record.name]
+            model, shard = self.models[record.name], planned[record.name]
             if record.model != model:
                 difference = f"another model ({record.model[:12]}, not {model[:12]})"
-            elif record.strength != strength:
-                difference = f"another strength ({record.strength}, not {strength})"
+            elif record.strengths != shard.strengths:
+                difference = f"another strength ({record.strength}, not {shard.strength})"
             else:
                 continue
             raise OutputError(

@@ -182,9 +182,13 @@ class ShardParser:
         if not 0 < start <= 1:
             msg = f"'start' is {start}, not above 0 and at most 1"
             raise ValueError(msg)
-        strength = Strength.parse(self.shard.strength)
-        # A triplet has the strength of a sample of another corpus.
-        if self.form.kind != TRIPLETS and not strength.low <= metadata["strength"] <= strength.high:
+        kind = metadata["perturbation"]
+        if kind not in self.shard.strengths:
+            kinds = ", ".join(self.shard.strengths)
+            msg = f"'perturbation' is {_printable(repr(kind))}, not one of {kinds}"
+            raise ValueError(msg)
+        strength = Strength.parse(self.shard.strengths[kind])
+        if not strength.low <= metadata["strength"] <= strength.high:
             msg = f"'strength' is {metadata['strength']}, not {strength}"
             raise ValueError(msg)
 

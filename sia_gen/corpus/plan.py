@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.recipe_file import Name
 from sia_gen.config.settings import MOST_IMAGES, Synthesis
-from sia_gen.config.strength import Strength, StrengthText
+from sia_gen.config.strength import Perturbation, Strength, StrengthText
 from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import OptionError
 
@@ -41,7 +41,8 @@ class ShardPlan(StrictModel):
     category: Name
     first: Annotated[int, Field(ge=0)]
     samples: Annotated[int, Field(ge=1)]
-    strength: StrengthText
+    # By perturbation; every sample draws one of these.
+    strengths: Annotated[dict[Perturbation, StrengthText], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _shard_belongs_to_its_category(self) -> Self:
@@ -58,6 +59,13 @@ class ShardPlan(StrictModel):
     def state(self) -> str:
         """Whether the shard was made, as the manifest says it."""
         return COMPLETE if isinstance(self, ShardRecord) else MISSING
+
+    @property
+    def strength(self) -> str:
+        """Its strengths for people: `0.1:0.2`, or `blobs 0.2, streaks 0.3` if they differ."""
+        if len(set(self.strengths.values())) == 1:
+            return next(iter(self.strengths.values()))
+        return ", ".join(f"{kind} {strength}" for kind, strength in self.strengths.items())
 
     @property
     def name(self) -> str:
@@ -106,16 +114,17 @@ def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> 
             category=category,
             first=shard * size,
             samples=min(size, images - shard * size),
-            strength=_strength(synthesis, recipe, category),
+            strengths=_strengths(synthesis, recipe, category),
         )
         for recipe, category in categories
         for shard in range(count)
     ]
 
 
-def _strength(synthesis: Synthesis, recipe: Recipe, category: str) -> str:
+def _strengths(synthesis: Synthesis, recipe: Recipe, category: str) -> dict[str, str]:
     calibrated = {"calibrated": recipe.synthesis.calibrated}
-    return str(synthesis.model_copy(update=calibrated).strength_of(category))
+    strengths = synthesis.model_copy(update=calibrated).strengths_of(category)
+    return {kind: str(strength) for kind, strength in strengths.items()}
 
 
 def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan]:
@@ -154,22 +163,25 @@ class SampleIdentity:
     category: str
     index: int
     seed: int
+    perturbation: str
     strength: float
 
 
 def identify(
-    corpus_seed: int, dataset: str, category: str, index: int, strength: Strength
+    corpus_seed: int, dataset: str, category: str, index: int, strengths: Mapping[str, Strength]
 ) -> SampleIdentity:
-    """Derives the identity of a sample; its strength is uniform in the range."""
+    """Derives the identity of a sample: one of the perturbations, uniform in its strengths."""
     digest = hashlib.sha256(f"{corpus_seed}/{dataset}/{category}/{index}".encode()).digest()
-    seed, fraction = (
-        int.from_bytes(digest[start : start + 8], "big") >> (64 - BITS) for start in (0, 8)
+    seed, fraction, choice = (
+        int.from_bytes(digest[start : start + 8], "big") >> (64 - BITS) for start in (0, 8, 16)
     )
+    perturbation = list(strengths)[choice % len(strengths)]
     return SampleIdentity(
         key=_sample_key(dataset, category, index),
         dataset=dataset,
         category=category,
         index=index,
         seed=seed,
-        strength=float(strength.at(fraction / 2**BITS)),
+        perturbation=perturbation,
+        strength=float(strengths[perturbation].at(fraction / 2**BITS)),
     )

@@ -63,6 +63,7 @@ class SampleMaker:
         images = pipeline(
             num_images=len(made),
             strength=[identity.strength for identity in made],
+            perturbation=[identity.perturbation for identity in made],
             generator=generators(identity.seed for identity in made),
             output_type="pt",
             **sampling_options(pipeline, self.recipe, shard.category),
@@ -113,9 +114,9 @@ def identify_samples(
     recipe: CorpusRecipe, shard: ShardPlan, indices: Sequence[int]
 ) -> list[SampleIdentity]:
     """Returns the identities of some samples of a shard."""
-    strength = Strength.parse(shard.strength)
+    strengths = {kind: Strength.parse(text) for kind, text in shard.strengths.items()}
     return [
-        identify(recipe.seed, shard.dataset, shard.category, index, strength) for index in indices
+        identify(recipe.seed, shard.dataset, shard.category, index, strengths) for index in indices
     ]
 
 

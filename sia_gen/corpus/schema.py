@@ -46,6 +46,7 @@ class SampleMetadata:
     dataset: str
     category: str
     index: int
+    perturbation: str
     strength: float
     seed: int
     steps: int
@@ -63,10 +64,12 @@ class TwinMetadata(SampleMetadata):
 
     Attributes:
         start: Share of the reverse steps that were taken; 1 from noise alone.
+        edit: Edit of the photograph that the sample starts from; `none` without one.
         mask_area: Share of the pixels that are anomalous.
     """
 
     start: float
+    edit: str
     mask_area: float
 
 
@@ -77,7 +80,8 @@ class TripletMetadata:
     Attributes:
         normal: The file of the normal image; see `sia_gen.images.layouts.name_below`.
         source: The key of the synthetic image from which a piece was pasted.
-        strength: Strength of that image.
+        perturbation: Perturbation of that image.
+        strength: Its strength.
         opacity: Opacity of the piece.
         mask_area: Share of the pixels that are anomalous.
         seed: Decides the normal image, the mask and the opacity.
@@ -90,6 +94,7 @@ class TripletMetadata:
     index: int
     normal: str
     source: str
+    perturbation: str
     strength: float
     opacity: float
     mask_area: float

@@ -117,9 +117,9 @@ class CorpusPublication(Publication):
             if known is None:
                 return f"a corpus with {shard['path']}, which this one lacks"
             # A claim has the models of shards that are still missing.
-            for field in ("model", "strength"):
+            for field, name in {"model": "model", "strengths": "strength"}.items():
                 if shard.get(field) != getattr(known, field):
-                    return f"samples of {known.category} by another {field}"
+                    return f"samples of {known.category} by another {name}"
         return None
 
 

@@ -3,15 +3,17 @@
 OUT/
     recipe.yaml                 the recipe, with the strengths of `--strength auto`
     calibration.json            the measurements
-    samples/<category>.png      a sample at each strength, side by side
+    samples/<category>-<perturbation>.png
+                                a sample at each strength, side by side
     index.html                  a page with these and the curves
 """
 
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from accelerate.utils import release_memory
@@ -19,7 +21,7 @@ from PIL import Image
 
 from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.config.strength import Strength, StrengthText
+from sia_gen.config.strength import Strength, StrengthText, require_perturbation
 from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import ImageError, OutputError
@@ -41,8 +43,18 @@ MEASURED = "calibration.json"
 DECISIVE = ["realnet"]
 
 
+class Case(NamedTuple):
+    """What is calibrated: a category and a perturbation."""
+
+    category: str
+    perturbation: str
+
+    def __str__(self) -> str:
+        return f"{self.category}, {self.perturbation}"
+
+
 class Calibration(StrengthCurve):
-    """The measurements of a category, the useful range, and everything that decides about them.
+    """The measurements of a case, the useful range, and everything that decides about them.
 
     `model` and `images` are hashes. The channels-last memory format changes only last bits.
     """
@@ -64,10 +76,11 @@ def calibrate(
     runtime: Runtime,
     *,
     classifier: Path | None = None,
-) -> dict[str, Strength]:
-    """Measures the strengths of some categories; those measured before stay in the recipe.
+) -> dict[Case, Strength]:
+    """Measures the strengths of some categories by each perturbation of the recipe.
 
-    A category that was measured with the same model, images and precision is not measured again.
+    What was measured before stays in the recipe, and is not measured again with the same model,
+    images and precision.
 
     Args:
         categories: Categories to calibrate.
@@ -77,7 +90,7 @@ def calibrate(
         classifier: Folder of the classifier, for a recipe with a guidance scale.
 
     Returns:
-        The strengths of the categories, in the order given.
+        The strengths, in the order of the categories.
 
     Raises:
         ModelError: If a model or its classifier is missing, or has no useful strength.
@@ -90,35 +103,38 @@ def calibrate(
     places = [DatasetCategory(recipe, category) for category in categories]
     pipelines, cache = Pipelines(recipe, places, models, classifier), HashCache()
     # Problems have to surface before hours of measuring.
-    known, measured = _read_measured(out), dict[str, Calibration]()
+    known, measured = _read_measured(out), dict[Case, Calibration]()
+    cases = [Case(*case) for case in product(categories, recipe.synthesis.perturbation)]
     hashes = [pipelines.hash(place, cache) for place in places]
     with (
         claim_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING), save=False),
-        Progress("calibrating", len(categories)) as progress,
+        Progress("calibrating", len(cases)) as progress,
     ):
         for place, model in zip(places, hashes, strict=True):
             normal = load_normal(recipe, place.category, root, pipelines.image_size)
             images = hashlib.sha256(normal.small.tobytes()).hexdigest()
-            origin = common | {"model": model, "images": images}
-            before, row = known.get(place.category), _row_path(out, place.category)
-            same = before is not None and before.model_dump(include=set(origin)) == origin
-            if not (same and row.is_file()):
-                curve, shown = _measure(place, normal, pipelines, runtime)
-                release_memory()
-                what = f"'{place.category}' in {pipelines.folder(place)}"
-                origin["strength"] = str(useful_range(curve, what))
-                _write_row(row, shown)
-                measured[place.category] = Calibration(**origin, **curve.model_dump())
-                known = _save(recipe, measured, out)
-            progress.advance()
+            for kind in recipe.synthesis.perturbation:
+                case = Case(place.category, kind)
+                origin = common | {"model": model, "images": images}
+                before, row = known.get(case), _row_path(out, case)
+                same = before is not None and before.model_dump(include=set(origin)) == origin
+                if not (same and row.is_file()):
+                    curve, shown = _measure(place, kind, normal, pipelines, runtime)
+                    release_memory()
+                    what = f"'{place.category}' in {pipelines.folder(place)}, perturbation '{kind}'"
+                    origin["strength"] = str(useful_range(curve, what))
+                    _write_row(row, shown)
+                    measured[case] = Calibration(**origin, **curve.model_dump())
+                    known = _save(recipe, measured, out)
+                progress.advance()
         if not measured:
             # The recipe and the page may have been lost since.
             _save(recipe, {}, out)
-    return {category: Strength.parse(known[category].strength) for category in categories}
+    return {case: Strength.parse(known[case].strength) for case in cases}
 
 
 def _measure(
-    place: DatasetCategory, normal: NormalImages, pipelines: Pipelines, runtime: Runtime
+    place: DatasetCategory, kind: str, normal: NormalImages, pipelines: Pipelines, runtime: Runtime
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     recipe, category = place
     pipeline, accelerator = pipelines.load(place), runtime.accelerator()
@@ -127,37 +143,46 @@ def _measure(
         f"{category}: out of memory, sampling {SAMPLES} images at a time.",
         "Use --precision bf16, or end other programs that take memory.",
     ):
-        return measure_curve(pipeline, recipe, category, normal.reference, normal.apart)
+        return measure_curve(pipeline, recipe, category, kind, normal)
 
 
-def _save(recipe: Recipe, measured: dict[str, Calibration], out: Path) -> dict[str, Calibration]:
+def _save(recipe: Recipe, measured: dict[Case, Calibration], out: Path) -> dict[Case, Calibration]:
     """Writes measurements beside those that others made meanwhile, and returns all of them."""
     with settling(out):
         known = _read_measured(out) | measured
-        strengths = {category: one.strength for category, one in known.items()}
-        strengths = recipe.synthesis.calibrated | strengths
+        strengths = {
+            category: dict(by_kind) for category, by_kind in recipe.synthesis.calibrated.items()
+        }
+        contents: dict[str, dict[str, Any]] = {}
+        for case, one in known.items():
+            strengths.setdefault(case.category, {})[case.perturbation] = one.strength
+            contents.setdefault(case.category, {})[case.perturbation] = one.model_dump()
         save_recipe(out, recipe.override({"synthesis.calibrated": strengths}), DECISIVE)
         summary = "Distance from the normal images at growing strength, and the range to use."
-        sections = [_section(category, one, out) for category, one in known.items()]
+        sections = [_section(case, one, out) for case, one in known.items()]
         write_page(out / "index.html", Page(f"Strengths of {recipe.title}", summary, sections))
-        # Written last, because categories in this file are not measured again.
-        write_json(out / MEASURED, {name: one.model_dump() for name, one in known.items()})
+        # Written last, because what is in this file is not measured again.
+        write_json(out / MEASURED, contents)
     return known
 
 
-def _read_measured(out: Path) -> dict[str, Calibration]:
+def _read_measured(out: Path) -> dict[Case, Calibration]:
     path = out / MEASURED
     try:
         content = dict(read_json(path)) if path.exists() else {}
-        return {category: Calibration.parse(one) for category, one in content.items()}
+        return {
+            Case(category, require_perturbation(kind)): Calibration.parse(one)
+            for category, by_kind in content.items()
+            for kind, one in dict(by_kind).items()
+        }
     except (ValueError, TypeError) as error:
         raise OutputError(
             problem=f"{path} is damaged.", fix="Delete it, then calibrate again."
         ) from error
 
 
-def _row_path(out: Path, category: str) -> Path:
-    return out / "samples" / f"{category}.png"
+def _row_path(out: Path, case: Case) -> Path:
+    return out / "samples" / f"{case.category}-{case.perturbation}.png"
 
 
 def _write_row(path: Path, images: Sequence[Image.Image]) -> None:
@@ -179,9 +204,9 @@ def _read_row(path: Path, strengths: Sequence[float]) -> list[Figure]:
     return []
 
 
-def _section(category: str, measured: Calibration, out: Path) -> Section:
+def _section(case: Case, measured: Calibration, out: Path) -> Section:
     strength = Strength.parse(measured.strength)
-    shown = _read_row(_row_path(out, category), measured.strengths)
+    shown = _read_row(_row_path(out, case), measured.strengths)
     levels = [
         Level(
             measured.abnormal_from, "95 % of normal images, and of samples of strength 0, are below"
@@ -190,7 +215,7 @@ def _section(category: str, measured: Calibration, out: Path) -> Section:
     ]
     chosen = (strength.low, strength.high)
     return Section(
-        title=f"{category}: {strength}",
+        title=f"{case}: {strength}",
         text=(
             f"Below {strength.low:g} most samples are no farther from the normal images than these "
             f"are from each other; above {strength.high:g} they are nearer to noise."

@@ -17,7 +17,7 @@ from sia_gen.corpus.schema import TWINS
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import category_root
 from sia_gen.inspection.distance import NormalBank, NormalImages, load_normal
-from sia_gen.inspection.page import category_sections, twins_section
+from sia_gen.inspection.page import category_sections, twins_sections
 from sia_gen.inspection.survey import survey_category
 from sia_gen.io.files import prepare_output
 from sia_gen.io.locations import Location
@@ -73,11 +73,11 @@ def inspect_corpus(
                 bank = NormalBank.of(one.recipe, normal.reference, device, weights)
             sections += category_sections(one.name, survey, normal, bank)
             if manifest.kind == TWINS:
-                sections.append(twins_section(one.name, survey, one.recipe.realnet.mask_area))
+                sections += twins_sections(one.name, survey, one.recipe.realnet.mask_area)
         categories = "categories" if len(chosen) > 1 else "category"
         summary = (
             f"{total} samples of {len(chosen)} {categories}, strength {manifest.strength}, "
-            f"{size} x {size} pixels."
+            f"perturbation {', '.join(manifest.perturbation)}, {size} x {size} pixels."
         )
         write_page(out / "index.html", Page(f"{recipe.title}: the corpus", summary, sections))
     return out / "index.html"

@@ -35,21 +35,37 @@ def category_sections(
     name: str, survey: Survey, normal: NormalImages | None, bank: NormalBank | None
 ) -> list[Section]:
     """Describes the samples of a category, and compares them with the normal images if given."""
-    sections = [_samples_section(name, survey)]
+    parts = _by_title(name, survey)
+    sections = [_samples_section(title, part) for title, part in parts.items()]
     if normal is None or bank is None:
         table = [["", "samples"], *map(list, sample_statistics(survey.pixels).items())]
         hint = "Distances and copies need the normal images: give their folder with --data."
         text = f"{hint} {_duplicates_text(survey)}"
         return [*sections, Section(title=f"{name}: statistics", text=text, table=table)]
-    large = enlarge([to_picture(image) for image in survey.pixels], normal.reference.shape[-1])
-    return [
-        *sections,
-        _distance_section(name, survey, large, normal, bank),
-        _copies_section(name, survey, large, normal, bank),
-    ]
+    size = normal.reference.shape[-1]
+    for title, part in parts.items():
+        if part.examined:
+        large = enlarge([to_picture(image) for image in part.pixels], size)
+        sections.append(_distance_section(title, part, large, normal, bank))
+    large = enlarge([to_picture(image) for image in survey.pixels], size)
+    return [*sections, _copies_section(name, survey, large, normal, bank)]
 
 
-def twins_section(name: str, survey: Survey, useful_areas: tuple[float, float]) -> Section:
+def twins_sections(
+    name: str, survey: Survey, useful_areas: tuple[float, float]
+) -> list[Section]:
+    """Shows the twins of a category by perturbation; see `_twins_section`."""
+    parts = _by_title(name, survey)
+    return [_twins_section(title, part, useful_areas) for title, part in parts.items()]
+
+
+def _by_title(name: str, survey: Survey) -> dict[str, Survey]:
+    """Returns the samples of each perturbation, by a title that tells them apart."""
+    parts = survey.by_perturbation()
+    return {f"{name}, {kind}" if len(parts) > 1 else name: part for kind, part in parts.items()}
+
+
+def _twins_section(name: str, survey: Survey, useful_areas: tuple[float, float]) -> Section:
     """Shows twins of a category with the outlines of their masks, and the areas of all masks.
 
     Masks are useful if they cover a share of the pixels between `useful_areas`.

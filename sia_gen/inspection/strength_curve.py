@@ -17,8 +17,8 @@ from sia_gen.config.strength import Strength
 from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import ModelError
-from sia_gen.images.loading import Pixels, to_picture
-from sia_gen.inspection.distance import NormalBank, enlarge
+from sia_gen.images.loading import to_picture
+from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge
 from sia_gen.sdas.pipeline import SDASPipeline
 
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
@@ -99,21 +99,21 @@ def crossing(strengths: list[float], medians: NDArray[np.float64], level: float)
 
 
 def measure_curve(
-    pipeline: SDASPipeline, recipe: Recipe, category: str, normal: Pixels, apart: Pixels
+    pipeline: SDASPipeline, recipe: Recipe, category: str, perturbation: str, normal: NormalImages
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """Makes samples at every strength from the same noise, and measures their distances.
-
-    The normal images (N, C, H, W), 0 to 255, are those to compare with and, kept apart, others.
 
     Returns:
         The curve, and the first sample at each strength.
     """
-    bank, size = NormalBank.of(recipe, normal, pipeline.device), normal.shape[-1]
+    bank = NormalBank.of(recipe, normal.reference, pipeline.device)
+    size = normal.reference.shape[-1]
     samples, shown = [], []
     for strength in STRENGTHS:
         images = pipeline(
             num_images=SAMPLES,
             strength=strength,
+            perturbation=perturbation,
             generator=generators(recipe.seed + i for i in range(SAMPLES)),
             **sampling_options(pipeline, recipe, category),
         ).images
@@ -123,7 +123,7 @@ def measure_curve(
     curve = StrengthCurve(
         strengths=list(STRENGTHS),
         samples=samples,
-        normal=bank.distances(apart).tolist(),
+        normal=bank.distances(normal.apart).tolist(),
         noise=noise.tolist(),
     )
     return curve, shown

@@ -1,9 +1,11 @@
 """Goes through all samples of a category once, and keeps what a page needs."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ class Survey:
 
     Attributes:
         form: What every sample consists of.
+        perturbations: Perturbations of all samples, (N,).
         strengths: Strengths of all samples, (N,).
         areas: Shares of the pixels that the masks of all samples cover, (N,); empty without twins.
         duplicates: Groups of keys of samples whose pixels are all equal.
@@ -38,6 +41,7 @@ class Survey:
     """
 
     form: SampleForm
+    perturbations: NDArray[np.str_]
     strengths: NDArray[np.float64]
     areas: NDArray[np.float64]
     duplicates: list[list[str]]
@@ -49,6 +53,23 @@ class Survey:
         """Strengths of the examined samples, ascending, (E,)."""
         return np.array([metadata["strength"] for metadata, _ in self.examined])
 
+    def by_perturbation(self) -> dict[str, Survey]:
+        """Returns the samples of each perturbation of which some were examined."""
+        kinds = {str(metadata["perturbation"]) for metadata, _ in self.examined}
+        return {kind: self._of(kind) for kind in sorted(kinds)}
+
+    def _of(self, kind: str) -> Survey:
+        chosen = self.perturbations == kind
+        examined = [metadata["perturbation"] == kind for metadata, _ in self.examined]
+        return replace(
+            self,
+            perturbations=self.perturbations[chosen],
+            strengths=self.strengths[chosen],
+            areas=self.areas[chosen] if len(self.areas) else self.areas,
+            examined=list(compress(self.examined, examined)),
+            pixels=self.pixels[examined],
+        )
+
 
 def survey_category(
     corpus: Location, shards: Sequence[ShardRecord], form: SampleForm, progress: Progress
@@ -59,10 +80,12 @@ def survey_category(
         CorpusError: If one is damaged.
     """
     chosen = set(evenly_spaced(EXAMINED, sum(shard.samples for shard in shards)))
-    strengths, areas, examined = list[float](), list[float](), list[tuple[Sample, Pixels]]()
+    perturbations, strengths, areas = list[str](), list[float](), list[float]()
+    examined: list[tuple[Sample, Pixels]] = []
     by_pixels: dict[bytes, list[str]] = {}
     samples = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
     for number, (metadata, images) in enumerate(samples):
+        perturbations.append(metadata["perturbation"])
         strengths.append(metadata["strength"])
         if form.kind == TWINS:
             areas.append(metadata["mask_area"])
@@ -76,6 +99,7 @@ def survey_category(
     examined.sort(key=lambda one: (one[0][0]["strength"], one[0][0]["key"]))
     return Survey(
         form=form,
+        perturbations=np.array(perturbations),
         strengths=np.array(strengths),
         areas=np.array(areas),
         duplicates=[keys for keys in by_pixels.values() if len(keys) > 1],

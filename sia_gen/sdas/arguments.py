@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sia_gen.config.strength import require_perturbation
 from sia_gen.errors import did_you_mean
 
 Photographs = torch.Tensor | Image.Image | Sequence[Image.Image]
@@ -29,6 +30,30 @@ def check_strength(strength: Numbers, shape: Sequence[int]) -> torch.Tensor:
         )
         raise ValueError(msg)
     return values
+
+
+def check_field(field: torch.Tensor, shape: Sequence[int]) -> None:
+    """Raises `ValueError` unless a field has the shape of the images and is finite."""
+    if tuple(field.shape) != tuple(shape):
+        msg = f"a perturbation of shape {tuple(field.shape)} does not fit {tuple(shape)}"
+        raise ValueError(msg)
+    if not bool(field.isfinite().all()):
+        msg = "the perturbation must be finite"
+        raise ValueError(msg)
+
+
+def check_perturbation(perturbation: str | Sequence[str], num_images: int) -> list[str]:
+    """Returns the kind of perturbation of each image.
+
+    Raises:
+        ValueError: If a kind is unknown, or there is not one per image.
+    """
+    if isinstance(perturbation, str):
+        perturbation = [perturbation] * num_images
+    if len(perturbation) != num_images:
+        msg = f"{len(perturbation)} kinds of perturbation do not fit {num_images} images"
+        raise ValueError(msg)
+    return [require_perturbation(kind) for kind in perturbation]
 
 
 def check_scales(guidance_scale: Numbers, num_images: int) -> torch.Tensor:
@@ -82,14 +107,16 @@ def _to_tensor(image: Image.Image, channels: int) -> torch.Tensor:
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
 
 
-def count_images(num_images: int | None, photographs: torch.Tensor | None) -> int:
-    """Returns how many images to make; `ValueError` if that is not the number of photographs."""
-    if photographs is None:
-        return 1 if num_images is None else num_images
-    if num_images is not None and num_images != len(photographs):
-        msg = f"{len(photographs)} images to start from do not fit num_images={num_images}"
-        raise ValueError(msg)
-    return len(photographs)
+def count_images(num_images: int | None, photographs: Sequence[torch.Tensor]) -> int:
+    """Returns how many images to make; `ValueError` if there are not as many photographs."""
+    counts = [len(images) for images in photographs]
+    if num_images is None:
+        num_images = counts[0] if counts else 1
+    for count in counts:
+        if count != num_images:
+            msg = f"{count} images to start from do not fit num_images={num_images}"
+            raise ValueError(msg)
+    return num_images
 
 
 def steps_from(start: float, num_inference_steps: int) -> int:

@@ -9,7 +9,7 @@ image. A trained model finds its way back to a real image; users of the paper's 
 convergence by it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,8 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from sia_gen.networks.classifier import NoisyClassifier
+from sia_gen.sdas.perturbation import Disturbance, Generators
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler, send
-
-Generators = torch.Generator | list[torch.Generator]
 
 
 @dataclass(frozen=True)
@@ -39,32 +38,39 @@ class ReverseProcess:
 
     def run(
         self,
-        sample: torch.Tensor,
+        starts: Sequence[torch.Tensor],
         timesteps: Iterable[torch.Tensor],
-        strength: torch.Tensor,
+        disturbance: Disturbance,
         generator: Generators | None,
         *,
         twins: bool,
     ) -> torch.Tensor:
-        """Denoises x_t (B, C, H, W) with a strength (B,) or (B, 1, H, W).
+        """Denoises x_t of the samples, (B, C, H, W), and of their twins, if it is another one.
 
         Returns:
             Samples in about [-1, 1], followed by their twins, (2B, C, H, W), if those were made.
         """
-        if not twins and strength.ndim == 1:
+        strength, fields, edited = disturbance.strength, disturbance.fields, disturbance.edited
+        sample = starts[0]
+        if not twins and strength.ndim == 1 and edited is None:
             for timestep in timesteps:
-                sample = self._step(sample, timestep, [strength], [generator])
+                sample = self._step(sample, timestep, [disturbance.white], [generator], fields)
             return sample
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**53, ())))
         # A generator per part, in equal states, gives both parts the same noise.
         generators: list[Generators | None] = [generator, _copied(generator)]
-        both = torch.cat([sample, sample])
+        both = torch.cat([sample, starts[-1]])
         disturbed = strength > 0 if strength.ndim == 4 else (strength > 0).view(-1, 1, 1, 1)
         disturbed = send(disturbed, sample.device)
+        if edited is not None:
+            disturbed = disturbed | edited
+        if fields is not None:
+            fields = torch.cat([fields, torch.zeros_like(fields)])
+        strengths = [disturbance.white, 0.0]
         for timestep in timesteps:
-            samples, normal = self._step(both, timestep, [strength, 0.0], generators).chunk(2)
-            # Without strength a sample equals its twin exactly.
+            samples, normal = self._step(both, timestep, strengths, generators, fields).chunk(2)
+            # A sample equals its twin exactly where nothing disturbs it.
             both = torch.cat([torch.where(disturbed, samples, normal), normal])
         return both
 
@@ -72,10 +78,14 @@ class ReverseProcess:
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor,
-        strengths: list[torch.Tensor | float],
-        generators: list[Generators | None],
+        strengths: Sequence[torch.Tensor | float],
+        generators: Sequence[Generators | None],
+        fields: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Takes one step of (k * B, C, H, W): k parts, each with its strength and generator."""
+        """Takes one step of (k * B, C, H, W): k parts, each with its strength and generator.
+
+        The strengths are those of white noise. The fields are scaled by theirs, (k * B, C, H, W).
+        """
         repeats = len(strengths)
         given = self.unet_labels
         output = self.unet(
@@ -93,6 +103,8 @@ class ReverseProcess:
             )
             samples.append(taken[0])
         stepped = torch.cat(samples)
+        if fields is not None:
+            stepped = stepped + self.scheduler.sigma(output, timestep, sample.shape[1]) * fields
         if self.labels is None or not bool(self.scales.any()):
             return stepped
         # The noise of a step is added to its mean, so a shift of the mean shifts the sample.

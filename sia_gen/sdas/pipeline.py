@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
 
+from sia_gen.config.strength import WHITE
 from sia_gen.errors import ModelError
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.networks.unet import ADMUNet2DModel
@@ -18,6 +19,7 @@ from sia_gen.sdas.arguments import (
     ClassLabels,
     Numbers,
     Photographs,
+    check_perturbation,
     check_photographs,
     check_scales,
     check_strength,
@@ -25,8 +27,9 @@ from sia_gen.sdas.arguments import (
     resolve_labels,
     steps_from,
 )
-from sia_gen.sdas.denoising import Generators, ReverseProcess
+from sia_gen.sdas.denoising import ReverseProcess
 from sia_gen.sdas.denoising import invert as ddim_invert
+from sia_gen.sdas.perturbation import Disturbance, Generators, edited_region
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.sdas.validation import require_pipeline
 
@@ -110,7 +113,9 @@ class SDASPipeline(DiffusionPipeline):
         guidance_scale: float | Sequence[float] = 0.0,
         output_type: str = "pil",
         *,
+        perturbation: str | Sequence[str] = WHITE,
         image: Photographs | None = None,
+        twin_image: Photographs | None = None,
         start: float = 1.0,
         invert: bool = False,
         return_twin: bool = False,
@@ -134,31 +139,40 @@ class SDASPipeline(DiffusionPipeline):
                 strength. The paper takes 1; 0 disables guidance.
             output_type: `"pil"` for a list of PIL images (modes L or RGB), `"pt"` for a float
                 tensor (B, C, H, W) in [0, 1], or NaN where the network overflows.
+            perturbation: Kind of the noise that strength adds, one for all or one per image:
+                `"white"`, the paper's, makes grain unless the model knows much more than one
+                part; `"pink"` makes stains, `"blobs"` spots and `"streaks"` scratches.
             image: Photographs to start from instead of noise: PIL images of the model's mode and
                 size, or a tensor (B, C, H, W) in [0, 1].
+            twin_image: Photographs that the twins start from instead of `image`, which is then an
+                edited version: around the pixels where the two differ, samples differ from their
+                twins even without strength.
             start: Share of the steps to go back towards noise and to take, above 0 and at most 1;
                 the lower, the more of `image` remains.
             invert: Whether to go back by DDIM inversion instead of by adding noise.
             return_twin: Whether to make the twins too, from the same noise without strength, at
-                the cost of a doubled batch. Samples of strength 0 equal their twins.
+                the cost of a doubled batch. Samples of strength 0 equal their twins, unless their
+                photographs differ.
 
         Raises:
             ValueError: If a strength or scale is negative or not finite, if strengths, scales,
-                generators, classes, `image`, `start` or `output_type` do not fit, or if there is
-                no classifier.
+                kinds, generators, classes, images, `start` or `output_type` do not fit, or if
+                there is no classifier.
             ModelError: If PIL images would have to show NaN.
         """
         if output_type not in ("pil", "pt"):
             msg = f"output_type is 'pil' or 'pt', not '{output_type}'"
             raise ValueError(msg)
-        if image is None and (start != 1 or invert):
-            msg = "start and invert need an image to start from"
+        if image is None and (start != 1 or invert or twin_image is not None):
+            msg = "start, invert and twin_image need an image to start from"
             raise ValueError(msg)
         device = self._execution_device
         channels, size = self.unet.config.in_channels, self.unet.config.sample_size
-        photographs = None
-        if image is not None:
-            photographs = check_photographs(image, channels, size).to(device)
+        photographs = [
+            check_photographs(images, channels, size).to(device)
+            for images in (image, twin_image)
+            if images is not None
+        ]
         shape = (count_images(num_images, photographs), channels, size, size)
         if isinstance(generator, list) and len(generator) != shape[0]:
             msg = f"{len(generator)} generators do not fit {shape[0]} images"
@@ -166,24 +180,32 @@ class SDASPipeline(DiffusionPipeline):
         # Strengths and scales stay on the host, which would have to wait for a GPU to read them.
         strengths = check_strength(strength, shape).cpu()
         strengths = strengths.expand(shape[0]) if strengths.ndim == 0 else strengths
+        kinds = check_perturbation(perturbation, shape[0])
+        disturbance = Disturbance.draw(kinds, strengths, shape, generator, device)
+        if twin_image is not None:
+            disturbance = replace(disturbance, edited=edited_region(*photographs))
         scales = check_scales(guidance_scale, shape[0]).cpu()
         labels = self._check_classes(class_labels, scales)
         process = ReverseProcess(self.unet, self.scheduler, self.classifier, labels, scales)
         self.scheduler.set_timesteps(num_inference_steps)
         timesteps = self.scheduler.timesteps[-steps_from(start, num_inference_steps) :]
-        if photographs is not None and invert:
-            given = (photographs, num_inference_steps, process.unet_labels)
-            sample = ddim_invert(self.unet, self.scheduler, *given, until=int(timesteps[0]))
+        if invert:
+            steps = num_inference_steps
+            given = {"labels": process.unet_labels, "until": int(timesteps[0])}
+            starts = [
+                ddim_invert(self.unet, self.scheduler, images, steps, **given)
+                for images in photographs
+            ]
         else:
             # Samples stay float32 whatever the UNet computes in, because the smallest deviations of
             # the schedule vanish in bfloat16.
-            sample = randn_tensor(shape, generator, device, torch.float32)
-            if photographs is not None:
-                # A copy of the scheduler adds noise because it leaves its table on the device, and
-                # later steps would round differently from those before.
-                sample = copy(self.scheduler).add_noise(photographs, sample, timesteps[:1])
+            noise = randn_tensor(shape, generator, device, torch.float32)
+            # A copy of the scheduler adds noise because it leaves its table on the device, and
+            # later steps would round differently from those before.
+            add_noise, first = copy(self.scheduler).add_noise, timesteps[:1]
+            starts = [add_noise(images, noise, first) for images in photographs] or [noise]
         found = process.run(
-            sample, self.progress_bar(timesteps), strengths, generator, twins=return_twin
+            starts, self.progress_bar(timesteps), disturbance, generator, twins=return_twin
         )
         parts = found.chunk(2) if return_twin else [found[: shape[0]]]
         images = [self._to_output(part, output_type) for part in parts]

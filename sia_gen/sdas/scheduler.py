@@ -4,7 +4,7 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
 
-from sia_gen.sdas.arguments import check_strength
+from sia_gen.sdas.arguments import check_field, check_strength
 
 # `SDASPipeline.from_pretrained` looks the base class up in the module of the scheduler it loads.
 __all__ = ["VARIANCE_TYPES", "PerturbedDDPMScheduler", "SchedulerMixin"]
@@ -20,9 +20,11 @@ class PerturbedDDPMScheduler(DDPMScheduler):
 
     Attributes:
         strength: Default of `step`, for pipelines that do not pass one.
+        perturbation: Default of `step`, likewise.
     """
 
     strength: float | torch.Tensor = 0.0
+    perturbation: torch.Tensor | None = None
     # Only set during `step`, whose parent then takes its variance from `_get_variance` below.
     _strength: float | torch.Tensor = 0.0
 
@@ -35,8 +37,12 @@ class PerturbedDDPMScheduler(DDPMScheduler):
         return_dict: bool = True,
         *,
         strength: float | torch.Tensor | None = None,
+        perturbation: torch.Tensor | None = None,
     ) -> DDPMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """Takes one reverse step, `x_{t-1} ~ N(mu(x_t, t), (1 + strength) * sigma_t**2)`.
+
+        The noise is white as in the paper, or with a field as perturbation
+        `sigma_t * (z + sqrt(strength) * field)` with the white noise z of an unperturbed step.
 
         Args:
             model_output: Output of the UNet, (B, C, H, W), or (B, 2C, H, W) with a learned
@@ -48,10 +54,14 @@ class PerturbedDDPMScheduler(DDPMScheduler):
             strength: One number for the batch, a tensor (B,), one per image, or a map
                 (B, 1, H, W), one per pixel; >= 0. At 0 the step equals that of `DDPMScheduler`
                 bit for bit. By default the attribute `strength`.
+            perturbation: A field of the shape of `sample` with mean 0 and variance 1, the same in
+                all steps; see `sia_gen.sdas.perturbation.draw_fields`. By default the attribute
+                `perturbation`; white noise if that is None.
 
         Raises:
             ValueError: If a strength is negative or not finite, if there is not one per image or
-                pixel, or if the config's variance type has no perturbed form.
+                pixel, if a field has another shape or is not finite, or if the config's variance
+                type has no perturbed form.
         """
         if self.config.variance_type not in VARIANCE_TYPES:
             msg = (
@@ -59,13 +69,28 @@ class PerturbedDDPMScheduler(DDPMScheduler):
                 f"use one of {', '.join(VARIANCE_TYPES)}"
             )
             raise ValueError(msg)
-        self._strength = per_image(self.strength if strength is None else strength, sample)
+        scale = per_image(self.strength if strength is None else strength, sample)
+        field = self.perturbation if perturbation is None else perturbation
+        self._strength = scale if field is None else 0.0
         try:
-            return super().step(
-                model_output, timestep, sample, generator=generator, return_dict=return_dict
+            taken = super().step(
+                model_output, timestep, sample, generator=generator, return_dict=True
             )
         finally:
             self._strength = 0.0
+        if field is not None:
+            check_field(field, sample.shape)
+            sigma = self.sigma(model_output, timestep, sample.shape[1])
+            taken.prev_sample = taken.prev_sample + sigma * scale**0.5 * field.to(sample)
+        if return_dict:
+            return taken
+        return taken.prev_sample, taken.pred_original_sample
+
+    def sigma(
+        self, model_output: torch.Tensor, timestep: int | torch.Tensor, channels: int
+    ) -> torch.Tensor | float:
+        """Returns sigma_t, a number or (B, C, H, W); 0 in the last step, which adds no noise."""
+        return self.variance(model_output, timestep, channels).sqrt() if timestep > 0 else 0.0
 
     def variance(
         self, model_output: torch.Tensor, timestep: int | torch.Tensor, channels: int

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
@@ -30,7 +31,9 @@ from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
+from sia_gen.sdas.perturbation import edited_region
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
+from sia_gen.twins.edits import NO_EDIT, edit_photographs
 from sia_gen.twins.masks import START, Chance, ChanceLimits, change_mask, measure_chance, smoothed
 from sia_gen.twins.regions import local_strength, require_region
 
@@ -45,7 +48,7 @@ class TwinBatch:
         distances: Distances between them, (B, H, W).
         finite: Whether all pixels were finite numbers.
         arrived: Event after which the tensors are on the host; None if they are there already.
-        regions: Where each was perturbed, (B, H, W), bool; None if everywhere.
+        regions: Where each can differ from its twin, (B, H, W); None if everywhere.
         limits: Upper limits of distances by chance.
         useful_areas: Shares of the pixels between which masks are useful.
         uses: Use of the masks of all batches; see `TwinMaker.mask_counts`.
@@ -56,7 +59,7 @@ class TwinBatch:
     distances: torch.Tensor
     finite: torch.Tensor
     arrived: torch.cuda.Event | None
-    regions: Any
+    regions: NDArray[np.bool_] | None
     limits: ChanceLimits
     useful_areas: tuple[float, float]
     uses: list[str]
@@ -100,10 +103,9 @@ class StartImages:
     images: Images
     foregrounds: Images | None
 
-    def of(self, indices: Sequence[int]) -> torch.Tensor:
-        """Returns the photographs of some samples in turn, (B, C, H, W) in [0, 1]."""
-        chosen = [self.images[index % len(self.images)] for index in indices]
-        return torch.from_numpy(np.stack(chosen)).float() / 255
+    def of(self, indices: Sequence[int]) -> Pixels:
+        """Returns the photographs of some samples in turn, (B, C, H, W), 0 to 255."""
+        return np.stack([self.images[index % len(self.images)] for index in indices])
 
     def foregrounds_of(self, indices: Sequence[int]) -> list[Pixels]:
         """Returns the foreground of each, (1, H, W), 1 or 0; empty if it is unknown."""
@@ -165,27 +167,34 @@ class TwinMaker:
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
         foregrounds = [] if starts is None else starts.foregrounds_of(indices)
         strength = local_strength(self.settings, identities, spec, foregrounds)
+        edits, start = [NO_EDIT] * len(identities), dict[str, Any]()
+        if starts is not None:
+            seeds = [identity.seed for identity in identities]
+            edits, start = self._start(starts.of(indices), seeds, foregrounds)
         made = pipeline(
             num_images=len(identities),
             strength=strength,
+            perturbation=[identity.perturbation for identity in identities],
             generator=generators(identity.seed for identity in identities),
             output_type="pt",
             return_twin=True,
-            **self._start_options(starts, indices),
+            **start,
             **sampling_options(pipeline, self.recipe, shard.category),
         )
         distances = chance.measure.distances(made.images, made.twins)
         both = torch.stack([made.images, made.twins])
         (pixels, apart, finite), arrived = to_host(to_bytes(both), distances, both.isfinite().all())
-        start = self.settings.start if starts is not None else 1.0
         fields = [sample_fields(pipeline, self.recipe, one, model) for one in identities]
         return TwinBatch(
-            fields=[one | {"start": start} for one in fields],
+            fields=[
+                one | {"start": start.get("start", 1.0), "edit": edit}
+                for one, edit in zip(fields, edits, strict=True)
+            ],
             pixels=pixels,
             distances=apart,
             finite=finite,
             arrived=arrived,
-            regions=(strength.squeeze(1) > 0).numpy() if strength.ndim == 4 else None,
+            regions=_regions(strength, start),
             limits=chance.limits,
             useful_areas=recipe.realnet.mask_area,
             uses=self.uses,
@@ -231,7 +240,7 @@ class TwinMaker:
         def sample(numbers: range, seeds: list[int], images: torch.Tensor | None) -> torch.Tensor:
             start: dict[str, Any] = {"image": images, "start": START}
             if images is None:
-                start = self._start_options(starts, numbers)
+                start = {} if starts is None else self._unedited(starts.of(numbers))
             made: torch.Tensor = pipeline(
                 num_images=len(numbers), generator=generators(seeds), **start, **options
             ).images
@@ -240,9 +249,30 @@ class TwinMaker:
         size, batch_size = recipe.realnet.image_size, self.recipe.synthesis.batch_size
         return measure_chance(sample, self.backbones[recipe.name], size, name, batch_size)
 
-    def _start_options(self, starts: StartImages | None, indices: Sequence[int]) -> dict[str, Any]:
-        """Returns the arguments that make a pipeline start from photographs, if there are any."""
-        if starts is None:
-            return {}
+    def _start(
+        self, photographs: Pixels, seeds: Sequence[int], foregrounds: Sequence[Pixels]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Returns the edits of photographs, and the arguments that make a pipeline start there."""
+        start = self._unedited(photographs)
+        if not self.settings.edit:
+            return [NO_EDIT] * len(photographs), start
+        edits, edited = edit_photographs(self.settings.edit, photographs, foregrounds, seeds)
+        return edits, start | {"image": _unit(edited), "twin_image": start["image"]}
+
+    def _unedited(self, photographs: Pixels) -> dict[str, Any]:
         settings = self.settings
-        return {"image": starts.of(indices), "start": settings.start, "invert": settings.invert}
+        return {"image": _unit(photographs), "start": settings.start, "invert": settings.invert}
+
+
+def _unit(photographs: Pixels) -> torch.Tensor:
+    return torch.from_numpy(photographs).float() / 255
+
+
+def _regions(strength: torch.Tensor, start: dict[str, Any]) -> NDArray[np.bool_] | None:
+    """Returns where samples can differ from their twins, (B, H, W); None if everywhere."""
+    if strength.ndim == 1 and "twin_image" not in start:
+        return None
+    region = (strength > 0).view(len(strength), 1, *strength.shape[2:] or (1, 1))
+    if "twin_image" in start:
+        region = region | edited_region(start["image"], start["twin_image"])
+    return region.squeeze(1).numpy()

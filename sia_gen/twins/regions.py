@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 
 from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
+from sia_gen.config.strength import WHITE
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.errors import ImageError
 from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.test_set import read_mask
+from sia_gen.sdas.perturbation import draw_fields
 
 # Sides of a box as shares of the image's.
 BOX_SIDES = (1 / 8, 1 / 2)
+# Share of the foreground that natural outlines enclose.
+NATURAL_AREAS = (0.005, 0.1)
+# Share of the height of a field above its threshold over which an edge is soft.
+SOFT_EDGE = 0.5
 
 
 def require_region(name: str, spec: ImageSpec) -> None:
@@ -45,15 +51,18 @@ def local_strength(
         region(settings.region, identity, spec, foreground)
         for identity, foreground in zip(identities, around, strict=True)
     ]
-    return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks))
+    # A mask scales the noise, so its square scales the variance.
+    return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks)).square()
 
 
 def region(
     name: str, identity: SampleIdentity, spec: ImageSpec, foreground: Pixels
 ) -> NDArray[np.float32]:
-    """Returns the region of a sample, (1, size, size), values 0 and 1."""
+    """Returns the region of a sample, (1, size, size), in [0, 1], nowhere soft but if natural."""
     # Its numbers differ from those of the sample's noise, but follow from the same seed.
     rng = np.random.default_rng((identity.seed, 1))
+    if name == "natural":
+        return _natural(rng, identity.perturbation, spec.size, foreground)
     if name == "perlin":
         return local_mask(rng, spec.size, foreground)
     if name == "box":
@@ -61,6 +70,23 @@ def region(
     if name == "foreground":
         return foreground.astype(np.float32)
     return read_mask(Path(name), spec)[None].astype(np.float32)
+
+
+def _natural(
+    rng: np.random.Generator, perturbation: str, size: int, foreground: Pixels
+) -> NDArray[np.float32]:
+    """Encloses the highest places of a field like that of the perturbation, or of blobs."""
+    kind = "blobs" if perturbation == WHITE else perturbation
+    seed, place = int(rng.integers(2**53)), torch.device("cpu")
+    field = draw_fields([kind], (1, size, size), [seed], place)[0].numpy()
+    inside = field[foreground > 0]
+    low, high = NATURAL_AREAS
+    threshold = np.quantile(inside, 1 - low * (high / low) ** rng.random())
+    # A single pixel is its own threshold, and has to be inside.
+    least = 1e-6
+    rise = SOFT_EDGE * (inside.max() - threshold) + least
+    mask: NDArray[np.float64] = ((field - threshold + least) / rise).clip(0, 1) * foreground
+    return mask.astype(np.float32)
 
 
 def _box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

@@ -1,0 +1,132 @@
+"""Edits of photographs: misplaced, doubled, missing and exchanged pieces of a part.
+
+No noise moves a screw. A piece of the photograph is edited, and the diffusion model, which starts
+from the result, heals the seams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from sia_gen.images.loading import Pixels
+
+# The edit of a sample whose photograph is as it was.
+NO_EDIT = "none"
+# Sides of a piece, as shares of the image's.
+PIECE_SIDES = (1 / 12, 1 / 3)
+# Of as many edits the one that changes the most is taken, because many pieces look alike.
+DRAWS = 8
+# Standard deviation that smooths what fills a hole, as a share of the side.
+FILL_SMOOTHING = 1 / 64
+
+Rng = np.random.Generator
+Mask = NDArray[np.bool_]
+
+
+def edit_photographs(
+    edits: Sequence[str], photographs: Pixels, foregrounds: Sequence[Pixels], seeds: Sequence[int]
+) -> tuple[list[str], Pixels]:
+    """Edits photographs (B, C, H, W), 0 to 255, each by an edit that its seed draws.
+
+    The foregrounds are where the object is in each, (1, H, W), or an empty list.
+
+    Returns:
+        The edits, and the edited photographs.
+    """
+    names, results = [], []
+    for place, (photograph, seed) in enumerate(zip(photographs, seeds, strict=True)):
+        # Its numbers differ from those of the sample's noise, but follow from the same seed.
+        rng = np.random.default_rng((seed, 2))
+        names.append(edits[int(rng.integers(len(edits)))])
+        foreground = foregrounds[place] if foregrounds else None
+        results.append(edited(names[-1], photograph, foreground, rng))
+    return names, np.stack(results)
+
+
+def edited(name: str, image: Pixels, foreground: Pixels | None, rng: Rng) -> Pixels:
+    """Edits a piece of a photograph (C, H, W), 0 to 255, and returns the result.
+
+    Args:
+        name: `shift`, `mirror`, `erase` or `swap`.
+        image: The photograph.
+        foreground: Where its object is, (1, H, W), 1 or 0; pieces are taken from there.
+        rng: Chooses the piece.
+    """
+    inside = np.ones(image.shape[-2:], bool) if foreground is None else foreground[0] > 0
+    candidates = [EDITORS[name](image, inside, rng) for _ in range(DRAWS)]
+    changes = [np.abs(one.astype(int) - image).sum() for one in candidates]
+    return candidates[int(np.argmax(changes))]
+
+
+def _shift(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+    """Moves a piece, or doubles it."""
+    box = _box(inside, rng)
+    piece = inside[box]
+    moved = _box(np.ones_like(inside), rng, piece.shape)
+    result = image.copy() if rng.random() < 0.5 else _filled(image, inside, box)
+    np.copyto(result[:, *moved], image[:, *box], where=piece)
+    return result
+
+
+def _mirror(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+    """Mirrors a piece in its place, in one direction or both."""
+    box = _box(inside, rng)
+    axes = [(1,), (2,), (1, 2)][int(rng.integers(3))]
+    result = image.copy()
+    where = inside[box] & np.flip(inside[box], [axis - 1 for axis in axes])
+    np.copyto(result[:, *box], np.flip(image[:, *box], axes), where=where)
+    return result
+
+
+def _erase(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+    """Removes a piece: what surrounds it takes its place."""
+    return _filled(image, inside, _box(inside, rng))
+
+
+def _swap(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+    """Exchanges two pieces of one size."""
+    first = _box(inside, rng)
+    second = _box(inside, rng, inside[first].shape)
+    result = image.copy()
+    where = inside[first] & inside[second]
+    np.copyto(result[:, *second], image[:, *first], where=where)
+    np.copyto(result[:, *first], image[:, *second], where=where)
+    return result
+
+
+EDITORS = {"shift": _shift, "mirror": _mirror, "erase": _erase, "swap": _swap}
+
+Box = tuple[slice, slice]
+
+
+def _box(inside: Mask, rng: Rng, sides: tuple[int, ...] | None = None) -> Box:
+    """Draws a box around some pixel of the foreground, and inside the image."""
+    if sides is None:
+        low, high = (max(2, round(share * inside.shape[0])) for share in PIECE_SIDES)
+        sides = int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1))
+    pixels = np.argwhere(inside)
+    centre = pixels[rng.integers(len(pixels))]
+    starts = [
+        int(np.clip(place - length // 2, 0, side - length))
+        for place, length, side in zip(centre, sides, inside.shape, strict=True)
+    ]
+    return slice(starts[0], starts[0] + sides[0]), slice(starts[1], starts[1] + sides[1])
+
+
+def _filled(image: Pixels, inside: Mask, box: Box) -> Pixels:
+    """Fills the foreground in a box with the nearest pixels around it, smoothed.
+
+    These are of the background if the object ends near the box.
+    """
+    hole = np.zeros_like(inside)
+    hole[box] = inside[box]
+    known = ~inside if (~inside).any() else ~hole
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filling = image[:, *nearest].astype(np.float32)
+    sigma = FILL_SMOOTHING * len(inside)
+    smooth = gaussian_filter(filling, (0, sigma, sigma), mode="nearest")
+    return np.where(hole, smooth.round(), image).astype(np.uint8)

@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Every test runs on one thread. More processes than this only import the libraries more often.
+# Every test runs on one thread, and some wait for other processes, so one more than there are cores.
+# Above eight they only import the libraries more often.
+PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() + 1))')
 # The tests of a file run in one process, because they share fixtures that are slow to make.
-PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Includes slow tests and those of `make check`.
 ALL := -m ''
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.schema import MASK, TRIPLETS, SampleForm, json_schema
+from sia_gen.corpus.schema import MASK, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
 from sia_gen.io.json import parse_json

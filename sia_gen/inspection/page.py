@@ -44,16 +44,13 @@ def category_sections(
         return [*sections, Section(title=f"{name}: statistics", text=text, table=table)]
     size = normal.reference.shape[-1]
     for title, part in parts.items():
-        if part.examined:
         large = enlarge([to_picture(image) for image in part.pixels], size)
         sections.append(_distance_section(title, part, large, normal, bank))
     large = enlarge([to_picture(image) for image in survey.pixels], size)
     return [*sections, _copies_section(name, survey, large, normal, bank)]
 
 
-def twins_sections(
-    name: str, survey: Survey, useful_areas: tuple[float, float]
-) -> list[Section]:
+def twins_sections(name: str, survey: Survey, useful_areas: tuple[float, float]) -> list[Section]:
     """Shows the twins of a category by perturbation; see `_twins_section`."""
     parts = _by_title(name, survey)
     return [_twins_section(title, part, useful_areas) for title, part in parts.items()]

@@ -5,9 +5,9 @@ Noise with a spatial correlation becomes part of the image instead. A step adds
 
     sigma_t * sqrt(strength) * field
 
-to its own noise. A field is Gaussian and stationary, with mean 0 and variance 1 at every pixel, so a
-strength means the same for every kind. A sample keeps its field in all steps, which makes its
-anomaly coherent. The paper's kind, `white`, has no field: every step draws its noise anew.
+to its own noise. A field is Gaussian and stationary, with mean 0 and variance 1 at every pixel, so
+that a strength means the same for every kind. A sample keeps its field in all steps, which makes
+its anomaly coherent. The paper's kind, `white`, has no field: every step draws its noise anew.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
+from sia_gen.config.settings import EVERYWHERE
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sampling import (
     generators,
@@ -35,7 +36,7 @@ from sia_gen.sdas.perturbation import edited_region
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.twins.edits import NO_EDIT, edit_photographs
 from sia_gen.twins.masks import START, Chance, ChanceLimits, change_mask, measure_chance, smoothed
-from sia_gen.twins.regions import local_strength, require_region
+from sia_gen.twins.regions import local_strength, region, require_region, whole
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,23 @@ class TwinMaker:
             return made
 
         size, batch_size = recipe.realnet.image_size, self.recipe.synthesis.batch_size
-        return measure_chance(sample, self.backbones[recipe.name], size, name, batch_size)
+        spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
+
+        def draw_region(number: int, seed: int) -> NDArray[np.bool_]:
+            kinds = self.recipe.synthesis.perturbation
+            foregrounds = [] if starts is None else starts.foregrounds_of([number])
+            around = foregrounds[0] if foregrounds else whole(spec)
+            kind = kinds[seed % len(kinds)]
+            return region(self.settings.region, seed, kind, spec, around)[0] > 0
+
+        return measure_chance(
+            sample,
+            self.backbones[recipe.name],
+            size,
+            name,
+            batch_size,
+            None if self.settings.region == EVERYWHERE else draw_region,
+        )
 
     def _start(
         self, photographs: Pixels, seeds: Sequence[int], foregrounds: Sequence[Pixels]

@@ -37,9 +37,13 @@ SMOOTHING = 1 / 64
 SMALLEST_REGION = 0.002
 # Share of undisturbed images that stay below the threshold everywhere.
 QUANTILE = 0.998
+# The same within a region, and the number of regions that are drawn for each pair of images.
+REGION_QUANTILE, REGIONS = 0.995, 8
 
 Distances = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+# Draws the region of a sample with some number and seed, (H, W).
+DrawRegion = Callable[[int, int], Mask]
 # Makes normal images, (B, C, H, W) in [0, 1], of some numbers and seeds: new ones, or from given
 # images that go back by `START`.
 Sampler = Callable[[range, list[int], torch.Tensor | None], torch.Tensor]
@@ -56,6 +60,15 @@ class ChanceLimits(NamedTuple):
         """Estimates them from smoothed distances (N, H, W) of undisturbed images; N >= 2."""
         peaks = maps.max(axis=(1, 2)).astype(np.float64)
         return cls(float(np.median(peaks)), chance_threshold(peaks))
+
+    @classmethod
+    def within(cls, maps: Distances, regions: NDArray[np.bool_]) -> ChanceLimits:
+        """Estimates them for what happens within regions, (N, R, H, W), R for each of the maps.
+
+        Most of a part varies less by chance than its edges do, so there is less to exceed.
+        """
+        peaks = np.where(regions, maps[:, None], 0).max(axis=(2, 3))
+        return cls(float(np.median(peaks)), float(np.quantile(peaks, REGION_QUANTILE)))
 
 
 @dataclass(frozen=True)
@@ -107,11 +120,17 @@ class Chance(NamedTuple):
 
 
 def measure_chance(
-    sample: Sampler, backbone: Backbone, size: int, name: str, batch_size: int
+    sample: Sampler,
+    backbone: Backbone,
+    size: int,
+    name: str,
+    batch_size: int,
+    draw_region: DrawRegion | None = None,
 ) -> Chance:
     """Learns what chance does to the images of a category, whose name decides the seeds.
 
-    The backbone, which is not standardised and stays so, is given images of `size` pixels.
+    The backbone, which is not standardised and stays so, is given images of `size` pixels. With
+    regions the limits are those within regions, otherwise those of whole images.
     """
     batches = batches_of(IMAGES, batch_size)
     pairs = []
@@ -129,7 +148,15 @@ def measure_chance(
     measure = ChangeMeasure.of(backbone, size, torch.cat(normal))
     measure = replace(measure, levels=_chance_levels(measure, pairs))
     maps = torch.cat([measure.distances(*pair) for pair in pairs]).cpu().numpy()
-    return Chance(measure, ChanceLimits.of(np.stack([smoothed(one) for one in maps])))
+    maps = np.stack([smoothed(one) for one in maps])
+    if draw_region is None:
+        return Chance(measure, ChanceLimits.of(maps))
+    # The images follow each other in the same order every time.
+    regions = [
+        [draw_region(number % IMAGES, seed) for seed in chance_seeds(name, number, range(REGIONS))]
+        for number in range(len(maps))
+    ]
+    return Chance(measure, ChanceLimits.within(maps, np.array(regions)))
 
 
 def chance_seeds(name: str, time: int, numbers: range) -> list[int]:

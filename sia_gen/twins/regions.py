@@ -46,23 +46,28 @@ def local_strength(
     strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
     if settings.region == EVERYWHERE:
         return strengths
-    around = foregrounds or [np.ones((1, spec.size, spec.size), np.uint8)] * len(identities)
+    around = foregrounds or [whole(spec)] * len(identities)
     masks = [
-        region(settings.region, identity, spec, foreground)
+        region(settings.region, identity.seed, identity.perturbation, spec, foreground)
         for identity, foreground in zip(identities, around, strict=True)
     ]
     # A mask scales the noise, so its square scales the variance.
     return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks)).square()
 
 
+def whole(spec: ImageSpec) -> Pixels:
+    """Returns the foreground of an image without a rule for it, (1, size, size)."""
+    return np.ones((1, spec.size, spec.size), np.uint8)
+
+
 def region(
-    name: str, identity: SampleIdentity, spec: ImageSpec, foreground: Pixels
+    name: str, seed: int, perturbation: str, spec: ImageSpec, foreground: Pixels
 ) -> NDArray[np.float32]:
     """Returns the region of a sample, (1, size, size), in [0, 1], nowhere soft but if natural."""
     # Its numbers differ from those of the sample's noise, but follow from the same seed.
-    rng = np.random.default_rng((identity.seed, 1))
+    rng = np.random.default_rng((seed, 1))
     if name == "natural":
-        return _natural(rng, identity.perturbation, spec.size, foreground)
+        return _natural(rng, perturbation, spec.size, foreground)
     if name == "perlin":
         return local_mask(rng, spec.size, foreground)
     if name == "box":

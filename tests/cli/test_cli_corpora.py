@@ -117,15 +117,20 @@ def test_calibrated_recipe_is_needed_for_automatic_strength(
     run: Run, refuse: Refuse, options: list[str], parts: Path
 ) -> None:
     error = refuse("synthesize", *options, "--strength", "auto")
-    assert "strength is 'auto', but 'disc' is not calibrated. Run 'sia-gen calibrate'" in error
+    assert "strength is 'auto', but 'disc' is not calibrated for the perturbation white." in error
     content = yaml.safe_load(parts.read_text())
-    content["synthesis"]["calibrated"] = {"disc": "0.1:0.2", "plate": "0.3"}
+    content["synthesis"]["calibrated"] = {"disc": {"white": "0.1:0.2"}, "plate": {"white": "0.3"}}
     parts.write_text(yaml.safe_dump(content))
     assert run("synthesize", *options, "--strength", "auto").code == 0
     shards = json.loads(Path("runs/parts/corpus/manifest.json").read_text())["shards"]
-    assert [shard["strength"] for shard in shards] == ["0.1:0.2", "0.1:0.2", "0.3", "0.3"]
+    assert [shard["strengths"]["white"] for shard in shards] == [
+        "0.1:0.2",
+        "0.1:0.2",
+        "0.3",
+        "0.3",
+    ]
     assert "| strength | 0.1:0.2, 0.3 " in Path("runs/parts/corpus/README.md").read_text()
-    content["synthesis"]["calibrated"]["disc"] = "0.2:0.3"
+    content["synthesis"]["calibrated"]["disc"] = {"white": "0.2:0.3"}
     parts.write_text(yaml.safe_dump(content))
     error = refuse("synthesize", *options, "--strength", "auto")
     assert "samples of 'disc' by another strength (0.1:0.2, not 0.2:0.3)" in error
@@ -200,8 +205,8 @@ def test_damaged_or_newer_manifest_is_one_line(
     content = path.read_text()
     path.write_text(content[:-20])
     assert "manifest.json cannot be read" in refuse(command, *arguments)
-    path.write_text(content.replace('"manifest_version": 1', '"manifest_version": 2'))
-    assert "has version 2; this sia-gen reads version 1. Update" in refuse(command, *arguments)
+    path.write_text(content.replace('"manifest_version": 2', '"manifest_version": 3'))
+    assert "has version 3; this sia-gen reads version 2. Update" in refuse(command, *arguments)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_claimed_folder_says_its_recipe(recipe: Recipe, tmp_path: Path) -> None:
         {"categories": ["disc"]},
         {"title": "Parts", "license": "mit", "source": "elsewhere"},
         {"classifier.batch_size": 9},
-        {"realnet.learning_rate": 0.5, "synthesis.calibrated": {"disc": "0.1:0.2"}},
+        {"realnet.learning_rate": 0.5, "synthesis.calibrated": {"disc": {"white": "0.1:0.2"}}},
     ],
 )
 def test_what_does_not_change_the_result_may_change(

@@ -272,7 +272,11 @@ def test_recipe_of_one_data_set_is_the_corpus_of_it_alone(recipe: Recipe) -> Non
         ([named("a-b"), named("a_b")], {}, "two members have the same name"),
         ([named("a", seeed=1)], {}, r"unknown key 'members\.0\.seeed' \(did you mean 'seed'"),
         ([named("a")], {"stepss": 3}, "unknown key 'stepss'"),
-        ([named("a")], {"synthesis": {"calibrated": {"disc": "0.1"}}}, "recipes of the members"),
+        (
+            [named("a")],
+            {"synthesis": {"calibrated": {"disc": {"white": "0.1"}}}},
+            "recipes of the members",
+        ),
         ([named("a")], {"synthesis": {"strength": "0.2:0.1"}}, "reversed"),
     ],
 )

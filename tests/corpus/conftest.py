@@ -41,7 +41,7 @@ Sample = tuple[SampleMetadata, Image.Image]
 
 
 def make_sample(index: int, category: str = "disc", mode: str = "L", size: int = SIZE) -> Sample:
-    identity = identify(0, "parts", category, index, Strength(0, 0.5))
+    identity = identify(0, "parts", category, index, {"white": Strength(0, 0.5)})
     shape = (size, size) if mode == "L" else (size, size, 3)
     pixels = np.random.default_rng(index).integers(0, 256, shape, np.uint8)
     metadata = SampleMetadata(
@@ -89,6 +89,7 @@ class HandmadeCorpus:
             name="parts",
             seed=0,
             images=5,
+            perturbation=["white"],
             strength="0.0:0.5",
             steps=2,
             sampler="PerturbedDDPMScheduler",

@@ -24,6 +24,7 @@ def rendered() -> str:
     manifest = Manifest(
         **recipe_fields(recipe),
         images=settings.images,
+        perturbation=settings.perturbation,
         strength=str(settings.strength),
         steps=settings.steps,
         sampler="PerturbedDDPMScheduler",

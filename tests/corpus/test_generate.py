@@ -54,12 +54,13 @@ def test_every_sample_has_its_identity_and_the_full_schema(make: Make, models: P
     read = list(read_shards(paths))
     for place, (metadata, image) in enumerate(read):
         category, index = CATEGORIES[place // 5], place % 5
-        identity = identify(0, "parts", category, index, Strength(0, 0.5))
+        identity = identify(0, "parts", category, index, {"white": Strength(0, 0.5)})
         assert metadata == {
             "key": f"parts_{category}_{index:08d}",
             "dataset": "parts",
             "category": category,
             "index": index,
+            "perturbation": "white",
             "strength": identity.strength,
             "seed": identity.seed,
             "steps": 2,

@@ -54,7 +54,7 @@ def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
             "dataset": "parts",
             "category": "disc",
             "first": shard.first,
-            "strength": "0.0:0.5",
+            "strengths": {"white": "0.0:0.5"},
             "samples": shard.samples,
             "bytes": path.stat().st_size,
             "sha256": sha256(path),
@@ -74,7 +74,7 @@ def test_shard_that_is_gone_is_planned(corpus: HandmadeCorpus) -> None:
         "category": "disc",
         "first": 3,
         "samples": 2,
-        "strength": "0.0:0.5",
+        "strengths": {"white": "0.0:0.5"},
         "state": "missing",
     }
 
@@ -173,12 +173,12 @@ def test_folder_without_a_manifest_is_no_corpus(tmp_path: Path) -> None:
         "{}",
         b"\xff",
         '{"manifest_version": "one", "shards": []}',
-        '{"manifest_version": 1}',
-        '{"manifest_version": 1, "shards": 3}',
-        '{"manifest_version": 1, "shards": ["x"]}',
-        '{"manifest_version": 1, "shards": [{}]}',
-        '{"manifest_version": 1, "shards": [{"path": 3}]}',
-        '{"manifest_version": 1, "shards": {"path": "x"}}',
+        '{"manifest_version": 2}',
+        '{"manifest_version": 2, "shards": 3}',
+        '{"manifest_version": 2, "shards": ["x"]}',
+        '{"manifest_version": 2, "shards": [{}]}',
+        '{"manifest_version": 2, "shards": [{"path": 3}]}',
+        '{"manifest_version": 2, "shards": {"path": "x"}}',
     ],
 )
 def test_damaged_manifest_is_named(tmp_path: Path, content: str | bytes) -> None:
@@ -209,13 +209,16 @@ def test_path_out_of_the_corpus_is_damage(corpus: HandmadeCorpus, path: str) -> 
         read_manifest(corpus.folder)
 
 
-def test_manifest_of_a_newer_version_is_refused(corpus: HandmadeCorpus) -> None:
-    newer = read_manifest(corpus.folder).to_json() | {
-        "manifest_version": VERSION + 1,
-        "shards": "?",
-    }
-    (corpus.folder / MANIFEST).write_text(json.dumps(newer))
-    with pytest.raises(CorpusError, match=r"has version 2; .* reads version 1\. Update sia-gen"):
+@pytest.mark.parametrize(
+    ("version", "fix"),
+    [(VERSION + 1, "Update sia-gen"), (VERSION - 1, "Make the corpus again in another folder")],
+)
+def test_manifest_of_another_version_is_refused(
+    corpus: HandmadeCorpus, version: int, fix: str
+) -> None:
+    other = read_manifest(corpus.folder).to_json() | {"manifest_version": version, "shards": "?"}
+    (corpus.folder / MANIFEST).write_text(json.dumps(other))
+    with pytest.raises(CorpusError, match=rf"has version {version}; .* reads version 2\. {fix}"):
         read_manifest(corpus.folder)
 
 

@@ -29,7 +29,12 @@ def test_shards_hold_every_sample_once_and_in_order(images: int, shard_size: int
 def test_batches_fill_a_shard_and_never_leave_it(first: int, samples: int, batch_size: int) -> None:
     path = "data/parts/disc/train-00000-of-00001.tar"
     shard = ShardPlan(
-        path=path, dataset="parts", category="disc", first=first, samples=samples, strength="0.1"
+        path=path,
+        dataset="parts",
+        category="disc",
+        first=first,
+        samples=samples,
+        strengths={"white": "0.1"},
     )
     batches = list(shard.batches(batch_size))
     assert list(chain.from_iterable(batches)) == list(range(first, first + samples))

@@ -18,8 +18,9 @@ from sia_gen.corpus.plan import identify
 from tests.corpus.conftest import plan_parts
 
 RANGE = Strength(0.1, 0.2)
+WHITE = {"white": RANGE}
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
-disc = partial(identify, 0, "parts", "disc", strength=RANGE)
+disc = partial(identify, 0, "parts", "disc", strengths=WHITE)
 
 
 def test_order_does_not_matter() -> None:
@@ -52,7 +53,7 @@ def test_any_number_of_processes_makes_the_same_samples(
 def test_identity_is_in_range_and_its_key_has_no_dot(
     seed: int, dataset: str, category: str, index: int
 ) -> None:
-    identity = identify(seed, dataset, category, index, RANGE)
+    identity = identify(seed, dataset, category, index, WHITE)
     assert RANGE.low <= identity.strength <= RANGE.high
     assert 0 <= identity.seed < 2**53
     assert identity.key == f"{dataset}_{category}_{index:08d}"
@@ -72,7 +73,7 @@ def test_strength_tells_nothing_about_the_seed() -> None:
 
 def test_seeds_are_all_different() -> None:
     places = [
-        identify(seed, dataset, category, index, RANGE).seed
+        identify(seed, dataset, category, index, WHITE).seed
         for seed in (0, 1)
         for dataset in ("parts", "cells")
         for category in ("disc", "plate")
@@ -83,10 +84,23 @@ def test_seeds_are_all_different() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.15])
 def test_one_strength_is_kept_exactly(value: float) -> None:
-    strength = identify(0, "parts", "disc", 7, Strength(value, value)).strength
+    strength = identify(0, "parts", "disc", 7, {"white": Strength(value, value)}).strength
     assert strength == value
     assert type(strength) is float
 
 
 def test_range_does_not_change_the_seed() -> None:
-    assert disc(3).seed == identify(0, "parts", "disc", 3, Strength(0, 1)).seed
+    assert disc(3).seed == identify(0, "parts", "disc", 3, {"white": Strength(0, 1)}).seed
+
+
+def test_perturbations_are_equally_frequent_and_each_has_its_strengths() -> None:
+    ranges = {"blobs": Strength(0.1, 0.2), "white": Strength(1, 2), "pink": Strength(3, 3)}
+    found = [identify(0, "parts", "disc", index, ranges) for index in range(3000)]
+    for kind, strength in ranges.items():
+        chosen = [one for one in found if one.perturbation == kind]
+        assert 900 < len(chosen) < 1100
+        assert all(strength.low <= one.strength <= strength.high for one in chosen)
+    # The seed, and with it the noise, is that of a corpus with one perturbation.
+    assert [one.seed for one in found] == [disc(index).seed for index in range(3000)]
+    kinds = [list(ranges).index(one.perturbation) for one in found]
+    assert abs(np.corrcoef(kinds, [one.seed for one in found])[0, 1]) < 0.06

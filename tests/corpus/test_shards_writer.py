@@ -27,7 +27,7 @@ def planned(number: int, samples: int) -> ShardPlan:
         category="disc",
         first=samples * number,
         samples=samples,
-        strength="0.1",
+        strengths={"white": "0.1"},
     )
 
 

@@ -46,7 +46,7 @@ def everything() -> dict[str, Any]:
     content["data"]["images"]["mask"] = "{category}/{defect}/{stem}.png"
     content["data"] |= {"alternatives": [TABLE], "names": {"disc": "Disc"}, "non_square": "crop"}
     content["foreground"] = {"disc": {"method": "otsu"}}
-    content["synthesis"]["calibrated"] = {"disc": "0.1:0.2"}
+    content["synthesis"]["calibrated"] = {"disc": {"white": "0.1:0.2"}}
     return content
 
 

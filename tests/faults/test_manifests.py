@@ -55,7 +55,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "too many samples": shard(samples=10**30),
     "negative samples": shard(samples=-3),
     "no proper checksum": shard(sha256="../../x"),
-    "a strength that is none": shard(strength="much"),
+    "a strength that is none": shard(strengths={"white": "much"}),
     "a state that is none": shard(state="perhaps"),
     "NaN": text('"guidance_scale": 0.0', '"guidance_scale": NaN'),
     "Infinity": text('"guidance_scale": 0.0', '"guidance_scale": 1e999'),

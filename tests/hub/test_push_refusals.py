@@ -80,7 +80,7 @@ def test_repository_with_another_corpus_is_refused(
     ("change", "said"),
     [
         ({"model": "2" * 64}, "samples of disc by another model"),
-        ({"strength": "0.7"}, "samples of disc by another strength"),
+        ({"strengths": {"white": "0.7"}}, "samples of disc by another strength"),
         ({"path": "data/parts/disc/train-00007-of-00008.tar"}, "which this one lacks"),
         ({"path": "../evil.tar"}, "cannot be read"),
     ],

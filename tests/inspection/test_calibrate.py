@@ -14,14 +14,15 @@ from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.inspection import calibrate as calibrating
 from sia_gen.inspection import strength_curve
-from sia_gen.inspection.calibrate import calibrate
+from sia_gen.inspection.calibrate import Case, calibrate
 from sia_gen.io.locks import LOCKS
 from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import save_model
 
 CPU = Runtime("fp32", "cpu")
 RANGES = {"disc": Strength(0.1, 0.2), "plate": Strength(0.3, 0.4)}
-Calibrate = Callable[..., dict[str, Strength]]
+FOUND = {Case(category, "white"): strength for category, strength in RANGES.items()}
+Calibrate = Callable[..., dict[Case, Strength]]
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def run(models: Path, photographs: Path, tmp_path: Path, recipe: Recipe) -> Cali
     """Calibrates into `out`: `run("disc", changes=...)`."""
 
     def call(
-        *categories: str, root: Path = photographs, runtime: Runtime = CPU, **changes: float
-    ) -> dict[str, Strength]:
+        *categories: str, root: Path = photographs, runtime: Runtime = CPU, **changes: object
+    ) -> dict[Case, Strength]:
         changed = recipe.override({f"synthesis.{name}": value for name, value in changes.items()})
         return calibrate(changed, categories, root, models, tmp_path / "out", runtime)
 
@@ -65,12 +66,15 @@ def test_recipe_and_page_hold_every_category_measured_so_far(
     for category in RANGES:
         run(category)
     written = load_corpus_recipe(tmp_path / "out/recipe.yaml")
-    assert written.synthesis.calibrated == {"disc": "0.1:0.2", "plate": "0.3:0.4"}
+    assert written.synthesis.calibrated == {
+        "disc": {"white": "0.1:0.2"},
+        "plate": {"white": "0.3:0.4"},
+    }
     automatic = written.override({"synthesis.strength": "auto"}).synthesis
-    assert automatic.strength_of("plate") == Strength(0.3, 0.4)
+    assert automatic.strengths_of("plate") == {"white": Strength(0.3, 0.4)}
     page = (tmp_path / "out/index.html").read_text()
-    assert "disc: 0.1:0.2" in page
-    assert "plate: 0.3:0.4" in page
+    assert "disc, white: 0.1:0.2" in page
+    assert "plate, white: 0.3:0.4" in page
     assert page.count("<polyline") == 2
     assert page.count("data:image/png") == 2 * len(strength_curve.STRENGTHS)
 
@@ -83,9 +87,9 @@ def test_what_was_measured_is_kept_when_a_later_category_fails(
         with pytest.raises(KeyError):
             run("disc", "plate")
     written = load_corpus_recipe(tmp_path / "out/recipe.yaml")
-    assert written.synthesis.calibrated == {"disc": "0.1:0.2"}
-    assert "disc: 0.1:0.2" in (tmp_path / "out/index.html").read_text()
-    assert run("disc", "plate") == RANGES
+    assert written.synthesis.calibrated == {"disc": {"white": "0.1:0.2"}}
+    assert "disc, white: 0.1:0.2" in (tmp_path / "out/index.html").read_text()
+    assert run("disc", "plate") == FOUND
     assert measured == ["disc", "plate", "plate"]
 
 
@@ -119,7 +123,7 @@ def test_row_of_samples_that_is_lost_is_left_out(
     run: Calibrate, tmp_path: Path, measured: list[str], content: bytes | None
 ) -> None:
     run("disc")
-    row = tmp_path / "out/samples/disc.png"
+    row = tmp_path / "out/samples/disc-white.png"
     row.unlink()
     if content is not None:
         row.write_bytes(content)
@@ -130,7 +134,7 @@ def test_row_of_samples_that_is_lost_is_left_out(
     assert page.count("The row is one sample") == 1
 
 
-@pytest.mark.parametrize("name", ["samples/disc.png", "recipe.yaml", "index.html"])
+@pytest.mark.parametrize("name", ["samples/disc-white.png", "recipe.yaml", "index.html"])
 def test_what_was_lost_is_made_again(
     run: Calibrate, tmp_path: Path, measured: list[str], name: str
 ) -> None:
@@ -176,8 +180,9 @@ def test_untrained_model_has_no_useful_strength(run: Calibrate, tmp_path: Path) 
         "",
         "[1]",
         '{"disc": 1}',
-        '{"disc": {}}',
-        '{"disc": {"strength": "0.1:0.2"}}',
+        '{"disc": {"white": {}}}',
+        '{"disc": {"white": {"strength": "0.1:0.2"}}}',
+        '{"disc": {"blob": {}}}',
         "[" * 100_000,
     ],
 )

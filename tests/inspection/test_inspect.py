@@ -40,7 +40,7 @@ def test_page_shows_every_category(corpus: HandmadeCorpus, photographs: Path) ->
     for category in ("disc", "plate"):
         for section in ("", ": distance from the normal images", ": copies"):
             assert f"<h2>parts.{category}{section}</h2>" in page
-    assert "10 samples of 2 categories, strength 0.0:0.5, 8 x 8 pixels." in page
+    assert "10 samples of 2 categories, strength 0.0:0.5, perturbation white, 8 x 8 pixels." in page
     assert "No two of all 5 samples are equal." in page
     assert page.count('aria-label="samples by strength"') == 2
     assert page.count("<polyline") == 2

@@ -82,7 +82,7 @@ def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
     monkeypatch.setattr(strength_curve, "SAMPLES", 2)
     monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0,))
     pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
-    curve, _ = measure_curve(pipeline, recipe, "cable", images.reference, images.apart)
+    curve, _ = measure_curve(pipeline, recipe, "cable", "white", images)
     pixels = np.random.default_rng(recipe.seed).normal(127.5, 127.5, (2, 16, 16)).clip(0, 255)
     large = enlarge([Image.fromarray(one.astype(np.uint8)) for one in pixels], 64)
     bank = NormalBank.of(recipe, images.reference, CPU)
@@ -124,8 +124,8 @@ def test_samples_are_guided_as_those_of_a_corpus(
             pipeline,
             recipe.override({"synthesis.guidance_scale": scale}),
             "cable",
-            images.reference,
-            images.apart,
+            "white",
+            images,
         )[0]
         for scale in (0.0, 1e4)
     )

@@ -139,7 +139,7 @@ def test_step_adds_the_field_to_its_own_noise(variance_type: str, form: str, tim
     scale = scale.reshape(-1, 1, 1, 1) if scale.ndim == 1 else scale
     noise = noise_of(7).double().numpy() + scale * field.double().numpy()
     expected = step.mean + (np.sqrt(step.variance) * noise if timestep else 0)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", CORRELATED)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sia_gen.corpus.schema import SampleForm
 from sia_gen.inspection.inspect import inspect_corpus
-from sia_gen.inspection.page import outlined, twins_section
+from sia_gen.inspection.page import outlined, twins_sections
 from sia_gen.inspection.survey import Survey
 from tests.corpus.conftest import RUNTIME
 from tests.twins.conftest import read
@@ -30,11 +30,12 @@ def survey_of(strengths: list[float], areas: list[float]) -> Survey:
     images = {"image.png": BLACK, "normal.png": BLACK, "mask.png": BLACK}
     return Survey(
         form=SampleForm("twins", "png", "L", 8),
+        perturbations=np.array(["white"] * len(strengths)),
         strengths=np.array(strengths),
         areas=np.array(areas),
         duplicates=[],
         examined=[
-            ({"strength": strength, "mask_area": area}, images)
+            ({"perturbation": "white", "strength": strength, "mask_area": area}, images)
             for strength, area in sorted(zip(strengths, areas, strict=True))
         ],
         pixels=np.zeros((len(strengths), 1, 8, 8), np.uint8),
@@ -86,7 +87,9 @@ def test_outline_lies_within_the_mask_along_its_border() -> None:
 
 
 def test_table_counts_masks_of_no_use() -> None:
-    section = twins_section("x", survey_of([1.0] * 6, [0, 0, 0.0005, 0.2, 0.4, 0.6]), (0.001, 0.5))
+    (section,) = twins_sections(
+        "x", survey_of([1.0] * 6, [0, 0, 0.0005, 0.2, 0.4, 0.6]), (0.001, 0.5)
+    )
     assert section.table == [
         ["masks", "twins", "mean area"],
         ["all", "6", "20.01%"],
@@ -98,7 +101,9 @@ def test_table_counts_masks_of_no_use() -> None:
 
 def test_table_tells_areas_by_strength() -> None:
     strengths = [0.9, 0.1, 0.3, 0.2, 0.5, 0.4, 0.6, 0.7, 0.8, 1.0]
-    section = twins_section("x", survey_of(strengths, [s / 10 for s in strengths]), (0.001, 0.5))
+    (section,) = twins_sections(
+        "x", survey_of(strengths, [s / 10 for s in strengths]), (0.001, 0.5)
+    )
     assert section.table[5:] == [
         ["strength 0.100 to 0.200", "2", "1.50%"],
         ["strength 0.300 to 0.400", "2", "3.50%"],
@@ -110,7 +115,7 @@ def test_table_tells_areas_by_strength() -> None:
 
 def test_twenty_of_many_are_shown_from_the_weakest_to_the_strongest() -> None:
     strengths = [number / 100 for number in range(100)]
-    section = twins_section("x", survey_of(strengths, strengths), (0.001, 0.5))
+    (section,) = twins_sections("x", survey_of(strengths, strengths), (0.001, 0.5))
     assert [len(row) for row in section.figures] == [6] * 10
     captions = [row[place].caption for row in section.figures for place in (1, 4)]
     assert captions[0] == "strength 0.000"

@@ -12,7 +12,6 @@ import torch
 
 from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import remake
-from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OptionError, OutputError, RecipeError
 from sia_gen.images.loading import ImageSpec
@@ -31,7 +30,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "inverted photographs": {"source": "image", "start": 1.0, "invert": True},
     "perlin": {"region": "perlin"},
     "box": {"region": "box"},
+    "natural": {"region": "natural"},
+    "edits": {"source": "image", "edit": ["shift", "mirror", "erase", "swap"]},
 }
+
+
+STARTS = {"photographs": 0.5, "edits": 0.5}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,8 +52,9 @@ def test_corpus_is_intact_and_each_sample_can_be_made_again(
         assert set(np.unique(sample["mask.png"])) <= {0, 255}
         metadata = sample["json"]
         assert metadata["mask_area"] == (sample["mask.png"] > 0).mean()
-        assert metadata["start"] == KINDS[kind].get("start", 1.0)
+        assert metadata["start"] == STARTS.get(kind, 1.0)
         assert metadata["key"] == key
+        assert metadata["edit"] in (KINDS[kind].get("edit") or ["none"])
     assert maker.mask_counts.total() == 10
     again = TwinMaker(maker.recipe, all_categories(maker.recipe), photographs)
     key = "parts_disc_00000004"
@@ -105,15 +110,14 @@ def test_masks_of_all_processes_are_counted(
     assert "15 masks: 11 are empty or nearly so, 2 cover nearly everything" in summary
 
 
-@pytest.mark.parametrize("name", ["perlin", "box"])
+@pytest.mark.parametrize("name", ["perlin", "box", "natural"])
 def test_outside_of_its_region_nothing_differs(make_twins: MakeTwins, name: str) -> None:
     corpus, _ = make_twins(twins={"region": name}, changes={"synthesis.strength": 5})
     everywhere = np.ones((1, 16, 16), np.uint8)
     changed = 0
     for sample in read(corpus).values():
-        fields = ("key", "dataset", "category", "index", "seed", "strength")
-        identity = SampleIdentity(*(sample["json"][field] for field in fields))
-        outside = region(name, identity, ImageSpec("L", 16), everywhere)[0] == 0
+        given = (sample["json"]["seed"], sample["json"]["perturbation"])
+        outside = region(name, *given, ImageSpec("L", 16), everywhere)[0] == 0
         differs = sample["image.png"] != sample["normal.png"]
         assert outside.any()
         assert not differs[outside].any()
@@ -121,6 +125,43 @@ def test_outside_of_its_region_nothing_differs(make_twins: MakeTwins, name: str)
         changed += bool(differs.any())
     # The smallest regions may show white on white.
     assert changed >= 7
+
+
+def test_edited_photographs_differ_from_their_twins_around_the_edit(
+    make_twins: MakeTwins,
+) -> None:
+    twins = {"source": "image", "start": 0.5, "edit": "erase"}
+    changes = {"synthesis.strength": 0, "synthesis.steps": 10}
+    corpus, _ = make_twins(twins=twins, changes=changes)
+    for sample in read(corpus).values():
+        differs = sample["image.png"] != sample["normal.png"]
+        assert differs.any()
+        assert not sample["mask.png"][~differs].any()
+        assert differs.mean() < 0.5
+
+
+def test_perturbation_of_a_sample_is_what_its_metadata_says(
+    make_twins: MakeTwins, models: Path
+) -> None:
+    changes = {"synthesis.perturbation": "blobs,streaks,white", "synthesis.images": 9}
+    corpus, maker = make_twins(changes=changes, categories=["disc"])
+    pipeline = load_pipeline(models / "disc", maker.recipe)
+    pipeline.set_progress_bar_config(disable=True)
+    kinds = set()
+    for sample in read(corpus).values():
+        metadata = sample["json"]
+        kinds.add(metadata["perturbation"])
+        made = pipeline(
+            1,
+            metadata["strength"],
+            [torch.Generator().manual_seed(metadata["seed"])],
+            perturbation=metadata["perturbation"],
+            num_inference_steps=2,
+            output_type="pt",
+        ).images
+        np.testing.assert_allclose(made[0, 0].numpy() * 255, sample["image.png"], atol=0.51)
+    assert kinds == {"blobs", "streaks", "white"}
+    assert verify(corpus).startswith(f"{corpus} is intact")
 
 
 def test_parts_made_apart_are_the_corpus(make_twins: MakeTwins) -> None:
@@ -143,7 +184,7 @@ def test_photographs_stay_the_more_the_less_is_taken_from_them(
         corpus, maker = make_twins(f"of-{start}", twins, changes, categories=["disc"])
         starts = maker.open_starts("parts.disc", 16)
         assert starts is not None
-        given = (starts.of(range(9)) * 255).numpy()[:, 0]
+        given = starts.of(range(9))[:, 0].astype(float)
         normal = np.stack([sample["normal.png"] for sample in read(corpus).values()])
         apart.append(np.abs(normal - given).mean())
     assert apart[0] < apart[1] / 2
@@ -165,6 +206,9 @@ def test_another_kind_of_corpus_is_not_mixed_in(make_twins: MakeTwins) -> None:
         ({"region": "perlni"}, r"unknown region 'perlni' \(did you mean 'perlin'"),
         ({"region": "foreground"}, "needs photographs"),
         ({"invert": True}, "needs photographs"),
+        ({"edit": ["shift"]}, "needs photographs"),
+        ({"source": "image", "edit": "shfit"}, r"unknown edit 'shfit' \(did you mean 'shift'"),
+        ({"source": "image", "edit": "erase,erase"}, "has one of them twice"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

@@ -67,7 +67,7 @@ class ReverseProcess:
             disturbed = disturbed | edited
         if fields is not None:
             fields = torch.cat([fields, torch.zeros_like(fields)])
-        strengths = [disturbance.white, 0.0]
+        strengths: list[torch.Tensor | float] = [disturbance.white, 0.0]
         for timestep in timesteps:
             samples, normal = self._step(both, timestep, strengths, generators, fields).chunk(2)
             # A sample equals its twin exactly where nothing disturbs it.

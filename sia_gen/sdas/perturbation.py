@@ -117,23 +117,27 @@ def filtered(noise: torch.Tensor, amplitudes: torch.Tensor) -> torch.Tensor:
     """Multiplies the spectrum of noise (..., H, W) by amplitudes, which are those of `fft2`."""
     width = noise.shape[-1]
     spectrum = torch.fft.rfft2(noise) * amplitudes[..., : width // 2 + 1]
-    return torch.fft.irfft2(spectrum, s=noise.shape[-2:])
+    fields: torch.Tensor = torch.fft.irfft2(spectrum, s=noise.shape[-2:])
+    return fields
 
 
 def _amplitudes(kind: str, size: Sequence[int], numbers: torch.Tensor) -> torch.Tensor:
-    """Returns the amplitudes of a kind, (H, W), for three random numbers in [0, 1)."""
+    """Returns the amplitudes of a kind, (H, W), for three random numbers in [0, 1).
+
+    Their squares have the mean 1, which is the variance of the field.
+    """
     # In cycles per side, so that a kind looks alike at any size.
     y, x = (torch.fft.fftfreq(side) * min(size) for side in size)
     y = y[:, None]
-    first, second, third = numbers.tolist()
+    how_long, how_thin, how_turned = numbers.tolist()
     if kind == "pink":
         amplitudes = 1 / torch.hypot(y, x).clamp(min=1e-6)
     elif kind == "blobs":
-        length = _log_uniform(BLOB_LENGTHS, first)
+        length = _log_uniform(BLOB_LENGTHS, how_long)
         amplitudes = torch.exp(-((math.pi * length) ** 2) * (y**2 + x**2))
     else:
-        length, angle = _log_uniform(STREAK_LENGTHS, first), math.pi * third
-        width = length / _log_uniform(STREAK_ASPECTS, second)
+        length, angle = _log_uniform(STREAK_LENGTHS, how_long), math.pi * how_turned
+        width = length / _log_uniform(STREAK_ASPECTS, how_thin)
         along = length * (x * math.cos(angle) + y * math.sin(angle))
         across = width * (y * math.cos(angle) - x * math.sin(angle))
         amplitudes = torch.exp(-(math.pi**2) * (along**2 + across**2))
@@ -147,10 +151,11 @@ def _amplitudes(kind: str, size: Sequence[int], numbers: torch.Tensor) -> torch.
 
 def _log_uniform(bounds: tuple[float, float], fraction: float) -> float:
     low, high = bounds
-    return low * (high / low) ** fraction
+    return low * float((high / low) ** fraction)
 
 
 def _channel_mixing(channels: int) -> torch.Tensor:
     """Returns a matrix that correlates independent channels and keeps their variance."""
     correlation = torch.full((channels, channels), CHANNEL_CORRELATION).fill_diagonal_(1)
-    return torch.linalg.cholesky(correlation)
+    mixing: torch.Tensor = torch.linalg.cholesky(correlation)
+    return mixing

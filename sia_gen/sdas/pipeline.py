@@ -190,20 +190,13 @@ class SDASPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps)
         timesteps = self.scheduler.timesteps[-steps_from(start, num_inference_steps) :]
         if invert:
-            steps = num_inference_steps
-            given = {"labels": process.unet_labels, "until": int(timesteps[0])}
+            networks, labels = (self.unet, self.scheduler), process.unet_labels
             starts = [
-                ddim_invert(self.unet, self.scheduler, images, steps, **given)
-                for images in photographs
+                ddim_invert(*networks, one, num_inference_steps, labels, until=int(timesteps[0]))
+                for one in photographs
             ]
         else:
-            # Samples stay float32 whatever the UNet computes in, because the smallest deviations of
-            # the schedule vanish in bfloat16.
-            noise = randn_tensor(shape, generator, device, torch.float32)
-            # A copy of the scheduler adds noise because it leaves its table on the device, and
-            # later steps would round differently from those before.
-            add_noise, first = copy(self.scheduler).add_noise, timesteps[:1]
-            starts = [add_noise(images, noise, first) for images in photographs] or [noise]
+            starts = self._noisy(photographs, shape, generator, timesteps[:1])
         found = process.run(
             starts, self.progress_bar(timesteps), disturbance, generator, twins=return_twin
         )
@@ -211,6 +204,22 @@ class SDASPipeline(DiffusionPipeline):
         images = [self._to_output(part, output_type) for part in parts]
         self.maybe_free_model_hooks()
         return SDASPipelineOutput(*images)
+
+    def _noisy(
+        self,
+        photographs: Sequence[torch.Tensor],
+        shape: tuple[int, ...],
+        generator: Generators | None,
+        timestep: torch.Tensor,
+    ) -> list[torch.Tensor]:
+        """Adds the same noise to photographs of the same samples; without any it is the start."""
+        # Samples stay float32 whatever the UNet computes in, because the smallest deviations of the
+        # schedule vanish in bfloat16.
+        noise = randn_tensor(shape, generator, self._execution_device, torch.float32)
+        # A copy of the scheduler adds noise because it leaves its table on the device, and later
+        # steps would round differently from those before.
+        scheduler = copy(self.scheduler)
+        return [scheduler.add_noise(one, noise, timestep) for one in photographs] or [noise]
 
     def _check_classes(
         self, class_labels: ClassLabels, scales: torch.Tensor

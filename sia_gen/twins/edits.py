@@ -75,9 +75,9 @@ def _shift(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
 def _mirror(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
     """Mirrors a piece in its place, in one direction or both."""
     box = _box(inside, rng)
-    axes = [(1,), (2,), (1, 2)][int(rng.integers(3))]
+    axes = [(-1,), (-2,), (-1, -2)][int(rng.integers(3))]
     result = image.copy()
-    where = inside[box] & np.flip(inside[box], [axis - 1 for axis in axes])
+    where = inside[box] & np.flip(inside[box], axes)
     np.copyto(result[:, *box], np.flip(image[:, *box], axes), where=where)
     return result
 

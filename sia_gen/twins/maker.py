@@ -254,8 +254,8 @@ class TwinMaker:
             kinds = self.recipe.synthesis.perturbation
             foregrounds = [] if starts is None else starts.foregrounds_of([number])
             around = foregrounds[0] if foregrounds else whole(spec)
-            kind = kinds[seed % len(kinds)]
-            return region(self.settings.region, seed, kind, spec, around)[0] > 0
+            drawn = region(self.settings.region, seed, kinds[seed % len(kinds)], spec, around)
+            return np.asarray(drawn[0] > 0)
 
         return measure_chance(
             sample,
@@ -292,4 +292,5 @@ def _regions(strength: torch.Tensor, start: dict[str, Any]) -> NDArray[np.bool_]
     region = (strength > 0).view(len(strength), 1, *strength.shape[2:] or (1, 1))
     if "twin_image" in start:
         region = region | edited_region(start["image"], start["twin_image"])
-    return region.squeeze(1).numpy()
+    found: NDArray[np.bool_] = region.squeeze(1).numpy()
+    return found

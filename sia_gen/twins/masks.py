@@ -33,8 +33,9 @@ START = 0.1
 BATCH_SIZE = 16
 # Standard deviation of the smoothing, as a share of the side.
 SMOOTHING = 1 / 64
-# Regions with a smaller share of the pixels are specks.
-SMALLEST_REGION = 0.002
+# What covers a smaller share of the pixels is a speck: anywhere in an image, and within the region
+# that was disturbed, outside of which nothing differs.
+SMALLEST_ANYWHERE, SMALLEST_WITHIN = 0.002, 0.0005
 # Share of undisturbed images that stay below the threshold everywhere.
 QUANTILE = 0.998
 # The same within a region, and the number of regions that are drawn for each pair of images.
@@ -205,16 +206,16 @@ def change_mask(distances: Distances, limits: ChanceLimits, region: Mask | None 
     mask = binary_fill_holes(mask)
     if region is not None:
         mask &= region
-    # Scratches are thin, so the area of a region counts, not its width.
-    return without_specks(mask)
+    # Scratches are thin, so the area of what differs counts, not its width.
+    return without_specks(mask, SMALLEST_ANYWHERE if region is None else SMALLEST_WITHIN)
 
 
-def without_specks(mask: Mask) -> Mask:
-    """Removes 8-connected regions with less than `SMALLEST_REGION` of the pixels."""
-    regions, _ = label(mask, np.ones((3, 3), bool))
-    areas = np.bincount(regions.ravel())
+def without_specks(mask: Mask, smallest: float) -> Mask:
+    """Removes 8-connected parts of a mask that cover a smaller share of the pixels."""
+    parts, _ = label(mask, np.ones((3, 3), bool))
+    areas = np.bincount(parts.ravel())
     areas[0] = 0
-    found: Mask = (areas >= SMALLEST_REGION * mask.size)[regions]
+    found: Mask = (areas >= smallest * mask.size)[parts]
     return found
 
 

@@ -11,15 +11,16 @@ from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
 from sia_gen.config.strength import WHITE
 from sia_gen.corpus.plan import SampleIdentity
+from sia_gen.corpus.sampling import generators
 from sia_gen.errors import ImageError
 from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.test_set import read_mask
-from sia_gen.sdas.perturbation import draw_fields
+from sia_gen.sdas.perturbation import draw_fields, field_seeds
 
 # Sides of a box as shares of the image's.
 BOX_SIDES = (1 / 8, 1 / 2)
 # Share of the foreground that natural outlines enclose.
-NATURAL_AREAS = (0.005, 0.1)
+NATURAL_AREAS = (0.005, 0.08)
 # Share of the height of a field above its threshold over which an edge is soft.
 SOFT_EDGE = 0.5
 
@@ -67,7 +68,7 @@ def region(
     # Its numbers differ from those of the sample's noise, but follow from the same seed.
     rng = np.random.default_rng((seed, 1))
     if name == "natural":
-        return _natural(rng, perturbation, spec.size, foreground)
+        return _natural(rng, seed, perturbation, spec, foreground)
     if name == "perlin":
         return local_mask(rng, spec.size, foreground)
     if name == "box":
@@ -78,19 +79,21 @@ def region(
 
 
 def _natural(
-    rng: np.random.Generator, perturbation: str, size: int, foreground: Pixels
+    rng: np.random.Generator, seed: int, perturbation: str, spec: ImageSpec, foreground: Pixels
 ) -> NDArray[np.float32]:
-    """Encloses the highest places of a field like that of the perturbation, or of blobs."""
+    """Encloses where the field of a sample is farthest from 0; white samples take blobs."""
     kind = "blobs" if perturbation == WHITE else perturbation
-    seed, place = int(rng.integers(2**53)), torch.device("cpu")
-    field = draw_fields([kind], (1, size, size), [seed], place)[0].numpy()
-    inside = field[foreground > 0]
+    seeds = field_seeds(generators([seed]), 1)
+    shape = (len(spec.mode), spec.size, spec.size)
+    field = draw_fields([kind], shape, seeds, torch.device("cpu"))[0].numpy()
+    height = np.abs(field.mean(axis=0, keepdims=True))
+    inside = height[foreground > 0]
     low, high = NATURAL_AREAS
     threshold = np.quantile(inside, 1 - low * (high / low) ** rng.random())
     # A single pixel is its own threshold, and has to be inside.
     least = 1e-6
     rise = SOFT_EDGE * (inside.max() - threshold) + least
-    mask: NDArray[np.float64] = ((field - threshold + least) / rise).clip(0, 1) * foreground
+    mask: NDArray[np.float64] = ((height - threshold + least) / rise).clip(0, 1) * foreground
     return mask.astype(np.float32)
 
 

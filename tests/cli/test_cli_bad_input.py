@@ -50,6 +50,32 @@ def test_wrong_strength_is_one_line(refuse: Refuse, parts: Path, strength: str) 
     assert WRONG_STRENGTHS[strength] in line
 
 
+@pytest.mark.parametrize("command", ["synthesize", "calibrate"])
+@pytest.mark.parametrize(
+    ("kinds", "problem"),
+    [
+        ("blob", "unknown perturbation 'blob' (did you mean 'blobs'?)"),
+        ("", "unknown perturbation ''"),
+        ("white,,pink", "unknown perturbation ''"),
+        ("pink,pink", "'pink, pink' has one of them twice"),
+    ],
+)
+def test_wrong_perturbation_is_one_line(
+    refuse: Refuse, parts: Path, images: Path, command: str, kinds: str, problem: str
+) -> None:
+    data = ["--data", images] if command == "calibrate" else []
+    line = refuse(command, "--recipe", parts, *data, "--perturbation", kinds, "--out", "out")
+    assert problem in line
+
+
+def test_empty_list_of_perturbations_is_one_line(refuse: Refuse, parts: Path) -> None:
+    content = yaml.safe_load(parts.read_text())
+    content["synthesis"] = {"perturbation": []}
+    parts.write_text(yaml.safe_dump(content))
+    line = refuse("synthesize", "--recipe", parts, "--out", "out")
+    assert "'synthesis.perturbation': list should have at least 1 item" in line
+
+
 def test_wrong_field_of_a_recipe_is_one_line(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("name: parts\ntitel: Parts\n")
     line = refuse("evaluate", "--recipe", "wrong.yaml")

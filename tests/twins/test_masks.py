@@ -10,7 +10,7 @@ from scipy import stats
 
 from sia_gen.twins.masks import (
     QUANTILE,
-    SMALLEST_REGION,
+    SMALLEST_ANYWHERE,
     ChanceLimits,
     chance_threshold,
     change_mask,
@@ -42,6 +42,34 @@ def test_hardly_any_undisturbed_image_gets_a_mask() -> None:
     assert limits.largest >= maps.max() > limits.typical
     empty = [not change_mask(image(), limits).any() for _ in range(500)]
     assert np.mean(empty) >= 0.99
+
+
+def test_within_regions_less_is_beyond_chance_and_hardly_any_gets_a_mask() -> None:
+    rng = np.random.default_rng(0)
+
+    def image() -> np.ndarray:
+        # A few places vary much more than the rest.
+        found = rng.gamma(2, 1, (64, 64)).astype(np.float32)
+        found[::16, ::16] *= 20
+        return smoothed(found)
+
+    def region() -> np.ndarray:
+        mask = np.zeros((64, 64), bool)
+        top, left = rng.integers(0, 48, 2)
+        mask[top : top + 12, left : left + 12] = True
+        return mask
+
+    maps = np.stack([image() for _ in range(64)])
+    regions = np.stack([[region() for _ in range(8)] for _ in maps])
+    limits = ChanceLimits.within(maps, regions)
+    assert limits.largest < ChanceLimits.of(maps).largest
+    empty = [not change_mask(image(), limits, region()).any() for _ in range(2000)]
+    assert np.mean(empty) >= 0.99
+    # What covers two pixels counts.
+    small = np.zeros((64, 64), np.float32)
+    small[20, 20:22] = 2 * limits.largest
+    assert change_mask(small, limits, small > 0).sum() == 2
+    assert not change_mask(small, limits).any()
 
 
 def test_region_that_differs_is_found_where_it_is() -> None:
@@ -100,6 +128,6 @@ def test_specks_are_what_flood_filling_finds(seed: int, share: float) -> None:
                         seen[r, c] = True
                         region.append((r, c))
                         left.append((r, c))
-        if len(region) >= SMALLEST_REGION * mask.size:
+        if len(region) >= SMALLEST_ANYWHERE * mask.size:
             expected[tuple(np.transpose(region))] = True
-    np.testing.assert_array_equal(without_specks(mask), expected)
+    np.testing.assert_array_equal(without_specks(mask, SMALLEST_ANYWHERE), expected)

@@ -13,8 +13,8 @@ from sia_gen.images.loading import ImageSpec, load_images, to_picture
 from sia_gen.images.test_set import list_test_images
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images
-from sia_gen.report.heatmaps import overlay
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
+from sia_gen.report.pictures import overlay
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
 

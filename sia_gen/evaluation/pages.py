@@ -27,8 +27,8 @@ from sia_gen.metrics import cumulative_counts
 from sia_gen.realnet.loading import Fitted
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import predict_images
-from sia_gen.report.heatmaps import overlay, save_heatmap
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
+from sia_gen.report.pictures import overlay, save_heatmap
 
 PAGE = "index.html"
 PICTURES = 8

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
-from sia_gen.config.yaml import parse_yaml
+from sia_gen.config.recipe_file import parse_yaml
 from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked, markdown_environment
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.errors import ModelError

@@ -21,9 +21,8 @@ from measuring import save, show
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.listing import data_root, list_images
+from sia_gen.images.listing import data_root, list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, load_images
-from sia_gen.images.test_set import list_test_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone, FeatureStatistics
 

@@ -33,8 +33,9 @@ from sia_gen.evaluation.results import (
     read_summary,
     require_same_models,
 )
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.listing import count_test_images, list_test_images
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.test_set import TestImage, count_test_images, list_test_images
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.realnet.loading import check_realnet, find_realnet, load_realnet
 from sia_gen.realnet.model import RealNet

@@ -20,8 +20,8 @@ from sia_gen.evaluation.results import (
     metrics_table,
     selection_text,
 )
+from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, load_images, to_picture
-from sia_gen.images.test_set import TestImage
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.metrics import cumulative_counts
 from sia_gen.realnet.loading import Fitted

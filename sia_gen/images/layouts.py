@@ -18,26 +18,32 @@ from sia_gen.errors import ImageError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LAST_CHARACTER = chr(sys.maxunicode)
+# What normal images have in place of a defect.
+GOOD = "good"
 
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
-class AnomalousImage:
-    """An anomalous test image, the name of its defect, and its ground truth if it has one."""
+class TestImage:
+    """A test image, its name in published files (see `name_below`), its defect and ground truth."""
+
+    # Its name makes pytest look for tests in it.
+    __test__ = False
 
     path: Path
+    name: str
     defect: str
-    mask: Path | None
+    mask: Path | None = None
+
+    @property
+    def label(self) -> int:
+        """1 if the image is anomalous, else 0."""
+        return int(self.defect != GOOD)
 
 
-@dataclass(frozen=True)
-class FoundImages:
-    """The images of a category in one layout; `test_normal` is None without a split."""
-
-    normal: list[Path]
-    test_normal: list[Path] | None
-    test_anomalous: list[AnomalousImage]
+# Normal images, normal test images (None without a split) and anomalous test images.
+FoundImages = tuple[list[Path], list[Path] | None, list[TestImage]]
 
 
 def layouts_of(data: Data) -> list[Layout]:
@@ -63,11 +69,7 @@ def layout_fits(layout: Layout, root: Path, name: str) -> bool:
 
 
 def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
-    """Finds the images of a category; `name` is its name in the data set.
-
-    Raises:
-        ImageError: If there are no normal images, a table cannot be read, or a mask is ambiguous.
-    """
+    """Finds the images of a category; `name` is its name in the data set."""
     if isinstance(layout, TableLayout):
         return _read_table(layout, root, name)
     return _read_folders(layout, root, name)
@@ -119,11 +121,11 @@ def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
     known = {*normal, *(test_normal or [])}
     masks = _MaskFolders(root, layout.mask, name)
     anomalous = [
-        AnomalousImage(path, path.parent.name, masks.find(path))
+        TestImage(path, name_below(root, path), path.parent.name, masks.find(path))
         for path in images(layout.test_anomalous)
         if path not in known
     ]
-    return FoundImages(normal, test_normal, anomalous)
+    return normal, test_normal, anomalous
 
 
 class _MaskFolders:
@@ -173,21 +175,17 @@ def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
             return as_written
         return folder / path.replace("\\", "/")
 
-    def anomalous(row: Row) -> AnomalousImage:
-        mask = row[layout.mask] if layout.mask else ""
-        return AnomalousImage(
-            file(row[layout.image]), row[layout.label], file(mask) if mask else None
-        )
+    def anomalous(row: Row) -> TestImage:
+        path, mask = file(row[layout.image]), row[layout.mask] if layout.mask else ""
+        masked = file(mask) if mask else None
+        return TestImage(path, name_below(root, path), row[layout.label], masked)
 
     train, test = (
         [file(row[layout.image]) for row in labelled(layout.normal, split)]
         for split in (layout.train, layout.test)
     )
-    return FoundImages(
-        train,
-        test if layout.split else None,
-        [anomalous(row) for row in labelled(layout.anomalous, layout.test)],
-    )
+    found = [anomalous(row) for row in labelled(layout.anomalous, layout.test)]
+    return train, test if layout.split else None, found
 
 
 def _read_rows(layout: TableLayout, root: Path) -> list[Row]:

@@ -101,9 +101,6 @@ def recipe_for_folder(root: Path) -> Recipe:
     Normal images are those directly in the folder, else in `good`, else in `train/good`. Test
     images are in `test`, with masks in `ground_truth`, if these folders exist. The mode is L if
     `SAMPLED` of the images have no colour. Images are cropped to squares.
-
-    Raises:
-        ImageError: If there is no folder, it has no images, or a shipped recipe can read it.
     """
     root = Path(os.path.abspath(existing_folder(root)))
     normal = _normal_pattern(root)

@@ -26,8 +26,8 @@ from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
-from sia_gen.images.listing import list_images, require_readable
-from sia_gen.images.test_set import TestImage, list_test_images
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.listing import list_images, list_test_images, require_readable
 from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locations import Location
 from sia_gen.realnet.dataset import FitData, NormalImages, describe_inputs, fit_data, load_normal

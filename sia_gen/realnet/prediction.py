@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from sia_gen.errors import ModelError
-from sia_gen.images.loading import ImageSpec, load_image
-from sia_gen.images.test_set import TestImage, load_mask
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.loading import ImageSpec, load_image, load_mask
 from sia_gen.io.files import batches_ahead, worker_threads
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.compilation import is_compiled

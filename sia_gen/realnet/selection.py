@@ -15,8 +15,8 @@ from accelerate import Accelerator
 
 from sia_gen.anomalies.paste import LocalAnomalies, to_unit_range
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.test_set import TestImage
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.prediction import BATCH_SIZE, predict_images, predict_tests

@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.images.loading import ImageSpec, load_images
-from sia_gen.images.test_set import TestImage, list_test_images, load_mask
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.listing import list_test_images
+from sia_gen.images.loading import ImageSpec, load_images, load_mask
 from sia_gen.metrics import per_region_overlap
 from sia_gen.realnet.loading import load_realnet
 from sia_gen.realnet.prediction import predict_images

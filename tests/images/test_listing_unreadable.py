@@ -9,9 +9,8 @@ import pytest
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.images.listing import list_images
+from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import find_unreadable
-from sia_gen.images.test_set import list_test_images
 from sia_gen.realnet.dataset import load_normal
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import Twin
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.test_set import list_test_images
+from sia_gen.images.listing import list_test_images
 from sia_gen.metrics import auroc, f1_max
 from sia_gen.realnet import prediction, selection
 from sia_gen.realnet.loading import load_realnet

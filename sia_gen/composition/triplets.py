@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_gen.anomalies.paste import LocalAnomalies, Pixels
+from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import SDASSource, useful_twins
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
@@ -21,7 +21,7 @@ from sia_gen.corpus.schema import MASK, TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, to_picture
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.locations import Location
 from sia_gen.version import __version__

@@ -1,6 +1,7 @@
 """Exact metrics on NumPy arrays, for scores of any range."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,19 +52,26 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 def cumulative_counts(
     labels: ArrayLike, scores: ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts false and true positives as the threshold falls, both from 0.
-
-    Returns:
-        The counts, (n + 1,) each, and the n distinct thresholds, descending.
-    """
+    """Returns false and true positives, (n + 1,) from 0, and the n thresholds, descending."""
     is_anomalous, values = _checked(labels, scores)
-    order = np.argsort(-values)
-    values, is_anomalous = values[order], is_anomalous[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
-    true_positives = np.cumsum(is_anomalous)[last_of_ties]
-    false_positives = last_of_ties + 1 - true_positives
-    counts = (np.concatenate([[0.0], part]) for part in (false_positives, true_positives))
-    return *counts, values[last_of_ties]
+    thresholds, (false_positives, true_positives) = running_sums(
+        values, ~is_anomalous, is_anomalous
+    )
+    return false_positives, true_positives, thresholds
+
+
+def running_sums(
+    scores: NDArray[Any], *values: NDArray[Any]
+) -> tuple[NDArray[Any], list[FloatArray]]:
+    """Sums values from the highest score down, all of equal scores at once.
+
+    Returns the n distinct scores, descending, and the sums of each value, (n + 1,) from 0.
+    """
+    order = np.argsort(-scores)
+    scores = scores[order]
+    last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    sums = (np.cumsum(one[order], dtype=np.float64)[last_of_ties] for one in values)
+    return scores[last_of_ties], [np.append(0.0, one) for one in sums]
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
@@ -100,17 +108,16 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
         raise ValueError(msg)
     flags = np.asarray(masks)
     is_anomalous, scores = _checked(flags, maps)
-    weights, normal = _region_weights(flags).ravel(), int((~is_anomalous).sum())
-    # Pixels below the limit of the curve need no sorting.
-    counted = np.flatnonzero(scores >= _score_at_rate(scores[~is_anomalous], fpr_limit))
-    order = counted[np.argsort(-scores[counted])]
-    scores = scores[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    false_positive_rate = np.cumsum(~is_anomalous[order])[last_of_ties] / normal
-    overlap = np.cumsum(weights[order])[last_of_ties]
-    x = np.concatenate([[0.0], false_positive_rate])
-    y = np.concatenate([[0.0], overlap])
-    return area_until(x, y, fpr_limit) / fpr_limit
+    weights, regions = zip(*(inverse_areas(mask) for mask in flags), strict=True)
+    normal = scores[~is_anomalous]
+    # Pixels below the score that reaches the limit need no sorting.
+    place = len(normal) - math.ceil(fpr_limit * len(normal))
+    kept = np.flatnonzero(scores >= np.partition(normal, place)[place])
+    _, (false_positives, overlaps) = running_sums(
+        scores[kept], ~is_anomalous[kept], np.ravel(weights)[kept]
+    )
+    rates = false_positives / len(normal)
+    return area_until(rates, overlaps / sum(regions), fpr_limit) / fpr_limit
 
 
 def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
@@ -122,19 +129,6 @@ def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
         return float(np.trapezoid(y, x))
     end = np.interp(limit, x, y)
     return float(np.trapezoid(np.append(y[inside], end), np.append(x[inside], limit)))
-
-
-def _score_at_rate(normal: FloatArray, rate: float) -> float:
-    """Returns the highest threshold that a share, in (0, 1], of the normal scores reaches."""
-    place = len(normal) - math.ceil(rate * len(normal))
-    return float(np.partition(normal, place)[place])
-
-
-def _region_weights(masks: NDArray[np.generic]) -> FloatArray:
-    """Returns what each pixel adds to the mean overlap: 1 / (area of its region * regions)."""
-    weights, counts = zip(*(inverse_areas(mask) for mask in masks), strict=True)
-    joined: FloatArray = np.stack(weights) / max(sum(counts), 1)
-    return joined
 
 
 def inverse_areas(mask: NDArray[np.generic]) -> tuple[FloatArray, int]:

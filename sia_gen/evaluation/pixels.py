@@ -6,7 +6,7 @@ from part to part.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.io.refusals import writing
-from sia_gen.metrics import area_until, inverse_areas
+from sia_gen.metrics import area_until, inverse_areas, running_sums
 
 FloatArray = NDArray[np.float64]
 # A pixel: its score, whether it is anomalous, and one over the area of its region, else 0.
@@ -48,11 +48,7 @@ class PixelMetrics:
 
 
 def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-    """Appends the pixels of an image to a file; returns the number of regions of its mask.
-
-    Raises:
-        ValueError: If the two shapes differ, or a score is not finite.
-    """
+    """Appends the pixels of an image to a file; returns the number of regions of its mask."""
     if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
         msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
         raise ValueError(msg)
@@ -66,21 +62,38 @@ def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np
 
 
 def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
-    """Computes the metrics of all pixels in files that have this number of anomalous regions.
-
-    Raises:
-        ValueError: If there is no anomalous or no normal pixel.
-    """
+    """Computes the metrics of all pixels in files that have this number of anomalous regions."""
     files = [np.memmap(path, PIXEL, "r") for path in paths]
     anomalous = sum(int(file["anomalous"].sum()) for file in files)
     normal = sum(len(file) for file in files) - anomalous
     if not anomalous or not normal:
         msg = "both normal and anomalous pixels are needed"
         raise ValueError(msg)
-    sums = _Sums(anomalous, normal, regions)
+    auroc = average_precision = f1_max = pro = pro_5 = 0.0
+    # False positives, true positives and overlap in the parts so far.
+    before = [0.0, 0.0, 0.0]
+    curves: list[FloatArray] = []
     for part in descending_parts(files):
-        sums.add(part)
-    return sums.metrics()
+        if not len(part):
+            continue
+        _, sums = running_sums(part["score"], ~part["anomalous"], part["anomalous"], part["weight"])
+        false, true, found = (start + one for start, one in zip(before, sums, strict=True))
+        before = [false[-1], true[-1], found[-1]]
+        auroc += float(np.trapezoid(true, false)) / (anomalous * normal)
+        precision = true[1:] / (true[1:] + false[1:])
+        average_precision += float((np.diff(true) * precision).sum()) / anomalous
+        f1 = 2 * true[1:] / (true[1:] + false[1:] + anomalous)
+        f1_max = max(f1_max, float(f1.max()))
+        rates, overlaps = false / normal, found / regions
+        pro += area_until(rates, overlaps, PRO_LIMIT) / PRO_LIMIT
+        pro_5 += area_until(rates, overlaps, PRO_STRICT_LIMIT) / PRO_STRICT_LIMIT
+        curves.append(_thinned(np.stack([rates, true / anomalous, overlaps], axis=1)))
+    curve = np.concatenate(curves)
+    points = _thinned(curve)
+    inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
+    end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
+    overlap = np.append(inside, [[PRO_LIMIT, end]], axis=0)
+    return PixelMetrics(auroc, average_precision, f1_max, pro, pro_5, points[:, :2], overlap)
 
 
 def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
@@ -104,65 +117,6 @@ def _between(file: Any, low: float, high: float) -> NDArray[np.void]:
         chunk = np.asarray(file[start : start + PART])
         chunks.append(chunk[(chunk["score"] > low) & (chunk["score"] <= high)])
     return np.concatenate(chunks)
-
-
-@dataclass
-class _Sums:
-    """The sums over the pixels so far, from the highest scores down.
-
-    The first fields count all pixels and regions; `last` has false positives, true positives and
-    overlap so far.
-    """
-
-    anomalous: int
-    normal: int
-    regions: int
-    last: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    roc_area: float = 0.0
-    average_precision: float = 0.0
-    f1_max: float = 0.0
-    pro_area: float = 0.0
-    pro_strict_area: float = 0.0
-    curves: list[FloatArray] = field(default_factory=list)
-
-    def add(self, part: NDArray[np.void]) -> None:
-        """Adds the next part of the pixels, whose scores are all lower."""
-        if not len(part):
-            return
-        part = part[np.argsort(-part["score"])]
-        ends = np.append(np.flatnonzero(np.diff(part["score"])), len(part) - 1)
-        hits = np.cumsum(part["anomalous"], dtype=np.float64)[ends]
-        overlap = np.cumsum(part["weight"], dtype=np.float64)[ends]
-        before = self.last
-        false = np.append(before[0], before[0] + ends + 1 - hits)
-        true = np.append(before[1], before[1] + hits)
-        found = np.append(before[2], before[2] + overlap)
-        self.last = (false[-1], true[-1], found[-1])
-        self.roc_area += float(np.trapezoid(true, false))
-        precision = true[1:] / (true[1:] + false[1:])
-        self.average_precision += float((np.diff(true) * precision).sum())
-        f1 = 2 * true[1:] / (true[1:] + false[1:] + self.anomalous)
-        self.f1_max = max(self.f1_max, float(f1.max()))
-        rates, overlaps = false / self.normal, found / self.regions
-        self.pro_area += area_until(rates, overlaps, PRO_LIMIT)
-        self.pro_strict_area += area_until(rates, overlaps, PRO_STRICT_LIMIT)
-        self.curves.append(_thinned(np.stack([rates, true / self.anomalous, overlaps], 1)))
-
-    def metrics(self) -> PixelMetrics:
-        """Returns the metrics after all parts were added."""
-        curve = np.concatenate(self.curves)
-        points = _thinned(curve)
-        inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
-        end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
-        return PixelMetrics(
-            auroc=self.roc_area / (self.anomalous * self.normal),
-            average_precision=self.average_precision / self.anomalous,
-            f1_max=self.f1_max,
-            pro=self.pro_area / PRO_LIMIT,
-            pro_5=self.pro_strict_area / PRO_STRICT_LIMIT,
-            roc=points[:, :2],
-            overlap=np.append(inside, [[PRO_LIMIT, end]], axis=0),
-        )
 
 
 def _thinned(curve: FloatArray) -> FloatArray:

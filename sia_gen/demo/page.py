@@ -10,8 +10,7 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, load_images, to_picture
-from sia_gen.realnet.loading import load_realnet
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import overlay
 from sia_gen.runtime.device import Runtime

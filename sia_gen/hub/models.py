@@ -21,8 +21,8 @@ from sia_gen.hub.publication import THEIRS, Publication
 from sia_gen.hub.repository import RemoteFiles, Repository
 from sia_gen.io.files import atomic_path, sha256, write_text
 from sia_gen.io.json import parse_json, read_json
-from sia_gen.realnet.loading import REPORT as FIT_REPORT
-from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.inference import REPORT as FIT_REPORT
+from sia_gen.realnet.inference import load_realnet
 from sia_gen.report.pictures import contact_sheet
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT

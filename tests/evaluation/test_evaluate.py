@@ -18,8 +18,7 @@ from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images
 from sia_gen.images.loading import ImageSpec, load_images, load_mask
 from sia_gen.metrics import per_region_overlap
-from sia_gen.realnet.loading import load_realnet
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.runtime.device import Runtime
 from tests.evaluation.conftest import THRESHOLD
 from tests.images.trees import parts_table

@@ -162,11 +162,6 @@ class _MaskFolders:
 
 def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
     folder = (root / layout.table).parent if layout.folder is None else root / layout.folder
-    rows = [row for row in _read_rows(layout, root) if row[layout.category] == name]
-
-    def labelled(value: str, split: str) -> list[Row]:
-        found = [row for row in rows if row[layout.label] == value]
-        return [row for row in found if layout.split is None or row[layout.split] == split]
 
     def file(path: str) -> Path:
         # Tables from Windows separate folders by backslashes.
@@ -175,17 +170,21 @@ def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
             return as_written
         return folder / path.replace("\\", "/")
 
-    def anomalous(row: Row) -> TestImage:
-        path, mask = file(row[layout.image]), row[layout.mask] if layout.mask else ""
-        masked = file(mask) if mask else None
-        return TestImage(path, name_below(root, path), row[layout.label], masked)
-
-    train, test = (
-        [file(row[layout.image]) for row in labelled(layout.normal, split)]
-        for split in (layout.train, layout.test)
-    )
-    found = [anomalous(row) for row in labelled(layout.anomalous, layout.test)]
-    return train, test if layout.split else None, found
+    train, test_normal, test_anomalous = list[Path](), list[Path](), list[TestImage]()
+    for row in _read_rows(layout, root):
+        if row[layout.category] != name:
+            continue
+        path, label = file(row[layout.image]), row[layout.label]
+        split = row[layout.split] if layout.split else None
+        if label == layout.normal and split in (None, layout.train):
+            train.append(path)
+        if label == layout.normal and split in (None, layout.test):
+            test_normal.append(path)
+        if label == layout.anomalous and split in (None, layout.test):
+            mask = row[layout.mask] if layout.mask else ""
+            masked = file(mask) if mask else None
+            test_anomalous.append(TestImage(path, name_below(root, path), label, masked))
+    return train, test_normal if layout.split else None, test_anomalous
 
 
 def _read_rows(layout: TableLayout, root: Path) -> list[Row]:

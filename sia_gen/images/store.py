@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import grey_closing, grey_opening
 from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images, to_picture
 
 # Bytes for all images of a model, in each process.
 MEMORY = 2 << 30
 THRESHOLDS: dict[str, Any] = {"otsu": threshold_otsu, "triangle": threshold_triangle}
-COLOURS = ("red", "green", "blue")
 # Image size for which recipes give the sides of kernels.
 REFERENCE_SIZE = 256
 
@@ -85,7 +83,11 @@ def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
     """
     if rule.method == "none":
         return np.ones_like(image[:1])
-    values = _channel(image, rule.channel)
+    picture = to_picture(image)
+    # A grey image is its own luminance, whichever channel the rule names.
+    named = picture.mode == "RGB" and rule.channel != "grey"
+    band = picture.getchannel(rule.channel[0].upper()) if named else picture.convert("L")
+    values = np.asarray(band)
     bright = values > THRESHOLDS[rule.method](values)
     mask: Pixels = (bright if rule.polarity == "bright" else ~bright).astype(np.uint8)
     for smooth, side in ((grey_closing, rule.close), (grey_opening, rule.open)):
@@ -98,11 +100,3 @@ def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
 
 def _finds_objects(rule: Foreground | None) -> TypeGuard[Foreground]:
     return rule is not None and rule.method != "none"
-
-
-def _channel(image: Pixels, channel: str) -> Pixels:
-    """Returns one channel, or the luminance, of an image (C, H, W) as (H, W)."""
-    if len(image) == 1 or channel in COLOURS:
-        values: Pixels = image[0 if len(image) == 1 else COLOURS.index(channel)]
-        return values
-    return np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))

@@ -193,9 +193,7 @@ def _defect_section(
     images = load_images([by_name[name] for name in chosen], ImageSpec.of(recipe, model.image_size))
     found = predict_images(model, images, accelerator)
     pictures, maps = [], []
-    for name, image, score, anomaly_map in zip(
-        chosen, images, found.scores, found.maps, strict=True
-    ):
+    for name, image, score, anomaly_map in zip(chosen, images, *found, strict=True):
         verdict = "found" if score > threshold else "missed"
         pictures.append(Figure(to_picture(image), Path(name).stem))
         maps.append(Figure(overlay(image, anomaly_map), f"{score:.2f}, {verdict}"))

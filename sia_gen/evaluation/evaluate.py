@@ -22,11 +22,11 @@ from accelerate.utils import gather_object
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
-from sia_gen.evaluation.pixels import append_pixels
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import count_test_images, list_test_images
 from sia_gen.io.locks import EVERYTHING
+from sia_gen.metrics import append_pixels
 from sia_gen.realnet.inference import check_realnet, find_realnet, load_realnet, predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime

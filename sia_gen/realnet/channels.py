@@ -127,8 +127,7 @@ class ReconstructionResidualSelection(nn.Module):
 
         The logits (normal, anomalous) are (B, 2, 2H, 2W), twice the resolution of the first block.
         """
-        size = residuals[0].shape[-2:]
-        aligned = torch.cat([resize(residual, size) for residual in residuals], dim=1)
+        aligned = align(residuals)
         chosen = select_channels(aligned, self.channel_indices(aligned))
         logits: torch.Tensor = self.decoder(chosen)
         return logits
@@ -185,6 +184,12 @@ def select_channels(residual: torch.Tensor, indices: torch.Tensor) -> torch.Tens
     """Gathers the channels `indices` (B, K) of each image of `residual` (B, C, H, W)."""
     height, width = residual.shape[-2:]
     return residual.gather(1, indices[:, :, None, None].expand(-1, -1, height, width))
+
+
+def align(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Concatenates features, each (B, C_i, H_i, W_i), in the size of the first."""
+    size = features[0].shape[-2:]
+    return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 
 def resize(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -20,7 +20,6 @@ from sia_gen.realnet.model import RealNet
 
 # Largest difference between the maps of the two runtimes, which are probabilities.
 TOLERANCE = 1e-4
-OUTPUTS = ("anomaly_map", "score")
 ONNX, PROGRAM = ".onnx", ".pt2"
 
 
@@ -102,7 +101,7 @@ def write_onnx(plain: Plain, images: torch.Tensor, path: Path) -> None:
             _traced(plain, images),
             (images,),
             input_names=["images"],
-            output_names=list(OUTPUTS),
+            output_names=["anomaly_map", "score"],
             dynamo=True,
             verbose=False,
         )

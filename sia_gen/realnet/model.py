@@ -22,6 +22,7 @@ from sia_gen.realnet.channels import (
     AnomalyAwareFeatureSelection,
     Mode,
     ReconstructionResidualSelection,
+    align,
     resize,
 )
 from sia_gen.realnet.reconstruction import ReconstructionUNet
@@ -88,7 +89,7 @@ class RealNet(
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
         selected: list[torch.Tensor] = self.afs(self.features(images))
-        return [_align([selected[layer] for layer in block]) for block in self.blocks]
+        return [align([selected[layer] for layer in block]) for block in self.blocks]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns all features of the backbone, one (B, C_i, H_i, W_i) per layer."""
@@ -181,12 +182,6 @@ def damaged(folder: Path, why: str) -> ModelError:
         problem=f"cannot load the RealNet in {folder}: {why}.",
         fix="Fit it again with 'sia-gen fit-realnet'.",
     )
-
-
-def _align(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Concatenates the features of a block, each (B, C_i, H_i, W_i), in the size of the first."""
-    size = features[0].shape[-2:]
-    return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 
 def image_score(anomaly_map: torch.Tensor, window: int) -> torch.Tensor:

@@ -11,8 +11,7 @@ from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, Pixels
-from sia_gen.images.test_set import read_mask
+from sia_gen.images.loading import ImageSpec, Pixels, read_mask
 
 # Sides of a box as shares of the image's.
 BOX_SIDES = (1 / 8, 1 / 2)

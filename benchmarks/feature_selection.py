@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from measuring import in_turns, median, ratio, save, show, show_profile
 
-from sia_gen.realnet.afs import ChannelLosses, channel_loss
+from sia_gen.realnet.channels import ChannelLosses, channel_loss
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime
 

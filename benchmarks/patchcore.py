@@ -21,11 +21,10 @@ from measuring import save, show
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.listing import data_root, list_images
+from sia_gen.images.listing import data_root, list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, load_images
-from sia_gen.images.test_set import list_test_images
 from sia_gen.metrics import auroc
-from sia_gen.realnet.backbone import Backbone, FeatureStatistics
+from sia_gen.realnet.backbone import Backbone
 
 SIZE, STRIDES, BATCH = 256, (8, 16), 16
 BANK = 20_000
@@ -51,10 +50,7 @@ def make_backbone(recipe: Recipe, normal: Sequence[Path]) -> Backbone:
     """The recipe's, standardised on normal images."""
     backbone = Backbone(recipe.realnet.backbone, STRIDES)
     backbone.load_weights(recipe.realnet.weights)
-    statistics = FeatureStatistics(backbone.channels, torch.device("cpu"))
-    for images in batches(recipe, normal):
-        statistics.update(backbone(images))
-    backbone.standardise(statistics)
+    backbone.standardise(map(backbone, batches(recipe, normal)))
     return backbone
 
 

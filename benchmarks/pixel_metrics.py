@@ -17,8 +17,7 @@ from measuring import in_turns, median, ratio, save, show
 from scipy.ndimage import gaussian_filter, label
 from skimage.measure import regionprops
 
-from sia_gen.evaluation.pixels import append_pixels, pixel_metrics
-from sia_gen.metrics import per_region_overlap
+from sia_gen.metrics import append_pixels, per_region_overlap, pixel_metrics
 
 OURS, LOOP = "all distinct scores, sorted once", "1000 thresholds, regions found once"
 AGAIN = "1000 thresholds, regions labelled again at each"

@@ -41,13 +41,19 @@ from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
 from sia_gen.diffusion.training import train_diffusion
-from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_picture, to_pixels
+from sia_gen.images.listing import list_images, list_test_images
+from sia_gen.images.loading import (
+    ImageSpec,
+    Pixels,
+    load_images,
+    load_mask,
+    to_picture,
+    to_pixels,
+)
 from sia_gen.images.recognition import recipe_for_folder
-from sia_gen.images.test_set import list_test_images, load_mask
 from sia_gen.inspection.distance import enlarge, open_backbone, patch_features
 from sia_gen.metrics import auroc, average_precision, per_region_overlap
-from sia_gen.realnet.backbone import Backbone, FeatureStatistics
+from sia_gen.realnet.backbone import Backbone
 from sia_gen.runtime.device import Runtime
 from sia_gen.twins.maker import TwinMaker
 
@@ -208,10 +214,7 @@ class Features:
 
     def __init__(self, recipe: Recipe, normal: Pixels) -> None:
         self.backbone: Backbone = open_backbone(recipe)
-        statistics = FeatureStatistics(self.backbone.channels, torch.device("cpu"))
-        for batch in self.batches(normal):
-            statistics.update(self.backbone(batch))
-        self.backbone.standardise(statistics)
+        self.backbone.standardise(self.backbone(batch) for batch in self.batches(normal))
 
     @staticmethod
     def batches(images: Pixels) -> Iterator[torch.Tensor]:

@@ -24,8 +24,8 @@ from accelerate import Accelerator
 from measuring import alone, in_turns, median, peak_resident, ratio, save, show, show_profile
 from torch import nn
 
-from sia_gen.realnet.initial import adam, lay_out_moments
 from sia_gen.realnet.model import RealNet, RealNetObjective
+from sia_gen.realnet.preparation import adam, lay_out_moments
 from sia_gen.runtime.compilation import compile_network
 from sia_gen.runtime.device import Runtime
 

@@ -1,13 +1,31 @@
-"""Exact metrics on NumPy arrays, for scores of any range."""
+"""Exact metrics: of NumPy arrays with scores of any range, and of all pixels of a data set.
+
+The pixels take bounded memory. Their scores are in files. AUROC, AP, F1 and PRO are sums over the
+pixels in descending order of their scores, which are sorted part by part, each part with the next
+lower scores, and the sums continue from part to part.
+"""
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
+from sia_gen.io.refusals import writing
+
 FloatArray = NDArray[np.float64]
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
+# A pixel: its score, whether it is anomalous, and one over the area of its region, else 0.
+PIXEL = np.dtype([("score", "<f4"), ("anomalous", "?"), ("weight", "<f8")])
+# Pixels that are sorted at a time, which takes some 300 MB.
+PART = 4_000_000
+PRO_LIMIT, PRO_STRICT_LIMIT = 0.3, 0.05
+# Number of points of a curve on the page.
+POINTS = 200
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -51,19 +69,26 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 def cumulative_counts(
     labels: ArrayLike, scores: ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts false and true positives as the threshold falls, both from 0.
-
-    Returns:
-        The counts, (n + 1,) each, and the n distinct thresholds, descending.
-    """
+    """Returns false and true positives, (n + 1,) from 0, and the n thresholds, descending."""
     is_anomalous, values = _checked(labels, scores)
-    order = np.argsort(-values)
-    values, is_anomalous = values[order], is_anomalous[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
-    true_positives = np.cumsum(is_anomalous)[last_of_ties]
-    false_positives = last_of_ties + 1 - true_positives
-    counts = (np.concatenate([[0.0], part]) for part in (false_positives, true_positives))
-    return *counts, values[last_of_ties]
+    thresholds, (false_positives, true_positives) = running_sums(
+        values, ~is_anomalous, is_anomalous
+    )
+    return false_positives, true_positives, thresholds
+
+
+def running_sums(
+    scores: NDArray[Any], *values: NDArray[Any]
+) -> tuple[NDArray[Any], list[FloatArray]]:
+    """Sums values from the highest score down, all of equal scores at once.
+
+    Returns the n distinct scores, descending, and the sums of each value, (n + 1,) from 0.
+    """
+    order = np.argsort(-scores)
+    scores = scores[order]
+    last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    sums = (np.cumsum(one[order], dtype=np.float64)[last_of_ties] for one in values)
+    return scores[last_of_ties], [np.append(0.0, one) for one in sums]
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
@@ -100,17 +125,16 @@ def per_region_overlap(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3
         raise ValueError(msg)
     flags = np.asarray(masks)
     is_anomalous, scores = _checked(flags, maps)
-    weights, normal = _region_weights(flags).ravel(), int((~is_anomalous).sum())
-    # Pixels below the limit of the curve need no sorting.
-    counted = np.flatnonzero(scores >= _score_at_rate(scores[~is_anomalous], fpr_limit))
-    order = counted[np.argsort(-scores[counted])]
-    scores = scores[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    false_positive_rate = np.cumsum(~is_anomalous[order])[last_of_ties] / normal
-    overlap = np.cumsum(weights[order])[last_of_ties]
-    x = np.concatenate([[0.0], false_positive_rate])
-    y = np.concatenate([[0.0], overlap])
-    return area_until(x, y, fpr_limit) / fpr_limit
+    weights, regions = zip(*(inverse_areas(mask) for mask in flags), strict=True)
+    normal = scores[~is_anomalous]
+    # Pixels below the score that reaches the limit need no sorting.
+    place = len(normal) - math.ceil(fpr_limit * len(normal))
+    kept = np.flatnonzero(scores >= np.partition(normal, place)[place])
+    _, (false_positives, overlaps) = running_sums(
+        scores[kept], ~is_anomalous[kept], np.ravel(weights)[kept]
+    )
+    rates = false_positives / len(normal)
+    return area_until(rates, overlaps / sum(regions), fpr_limit) / fpr_limit
 
 
 def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
@@ -124,19 +148,6 @@ def area_until(x: FloatArray, y: FloatArray, limit: float) -> float:
     return float(np.trapezoid(np.append(y[inside], end), np.append(x[inside], limit)))
 
 
-def _score_at_rate(normal: FloatArray, rate: float) -> float:
-    """Returns the highest threshold that a share, in (0, 1], of the normal scores reaches."""
-    place = len(normal) - math.ceil(rate * len(normal))
-    return float(np.partition(normal, place)[place])
-
-
-def _region_weights(masks: NDArray[np.generic]) -> FloatArray:
-    """Returns what each pixel adds to the mean overlap: 1 / (area of its region * regions)."""
-    weights, counts = zip(*(inverse_areas(mask) for mask in masks), strict=True)
-    joined: FloatArray = np.stack(weights) / max(sum(counts), 1)
-    return joined
-
-
 def inverse_areas(mask: NDArray[np.generic]) -> tuple[FloatArray, int]:
     """Returns one over the area of each pixel's region, else 0, and the number of regions."""
     components, count = label(mask, structure=EIGHT_CONNECTED)
@@ -145,3 +156,104 @@ def inverse_areas(mask: NDArray[np.generic]) -> tuple[FloatArray, int]:
     inside = components > 0
     weights[inside] = 1 / areas[components[inside]]
     return weights, int(count)
+
+
+@dataclass(frozen=True)
+class PixelMetrics:
+    """The metrics of the pixels of a category, with points of the curves of ROC and PRO, (P, 2).
+
+    PRO ends at a false positive rate of 0.3, `pro_5` at 0.05.
+    """
+
+    auroc: float
+    average_precision: float
+    f1_max: float
+    pro: float
+    pro_5: float
+    roc: FloatArray
+    overlap: FloatArray
+
+    def figures(self) -> dict[str, float]:
+        """Returns the metrics by name."""
+        names = ("auroc", "average_precision", "f1_max", "pro", "pro_5")
+        return {f"pixel_{name}": getattr(self, name) for name in names}
+
+
+def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
+    """Appends the pixels of an image to a file; returns the number of regions of its mask."""
+    if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
+        msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
+        raise ValueError(msg)
+    weights, regions = inverse_areas(mask)
+    pixels = np.zeros(anomaly_map.size, PIXEL)
+    pixels["score"], pixels["anomalous"] = anomaly_map.ravel(), mask.ravel()
+    pixels["weight"] = weights.ravel()
+    with writing(path), path.open("ab") as file:
+        file.write(pixels.view(np.uint8).data)
+    return regions
+
+
+def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
+    """Computes the metrics of all pixels in files that have this number of anomalous regions."""
+    files = [np.memmap(path, PIXEL, "r") for path in paths]
+    anomalous = sum(int(file["anomalous"].sum()) for file in files)
+    normal = sum(len(file) for file in files) - anomalous
+    if not anomalous or not normal:
+        msg = "both normal and anomalous pixels are needed"
+        raise ValueError(msg)
+    roc_area = precision_sum = best_f1 = pro = pro_5 = 0.0
+    # False positives, true positives and overlap in the parts so far.
+    before = [0.0, 0.0, 0.0]
+    curves: list[FloatArray] = []
+    for part in descending_parts(files):
+        if not len(part):
+            continue
+        _, sums = running_sums(part["score"], ~part["anomalous"], part["anomalous"], part["weight"])
+        false, true, found = (start + one for start, one in zip(before, sums, strict=True))
+        before = [false[-1], true[-1], found[-1]]
+        roc_area += float(np.trapezoid(true, false))
+        precision = true[1:] / (true[1:] + false[1:])
+        precision_sum += float((np.diff(true) * precision).sum())
+        f1 = 2 * true[1:] / (true[1:] + false[1:] + anomalous)
+        best_f1 = max(best_f1, float(f1.max()))
+        rates, overlaps = false / normal, found / regions
+        pro += area_until(rates, overlaps, PRO_LIMIT) / PRO_LIMIT
+        pro_5 += area_until(rates, overlaps, PRO_STRICT_LIMIT) / PRO_STRICT_LIMIT
+        curves.append(_thinned(np.stack([rates, true / anomalous, overlaps], axis=1)))
+    curve = np.concatenate(curves)
+    points = _thinned(curve)
+    inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
+    end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
+    overlap = np.append(inside, [[PRO_LIMIT, end]], axis=0)
+    area, mean = roc_area / (anomalous * normal), precision_sum / anomalous
+    return PixelMetrics(area, mean, best_f1, pro, pro_5, points[:, :2], overlap)
+
+
+def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
+    """Yields all pixels in parts, each with lower scores than the last; ties stay together."""
+    total = sum(len(file) for file in files)
+    count = -(-total // PART)
+    every = max(1, total // 1_000_000)
+    sample = np.concatenate([file["score"][::every] for file in files])
+    edges: NDArray[np.floating] | list[float] = []
+    if count > 1:
+        edges = np.unique(np.quantile(sample, np.arange(1, count) / count))
+    bounds = [-np.inf, *edges, np.inf]
+    for low, high in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
+        yield np.concatenate([_between(file, low, high) for file in files])
+
+
+def _between(file: Any, low: float, high: float) -> NDArray[np.void]:
+    """Returns the pixels of a file with scores in (low, high]."""
+    chunks = []
+    for start in range(0, len(file), PART):
+        chunk = np.asarray(file[start : start + PART])
+        chunks.append(chunk[(chunk["score"] > low) & (chunk["score"] <= high)])
+    return np.concatenate(chunks)
+
+
+def _thinned(curve: FloatArray) -> FloatArray:
+    """Returns at most `POINTS` evenly spaced rows of a curve."""
+    places = np.linspace(0, len(curve) - 1, POINTS).round().astype(int)
+    thinned: FloatArray = curve[np.unique(places)]
+    return thinned

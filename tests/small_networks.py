@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 
 from sia_gen import RealNet
 from sia_gen.networks import classifier, unet
-from sia_gen.realnet.backbone import FeatureStatistics
 
 PRESET = "minute"
 SELECTED_ON = "normal images held out"
@@ -64,9 +63,7 @@ def save_detector(
     channels = [8] * len(strides)
     model = RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4)
     # Without it all images would have almost the same score.
-    statistics = FeatureStatistics(model.backbone.channels, torch.device("cpu"))
-    statistics.update(model.features(0.5 + 0.1 * torch.rand(4, 1, 64, 64)))
-    model.backbone.standardise(statistics)
+    model.backbone.standardise([model.features(0.5 + 0.1 * torch.rand(4, 1, 64, 64))])
     model.save_pretrained(folder)
     report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 1}
     (folder / "fit.json").write_text(json.dumps(report))

@@ -11,31 +11,35 @@ of their difference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import rotate
 from torch.utils.data import Dataset
 
-from sia_gen.anomalies.perlin import nonempty_perlin_mask, perlin_mask
-from sia_gen.anomalies.sources import Piece, Source, Twin, TwinSource
+from sia_gen.anomalies.sources import Piece, Source, TwinSource
+from sia_gen.images.loading import Pixels
 from sia_gen.images.store import Images
 from sia_gen.train.batches import BatchOrder, random_flips
 
 # A foreground that this many Perlin masks miss is small enough to be anomalous as a whole.
 MAX_DRAWS = 32
+# Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
+THRESHOLD = 0.5
+MAX_SCALE_EXPONENT = 5
 
-Pixels = NDArray[np.uint8]
 UnitPixels = NDArray[np.float32]
 # A and N, (C, H, W) in [0, 1], and M, (1, H, W), values 0 and 1.
 Sample = tuple[UnitPixels, UnitPixels, UnitPixels]
 Rng = np.random.Generator
 
 
-@dataclass(frozen=True)
-class AnomalyBatch:
+class AnomalyBatch(NamedTuple):
     """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32."""
 
     anomalous: torch.Tensor
@@ -45,36 +49,22 @@ class AnomalyBatch:
     def to(self, device: torch.device) -> AnomalyBatch:
         """Returns the batch on another device."""
         on_gpu = device.type == "cuda"
-        return AnomalyBatch(*(part.to(device, non_blocking=on_gpu) for part in vars(self).values()))
-
-    def pin_memory(self) -> AnomalyBatch:
-        """Returns the batch in pinned memory, from which copies to a GPU do not block."""
-        return AnomalyBatch(*(part.pin_memory() for part in vars(self).values()))
+        return AnomalyBatch(*(part.to(device, non_blocking=on_gpu) for part in self))
 
 
 @dataclass(frozen=True)
 class LocalAnomalies:
-    """Normal images N, and what makes anomalies of a share of them, `anomalous_fraction`.
-
-    Attributes:
-        sources: Sources of the images P and the range of delta, one per category.
-        horizontal_flip: Whether N and P are mirrored at random.
-        vertical_flip: Whether N and P are turned upside down at random.
-        foreground: Pixels of each N that may be anomalous, (1, H, W), 1 or 0; None for all.
-        groups: Number of the source of each N, (n,); None for the first source.
-        twins: Sources of twins, one per category.
-        twin_fraction: Share of the anomalies that are twins.
-    """
+    """Normal images N, and what makes anomalies of a share of them, `anomalous_fraction`."""
 
     normal: Images
-    sources: Sequence[Source]
+    sources: Sequence[Source]  # of the images P and the range of delta, one per category
     anomalous_fraction: float = 1.0
-    horizontal_flip: bool = False
+    horizontal_flip: bool = False  # whether N and P are mirrored at random
     vertical_flip: bool = False
-    foreground: Images | None = None
-    groups: NDArray[np.int64] | None = None
-    twins: Sequence[TwinSource] = ()
-    twin_fraction: float = 0.0
+    foreground: Images | None = None  # pixels that may be anomalous, (1, H, W), 1 or 0; None: all
+    groups: NDArray[np.int64] | None = None  # number of the source of each N; None: the first
+    twins: Sequence[TwinSource] = ()  # one per category
+    twin_fraction: float = 0.0  # share of the anomalies that are twins
 
     def sample(self, index: int, rng: Rng, number: int) -> Sample:
         """Makes a sample of the normal image `index`; equal states of `rng` give equal samples.
@@ -86,15 +76,13 @@ class LocalAnomalies:
             return normal, normal, np.zeros_like(normal[:1])
         group = 0 if self.groups is None else int(self.groups[index])
         if self.twins and rng.random() < self.twin_fraction:
-            return self._twin_sample(self.twins[group].draw(number), rng)
+            twin = np.concatenate(self.twins[group].draw(number))
+            twin = random_flips(twin, rng, self.horizontal_flip, self.vertical_flip)
+            channels = len(normal)
+            anomalous, normal, mask = np.split(to_unit_range(twin), [channels, 2 * channels])
+            return anomalous, normal, mask
         piece = self.sources[group].draw(number, rng)
         anomalous, mask, _ = self.paste(piece, normal, foreground, rng)
-        return anomalous, normal, mask
-
-    def _twin_sample(self, twin: Twin, rng: Rng) -> Sample:
-        stacked = random_flips(np.concatenate(twin), rng, self.horizontal_flip, self.vertical_flip)
-        channels = len(twin.normal)
-        anomalous, normal, mask = np.split(to_unit_range(stacked), [channels, 2 * channels])
         return anomalous, normal, mask
 
     def paste(
@@ -122,13 +110,47 @@ def local_mask(rng: Rng, size: int, foreground: Pixels | None) -> UnitPixels:
 
     If `MAX_DRAWS` masks in a row miss the foreground, the mask is the whole foreground.
     """
-    if foreground is None:
-        return nonempty_perlin_mask(rng, size)[None]
+    allowed = np.ones((1, size, size), np.uint8) if foreground is None else foreground
     for _ in range(MAX_DRAWS):
-        mask = perlin_mask(rng, size)[None] * foreground
+        mask = perlin_mask(rng, size)[None] * allowed
         if mask.any():
             return mask
-    return foreground.astype(np.float32)
+    return allowed.astype(np.float32)
+
+
+def perlin_mask(rng: Rng, size: int) -> UnitPixels:
+    """Draws blobs, (size, size), 0 or 1: rotated Perlin noise above a threshold; maybe none."""
+    rows, columns = (int(2 ** rng.integers(0, MAX_SCALE_EXPONENT + 1)) for _ in range(2))
+    noise = perlin_noise(rng, size, rows, columns)
+    angle = rng.uniform(-90, 90)
+    turned: NDArray[np.float64] = rotate(noise, angle, reshape=False, order=1)
+    return (turned > THRESHOLD).astype(np.float32)
+
+
+def perlin_noise(rng: Rng, size: int, rows: int, columns: int) -> NDArray[np.float64]:
+    """Returns Perlin's gradient noise, (size, size), about [-1, 1], zero on corners of cells."""
+    angles = rng.uniform(0, 2 * math.pi, size=(rows + 1, columns + 1))
+    gradients = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    y, x = np.arange(size) * rows / size, np.arange(size) * columns / size
+    row, column = y.astype(int), x.astype(int)
+    dy, dx = (y - row)[:, None], (x - column)[None, :]
+
+    def slope(below: int, right: int) -> NDArray[np.float64]:
+        gradient = gradients[(row + below)[:, None], (column + right)[None, :]]
+        dot: NDArray[np.float64] = gradient[..., 0] * (dx - right) + gradient[..., 1] * (dy - below)
+        return dot
+
+    fade_x, fade_y = _fade(dx), _fade(dy)
+    top = slope(0, 0) + fade_x * (slope(0, 1) - slope(0, 0))
+    bottom = slope(1, 0) + fade_x * (slope(1, 1) - slope(1, 0))
+    noise: NDArray[np.float64] = math.sqrt(2) * (top + fade_y * (bottom - top))
+    return noise
+
+
+def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Perlin's quintic, 6 t^5 - 15 t^4 + 10 t^3: 0 at 0, 1 at 1, flat at both."""
+    faded: NDArray[np.float64] = t * t * t * (t * (t * 6 - 15) + 10)
+    return faded
 
 
 def to_unit_range(image: Pixels) -> UnitPixels:
@@ -143,12 +165,12 @@ def blend(
     return np.where(mask > 0, opacity * pasted + (1 - opacity) * normal, normal)
 
 
+@dataclass(frozen=True, eq=False)
 class AnomalyBatches(Dataset[AnomalyBatch]):
     """Item `step` is the batch of that step; samples depend on (seed, epoch, index) only."""
 
-    def __init__(self, anomalies: LocalAnomalies, order: BatchOrder) -> None:
-        self.anomalies = anomalies
-        self.order = order
+    anomalies: LocalAnomalies
+    order: BatchOrder
 
     def __getitem__(self, step: int) -> AnomalyBatch:
         numbered = enumerate(self.order.positions(step), self.order.first(step))

@@ -1,25 +1,31 @@
-"""Sources of anomalies: pieces of SDAS samples or textures, and twins with their masks."""
+"""Sources of anomalies: pieces of SDAS samples or textures, and twins with their masks.
+
+A texture is augmented by three of ten random changes, as in DRAEM and RealNet.
+"""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
-from sia_gen.anomalies.augmentation import augment
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.layouts import is_image
-from sia_gen.images.loading import ImageSpec, load_image, to_pixels, to_square
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels, to_square
 from sia_gen.io.locations import Location
 
-Pixels = NDArray[np.uint8]
+# Random changes of a texture.
+CHANGES_AT_A_TIME = 3
+BILINEAR = Image.Resampling.BILINEAR
+
+Rng = np.random.Generator
+Change = Callable[[Image.Image, Rng], Image.Image]
 Opacity = tuple[float, float]
 Item = TypeVar("Item")
 Kind = TypeVar("Kind")
@@ -43,7 +49,7 @@ class Twin(NamedTuple):
 class Source(Protocol):
     """A source of images to paste from."""
 
-    def draw(self, number: int, rng: np.random.Generator) -> Piece:
+    def draw(self, number: int, rng: Rng) -> Piece:
         """Returns the image for sample `number`, counted from the start of the training."""
 
 
@@ -56,7 +62,7 @@ class SDASSource:
     opacity: Opacity
     numbers: Sequence[int]
 
-    def draw(self, number: int, rng: np.random.Generator) -> Piece:
+    def draw(self, number: int, rng: Rng) -> Piece:
         """Returns the next sample; the first follows the last."""
         return self.read(self.numbers[number % len(self.numbers)])[1]
 
@@ -88,7 +94,7 @@ class TwinSource:
             image = images[f"{name}.{form}"].convert(self.spec.mode)
             return to_pixels(image.resize(size, Image.Resampling.BICUBIC))
 
-        mask = to_pixels(images[MASK].resize(size, Image.Resampling.BILINEAR))
+        mask = to_pixels(images[MASK].resize(size, BILINEAR))
         binary = np.where(mask > 127, 255, 0).astype(np.uint8)
         return metadata, Twin(resized("image"), resized("normal"), binary)
 
@@ -101,7 +107,7 @@ class TextureSource:
     spec: ImageSpec
     opacity: Opacity
 
-    def draw(self, number: int, rng: np.random.Generator) -> Piece:
+    def draw(self, number: int, rng: Rng) -> Piece:
         """Returns a random texture with three random changes."""
         path = self.paths[int(rng.integers(len(self.paths)))]
         return Piece(augment(load_image(path, self.spec), rng), self.opacity)
@@ -113,7 +119,7 @@ class MixedSource:
 
     sources: Sequence[Source]
 
-    def draw(self, number: int, rng: np.random.Generator) -> Piece:
+    def draw(self, number: int, rng: Rng) -> Piece:
         """Returns an image of a random source."""
         return self.sources[int(rng.integers(len(self.sources)))].draw(number, rng)
 
@@ -143,7 +149,13 @@ def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
         useful = useful_twins(recipe, reader) if twinned else None
         numbers = range(reader.total) if useful is None else useful.numbers
         # Pieces and twins share one cut, so that neither learns from what the other validates on.
-        validation = kept_apart(numbers, recipe, _too_few_samples(reader)).validation
+        few = CorpusError(
+            problem=f"{reader} has a single usable sample, but two are needed: one to learn from "
+            "and one to validate on.",
+            fix="Make more with 'sia-gen synthesize'; twins count only if their masks cover the "
+            "share of the image that the recipe's 'realnet.mask_area' allows.",
+        )
+        validation = kept_apart(numbers, recipe, few).validation
         cut = validation[0] if validation else reader.total
         if useful is not None:
             twins = Parts(*(replace(useful, numbers=some) for some in _split(useful.numbers, cut)))
@@ -164,8 +176,7 @@ def open_sources(recipe: Recipe, category: str, corpus: Location) -> Sources:
 def kept_apart(every: Sequence[Item], recipe: Recipe, problem: UserError) -> Parts[Sequence[Item]]:
     """Keeps the last items for validation, or none if the test images select the weights.
 
-    Raises:
-        UserError: The `problem`, if no item would be left to learn from.
+    Raises the `problem` if no item would be left to learn from.
     """
     if recipe.realnet.select_on == "test":
         return Parts(every, every[:0])
@@ -179,15 +190,6 @@ def _split(numbers: Sequence[int], cut: int) -> Parts[Sequence[int]]:
     """Splits ascending numbers into those below the cut and the others."""
     place = bisect_left(numbers, cut)
     return Parts(numbers[:place], numbers[place:])
-
-
-def _too_few_samples(reader: SampleReader) -> CorpusError:
-    return CorpusError(
-        problem=f"{reader} has a single usable sample, but two are needed: one to learn from and "
-        "one to validate on.",
-        fix="Make more with 'sia-gen synthesize'; twins count only if their masks cover the share "
-        "of the image that the recipe's 'realnet.mask_area' allows.",
-    )
 
 
 def _texture_sources(recipe: Recipe) -> Parts[Source]:
@@ -233,3 +235,50 @@ def texture_files(folder: str | None) -> list[Path]:
             problem=f"there are no texture images in {folder}.", fix="Check --textures."
         )
     return paths
+
+
+def augment(pixels: Pixels, rng: Rng) -> Pixels:
+    """Changes an image (C, H, W), 0 to 255, in three random ways."""
+    picture, changes = to_picture(pixels), list(CHANGES.values())
+    for place in rng.permutation(len(changes))[:CHANGES_AT_A_TIME]:
+        picture = changes[place](picture, rng)
+    return to_pixels(picture)
+
+
+def _change_gamma(picture: Image.Image, rng: Rng) -> Image.Image:
+    bands = len(picture.getbands())
+    exponents = rng.uniform(0.5, 2.0, size=bands)
+    levels = np.arange(256) / 255
+    tables = [np.rint(255 * levels**exponent).astype(int).tolist() for exponent in exponents]
+    return picture.point([value for table in tables for value in table])
+
+
+def _change_brightness(picture: Image.Image, rng: Rng) -> Image.Image:
+    factor, offset = rng.uniform(0.8, 1.2), rng.uniform(-30, 30)
+    return picture.point(lambda value: value * factor + offset)
+
+
+def _change_colour(picture: Image.Image, rng: Rng) -> Image.Image:
+    """Shifts the hue and scales the saturation of a picture in colour."""
+    if picture.mode != "RGB":
+        return picture
+    hue, saturation, value = picture.convert("HSV").split()
+    shift, factor = int(rng.integers(-36, 37)), rng.uniform(0.5, 1.5)
+    shifted = hue.point(lambda level: (level + shift) % 256)
+    scaled = saturation.point(lambda level: level * factor)
+    return Image.merge("HSV", (shifted, scaled, value)).convert("RGB")
+
+
+CHANGES: dict[str, Change] = {
+    "gamma": _change_gamma,
+    "brightness": _change_brightness,
+    # Below 1 it blurs, above 1 it sharpens.
+    "sharpness": lambda picture, rng: ImageEnhance.Sharpness(picture).enhance(rng.uniform(0, 3)),
+    "colour": _change_colour,
+    "solarize": lambda picture, rng: ImageOps.solarize(picture, int(rng.integers(32, 129))),
+    "posterize": lambda picture, rng: ImageOps.posterize(picture, int(rng.integers(2, 7))),
+    "invert": lambda picture, _: ImageOps.invert(picture),
+    "autocontrast": lambda picture, _: ImageOps.autocontrast(picture),
+    "equalize": lambda picture, _: ImageOps.equalize(picture),
+    "rotate": lambda picture, rng: picture.rotate(rng.uniform(-45, 45), BILINEAR),
+}

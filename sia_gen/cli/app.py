@@ -59,12 +59,7 @@ def root(
 
 
 def main() -> None:
-    """Runs a command, and turns known errors into one line on stderr.
-
-    Raises:
-        SystemExit: With the exit code of the command.
-        KeyboardInterrupt: If the command was interrupted.
-    """
+    """Runs a command, turns known errors into one line on stderr, and exits with its code."""
     debug = os.environ.get("SIA_GEN_DEBUG") == "1"
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may have letters that the terminal cannot show.
@@ -129,16 +124,14 @@ def _plain_notices() -> Iterator[None]:
         # Accelerate chooses the number of threads itself, as it should.
         noise = "OMP_NUM_THREADS/MKL_NUM_THREADS unset"
         warnings.filterwarnings("ignore", noise, UserWarning, r"accelerate\.state")
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_, **__: print(
+            f"warning: {one_line(str(message))}", file=sys.stderr
+        )
         threading.excepthook = _show_thread_error
         try:
             yield
         finally:
             threading.excepthook = shown_before
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 def _show_thread_error(failure: threading.ExceptHookArgs) -> None:

@@ -91,7 +91,7 @@ def evaluate(
     chosen, categories, root = load_inputs(recipe, data, category)
     folder = out or run_folder(chosen, "evaluation")
     from sia_gen.evaluation.evaluate import evaluate as score
-    from sia_gen.evaluation.results import metrics_table
+    from sia_gen.evaluation.pages import metrics_table
     from sia_gen.runtime.device import Runtime
 
     models = model or run_folder(chosen, "realnet")
@@ -135,7 +135,7 @@ def export(
     """
     from sia_gen.config.recipe import Recipe
     from sia_gen.realnet.export import export_realnet
-    from sia_gen.realnet.loading import check_realnet
+    from sia_gen.realnet.inference import check_realnet
 
     check_realnet(model)
     channels = len(Recipe.load(saved_recipe(model)).mode)

@@ -1,4 +1,8 @@
-"""Writes triplets as shards, or as folders in the layout of MVTec AD for other tools.
+"""Triplets: a local anomaly, its mask, and the normal image it was made from.
+
+Unlike in the fitting of RealNet every triplet is anomalous, and each takes the next synthetic image
+of the corpus, so that the corpus streams however large it is. Triplets are written as shards, or as
+folders in the layout of MVTec AD for other tools:
 
 OUT/<category>/
     train/good/                 the normal images to learn from
@@ -10,33 +14,136 @@ OUT/<category>/
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from sia_gen.composition.triplets import Composer, Triplet, TwinComposer
+from sia_gen.anomalies.paste import LocalAnomalies
+from sia_gen.anomalies.sources import SDASSource, useful_twins
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.corpus.manifest import Manifest
+from sia_gen.config.strength import WHITE, Strength
 from sia_gen.corpus.output import CorpusOutput, recipe_fields
-from sia_gen.corpus.plan import ShardPlan, plan_corpus, samples_by_name
-from sia_gen.corpus.reading import read_synthetic, require_category
-from sia_gen.corpus.schema import TRIPLETS, TWINS, TwinMetadata
+from sia_gen.corpus.plan import ShardPlan, identify, plan_corpus, samples_by_name
+from sia_gen.corpus.reading import SampleReader, read_synthetic, require_category
+from sia_gen.corpus.schema import MASK, TRIPLETS, TWINS, TripletMetadata, TwinMetadata
+from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.errors import CorpusError, OutputError
+from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, load_image, to_picture
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture
+from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.files import FileGroups, worker_threads, write_text
 from sia_gen.io.locations import Location
 from sia_gen.runtime.progress import Progress
+from sia_gen.version import __version__
 
 SECTIONS = ["foreground", "realnet"]
 METADATA = "triplets.jsonl"
 NORMAL = Path("normal", "synthetic")
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One local anomaly."""
+
+    metadata: TripletMetadata | TwinMetadata  # the `json` member of its sample
+    image: Pixels  # the anomalous one, (C, H, W), 0 to 255
+    mask: Pixels  # (1, H, W), 255 where the image is anomalous, else 0
+    normal: Pixels  # (C, H, W), 0 to 255
+
+    def encoded(self) -> list[EncodedSample]:
+        """Encodes the triplet as one sample."""
+        images = {"image.png": self.image, MASK: self.mask, "normal.png": self.normal}
+        pictures = {name: to_picture(pixels) for name, pixels in images.items()}
+        return [encode_sample(self.metadata, pictures)]
+
+
+class Composer:
+    """Makes the triplets of a category from synthetic images of a corpus.
+
+    It holds the normal images to learn from; those of the test are not read.
+    """
+
+    left_out = 0
+
+    def __init__(self, recipe: Recipe, category: str, root: Path, corpus: Location) -> None:
+        settings, rule = recipe.realnet, recipe.foreground.get(category)
+        self.recipe, self.category, self.root = recipe, category, root
+        self.paths = list_images(recipe, root, category).fit
+        spec = ImageSpec.of(recipe, settings.image_size)
+        (normal,) = open_images([self.paths], spec, [rule])
+        reader = SampleReader(corpus, recipe.dataset, category)
+        self.source = SDASSource(reader, spec, settings.opacity, range(reader.total))
+        self.anomalies = LocalAnomalies(
+            normal=normal,
+            sources=[self.source],
+            horizontal_flip=settings.horizontal_flip,
+            vertical_flip=settings.vertical_flip,
+            foreground=open_foregrounds(normal, rule),
+        )
+
+    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
+        """Yields the triplets of a shard."""
+        return map(self.triplet, shard.indices)
+
+    def triplet(self, index: int) -> Triplet:
+        """Pastes a piece of the synthetic image with this index into some normal image."""
+        synthetic, piece = self.source.read(index)
+        dataset, no_strength = self.recipe.dataset, {WHITE: Strength(0, 0)}
+        identity = identify(self.recipe.seed, dataset, self.category, index, no_strength)
+        rng = np.random.default_rng(identity.seed)
+        number = int(rng.integers(len(self.paths)))
+        normal, foreground = self.anomalies.flipped(number, rng)
+        image, mask, opacity = self.anomalies.paste(piece, normal, foreground, rng)
+        metadata = TripletMetadata(
+            key=identity.key,
+            dataset=dataset,
+            category=self.category,
+            index=index,
+            normal=name_below(self.root, self.paths[number]),
+            source=synthetic["key"],
+            perturbation=synthetic["perturbation"],
+            strength=float(synthetic["strength"]),
+            opacity=opacity,
+            mask_area=float(mask.mean()),
+            seed=identity.seed,
+            model=synthetic["model"],
+            width=normal.shape[-1],
+            height=normal.shape[-2],
+            sia_gen=__version__,
+        )
+        return Triplet(metadata, _to_bytes(image), _to_bytes(mask), _to_bytes(normal))
+
+
+class TwinComposer:
+    """Gives the twins of a category as triplets, without those that `left_out` counts."""
+
+    def __init__(self, recipe: Recipe, category: str, corpus: Location) -> None:
+        self.source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
+        self.useful = frozenset(self.source.numbers)
+        self.left_out = 0
+
+    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
+        """Yields the useful twins of a shard."""
+        for index in shard.indices:
+            if index in self.useful:
+                metadata, twin = self.source.read(index)
+                yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
+            else:
+                self.left_out += 1
+
+
+def _to_bytes(image: NDArray[np.float32]) -> Pixels:
+    return (image * np.float32(255)).round().astype(np.uint8)
 
 
 def compose(
@@ -48,25 +155,11 @@ def compose(
     form: Literal["shards", "folder"],
     images: int | None,
 ) -> int:
-    """Makes the triplets of some categories, or those that are still missing.
+    """Makes `images` triplets per category, or those that are still missing.
 
-    Twins are triplets already: they are written as they are.
-
-    Args:
-        recipe: Says where anomalies may be, how opaque they are, and of which size.
-        categories: Categories to make.
-        root: Folder of the normal images.
-        corpus: The synthetic images, or twins.
-        out: Where the triplets go.
-        form: Either WebDataset shards, or folders in the layout of MVTec AD.
-        images: Triplets per category, and at most as many as there are twins; None for as many as
-            the corpus has samples.
-
-    Returns:
-        Number of twins that were left out because `realnet.mask_area` excludes their masks.
-
-    Raises:
-        UserError: If images or shards are missing, or another corpus is in the way.
+    Without a number there are as many as the corpus has samples. Twins are triplets already: they
+    are written as they are. Returns the number of twins that were left out because
+    `realnet.mask_area` excludes their masks.
     """
     synthetic = read_synthetic(corpus)
     are_twins = synthetic.kind == TWINS
@@ -92,33 +185,7 @@ def compose(
     if form == "folder":
         folder = _require_folder(out, categories, twins=are_twins)
         return _compose_folders(recipe, plan, root, corpus, folder, twins=are_twins)
-    manifest = _manifest(recipe, synthetic, images, plan)
-    output = CorpusOutput(out, recipe, manifest, plan, models)
-    output.check()
-    with output.claim(SECTIONS):
-        _write_shards(output, recipe, root, corpus)
-    return 0
-
-
-def _compose_folders(
-    recipe: Recipe, plan: list[ShardPlan], root: Path, corpus: Location, out: Path, *, twins: bool
-) -> int:
-    categories = dict.fromkeys(shard.category for shard in plan)
-    # Before anything is written: a category without useful twins is an error.
-    composers = {one: TwinComposer(recipe, one, corpus) for one in categories if twins}
-
-    def composer_of(category: str) -> Composer | TwinComposer:
-        return composers.get(category) or Composer(recipe, category, root, corpus)
-
-    with claim_output(out, recipe, SECTIONS, samples_by_name(plan)):
-        _write_folders(recipe, plan, root, out, composer_of)
-    return sum(composer.left_out for composer in composers.values())
-
-
-def _manifest(
-    recipe: Recipe, synthetic: Manifest, images: int | None, plan: Sequence[ShardPlan]
-) -> Manifest:
-    """Describes the triplets, whose anomalies were sampled as the synthetic corpus says."""
+    # The anomalies were sampled as the synthetic corpus says.
     own = {
         **recipe_fields(recipe),
         "images": images or synthetic.images,
@@ -126,25 +193,29 @@ def _manifest(
         "image_size": recipe.realnet.image_size,
         "kind": TRIPLETS,
     }
-    return synthetic.model_copy(update=own).with_shards(plan)
+    manifest = synthetic.model_copy(update=own).with_shards(plan)
+    output = CorpusOutput(out, recipe, manifest, plan, models)
+    output.check()
+    with output.claim(SECTIONS):
+        _write_shards(output, recipe, root, corpus)
+    return 0
 
 
 def _write_shards(output: CorpusOutput, recipe: Recipe, root: Path, corpus: Location) -> None:
     missing = output.missing()
-    composer: Composer | None = None
     with (
         Progress("composing", sum(shard.samples for shard in missing)) as progress,
         output.writer() as writer,
     ):
-        for shard in missing:
-            if composer is None or composer.category != shard.category:
-                # Frees the images of one category before those of the next are loaded.
-                composer = None
-                composer = Composer(recipe, shard.category, root, corpus)
-            writer.begin(shard)
-            for triplet in composer.triplets(shard):
-                writer.put(triplet.encoded, 1)
-                progress.advance()
+        for category, shards in groupby(missing, key=attrgetter("category")):
+            composer = Composer(recipe, category, root, corpus)
+            for shard in shards:
+                writer.begin(shard)
+                for triplet in composer.triplets(shard):
+                    writer.put(triplet.encoded, 1)
+                    progress.advance()
+            # Frees its images before those of the next category are loaded.
+            del composer
 
 
 def _require_folder(out: Location, categories: Sequence[str], *, twins: bool) -> Path:
@@ -164,20 +235,21 @@ def _require_folder(out: Location, categories: Sequence[str], *, twins: bool) ->
     return out
 
 
-def _write_folders(
-    recipe: Recipe,
-    plan: Sequence[ShardPlan],
-    root: Path,
-    out: Path,
-    composer_of: Callable[[str], Composer | TwinComposer],
-) -> None:
+def _compose_folders(
+    recipe: Recipe, plan: list[ShardPlan], root: Path, corpus: Location, out: Path, *, twins: bool
+) -> int:
     """Writes the folders of all categories in the plan; files that are there are kept."""
+    categories = dict.fromkeys(shard.category for shard in plan)
+    # Before anything is written: a category without useful twins is an error.
+    composers = {one: TwinComposer(recipe, one, corpus) for one in categories if twins}
     with (
+        claim_output(out, recipe, SECTIONS, samples_by_name(plan)),
         Progress("composing", sum(shard.samples for shard in plan)) as progress,
         worker_threads() as pool,
     ):
-        for category, shards in groupby(plan, key=lambda shard: shard.category):
-            folder, composer, lines = out / category, composer_of(category), []
+        for category, shards in groupby(plan, key=attrgetter("category")):
+            composer = composers.get(category) or Composer(recipe, category, root, corpus)
+            folder, lines = out / category, list[str]()
             with FileGroups(pool) as files:
                 _write_normal(recipe, category, root, folder, files)
                 for triplet in chain.from_iterable(map(composer.triplets, shards)):
@@ -189,6 +261,7 @@ def _write_folders(
             del composer
             # Written last, so that a folder with this file is whole.
             write_text(folder / METADATA, "\n".join(lines) + "\n")
+    return sum(composer.left_out for composer in composers.values())
 
 
 def _write_normal(

@@ -46,16 +46,11 @@ def claim_output(
     """Makes an output folder, saves the recipe in it, and holds parts of it for this process.
 
     Args:
-        folder: The output folder.
-        recipe: The recipe of this run.
-        sections: Fields of the recipe that the result depends on.
+        sections: Fields of the recipe that the result depends on. An `OutputError` says if the
+            folder holds the result of a recipe that differs in them.
         parts: The samples to work on, by part, such as a category.
         main: Whether this is the main process; the others do nothing here.
         save: Whether to save the recipe; otherwise `save_recipe` does later.
-
-    Raises:
-        OutputError: If the folder holds the result of a recipe that differs in these fields, or
-            another process is at work on it.
     """
     if not main:
         yield
@@ -72,7 +67,7 @@ def claim_output(
 
 
 def save_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str]) -> None:
-    """Saves a recipe in an output folder held by `settling`; see `claim_output` for the errors."""
+    """Saves a recipe in an output folder held by `settling`."""
     # Another process may have saved another recipe since the folder was claimed.
     _require_same_recipe(folder, recipe, sections)
     write_text(folder / RECIPE, recipe.to_yaml())

@@ -1,4 +1,4 @@
-"""Recipe files: YAML that is validated as a whole, with errors that name the field.
+"""Recipe files: YAML 1.2 that is validated as a whole, with errors that name the field.
 
 A recipe is found by its name, if it comes with sia-gen, or by its path. It is saved with every
 output, and its hash is in every manifest, so every result says how it was made.
@@ -7,17 +7,26 @@ output, and its hash is in every manifest, so every result says how it was made.
 import hashlib
 import json
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, DocumentStartEvent
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from sia_gen.config.data import UNKNOWN_KEY, Section
-from sia_gen.config.yaml import MOST_BYTES, dump_yaml, parse_yaml
 from sia_gen.errors import RecipeError, did_you_mean, one_line
 from sia_gen.io.locations import Location, shipped
 
+# A shipped recipe has at most 14 kB when it is saved with all defaults.
+MOST_BYTES = 1 << 18
+MOST_LEVELS = 50
 # Names of files and folders contain it.
 LONGEST_NAME = 64
 # Number of characters of a file's content in an error.
@@ -69,11 +78,7 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe_file(name_or_path: str | Location) -> tuple[Location, object]:
-    """Returns the path and the content, not validated, of a recipe given by name or path.
-
-    Raises:
-        RecipeError: If there is none, or it cannot be read.
-    """
+    """Returns the path and the content, not validated, of a recipe given by name or path."""
     path = _find_recipe(name_or_path)
     try:
         with path.open("rb") as file:
@@ -144,3 +149,74 @@ def _shortened(text: object) -> str:
     """A text on one line of limited length."""
     shown = one_line(str(text))
     return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]} ..."
+
+
+def parse_yaml(content: bytes) -> Any:
+    """Reads YAML of mappings, lists and plain values from an untrusted file, else `ValueError`."""
+    if len(content) > MOST_BYTES:
+        msg = f"it has more than {MOST_BYTES:,} bytes"
+        raise ValueError(msg)
+    text = content.decode()
+    try:
+        _check_events(text)
+        reader: Any = YAML(typ="safe", pure=True)
+        reader.Constructor = _Constructor
+        return reader.load(text)
+    except MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        msg = f"{where}{error.problem or error.context}"
+        raise ValueError(msg) from error
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+class _Constructor(SafeConstructor):
+    """Reads dates as text: a recipe has no dates, but a title may look like one."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def _check_events(text: str) -> None:
+    """Refuses what plain data do not need; aliases could blow a small file up to gigabytes."""
+    levels = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        where = f"line {event.start_mark.line + 1}"
+        if isinstance(event, CollectionStartEvent):
+            levels += 1
+        elif isinstance(event, CollectionEndEvent):
+            levels -= 1
+        if levels > MOST_LEVELS:
+            msg = f"{where}: this is nested too deeply"
+            raise ValueError(msg)
+        if isinstance(event, DocumentStartEvent) and event.version not in (None, (1, 2)):
+            msg = f"{where}: only YAML 1.2 is read"
+            raise ValueError(msg)
+        if anchor := getattr(event, "anchor", None):
+            msg = f"{where}: '{anchor}' is an anchor or alias; write the value out instead"
+            raise ValueError(msg)
+        if tag := getattr(event, "tag", None):
+            msg = f"{where}: tags such as '{tag}' are not allowed"
+            raise ValueError(msg)
+
+
+class _Representer(SafeRepresenter):
+    """Quotes texts with special characters, which other styles would change."""
+
+    def represent_str(self, data: str) -> ScalarNode:
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+
+
+def dump_yaml(content: Any) -> str:
+    """Returns the text of a YAML document that keeps the order of keys."""
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    stream = StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()

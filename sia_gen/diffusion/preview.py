@@ -15,7 +15,7 @@ from sia_gen.diffusion.readiness import Readiness, measure_readiness
 from sia_gen.diffusion.state import TrainingState
 from sia_gen.images.store import Images
 from sia_gen.io.files import atomic_path
-from sia_gen.report.sheets import contact_sheet
+from sia_gen.report.pictures import contact_sheet
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.denoising import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers

@@ -1,7 +1,5 @@
 """The files of an evaluation: scores, heat maps and a page per category, and the overview."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,24 +9,15 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.results import (
-    COLUMNS,
-    METRICS,
-    Result,
-    ScoredImage,
-    metrics_rows,
-    metrics_table,
-    selection_text,
-)
+from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
+from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, load_images, to_picture
-from sia_gen.images.test_set import TestImage
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.metrics import cumulative_counts
-from sia_gen.realnet.loading import Fitted
+from sia_gen.realnet.inference import Fitted, predict_images
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import predict_images
-from sia_gen.report.heatmaps import overlay, save_heatmap
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
+from sia_gen.report.pictures import overlay, save_heatmap
 
 PAGE = "index.html"
 PICTURES = 8
@@ -51,13 +40,43 @@ def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
     write_page(out / PAGE, Page(f"{title}: evaluation", text, [overview]))
 
 
+def metrics_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Returns a table of the metrics in percent: heads, categories, their mean."""
+    columns = [name for name in COLUMNS if name in summary[MEAN]]
+    rows = [[summary["recipe"], *(COLUMNS[name] for name in columns)]]
+    for name, values in [*summary["categories"].items(), (MEAN, summary[MEAN])]:
+        cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
+        rows.append([name, *cells])
+    return rows
+
+
+def metrics_table(summary: Mapping[str, Any]) -> str:
+    """Returns the metrics as a Markdown table."""
+    heads, *categories, (_, *means) = metrics_rows(summary)
+    rows = [heads, ["---"] * len(heads), *categories, [f"**{MEAN}**", *means]]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, f"\n{selection_text(summary['selected_on'])}\n"])
+
+
+def selection_text(selected_on: Mapping[str, str]) -> str:
+    """Says which images selected the weights and the thresholds of these categories."""
+    distinct = " / ".join(dict.fromkeys(selected_on.values()))
+    return f"Weights and threshold were selected on {distinct}."
+
+
 def write_category(
     folder: Path, recipe: Recipe, fitted: Fitted, result: Result, accelerator: Accelerator
 ) -> None:
     """Writes the folder of a category: its scores, some heat maps, and its page."""
     category, (model, threshold, selected_on) = folder.name, fitted
     with atomic_folder(folder) as temporary:
-        write_text(temporary / "scores.csv", _scores_csv(result.images, threshold))
+        kinds = ("normal", "anomalous")
+        rows = [
+            (image.name, kinds[image.label], image.defect, f"{score:.6f}", kinds[score > threshold])
+            for image, score, _ in result.images
+        ]
+        heads = ("image", "label", "defect", "score", "verdict")
+        write_text(temporary / "scores.csv", csv_text([heads, *rows]))
         chosen = worth_looking_at(result.images, threshold, PICTURES)
         heatmaps = temporary / "heatmaps"
         page = Page(
@@ -72,18 +91,6 @@ def write_category(
             above=Link("All categories", f"../{PAGE}"),
         )
         write_page(temporary / PAGE, page)
-
-
-def _scores_csv(images: Sequence[ScoredImage], threshold: float) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image", "label", "defect", "score", "verdict"])
-    kinds = ("normal", "anomalous")
-    for scored in images:
-        image, verdict = scored.image, kinds[scored.score > threshold]
-        row = [image.name, kinds[image.label], image.defect, f"{scored.score:.6f}", verdict]
-        writer.writerow(row)
-    return buffer.getvalue()
 
 
 def worth_looking_at(
@@ -152,8 +159,7 @@ def _picture_sections(
     spec, number, sections = ImageSpec.of(recipe, model.image_size), 0, []
     for title, images in chosen.items():
         pictures, maps = [], []
-        for scored in images:
-            image, score = scored.image, scored.score
+        for image, score, _ in images:
             pixels = load_images([image.path], spec)
             anomaly_map = predict_images(model, pixels, accelerator).maps[0]
             kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)

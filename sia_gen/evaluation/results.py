@@ -1,20 +1,22 @@
 """Metrics of a category from its scores, and the summary of all categories in a folder."""
 
+import csv
+import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from sia_gen.config.recipe_file import Name
 from sia_gen.errors import OutputError
-from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
-from sia_gen.images.test_set import GOOD, TestImage
+from sia_gen.images.layouts import GOOD, TestImage
 from sia_gen.io.json import read_json
-from sia_gen.metrics import auroc, average_precision, f1_max
+from sia_gen.metrics import PixelMetrics, auroc, average_precision, f1_max, pixel_metrics
 
 METRICS, MEAN = "metrics.json", "mean"
 BY_CATEGORY = ("selected_on", "unreadable", "categories", "defects")
@@ -34,26 +36,12 @@ COLUMNS = {
 Figures = dict[str, int | float]
 
 
-@dataclass(frozen=True)
-class ScoredImage:
-    """A test image and its score in [0, 1]."""
+class ScoredImage(NamedTuple):
+    """A test image, its score in [0, 1], and the number of regions that its mask marks."""
 
     image: TestImage
     score: float
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of a category.
-
-    Attributes:
-        regions: Number of anomalous regions by defect.
-        pixels: Files with the scores of the pixels by defect, also `good`; none without masks.
-    """
-
-    images: list[ScoredImage]
-    regions: dict[str, int]
-    pixels: dict[str, list[Path]]
+    regions: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,16 +57,26 @@ class Result:
     pixels: PixelMetrics | None
 
 
-def category_result(scores: Scores, threshold: float) -> Result:
-    """Computes the metrics of a category."""
-    pixels, regions = None, sum(scores.regions.values())
-    if regions:
-        files = [path for paths in scores.pixels.values() for path in paths]
-        pixels = pixel_metrics(files, regions)
-    metrics = _image_metrics(scores.images, threshold) | (pixels.figures() if pixels else {})
-    names = sorted({scored.image.defect for scored in scores.images} - {GOOD})
-    defects = {name: _defect_metrics(scores, name) for name in names}
-    return Result(scores.images, metrics, defects, pixels)
+def category_result(
+    images: list[ScoredImage], files: Mapping[str, list[Path]], threshold: float
+) -> Result:
+    """Computes the metrics of a category from its images, and its pixels in files by defect."""
+    metrics, pixels = _image_metrics(images, threshold), None
+    if regions := sum(scored.regions for scored in images):
+        pixels = pixel_metrics([*chain.from_iterable(files.values())], regions)
+        metrics |= pixels.figures()
+    defects: dict[str, Figures] = {}
+    for name in sorted({scored.image.defect for scored in images} - {GOOD}):
+        chosen = [scored for scored in images if scored.image.defect in (GOOD, name)]
+        labels = [scored.image.label for scored in chosen]
+        defects[name] = {
+            "image_auroc": auroc(labels, [scored.score for scored in chosen]),
+            "anomalous_images": sum(labels),
+        }
+        if regions := sum(scored.regions for scored in chosen):
+            found = pixel_metrics(files[GOOD] + files[name], regions)
+            defects[name] |= {"pixel_auroc": found.auroc, "pixel_pro": found.pro}
+    return Result(images, metrics, defects, pixels)
 
 
 def _image_metrics(images: Sequence[ScoredImage], threshold: float) -> Figures:
@@ -97,68 +95,40 @@ def _image_metrics(images: Sequence[ScoredImage], threshold: float) -> Figures:
     }
 
 
-def _defect_metrics(scores: Scores, defect: str) -> Figures:
-    images = [scored for scored in scores.images if scored.image.defect in (GOOD, defect)]
-    labels = [scored.image.label for scored in images]
-    values: Figures = {
-        "image_auroc": auroc(labels, [scored.score for scored in images]),
-        "anomalous_images": sum(labels),
-    }
-    if regions := scores.regions.get(defect):
-        pixels = pixel_metrics(scores.pixels[GOOD] + scores.pixels[defect], regions)
-        values |= {"pixel_auroc": pixels.auroc, "pixel_pro": pixels.pro}
-    return values
-
-
 class Summary(BaseModel):
-    """The content of `metrics.json`, mostly by category.
-
-    Attributes:
-        models: Folder of the models, relative to that of the evaluation.
-        selected_on: Images that selected the weights and the threshold.
-        unreadable: Number of test images that were left out.
-        defects: Metrics by type of defect.
-        mean: Mean of the metrics over the categories.
-    """
+    """The content of `metrics.json`, mostly by category."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     recipe: str
-    models: str
-    selected_on: dict[Name, str]
-    unreadable: dict[Name, int]
+    models: str  # their folder, relative to that of the evaluation
+    selected_on: dict[Name, str]  # images that selected the weights and the threshold
+    unreadable: dict[Name, int]  # number of test images that were left out
     categories: dict[Name, Figures]
     defects: dict[Name, dict[str, Figures]]
-    mean: Figures
+    mean: Figures  # over the categories
 
 
-def read_summary(out: Path) -> dict[str, Any]:
-    """Returns the fields of the `Summary` in a folder, empty ones if there is none.
-
-    Raises:
-        OutputError: If it is damaged; replacing it would lose its results.
-    """
+def read_summary(out: Path, models: str) -> dict[str, Any]:
+    """Returns the fields of the `Summary` of these models in a folder, empty if there is none."""
     path = out / METRICS
     try:
-        return Summary.model_validate(read_json(path)).model_dump()
+        earlier = Summary.model_validate(read_json(path))
     except FileNotFoundError:
         return {field: {} for field in BY_CATEGORY}
     except ValueError as error:
+        # To replace it would lose its results.
         raise OutputError(
             problem=f"{path} is damaged, or of another version of sia-gen.",
             fix="Delete it and evaluate all categories again, or choose another folder with --out.",
         ) from error
-
-
-def require_same_models(out: Path, models: str) -> None:
-    """Raises `OutputError` if a folder holds the evaluation of other models, or is damaged."""
-    earlier = read_summary(out).get("models", models)
-    if earlier != models:
+    if earlier.models != models:
         raise OutputError(
             problem=f"{out} already holds the evaluation of the models in "
-            f"{os.path.normpath(out / earlier)}.",
+            f"{os.path.normpath(out / earlier.models)}.",
             fix="Choose another folder with --out, or delete it.",
         )
+    return earlier.model_dump()
 
 
 def joined(
@@ -175,37 +145,14 @@ def joined(
         values = kept | new[field]
         names = dict.fromkeys([*order, *values])
         summary[field] = {name: values[name] for name in names if name in values}
-    return {**summary, MEAN: _mean_metrics(list(summary["categories"].values()))}
+    metrics = summary["categories"].values()
+    found = {name: [one[name] for one in metrics if name in one] for name in COLUMNS}
+    mean = {name: float(np.mean(values)) for name, values in found.items() if values}
+    return {**summary, MEAN: mean}
 
 
-def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Averages each metric over the categories that have it."""
-    return {
-        name: float(np.mean([one[name] for one in metrics if name in one]))
-        for name in COLUMNS
-        if any(name in one for one in metrics)
-    }
-
-
-def metrics_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Returns a table of the metrics in percent: heads, categories, their mean."""
-    columns = [name for name in COLUMNS if name in summary[MEAN]]
-    rows = [[summary["recipe"], *(COLUMNS[name] for name in columns)]]
-    for name, values in [*summary["categories"].items(), (MEAN, summary[MEAN])]:
-        cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
-        rows.append([name, *cells])
-    return rows
-
-
-def metrics_table(summary: Mapping[str, Any]) -> str:
-    """Returns the metrics as a Markdown table."""
-    heads, *categories, (_, *means) = metrics_rows(summary)
-    rows = [heads, ["---"] * len(heads), *categories, [f"**{MEAN}**", *means]]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, f"\n{selection_text(summary['selected_on'])}\n"])
-
-
-def selection_text(selected_on: Mapping[str, str]) -> str:
-    """Says which images selected the weights and the thresholds of these categories."""
-    distinct = " / ".join(dict.fromkeys(selected_on.values()))
-    return f"Weights and threshold were selected on {distinct}."
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Returns rows as comma-separated values."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

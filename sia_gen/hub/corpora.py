@@ -35,7 +35,7 @@ from sia_gen.inspection.survey import evenly_spaced, sample_pixels
 from sia_gen.io.files import atomic_path, sha256
 from sia_gen.io.json import parse_json
 from sia_gen.io.locations import Location
-from sia_gen.report.sheets import contact_sheet
+from sia_gen.report.pictures import contact_sheet
 
 # Samples of a category to measure; they are independent, so the first ones represent all.
 EXAMINED = 256

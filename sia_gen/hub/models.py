@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
-from sia_gen.config.yaml import parse_yaml
+from sia_gen.config.recipe_file import parse_yaml
 from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked, markdown_environment
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.errors import ModelError
@@ -21,9 +21,9 @@ from sia_gen.hub.publication import THEIRS, Publication
 from sia_gen.hub.repository import RemoteFiles, Repository
 from sia_gen.io.files import atomic_path, sha256, write_text
 from sia_gen.io.json import parse_json, read_json
-from sia_gen.realnet.loading import REPORT as FIT_REPORT
-from sia_gen.realnet.loading import load_realnet
-from sia_gen.report.sheets import contact_sheet
+from sia_gen.realnet.inference import REPORT as FIT_REPORT
+from sia_gen.realnet.inference import load_realnet
+from sia_gen.report.pictures import contact_sheet
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
 from sia_gen.sdas.loading import HashCache, check_pipeline, load_pipeline

@@ -14,7 +14,7 @@ from sia_gen.hub.corpora import CorpusPublication
 from sia_gen.hub.models import ModelPublication
 from sia_gen.hub.publication import Publication
 from sia_gen.hub.repository import Repository
-from sia_gen.realnet.loading import REPORT as FIT_REPORT
+from sia_gen.realnet.inference import REPORT as FIT_REPORT
 from sia_gen.sdas.validation import INDEX
 
 

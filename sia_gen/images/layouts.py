@@ -18,26 +18,32 @@ from sia_gen.errors import ImageError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LAST_CHARACTER = chr(sys.maxunicode)
+# What normal images have in place of a defect.
+GOOD = "good"
 
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
-class AnomalousImage:
-    """An anomalous test image, the name of its defect, and its ground truth if it has one."""
+class TestImage:
+    """A test image, its name in published files (see `name_below`), its defect and ground truth."""
+
+    # Its name makes pytest look for tests in it.
+    __test__ = False
 
     path: Path
+    name: str
     defect: str
-    mask: Path | None
+    mask: Path | None = None
+
+    @property
+    def label(self) -> int:
+        """1 if the image is anomalous, else 0."""
+        return int(self.defect != GOOD)
 
 
-@dataclass(frozen=True)
-class FoundImages:
-    """The images of a category in one layout; `test_normal` is None without a split."""
-
-    normal: list[Path]
-    test_normal: list[Path] | None
-    test_anomalous: list[AnomalousImage]
+# Normal images, normal test images (None without a split) and anomalous test images.
+FoundImages = tuple[list[Path], list[Path] | None, list[TestImage]]
 
 
 def layouts_of(data: Data) -> list[Layout]:
@@ -63,11 +69,7 @@ def layout_fits(layout: Layout, root: Path, name: str) -> bool:
 
 
 def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
-    """Finds the images of a category; `name` is its name in the data set.
-
-    Raises:
-        ImageError: If there are no normal images, a table cannot be read, or a mask is ambiguous.
-    """
+    """Finds the images of a category; `name` is its name in the data set."""
     if isinstance(layout, TableLayout):
         return _read_table(layout, root, name)
     return _read_folders(layout, root, name)
@@ -119,11 +121,11 @@ def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
     known = {*normal, *(test_normal or [])}
     masks = _MaskFolders(root, layout.mask, name)
     anomalous = [
-        AnomalousImage(path, path.parent.name, masks.find(path))
+        TestImage(path, name_below(root, path), path.parent.name, masks.find(path))
         for path in images(layout.test_anomalous)
         if path not in known
     ]
-    return FoundImages(normal, test_normal, anomalous)
+    return normal, test_normal, anomalous
 
 
 class _MaskFolders:
@@ -160,11 +162,6 @@ class _MaskFolders:
 
 def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
     folder = (root / layout.table).parent if layout.folder is None else root / layout.folder
-    rows = [row for row in _read_rows(layout, root) if row[layout.category] == name]
-
-    def labelled(value: str, split: str) -> list[Row]:
-        found = [row for row in rows if row[layout.label] == value]
-        return [row for row in found if layout.split is None or row[layout.split] == split]
 
     def file(path: str) -> Path:
         # Tables from Windows separate folders by backslashes.
@@ -173,21 +170,21 @@ def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
             return as_written
         return folder / path.replace("\\", "/")
 
-    def anomalous(row: Row) -> AnomalousImage:
-        mask = row[layout.mask] if layout.mask else ""
-        return AnomalousImage(
-            file(row[layout.image]), row[layout.label], file(mask) if mask else None
-        )
-
-    train, test = (
-        [file(row[layout.image]) for row in labelled(layout.normal, split)]
-        for split in (layout.train, layout.test)
-    )
-    return FoundImages(
-        train,
-        test if layout.split else None,
-        [anomalous(row) for row in labelled(layout.anomalous, layout.test)],
-    )
+    train, test_normal, test_anomalous = list[Path](), list[Path](), list[TestImage]()
+    for row in _read_rows(layout, root):
+        if row[layout.category] != name:
+            continue
+        path, label = file(row[layout.image]), row[layout.label]
+        split = row[layout.split] if layout.split else None
+        if label == layout.normal and split in (None, layout.train):
+            train.append(path)
+        if label == layout.normal and split in (None, layout.test):
+            test_normal.append(path)
+        if label == layout.anomalous and split in (None, layout.test):
+            mask = row[layout.mask] if layout.mask else ""
+            masked = file(mask) if mask else None
+            test_anomalous.append(TestImage(path, name_below(root, path), label, masked))
+    return train, test_normal if layout.split else None, test_anomalous
 
 
 def _read_rows(layout: TableLayout, root: Path) -> list[Row]:

@@ -13,9 +13,11 @@ from sia_gen.config.data import Layout, TableLayout
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import (
-    AnomalousImage,
+    GOOD,
+    TestImage,
     layout_fits,
     layouts_of,
+    name_below,
     normal_place,
     read_layout,
 )
@@ -26,21 +28,13 @@ from sia_gen.io.files import fingerprint, worker_threads
 
 @dataclass(frozen=True)
 class CategoryImages:
-    """The images of one category in disjoint lists.
+    """The images of one category in disjoint lists."""
 
-    Attributes:
-        fit: Normal images to learn from.
-        validation: Normal images that choose the best weights and the threshold.
-        test_normal: Normal images for the evaluation.
-        test_anomalous: Anomalous images for the evaluation.
-        unreadable: Normal images that were left out.
-    """
-
-    fit: list[Path]
-    validation: list[Path]
+    fit: list[Path]  # normal images to learn from
+    validation: list[Path]  # normal images that choose the best weights and the threshold
     test_normal: list[Path]
-    test_anomalous: list[AnomalousImage]
-    unreadable: frozenset[Path] = frozenset()
+    test_anomalous: list[TestImage]
+    unreadable: frozenset[Path] = frozenset()  # normal images that were left out
 
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
@@ -92,9 +86,6 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     If the recipe allows it, normal images that cannot be read are left out, and a line on stderr
     reports them. They count in the split, so the purpose of the others does not depend on them.
     Test images are not read.
-
-    Raises:
-        ImageError: If there are too few normal images, or the layout does not fit the folder.
     """
     images = split_images(recipe, root, category)
     if recipe.data.unreadable == "skip":
@@ -118,8 +109,8 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
 def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     """Returns the images of a category, split by the recipe's seed, without reading any."""
     layout = _choose_layout(recipe, root, category)
-    found = read_layout(layout, root, recipe.data.names.get(category, category))
-    normal, test_normal = list(found.normal), found.test_normal
+    name = recipe.data.names.get(category, category)
+    normal, test_normal, test_anomalous = read_layout(layout, root, name)
     # The order has to stay the same for ever, and is no secret.
     random.Random(recipe.data.split_seed).shuffle(normal)  # noqa: S311
     if test_normal is None:
@@ -127,7 +118,43 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
         cut = int(recipe.data.fit_fraction * len(normal)) if has_anomalies else len(normal)
         normal, test_normal = normal[:cut], normal[cut:]
     held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
-    return CategoryImages(normal[held_out:], normal[:held_out], test_normal, found.test_anomalous)
+    return CategoryImages(normal[held_out:], normal[:held_out], test_normal, test_anomalous)
+
+
+def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImage]:
+    """Returns the test images of a category, normal ones first.
+
+    If the recipe allows it, those that cannot be read are left out, and a line on stderr reports
+    them.
+    """
+    listed = split_images(recipe, root, category)
+    normal = [TestImage(path, name_below(root, path), GOOD) for path in listed.test_normal]
+    anomalous = listed.test_anomalous
+    if recipe.data.unreadable == "skip":
+        paths = [test.path for test in (*normal, *anomalous)]
+        unreadable = find_unreadable(paths, f"{category}, test")
+        normal = [test for test in normal if test.path not in unreadable]
+        anomalous = [test for test in anomalous if test.path not in unreadable]
+    for kind, images in (("normal", normal), ("anomalous", anomalous)):
+        if not images:
+            raise ImageError(
+                problem=f"category '{category}' has no {kind} test images in {root}.",
+                fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
+                "or check --data.",
+            )
+    without = [test.path for test in anomalous if test.mask is None]
+    if 0 < len(without) < len(anomalous):
+        raise ImageError(
+            problem=f"{without[0]} has no mask, but others of '{category}' have.",
+            fix="Add its mask, or remove 'mask' from the recipe's 'data.images'.",
+        )
+    return [*normal, *anomalous]
+
+
+def count_test_images(recipe: Recipe, root: Path, category: str) -> int:
+    """Returns the number of test images of a category, unreadable ones included."""
+    listed = split_images(recipe, root, category)
+    return len(listed.test_normal) + len(listed.test_anomalous)
 
 
 def describe_photographs(listed: Iterable[CategoryImages]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Loads images as square arrays of one mode and size.
+"""Loads images, and masks of test images, as square arrays of one mode and size.
 
 Files are judged by their content, not by their names:
 
@@ -37,12 +37,15 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, Unidentif
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
+from sia_gen.images.layouts import TestImage
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 FIXES = {
     "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
     "mask": "Replace the file.",
 }
+# Masks may number their defects, but photographs have more levels than this.
+MOST_LEVELS = 32
 # Values of TIFF tags.
 SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
 # Raw modes of PNG for which Pillow compares the transparent colour correctly.
@@ -53,17 +56,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The form in which a model takes images.
-
-    Attributes:
-        mode: `"L"` for one grey channel, `"RGB"` for three.
-        size: Height and width in pixels.
-        non_square: Treatment of images that are not square: crop the centre, or stretch. They are
-            an error if it is None.
-    """
+    """The form in which a model takes images."""
 
     mode: Literal["L", "RGB"]
-    size: int
+    size: int  # height and width in pixels
+    # Whether images that are not square lose their edges or are stretched; None: an error.
     non_square: Literal["crop", "stretch"] | None = None
 
     @classmethod
@@ -73,13 +70,9 @@ class ImageSpec:
 
 
 def load_image(path: Path, spec: ImageSpec) -> Pixels:
-    """Reads an image file.
+    """Reads an image file as (C, size, size), 0 to 255, C = 1 or 3.
 
-    Returns:
-        (C, size, size), 0 to 255, C = 1 or 3.
-
-    Raises:
-        ImageError: If it cannot be decoded, or is not square and `spec` has no rule for that.
+    Raises `ImageError` if it cannot be decoded, or is not square and `spec` has no rule for that.
     """
     image = read_image(path)
     if image.mode != spec.mode:
@@ -193,6 +186,50 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
     mode = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
+    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`."""
+    if image.mask is None:
+        return np.zeros((spec.size, spec.size), bool)
+    return read_mask(image.mask, spec, of=image.path)
+
+
+def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> NDArray[np.bool_]:
+    """Returns which pixels a mask marks, (size, size), after checks that it is one of image `of`.
+
+    The mode of `spec` does not matter.
+    """
+    with open_image(path, "mask") as file:
+        mask = upright(file)
+        levels = len(np.unique(np.asarray(mask)))
+        marked = _marked(mask)
+    size_of_image = mask.size if of is None else upright_size(of)
+    if mask.size != size_of_image:
+        raise ImageError(
+            problem=f"the mask {path} is {mask.width} x {mask.height} pixels, its image "
+            f"{size_of_image[0]} x {size_of_image[1]}.",
+            fix="Save the mask in the size of the image.",
+        )
+    if levels > MOST_LEVELS:
+        raise ImageError(
+            problem=f"the mask {path} is not binary: it has {levels} levels.",
+            fix="Save it as PNG, 0 where the image is normal and 255 where it is not.",
+        )
+    picture = Image.fromarray(marked.astype(np.uint8) * 255)
+    # A pixel is marked if more than half of it was before resizing.
+    return np.asarray(to_square(picture, path, spec, Image.Resampling.BOX)) > 127
+
+
+def _marked(mask: Image.Image) -> NDArray[np.bool_]:
+    """Returns which pixels are not black, (H, W); in a palette, which are not its first colour."""
+    numbered = mask.mode == "P" and (mask.getpalette() or [])[:3] == [0, 0, 0]
+    one_channel = len(mask.getbands()) == 1 and mask.mode != "P"
+    if mask.has_transparency_data or not (numbered or one_channel):
+        mask = to_eight_bits(mask)
+    # Levels of 16 or 32 bits stay as they are, because rounding to 8 bits would lose the first.
+    found: NDArray[np.bool_] = np.atleast_3d(np.asarray(mask) > 0).max(axis=2)
+    return found
 
 
 def _require_readable(file: ImageFile.ImageFile) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -101,9 +100,6 @@ def recipe_for_folder(root: Path) -> Recipe:
     Normal images are those directly in the folder, else in `good`, else in `train/good`. Test
     images are in `test`, with masks in `ground_truth`, if these folders exist. The mode is L if
     `SAMPLED` of the images have no colour. Images are cropped to squares.
-
-    Raises:
-        ImageError: If there is no folder, it has no images, or a shipped recipe can read it.
     """
     root = Path(os.path.abspath(existing_folder(root)))
     normal = _normal_pattern(root)
@@ -114,6 +110,9 @@ def recipe_for_folder(root: Path) -> Recipe:
     name = re.sub(r"[^a-z0-9_]+", "-", root.name.lower())[:LONGEST_NAME].strip("-_") or "images"
     # The bytes of a folder's name need not be text.
     source = root.name.encode(errors="replace").decode() or name
+    preset, largest = ("base", 256) if len(paths) >= MANY else ("small", 128)
+    side = min(largest, int(np.median([min(image.size) for image in sampled])))
+    size = next((size for size in SIZES if size <= side), SIZES[-1])
     content = {
         "name": name,
         "title": f"Images of {source}",
@@ -122,7 +121,7 @@ def recipe_for_folder(root: Path) -> Recipe:
         "categories": [name],
         "mode": "L" if all(_is_grey(image) for image in sampled) else "RGB",
         "data": {"images": _own_layout(root, normal), "non_square": "crop"},
-        "diffusion": _network_for(len(paths), [min(image.size) for image in sampled]),
+        "diffusion": {"ema_decay": 0.999, "preset": preset, "image_size": size},
     }
     return Recipe.parse(content, where=str(root))
 
@@ -171,14 +170,6 @@ def _own_layout(root: Path, normal: str) -> dict[str, str]:
         suffix = "_mask.*" if all(path.stem.endswith("_mask") for path in masks) else ".*"
         layout["mask"] = MASKS + suffix
     return layout
-
-
-def _network_for(count: int, sides: list[int]) -> dict[str, Any]:
-    """Returns preset and size of the diffusion model, given some of the images' shorter sides."""
-    preset, largest = ("base", 256) if count >= MANY else ("small", 128)
-    side = min(largest, int(np.median(sides)))
-    size = next((size for size in SIZES if size <= side), SIZES[-1])
-    return {"ema_decay": 0.999, "preset": preset, "image_size": size}
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import grey_closing, grey_opening
 from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images, to_picture
 
 # Bytes for all images of a model, in each process.
 MEMORY = 2 << 30
 THRESHOLDS: dict[str, Any] = {"otsu": threshold_otsu, "triangle": threshold_triangle}
-COLOURS = ("red", "green", "blue")
 # Image size for which recipes give the sides of kernels.
 REFERENCE_SIZE = 256
 
@@ -49,38 +47,14 @@ class Streamed:
         return self.read(self.items[index])
 
 
-class JoinedImages:
-    """The images of several categories, one category after another."""
-
-    def __init__(self, parts: Sequence[Images]) -> None:
-        self.parts = parts
-        self.starts = np.cumsum([0, *(len(part) for part in parts)])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def __getitem__(self, index: int) -> Pixels:
-        part = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.parts[part][index - int(self.starts[part])]
-
-
 def open_images(
     groups: Sequence[Sequence[Path]],
     spec: ImageSpec,
     rules: Sequence[Foreground | None] | None = None,
 ) -> list[Images]:
-    """Opens all images of a model, in memory if they take at most `MEMORY` bytes together.
+    """Opens each group of images of a model, in memory if all take at most `MEMORY` bytes together.
 
-    Args:
-        groups: The files of each group of images.
-        spec: Mode and size of the images.
-        rules: The foreground rule of each group; memory must suffice for the foregrounds as well.
-
-    Returns:
-        The images of each group.
-
-    Raises:
-        ImageError: If one of the images cannot be read; without memory, once it is needed.
+    Memory must suffice for the foregrounds that the rule of each group finds as well.
     """
     layers = [len(spec.mode) + _finds_objects(rule) for rule in rules or [None] * len(groups)]
     planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
@@ -90,10 +64,9 @@ def open_images(
 
 
 def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
-    """Returns the foreground of each image, in memory if the images are.
+    """Returns masks (1, H, W), 1 on the object in each image, in memory if the images are.
 
-    Returns:
-        Masks (1, H, W), 1 on the object; None if the whole of every image is the object.
+    None if the whole of every image is the object.
     """
     if not _finds_objects(rule):
         return None
@@ -105,13 +78,16 @@ def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
 def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
     """Finds the object in an image (C, H, W), 0 to 255, as the authors' code does (section 3.1).
 
-    Returns:
-        (1, H, W), 1 on the object. If the rule finds no object, as in an image of one colour, the
-        whole image is the object.
+    Returns (1, H, W), 1 on the object. If the rule finds none, as in an image of one colour, the
+    whole image is the object.
     """
     if rule.method == "none":
         return np.ones_like(image[:1])
-    values = _channel(image, rule.channel)
+    picture = to_picture(image)
+    # A grey image is its own luminance, whichever channel the rule names.
+    named = picture.mode == "RGB" and rule.channel != "grey"
+    band = picture.getchannel(rule.channel[0].upper()) if named else picture.convert("L")
+    values = np.asarray(band)
     bright = values > THRESHOLDS[rule.method](values)
     mask: Pixels = (bright if rule.polarity == "bright" else ~bright).astype(np.uint8)
     for smooth, side in ((grey_closing, rule.close), (grey_opening, rule.open)):
@@ -124,11 +100,3 @@ def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
 
 def _finds_objects(rule: Foreground | None) -> TypeGuard[Foreground]:
     return rule is not None and rule.method != "none"
-
-
-def _channel(image: Pixels, channel: str) -> Pixels:
-    """Returns one channel, or the luminance, of an image (C, H, W) as (H, W)."""
-    if len(image) == 1 or channel in COLOURS:
-        values: Pixels = image[0 if len(image) == 1 else COLOURS.index(channel)]
-        return values
-    return np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))

@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_picture, to_pixels
-from sia_gen.realnet.backbone import Backbone, FeatureStatistics
+from sia_gen.realnet.backbone import Backbone
 
 # Middle layers: those below see texture alone, those above only what ImageNet asked for.
 STRIDES = (8, 16)
@@ -92,12 +92,9 @@ class NormalBank:
     ) -> NormalBank:
         """Fills the bank from normal images (N, C, H, W), 0 to 255; see `open_backbone`."""
         backbone = open_backbone(recipe, weights).to(device)
-        statistics, total = FeatureStatistics(backbone.channels, device), 0
-        for batch in _batches(images, device):
-            layers = backbone(batch)
-            statistics.update(layers)
-            total += layers[0][:, 0].numel()
-        backbone.standardise(statistics)
+        backbone.standardise(map(backbone, _batches(images, device)))
+        (first,) = _batches(images[:1], device)
+        total = len(images) * backbone(first)[0][0, 0].numel()
         generator = torch.Generator().manual_seed(recipe.seed)
         chosen = torch.randperm(total, generator=generator)[:BANK_PATCHES].to(device)
         return cls(backbone, _chosen_patches(backbone, images, chosen))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import timm
@@ -32,7 +32,13 @@ class Backbone(nn.Module):
     def __init__(self, name: str, strides: Sequence[int]) -> None:
         super().__init__()
         self.name = name
-        reductions = _strides_of(name)
+        if not timm.is_model(name):
+            raise ModelError(
+                problem=f"there is no backbone '{name}'{did_you_mean(name, timm.list_models())}.",
+                fix="Give the name of a timm model as 'realnet.backbone'; timm.list_models() has "
+                "them.",
+            )
+        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
         missing = [stride for stride in strides if stride not in reductions]
         if missing:
             raise ModelError(
@@ -66,64 +72,35 @@ class Backbone(nn.Module):
         ]
 
     @torch.no_grad()
-    def standardise(self, statistics: FeatureStatistics) -> None:
-        """Scales every channel to mean 0 and deviation 1 on the images of `statistics`."""
-        for layer, (mean, std) in enumerate(statistics.mean_and_std()):
+    def standardise(self, batches: Iterable[Sequence[torch.Tensor]]) -> None:
+        """Scales every channel to mean 0 and deviation 1 over features, as `forward` returns them.
+
+        A deviation below `MINIMUM_STD` counts as that.
+        """
+        device = self.get_buffer("image_mean").device
+        # Number, sum and sum of the squares of the values of every channel.
+        sums = [torch.zeros(3, size, dtype=torch.float64, device=device) for size in self.channels]
+        for features in batches:
+            for counted, feature in zip(sums, features, strict=True):
+                values = feature.transpose(0, 1).flatten(1).double()
+                counted[0] += values.shape[1]
+                counted[1] += values.sum(dim=1)
+                counted[2] += values.square().sum(dim=1)
+        require_features(sums)
+        for layer, (count, total, squares) in enumerate(sums):
+            mean = total / count
+            std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=MINIMUM_STD)
             self.get_buffer(f"mean_{layer}").copy_(mean[:, None, None])
             self.get_buffer(f"std_{layer}").copy_(std[:, None, None])
 
     def load_weights(self, given: PackageFile | str | None) -> None:
-        """Loads pretrained weights from a file, a file of a package, or timm if None is given.
-
-        Raises:
-            ModelError: If the weights are missing or damaged, or do not fit.
-        """
+        """Loads pretrained weights from a file, a file of a package, or timm if None is given."""
         path = None if given is None else weights_path(given)
         state = _hub_weights(self.name) if path is None else _file_weights(self.name, path)
         missing = self.features.load_state_dict(state, strict=False).missing_keys
         if missing:
             problem = f"the weights for '{self.name}' from {path or 'timm'} lack the tensor"
             raise _misfit(problem=f"{problem} '{missing[0]}'")
-
-
-def _strides_of(name: str) -> list[int]:
-    if not timm.is_model(name):
-        raise ModelError(
-            problem=f"there is no backbone '{name}'{did_you_mean(name, timm.list_models())}.",
-            fix="Give the name of a timm model as 'realnet.backbone'; timm.list_models() has them.",
-        )
-    return list(timm.create_model(name, features_only=True).feature_info.reduction())
-
-
-class FeatureStatistics:
-    """Mean and standard deviation of every channel of every layer, gathered batch by batch."""
-
-    def __init__(self, channels: Sequence[int], device: torch.device) -> None:
-        self.sums = [
-            torch.zeros(3, count, dtype=torch.float64, device=device) for count in channels
-        ]
-
-    def update(self, features: Sequence[torch.Tensor]) -> None:
-        """Adds the features of a batch, each (B, C_i, H_i, W_i)."""
-        for sums, feature in zip(self.sums, features, strict=True):
-            values = feature.transpose(0, 1).flatten(1).double()
-            sums[0] += values.shape[1]
-            sums[1] += values.sum(dim=1)
-            sums[2] += values.square().sum(dim=1)
-
-    def mean_and_std(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Returns mean and deviation per layer, each (C_i,), at least `MINIMUM_STD`.
-
-        Raises:
-            ModelError: If features are NaN or too large.
-        """
-        result = []
-        require_features(self.sums)
-        for count, total, squares in self.sums:
-            mean = total / count
-            std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=MINIMUM_STD)
-            result.append((mean.float(), std.float()))
-        return result
 
 
 def require_features(measured: Sequence[torch.Tensor]) -> None:
@@ -165,7 +142,17 @@ def _hub_weights(name: str) -> Weights:
 
 def _file_weights(name: str, path: Path) -> Weights:
     """Returns the weights in a file under the names that timm gives them."""
-    state = _read_state(path)
+    state = read_tensor_file(path, "Give a .safetensors file or a PyTorch state_dict.")
+    if not isinstance(state, dict) or not is_state_dict(state):
+        raise ModelError(
+            problem=f"{path} does not hold a state_dict.",
+            fix="Give a file of named tensors with --weights.",
+        )
+    if damaged := not_finite(state):
+        raise ModelError(
+            problem=f"{path}: '{damaged}' has values that are not finite.",
+            fix="Give undamaged weights with --weights.",
+        )
     with torch.device("meta"):
         expected = timm.create_model(name, pretrained=False).state_dict()
     if expected.keys() <= state.keys() or state.keys() <= expected.keys():
@@ -179,21 +166,6 @@ def _file_weights(name: str, path: Path) -> Weights:
                 raise _misfit(problem=f"{path}: '{key}' {shapes}")
         return state
     return _renamed_by_order(path, name, state, expected)
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    content = read_tensor_file(path, "Give a .safetensors file or a PyTorch state_dict.")
-    if not isinstance(content, dict) or not is_state_dict(content):
-        raise ModelError(
-            problem=f"{path} does not hold a state_dict.",
-            fix="Give a file of named tensors with --weights.",
-        )
-    if name := not_finite(content):
-        raise ModelError(
-            problem=f"{path}: '{name}' has values that are not finite.",
-            fix="Give undamaged weights with --weights.",
-        )
-    return content
 
 
 def _renamed_by_order(path: Path, name: str, state: Weights, expected: Weights) -> Weights:

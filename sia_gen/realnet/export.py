@@ -15,13 +15,11 @@ from torch import nn
 from sia_gen.errors import ModelError, OutputError
 from sia_gen.io.files import atomic_path, prepare_output
 from sia_gen.io.locks import working_on
-from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet.inference import load_realnet, require_numbers
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import require_numbers
 
 # Largest difference between the maps of the two runtimes, which are probabilities.
 TOLERANCE = 1e-4
-OUTPUTS = ("anomaly_map", "score")
 ONNX, PROGRAM = ".onnx", ".pt2"
 
 
@@ -42,17 +40,21 @@ def export_realnet(folder: Path, out: Path, channels: int) -> float:
     """Writes a model to one file that takes 1 to 63 images of 1 or 3 channels at a time.
 
     The file is ONNX if its name ends with `.onnx`, a program of `torch.export` if with `.pt2`.
-
-    Returns:
-        The largest difference between a map of the exported model and of the original.
-
-    Raises:
-        ModelError: If there is no model in the folder, its scores are NaN, or those of the
-            exported model differ.
-        OutputError: If the file has the wrong name, or a package for ONNX is missing.
+    Returns the largest difference between a map of the exported model and of the original.
     """
-    _require_writable(out)
+    if out.suffix not in (ONNX, PROGRAM):
+        raise OutputError(
+            problem=f"the suffix of {out} is not that of an exported model.",
+            fix=f"Give a name that ends with {ONNX}, or with {PROGRAM} for torch.export.",
+        )
     onnx = out.suffix == ONNX
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if onnx and missing:
+        raise OutputError(
+            problem=f"ONNX needs the package '{missing[0]}'.",
+            fix="Install it with pip install '.[export]' from a clone of sia-gen, or give a name "
+            f"that ends with {PROGRAM}.",
+        )
     model = load_realnet(folder, channels_last=False).model
     plain = Plain(model).eval()
     size = model.image_size
@@ -74,21 +76,6 @@ def export_realnet(folder: Path, out: Path, channels: int) -> float:
                 fix=f"Give a name that ends with {PROGRAM if onnx else ONNX}.",
             )
     return difference
-
-
-def _require_writable(out: Path) -> None:
-    if out.suffix not in (ONNX, PROGRAM):
-        raise OutputError(
-            problem=f"the suffix of {out} is not that of an exported model.",
-            fix=f"Give a name that ends with {ONNX}, or with {PROGRAM} for torch.export.",
-        )
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if out.suffix == ONNX and missing:
-        raise OutputError(
-            problem=f"ONNX needs the package '{missing[0]}'.",
-            fix="Install it with pip install '.[export]' from a clone of sia-gen, or give a name "
-            f"that ends with {PROGRAM}.",
-        )
 
 
 def _traced(plain: Plain, images: torch.Tensor) -> Any:
@@ -114,7 +101,7 @@ def write_onnx(plain: Plain, images: torch.Tensor, path: Path) -> None:
             _traced(plain, images),
             (images,),
             input_names=["images"],
-            output_names=list(OUTPUTS),
+            output_names=["anomaly_map", "score"],
             dynamo=True,
             verbose=False,
         )

@@ -22,18 +22,26 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
-from sia_gen.anomalies.sources import open_sources
+from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches, LocalAnomalies
+from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
-from sia_gen.images.listing import list_images, require_readable
-from sia_gen.images.test_set import TestImage, list_test_images
+from sia_gen.config.settings import RealNetFit
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.listing import list_images, list_test_images, require_readable
+from sia_gen.images.store import Images
 from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locations import Location
-from sia_gen.realnet.dataset import FitData, NormalImages, describe_inputs, fit_data, load_normal
-from sia_gen.realnet.initial import adam, fit_execution, initialise, lay_out_moments
-from sia_gen.realnet.loading import MODEL_VERSION, REPORT
-from sia_gen.realnet.model import RealNet, RealNetObjective
+from sia_gen.realnet.inference import MODEL_VERSION, REPORT
+from sia_gen.realnet.model import RealNet, RealNetObjective, forward_flops
+from sia_gen.realnet.preparation import (
+    adam,
+    describe_inputs,
+    fit_data,
+    initialise,
+    lay_out_moments,
+    load_normal,
+)
 from sia_gen.realnet.selection import SELECTED_ON, Best, validate, validate_on_test
 from sia_gen.runtime.compilation import NOTICE, Execution, compile_network
 from sia_gen.runtime.device import Runtime, environment
@@ -59,19 +67,12 @@ def fit_realnet(
 ) -> None:
     """Fits one model per category, one after another, or one model of all categories.
 
-    Args:
-        root: Folder of the images.
-        corpus: Folder or URL of the synthetic images.
-        out: Output folder, see above.
-        resume: Whether to resume from the last checkpoint, or to start again.
-
-    Raises:
-        UserError: If the recipe, the images, the corpus, the weights or the output folder do not
-            allow it; nothing has been written then. Also if the loss diverges or memory runs out.
+    Wrong recipes, images, corpora, weights and output folders are refused before anything is
+    written.
     """
     settings = recipe.realnet
     groups = model_groups(recipe, categories, joint=settings.joint)
-    execution = fit_execution(settings, runtime, runtime.accelerator().device)
+    execution = _execution(settings, runtime)
     sources = {category: open_sources(recipe, category, corpus) for category in categories}
     tests = {}
     if settings.select_on == "test":
@@ -84,10 +85,11 @@ def fit_realnet(
     later = list(groups)[1:]
     require_readable(recipe, [images for name in later for images in listed[name].values()])
 
-    def fit(name: str, normal: list[NormalImages], accelerator: Accelerator) -> None:
+    def fit(name: str, normal: dict[str, Parts[Images]], accelerator: Accelerator) -> None:
         data = fit_data(recipe, normal, [sources[category] for category in groups[name]])
         chosen = [test for category in groups[name] for test in tests.get(category, [])]
-        facts = inputs[name] | {"unreadable": sum(images.unreadable for images in normal)}
+        unreadable = sum(len(images.unreadable) for images in listed[name].values())
+        facts = inputs[name] | {"unreadable": unreadable}
         with explained_out_of_memory(
             f"out of memory with 'realnet.batch_size' {settings.batch_size} at "
             f"{settings.image_size} pixels.",
@@ -107,25 +109,26 @@ def fit_realnet(
     )
 
 
+def _execution(settings: RealNetFit, runtime: Runtime) -> Execution:
+    """Decides how the networks of a fit are executed; `UserError` if they cannot be made."""
+    device = runtime.accelerator().device
+    model, samples = RealNet.of(settings), settings.batch_size * settings.max_steps
+    # The backward pass takes twice the operations of the forward pass.
+    compiled = runtime.compiles(device, lambda: 3 * samples * forward_flops(model))
+    return Execution(compiled, channels_last=runtime.detector_channels_last)
+
+
 @dataclass
 class Fit:
-    """The fit of one model: what it is given, and its state once it is prepared.
+    """The fit of one model: what it is given, and its state once it is prepared."""
 
-    Attributes:
-        name: Name of the model: its category, or `_joint`.
-        tests: Test images that select the best weights, if the recipe says so.
-        out: Output folder of all models.
-        facts: Description of the data for the report.
-        objective: Module that computes the losses of the model.
-    """
-
-    name: str
+    name: str  # its category, or `_joint`
     recipe: Recipe
-    data: FitData
-    tests: Sequence[TestImage]
-    out: Path
+    data: Parts[LocalAnomalies]
+    tests: Sequence[TestImage]  # they select the best weights if the recipe says so
+    out: Path  # of all models
     execution: Execution
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any]  # about the data, for the report
     accelerator: Accelerator
     best: Best = field(default_factory=Best)
     model: RealNet = field(init=False)
@@ -187,7 +190,7 @@ class Fit:
         if execution.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if last_checkpoint(self.checkpoints) is None:
-            initialise(self.model, self.data.training, self.recipe, self.name, accelerator)
+            initialise(self.model, self.data.fit, self.recipe, self.name, accelerator)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         optimizer = adam(trained, settings.learning_rate, compiled=execution.compiled)
         objective = RealNetObjective(self.model)
@@ -203,9 +206,9 @@ class Fit:
 
     def _load_batches(self, start: int) -> Iterator[AnomalyBatch]:
         settings, rank = self.recipe.realnet, self.accelerator.process_index
-        count, processes = len(self.data.training.normal), self.accelerator.num_processes
+        count, processes = len(self.data.fit.normal), self.accelerator.num_processes
         order = BatchOrder(self.recipe.seed, count, settings.batch_size, rank, processes)
-        batches = AnomalyBatches(self.data.training, order)
+        batches = AnomalyBatches(self.data.fit, order)
         return load_batches(batches, start, settings.max_steps, self.accelerator)
 
     def _step(self, batch: AnomalyBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

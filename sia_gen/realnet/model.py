@@ -1,5 +1,6 @@
 """RealNet: reconstructs selected features and finds anomalies in the residuals (section 3)."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from sia_gen.config.settings import RealNetFit
 from sia_gen.errors import ModelError
 from sia_gen.io.tensors import misfit
-from sia_gen.realnet.afs import AnomalyAwareFeatureSelection
 from sia_gen.realnet.backbone import Backbone
+from sia_gen.realnet.channels import (
+    AnomalyAwareFeatureSelection,
+    Mode,
+    ReconstructionResidualSelection,
+    align,
+    resize,
+)
 from sia_gen.realnet.reconstruction import ReconstructionUNet
-from sia_gen.realnet.rrs import Mode, ReconstructionResidualSelection, resize
 
 Architecture = Literal["independent", "neighbour-aligned"]
 Size = Sequence[int]
@@ -27,17 +33,14 @@ Size = Sequence[int]
 
 @dataclass
 class RealNetOutput:
-    """The output of RealNet for a batch of images.
-
-    Attributes:
-        anomaly_map: Probability that a pixel is anomalous, (B, 1, H, W) in [0, 1].
-        logits: Logits of normal and anomalous, (B, 2, H, W).
-        score: Highest mean over a square of each map, (B,) in [0, 1].
-    """
+    """The output of RealNet for a batch of images."""
 
     anomaly_map: torch.Tensor
+    """Probability that a pixel is anomalous, (B, 1, H, W) in [0, 1]."""
     logits: torch.Tensor
+    """Logits of normal and anomalous, (B, 2, H, W)."""
     score: torch.Tensor
+    """Highest mean over a square of each map, (B,) in [0, 1]."""
 
 
 class RealNet(
@@ -45,17 +48,7 @@ class RealNet(
 ):
     """The detector. The weights of its frozen backbone are saved with it.
 
-    Args:
-        backbone: Name of a timm model.
-        image_size: Side of the images that it is fitted to, in pixels.
-        strides: Strides of the backbone's layers, ascending.
-        channels_kept: Number of channels that AFS keeps of each layer.
-        num_max: Number of residual channels that RRS selects by maximum.
-        num_mean: Number of residual channels that RRS selects by mean.
-        rrs: Mode of the selection; see `ReconstructionResidualSelection`.
-        architecture: `independent`, one reconstruction per layer, or `neighbour-aligned`, one per
-            pair of layers, at the stride of the finer (architecture C of the paper).
-        score_window: Side of the square whose mean gives the image score, in pixels.
+    The arguments are the settings of the same names in `RealNetFit`, which describes them.
     """
 
     def __init__(
@@ -96,7 +89,7 @@ class RealNet(
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
         selected: list[torch.Tensor] = self.afs(self.features(images))
-        return [_align([selected[layer] for layer in block]) for block in self.blocks]
+        return [align([selected[layer] for layer in block]) for block in self.blocks]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns all features of the backbone, one (B, C_i, H_i, W_i) per layer."""
@@ -105,8 +98,7 @@ class RealNet(
 
     def reconstruct(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Returns the features that normal images would have; the shapes do not change."""
-        pairs = zip(self.reconstruction, features, strict=True)
-        return [unet(feature) for unet, feature in pairs]
+        return [unet(one) for unet, one in zip(self.reconstruction, features, strict=True)]
 
     def decode(
         self, features: Sequence[torch.Tensor], reconstructed: Sequence[torch.Tensor], size: Size
@@ -118,17 +110,8 @@ class RealNet(
     @classmethod
     def of(cls, settings: RealNetFit) -> Self:
         """Returns a RealNet with a pretrained backbone; all other weights are random."""
-        model = cls(
-            backbone=settings.backbone,
-            image_size=settings.image_size,
-            strides=settings.strides,
-            channels_kept=settings.channels_kept,
-            num_max=settings.num_max,
-            num_mean=settings.num_mean,
-            rrs=settings.rrs,
-            architecture=settings.architecture,
-            score_window=settings.score_window,
-        )
+        arguments = {*inspect.signature(cls.__init__).parameters}
+        model = cls(**settings.model_dump(include=arguments))
         model.backbone.load_weights(settings.weights)
         return model
 
@@ -199,12 +182,6 @@ def damaged(folder: Path, why: str) -> ModelError:
         problem=f"cannot load the RealNet in {folder}: {why}.",
         fix="Fit it again with 'sia-gen fit-realnet'.",
     )
-
-
-def _align(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Concatenates the features of a block, each (B, C_i, H_i, W_i), in the size of the first."""
-    size = features[0].shape[-2:]
-    return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 
 def image_score(anomaly_map: torch.Tensor, window: int) -> torch.Tensor:

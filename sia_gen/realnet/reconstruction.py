@@ -34,7 +34,21 @@ class ResnetAttentionBlock(nn.Module):
             groups_out=_norm_groups(out_channels),
             eps=1e-5,
         )
-        self.attention = _self_attention(out_channels) if attention else None
+        self.attention = None
+        if attention:
+            # Over all positions, with heads of up to 64 channels.
+            head_dim = math.gcd(out_channels, 64)
+            self.attention = Attention(
+                out_channels,
+                heads=out_channels // head_dim,
+                dim_head=head_dim,
+                norm_num_groups=_norm_groups(out_channels),
+                eps=1e-5,
+                residual_connection=True,
+                bias=True,
+                upcast_softmax=True,
+                _from_deprecated_attn_block=True,
+            )
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Returns (B, out_channels, H, W) for (B, in_channels, H, W)."""
@@ -117,20 +131,4 @@ def _norm_groups(channels: int) -> int:
     fewest = min(4, channels)
     return max(
         groups for groups in range(1, 33) if channels % groups == 0 and channels // groups >= fewest
-    )
-
-
-def _self_attention(channels: int) -> Attention:
-    """Returns residual self-attention over all positions, with heads of up to 64 channels."""
-    head_dim = math.gcd(channels, 64)
-    return Attention(
-        channels,
-        heads=channels // head_dim,
-        dim_head=head_dim,
-        norm_num_groups=_norm_groups(channels),
-        eps=1e-5,
-        residual_connection=True,
-        bias=True,
-        upcast_softmax=True,
-        _from_deprecated_attn_block=True,
     )

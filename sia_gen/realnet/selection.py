@@ -15,11 +15,10 @@ from accelerate import Accelerator
 
 from sia_gen.anomalies.paste import LocalAnomalies, to_unit_range
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.loading import ImageSpec
-from sia_gen.images.test_set import TestImage
+from sia_gen.images.layouts import TestImage
 from sia_gen.metrics import auroc, average_precision, f1_max
+from sia_gen.realnet.inference import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.train.batches import batches_of
 
 SELECTED_ON = {
@@ -83,16 +82,16 @@ def validate_on_test(
     recipe: Recipe, tests: Sequence[TestImage], model: RealNet, accelerator: Accelerator
 ) -> dict[str, float]:
     """Returns the same metrics on the test images; those of pixels only if masks mark any."""
-    spec, have_masks = ImageSpec.of(recipe, model.image_size), any(test.mask for test in tests)
+    have_masks = any(test.mask for test in tests)
     scores, masks, maps = [], [], []
-    for _, predictions, marked in predict_tests(model, tests, spec, accelerator):
-        scores += predictions.scores.tolist()
+    for _, mask, score, anomaly_map in predict_tests(model, tests, recipe, accelerator):
+        scores.append(score)
         if have_masks:
-            masks += marked
-            maps.append(predictions.maps)
+            masks.append(mask)
+            maps.append(anomaly_map)
     metrics = _image_metrics([test.label for test in tests], scores)
     if any(mask.any() for mask in masks):
-        metrics["pixel_average_precision"] = average_precision(masks, np.concatenate(maps))
+        metrics["pixel_average_precision"] = average_precision(masks, maps)
     return metrics
 
 

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -19,8 +18,7 @@ THUMBNAIL = 160
 LEFT, RIGHT, TOP, BOTTOM = 56, 700, 16, 250
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """A picture with a caption, which also describes it to those who cannot see it."""
 
     image: Image.Image
@@ -47,16 +45,14 @@ class Bar(NamedTuple):
     anomalous: float
 
 
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(NamedTuple):
     """Distribution of the scores of normal and anomalous images over [0, 1], and the threshold."""
 
     bars: list[Bar]
     threshold: float
 
 
-@dataclass(frozen=True)
-class Bars:
+class Bars(NamedTuple):
     """Counts in equal bins from `low` to `high`."""
 
     counts: list[int]
@@ -70,23 +66,15 @@ class Bars:
         return [count / max(1, *self.counts) for count in self.counts]
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """A horizontal line in a chart, and its meaning."""
 
     value: float
     label: str
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A curve over ascending x, with a band around it if `low` and `high` are given.
-
-    Attributes:
-        levels: Lines to compare with.
-        chosen: Range of x to mark.
-        y_max: Top of the vertical axis; None leaves some room above the curve.
-    """
+class Chart(NamedTuple):
+    """A curve over ascending x, with a band around it if `low` and `high` are given."""
 
     x: Sequence[float]
     middle: Sequence[float]
@@ -94,9 +82,9 @@ class Chart:
     y_label: str
     low: Sequence[float] = ()
     high: Sequence[float] = ()
-    levels: Sequence[Level] = ()
-    chosen: tuple[float, float] | None = None
-    y_max: float | None = None
+    levels: Sequence[Level] = ()  # lines to compare with
+    chosen: tuple[float, float] | None = None  # range of x to mark
+    y_max: float | None = None  # top of the vertical axis; None: some room above the curve
 
     @property
     def top(self) -> float:
@@ -125,16 +113,14 @@ class Chart:
         return " ".join([self.points(self.low), *back])
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """Words that lead to another page."""
 
     text: str
     address: str
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A part of the page; empty fields are not shown. The first row of a table has the heads."""
 
     title: str
@@ -147,13 +133,12 @@ class Section:
     commands: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """A page: its title, a summary in one sentence, its sections, and a link to the page above."""
 
     title: str
     summary: str
-    sections: Sequence[Section] = field(default_factory=list)
+    sections: Sequence[Section] = ()
     above: Link | None = None
 
 

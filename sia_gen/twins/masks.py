@@ -22,7 +22,7 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 from skimage.filters import apply_hysteresis_threshold
 from torch.nn.functional import interpolate
 
-from sia_gen.realnet.backbone import Backbone, FeatureStatistics
+from sia_gen.realnet.backbone import Backbone
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import batches_of
 
@@ -90,10 +90,7 @@ class ChangeMeasure:
     def of(cls, backbone: Backbone, size: int, normal: torch.Tensor) -> ChangeMeasure:
         """Returns a measure with all levels 1, standardised by images (N, C, H, W) in [0, 1]."""
         own = deepcopy(backbone).to(normal.device)
-        statistics = FeatureStatistics(own.channels, normal.device)
-        for batch in normal.split(BATCH_SIZE):
-            statistics.update(own(enlarged(batch, size)))
-        own.standardise(statistics)
+        own.standardise(own(enlarged(batch, size)) for batch in normal.split(BATCH_SIZE))
         return cls(own, size, [1.0] * (1 + len(own.channels)))
 
     def parts(self, images: torch.Tensor, others: torch.Tensor) -> Iterator[torch.Tensor]:

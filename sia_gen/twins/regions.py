@@ -13,8 +13,7 @@ from sia_gen.config.strength import WHITE
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.sampling import generators
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, Pixels
-from sia_gen.images.test_set import read_mask
+from sia_gen.images.loading import ImageSpec, Pixels, read_mask
 from sia_gen.sdas.perturbation import draw_fields, field_seeds
 
 # Sides of a box as shares of the image's.

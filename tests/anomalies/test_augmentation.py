@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.anomalies import augmentation
-from sia_gen.anomalies.augmentation import CHANGES, augment
+from sia_gen.anomalies import sources
+from sia_gen.anomalies.sources import CHANGES, augment
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (1, 24, 24), np.uint8)
@@ -41,7 +41,7 @@ def test_three_different_changes_are_made(monkeypatch: pytest.MonkeyPatch) -> No
     def remember(number: int):
         return lambda picture, _: made.append(number) or picture
 
-    monkeypatch.setattr(augmentation, "CHANGES", {n: remember(n) for n in range(10)})
+    monkeypatch.setattr(sources, "CHANGES", {n: remember(n) for n in range(10)})
     counts = np.zeros(10)
     for seed in range(300):
         made.clear()

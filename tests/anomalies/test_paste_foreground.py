@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sia_gen.anomalies.paste import MAX_DRAWS, LocalAnomalies, local_mask
-from sia_gen.anomalies.perlin import perlin_mask
+from sia_gen.anomalies.paste import MAX_DRAWS, LocalAnomalies, local_mask, perlin_mask
 from tests.anomalies.conftest import ArraySource
 
 SIZE = 32

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sia_gen.anomalies.perlin import nonempty_perlin_mask, perlin_mask, perlin_noise
+from sia_gen.anomalies.paste import local_mask, perlin_mask, perlin_noise
 
 
 def noise_by_definition(seed: int, size: int, rows: int, columns: int) -> np.ndarray:
@@ -55,4 +55,4 @@ def test_masks_are_seeded_binary_and_of_many_sizes() -> None:
 
 
 def test_nonempty_masks_are_not_empty() -> None:
-    assert all(nonempty_perlin_mask(np.random.default_rng(seed), 32).any() for seed in range(300))
+    assert all(local_mask(np.random.default_rng(seed), 32, None).any() for seed in range(300))

@@ -14,8 +14,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from sia_gen.composition.compose import compose
-from sia_gen.composition.triplets import Composer
+from sia_gen.composition.compose import Composer, compose
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.manifest import MANIFEST, read_manifest

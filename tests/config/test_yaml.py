@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen.config.yaml import MOST_BYTES, MOST_LEVELS, dump_yaml, parse_yaml
+from sia_gen.config.recipe_file import MOST_BYTES, MOST_LEVELS, dump_yaml, parse_yaml
 
 
 @pytest.mark.parametrize(

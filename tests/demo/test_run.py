@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.demo.page import STRENGTHS
-from sia_gen.demo.run import read_times, run_demo, timed
+from sia_gen.demo.run import STRENGTHS, read_times, run_demo, timed
 from sia_gen.diffusion import preview
 from sia_gen.errors import UserError
 from sia_gen.io.locations import shipped

@@ -16,7 +16,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ModelError, OptionError, OutputError
 from sia_gen.evaluation import evaluate as evaluation
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.realnet.loading import Fitted, load_realnet
+from sia_gen.realnet.inference import Fitted, load_realnet
 from sia_gen.runtime.device import Runtime
 
 if TYPE_CHECKING:

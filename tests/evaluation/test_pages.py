@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sia_gen.evaluation.pages import worth_looking_at
 from sia_gen.evaluation.results import ScoredImage
-from sia_gen.images.test_set import GOOD, TestImage
+from sia_gen.images.layouts import GOOD, TestImage
 
 
 def test_best_worst_and_borderline_images_are_shown_once() -> None:

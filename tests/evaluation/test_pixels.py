@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen.evaluation import pixels
-from sia_gen.evaluation.pixels import append_pixels, pixel_metrics
-from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
+from sia_gen import metrics
+from sia_gen.metrics import (
+    append_pixels,
+    auroc,
+    average_precision,
+    f1_max,
+    per_region_overlap,
+    pixel_metrics,
+)
 
 
 def images(seed: int, levels: int, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +48,7 @@ def test_metrics_are_those_of_the_whole_in_memory(
     maps, masks = images(seed, levels)
     paths, regions = written(tmp_path_factory.mktemp("pixels"), maps, masks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixels, "PART", part)
+        patch.setattr(metrics, "PART", part)
         found = pixel_metrics(paths, regions)
     assert found.auroc == pytest.approx(auroc(masks, maps), abs=1e-9)
     assert found.average_precision == pytest.approx(average_precision(masks, maps), abs=1e-9)
@@ -50,16 +56,16 @@ def test_metrics_are_those_of_the_whole_in_memory(
     assert found.pro == pytest.approx(per_region_overlap(maps, masks), abs=1e-9)
     assert found.pro_5 == pytest.approx(per_region_overlap(maps, masks, 0.05), abs=1e-9)
     for curve in (found.roc, found.overlap):
-        assert len(curve) <= pixels.POINTS
+        assert len(curve) <= metrics.POINTS
         assert (np.diff(curve, axis=0) >= -1e-12).all()
 
 
 def test_parts_are_small_and_descend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks = images(0, 100_000, count=30)
     paths, _ = written(tmp_path, maps, masks)
-    monkeypatch.setattr(pixels, "PART", 500)
-    files = [np.memmap(path, pixels.PIXEL, "r") for path in paths]
-    parts = list(pixels.descending_parts(files))
+    monkeypatch.setattr(metrics, "PART", 500)
+    files = [np.memmap(path, metrics.PIXEL, "r") for path in paths]
+    parts = list(metrics.descending_parts(files))
     assert max(map(len, parts)) < 700
     assert sum(map(len, parts)) == maps.size
     for higher, lower in pairwise(parts):

@@ -14,9 +14,9 @@ from PIL import Image
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError, OptionError
-from sia_gen.evaluation.predict import BATCH_SIZE, image_files, predict
+from sia_gen.evaluation.predict import image_files, predict
 from sia_gen.images.loading import ImageSpec, load_images
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.inference import BATCH_SIZE, predict_images
 from sia_gen.runtime.device import Runtime
 from tests.small_networks import save_detector
 

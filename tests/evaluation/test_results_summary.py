@@ -119,7 +119,7 @@ def test_damaged_summary_is_not_overwritten(
     whole = {field: {} for field in (*BY_CATEGORY, "mean")} | {"recipe": "parts", "models": "x"}
     out.mkdir()
     (out / "metrics.json").write_text(json.dumps(whole))
-    assert read_summary(out) == whole
+    assert read_summary(out, "x") == whole
     for text in (json.dumps(whole | damage), json.dumps(whole)[:-9], "[]", ""):
         (out / "metrics.json").write_text(text)
         with pytest.raises(OutputError, match=r"metrics\.json is damaged, or of another .*--out"):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.images.layouts import AnomalousImage
+from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_images
 from sia_gen.images.recognition import recipe_for_folder
 from tests.images.trees import TREES, Tree, mvtec_ad, visa_folders, whole, write_images
@@ -46,8 +46,10 @@ def test_folders_are_found_with_test_and_masks(tmp_path: Path, normal: str, suff
     assert names(images.fit + images.validation, tmp_path) == numbered(normal, 4)
     assert names(images.test_normal, tmp_path) == numbered("test/good/", 2)
     assert images.test_anomalous == [
-        AnomalousImage(tmp_path / "test/dent/1.png", "dent", None),
-        AnomalousImage(tmp_path / "test/scratch/0.png", "scratch", tmp_path / mask),
+        TestImage(tmp_path / "test/dent/1.png", "test/dent/1.png", "dent"),
+        TestImage(
+            tmp_path / "test/scratch/0.png", "test/scratch/0.png", "scratch", tmp_path / mask
+        ),
     ]
 
 

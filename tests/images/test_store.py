@@ -12,7 +12,7 @@ import pytest
 from sia_gen.config.data import Foreground
 from sia_gen.images import store
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import JoinedImages, Streamed, open_foregrounds, open_images
+from sia_gen.images.store import Streamed, open_foregrounds, open_images
 
 RULE = Foreground(method="otsu", close=4, open=4)
 
@@ -65,10 +65,3 @@ def test_foregrounds_are_those_of_the_images(
     assert np.array_equal([streamed[index] for index in range(len(paths))], inside)
     for rule in (None, Foreground(method="none")):
         assert open_foregrounds(images, rule) is None
-
-
-def test_joined_images_come_one_part_after_another() -> None:
-    parts = [np.full((count, 1, 2, 2), count, np.uint8) for count in (3, 0, 2)]
-    joined = JoinedImages(parts)
-    assert len(joined) == 5
-    assert [int(joined[index][0, 0, 0]) for index in range(5)] == [3, 3, 3, 2, 2]

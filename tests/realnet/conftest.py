@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sia_gen.anomalies.sources import open_sources
+from sia_gen.anomalies.paste import LocalAnomalies
+from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images
-from sia_gen.realnet.dataset import FitData, fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.preparation import fit_data, load_normal
 from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import HandmadeCorpus
 
@@ -33,7 +34,7 @@ def whole(
     return out
 
 
-def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> FitData:
+def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> Parts[LocalAnomalies]:
     """What a model of category `disc` is fitted to."""
     normal = load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")})
     return fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)])

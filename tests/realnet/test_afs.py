@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sia_gen.realnet.afs import AnomalyAwareFeatureSelection, ChannelLosses, channel_loss
+from sia_gen.realnet.channels import AnomalyAwareFeatureSelection, ChannelLosses, channel_loss
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.realnet.dataset import fit_data, load_normal
 from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.preparation import fit_data, load_normal
 from tests.corpus.conftest import HandmadeCorpus
 from tests.realnet.conftest import CPU, data_of
 
@@ -41,7 +41,7 @@ def test_anomalies_lie_on_the_disc(recipe: Recipe, photographs: Path, white_corp
     y, x = np.mgrid[:64, :64]
     # The disc of the photographs has radius 10 of 32 pixels; resizing blurs its edge.
     outside = (x - 32.5) ** 2 + (y - 32.5) ** 2 > 23**2
-    for anomalies in (data.training, data.validation):
+    for anomalies in data:
         assert anomalies.foreground is not None
         masks = np.stack([anomalies.foreground[n] for n in range(len(anomalies.normal))])
         assert masks.shape == (len(anomalies.normal), 1, 64, 64)
@@ -57,7 +57,7 @@ def test_without_a_rule_anomalies_lie_everywhere(
 ) -> None:
     for chosen in (recipe, with_rule(recipe, "plate")):
         data = data_of(chosen, photographs, white_corpus)
-        assert data.training.foreground is None
+        assert data.fit.foreground is None
         assert data.validation.foreground is None
 
 
@@ -79,10 +79,10 @@ def test_joint_data_keeps_source_and_rule_of_each_category(
     listed = {name: list_images(changed, photographs, name) for name in changed.categories}
     normal = load_normal(changed, listed)
     sources = [open_sources(changed, category, corpus) for category in changed.categories]
-    training = fit_data(changed, normal, sources).training
-    first = len(normal[0].fit)
+    training = fit_data(changed, normal, sources).fit
+    first = len(normal["disc"].fit)
     joined = [training.normal[index] for index in range(len(training.normal))]
-    assert np.array_equal(joined, np.concatenate([normal[0].fit, normal[1].fit]))
+    assert np.array_equal(joined, np.concatenate([parts.fit for parts in normal.values()]))
     masks = [training.foreground[index] for index in range(len(training.normal))]
     assert np.mean(masks[:first]) < 0.5
     assert np.all(masks[first:])

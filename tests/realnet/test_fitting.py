@@ -15,7 +15,7 @@ from sia_gen.errors import ImageError, OptionError, OutputError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet import fitting
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.loading import find_realnet
+from sia_gen.realnet.inference import find_realnet
 from sia_gen.realnet.model import RealNetObjective
 from sia_gen.runtime.device import Runtime
 from tests.clock import Clock

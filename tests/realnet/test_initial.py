@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sia_gen.realnet.initial import adam, lay_out_moments
+from sia_gen.realnet.preparation import adam, lay_out_moments
 
 
 @pytest.mark.parametrize("compiled", [True, False])

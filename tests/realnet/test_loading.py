@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sia_gen.errors import ModelError
-from sia_gen.realnet.loading import find_realnet, load_realnet
+from sia_gen.realnet.inference import find_realnet, load_realnet
 from tests.small_networks import SELECTED_ON, save_detector
 
 REPORT = {"threshold": 0.25, "selected_on": SELECTED_ON, "model_version": 1}

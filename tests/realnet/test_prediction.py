@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sia_gen.realnet.loading import load_realnet
-from sia_gen.realnet.prediction import predict_images
+from sia_gen.realnet.inference import load_realnet, predict_images
 from tests.realnet.conftest import CPU
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.realnet.rrs import (
+from sia_gen.realnet.channels import (
     Decoder,
     Mode,
     ReconstructionResidualSelection,

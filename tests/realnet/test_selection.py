@@ -15,12 +15,11 @@ from torch import nn
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import Twin
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.test_set import list_test_images
+from sia_gen.images.listing import list_test_images
 from sia_gen.metrics import auroc, f1_max
-from sia_gen.realnet import prediction, selection
-from sia_gen.realnet.loading import load_realnet
+from sia_gen.realnet import inference, selection
+from sia_gen.realnet.inference import Predictions, load_realnet, predict_images
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.prediction import Predictions, predict_images
 from sia_gen.realnet.selection import Best, validate, validate_on_test
 from tests.realnet.conftest import CPU, data_of
 
@@ -133,7 +132,7 @@ def test_images_to_select_on_are_looked_at_in_batches(
         data = data_of(recipe, photographs, corpus)
         return validate(data.validation, model, CPU.accelerator())
 
-    module = prediction if on == "test" else selection
+    module = inference if on == "test" else selection
     monkeypatch.setattr(module, "predict_images", watched)
     at_once = look()
     monkeypatch.setattr(module, "BATCH_SIZE", 4)

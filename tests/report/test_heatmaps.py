@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sia_gen.report.heatmaps import overlay, save_heatmap
+from sia_gen.report.pictures import overlay, save_heatmap
 
 GREY = np.full((1, 4, 5), 100, dtype=np.uint8)
 

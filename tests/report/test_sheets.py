@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from sia_gen.report.sheets import CELL, GAP, TITLE_WIDTH, contact_sheet
+from sia_gen.report.pictures import CELL, GAP, TITLE_WIDTH, contact_sheet
 
 BLACK, GREY = Image.new("L", (200, 200), 0), Image.new("RGB", (200, 200), (90, 90, 90))
 

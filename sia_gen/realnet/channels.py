@@ -1,9 +1,14 @@
-"""RRS, Reconstruction Residuals Selection: from residuals to an anomaly map (paper section 3.4)."""
+"""The two selections of channels: AFS once before training, RRS for every image.
 
-from collections.abc import Sequence
+AFS, Anomaly-aware Features Selection, keeps the features that show anomalies best (paper section
+3.2). RRS, Reconstruction Residuals Selection, turns residuals into an anomaly map (section 3.4).
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
@@ -11,18 +16,91 @@ Mode = Literal["both", "max", "mean", "random", "all"]
 DECODER_RESIDUAL_LAYERS = 2
 
 
+class AnomalyAwareFeatureSelection(nn.Module):
+    """Keeps `kept` of the `channels` of every layer, chosen once before training.
+
+    The chosen indices and the loss of every channel are buffers, so they are saved with the model.
+    Until `select` has run, the first channels are kept and all losses are NaN.
+    """
+
+    def __init__(self, channels: Sequence[int], kept: Sequence[int]) -> None:
+        super().__init__()
+        self.kept = [min(keep, total) for keep, total in zip(kept, channels, strict=True)]
+        for layer, (total, keep) in enumerate(zip(channels, self.kept, strict=True)):
+            self.register_buffer(f"indices_{layer}", torch.arange(keep))
+            self.register_buffer(f"losses_{layer}", torch.full((total,), torch.nan))
+
+    def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Selects the chosen channels: (B, C_i, H_i, W_i) -> (B, kept_i, H_i, W_i)."""
+        return [
+            feature.index_select(1, self.get_buffer(f"indices_{layer}"))
+            for layer, feature in enumerate(features)
+        ]
+
+    @torch.no_grad()
+    def select(self, losses: Sequence[torch.Tensor]) -> None:
+        """Chooses the channels with the lowest losses; `losses` has (C_i,) per layer."""
+        for layer, (loss, keep) in enumerate(zip(losses, self.kept, strict=True)):
+            chosen = loss.topk(keep, largest=False).indices.sort().values
+            self.get_buffer(f"indices_{layer}").copy_(chosen)
+            self.get_buffer(f"losses_{layer}").copy_(loss)
+
+    def is_valid(self) -> bool:
+        """Returns whether all chosen channels exist."""
+        layers = range(len(self.kept))
+        pairs = [(self.get_buffer(f"indices_{i}"), self.get_buffer(f"losses_{i}")) for i in layers]
+        return all(int(kept.min()) >= 0 and int(kept.max()) < len(all_) for kept, all_ in pairs)
+
+
+class ChannelLosses:
+    """The mean AFS loss of every channel over batches, for all layers in one pass."""
+
+    def __init__(self, channels: Sequence[int], device: torch.device) -> None:
+        self.totals = [torch.zeros(count, dtype=torch.float64, device=device) for count in channels]
+        self.batches = torch.zeros((), dtype=torch.float64, device=device)
+
+    def update(
+        self, anomalous: Iterable[torch.Tensor], normal: Iterable[torch.Tensor], mask: torch.Tensor
+    ) -> None:
+        """Adds a batch of features (B, C_i, H_i, W_i) with its masks (B, 1, H, W) in {0, 1}."""
+        for total, with_anomaly, without in zip(self.totals, anomalous, normal, strict=True):
+            total += channel_loss(with_anomaly, without, mask).double()
+        self.batches += 1
+
+    def reduce(self, accelerator: Accelerator) -> None:
+        """Adds up the batches of all processes; every process must call it."""
+        self.totals = [accelerator.reduce(total, "sum") for total in self.totals]
+        self.batches = accelerator.reduce(self.batches, "sum")
+
+    def mean(self) -> list[torch.Tensor]:
+        """Returns the mean loss per layer, each (C_i,), float32."""
+        return [(total / self.batches).float() for total in self.totals]
+
+
+def channel_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Measures how badly each channel's squared difference of features shows the anomaly.
+
+    Features of the same images with and without the anomaly are (B, C, H, W), the mask of the
+    anomaly is (B, 1, h, w), values 0 and 1. The loss, (C,), is the mean squared error between the
+    difference, scaled to [0, 1] over the batch, and the mask, resized by nearest neighbour.
+    """
+    difference = (anomalous - normal).square().transpose(0, 1).flatten(1)
+    lowest = difference.amin(dim=1, keepdim=True)
+    highest = difference.amax(dim=1, keepdim=True)
+    scaled = (difference - lowest) / (highest - lowest + 1e-4)
+    target = functional.interpolate(mask, size=anomalous.shape[-2:], mode="nearest").flatten()
+    return (scaled - target).square().mean(dim=1)
+
+
 class ReconstructionResidualSelection(nn.Module):
     """Selects the most telling residual channels of every image and decodes them to logits.
 
     Args:
-        channels: Number of residual channels of each block.
+        channels: Number of residual channels of each block, together at least those selected.
         num_max: Number of channels selected by their maximum over the image (small anomalies).
         num_mean: Number of channels selected by their mean over the image (large anomalies).
         mode: `both` criteria. The paper's ablations select `num_max + num_mean` channels by one
             criterion, `max` or `mean`, or at `random` once, or they use `all` channels.
-
-    Raises:
-        ValueError: If the blocks have fewer channels than it should select.
     """
 
     def __init__(
@@ -49,8 +127,7 @@ class ReconstructionResidualSelection(nn.Module):
 
         The logits (normal, anomalous) are (B, 2, 2H, 2W), twice the resolution of the first block.
         """
-        size = residuals[0].shape[-2:]
-        aligned = torch.cat([resize(residual, size) for residual in residuals], dim=1)
+        aligned = align(residuals)
         chosen = select_channels(aligned, self.channel_indices(aligned))
         logits: torch.Tensor = self.decoder(chosen)
         return logits
@@ -107,6 +184,12 @@ def select_channels(residual: torch.Tensor, indices: torch.Tensor) -> torch.Tens
     """Gathers the channels `indices` (B, K) of each image of `residual` (B, C, H, W)."""
     height, width = residual.shape[-2:]
     return residual.gather(1, indices[:, :, None, None].expand(-1, -1, height, width))
+
+
+def align(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Concatenates features, each (B, C_i, H_i, W_i), in the size of the first."""
+    size = features[0].shape[-2:]
+    return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 
 def resize(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

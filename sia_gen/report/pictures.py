@@ -1,10 +1,11 @@
-"""Heat maps: the anomaly map over the image."""
+"""Pictures to look at: heat maps, the anomaly map over the image, and contact sheets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sia_gen.images.loading import to_picture
 
@@ -13,6 +14,8 @@ from sia_gen.images.loading import to_picture
 PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
+# Sides on a contact sheet in pixels.
+CELL, GAP, TITLE_WIDTH = 96, 4, 110
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image.Image:
@@ -34,3 +37,26 @@ def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.f
     """Writes the image and its heat map side by side, as PNG."""
     both = [np.asarray(to_picture(image).convert("RGB")), np.asarray(overlay(image, anomaly_map))]
     Image.fromarray(np.hstack(both)).save(path, format="PNG")
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image]], titles: Sequence[str] = (), *, side: int = CELL
+) -> Image.Image:
+    """Returns pictures as squares of `side` pixels in rows on white, mode RGB.
+
+    Pictures that fit a whole number of times are enlarged without smoothing, so that their pixels
+    stay visible. If there are titles, one per row, they stand on the left.
+    """
+    left, step = TITLE_WIDTH if titles else 0, side + GAP
+    width = left + max(len(row) for row in rows) * step - GAP
+    sheet = Image.new("RGB", (width, len(rows) * step - GAP), "white")
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            fits = side % max(picture.size) == 0
+            resampling = Image.Resampling.NEAREST if fits else Image.Resampling.LANCZOS
+            cell = picture.convert("RGB").resize((side, side), resampling)
+            sheet.paste(cell, (left + column * step, row * step))
+    draw = ImageDraw.Draw(sheet)
+    for row, title in enumerate(titles):
+        draw.text((GAP, row * step + side / 2), title, fill="black", anchor="lm")
+    return sheet

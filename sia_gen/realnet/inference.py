@@ -1,0 +1,201 @@
+"""Loads fitted RealNets from their folders, and scores images with them batch by batch."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
+from sia_gen.config.recipe import JOINT, Recipe
+from sia_gen.errors import ModelError, first_line
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_mask
+from sia_gen.io.files import batches_ahead, worker_threads
+from sia_gen.io.json import read_json
+from sia_gen.io.tensors import misfit
+from sia_gen.realnet.model import RealNet, damaged
+from sia_gen.runtime.compilation import is_compiled
+from sia_gen.runtime.out_of_memory import explained_out_of_memory, ran_out
+from sia_gen.train.batches import batches_of
+
+REPORT = "fit.json"
+# Version of the files in the folder of a model.
+MODEL_VERSION = 1
+BATCH_SIZE = 16
+
+Item = TypeVar("Item")
+Extra = TypeVar("Extra")
+AnomalyMap = NDArray[np.float32]
+
+
+class Report(BaseModel):
+    """The fields of a report that a model is loaded with."""
+
+    model_version: int
+    threshold: FiniteFloat
+    selected_on: str
+
+
+class Fitted(NamedTuple):
+    """A model in eval mode, its threshold, and a description of the images that selected both."""
+
+    model: RealNet
+    threshold: float
+    selected_on: str
+
+
+def find_realnet(models: Path, category: str) -> Path:
+    """Returns the folder of a category's own model, or of the joint model if there is none."""
+    own, joint = models / category, models / JOINT
+    return joint if joint.is_dir() and not own.is_dir() else own
+
+
+def check_realnet(folder: Path) -> Report:
+    """Returns the report of a model without loading it; `ModelError` if it is missing or damaged.
+
+    It does not search the weights for values that are not finite.
+    """
+    for file in ("config.json", "model.safetensors", REPORT):
+        if not (folder / file).is_file():
+            raise ModelError(
+                problem=f"there is no RealNet in {folder} (no {file}).",
+                fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
+            )
+    try:
+        content = read_json(folder / REPORT)
+        version = content.get("model_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version != MODEL_VERSION:
+            raise ModelError(
+                problem=f"the RealNet in {folder} has version {version}; this sia-gen reads "
+                f"version {MODEL_VERSION}.",
+                fix="Update sia-gen, or fit it again with 'sia-gen fit-realnet'.",
+            )
+        report = Report.model_validate(content)
+    except ValidationError as error:
+        raise damaged(folder, f"{REPORT} is damaged") from error
+    except (OSError, ValueError) as error:
+        raise damaged(folder, f"{REPORT} is damaged ({first_line(error)})") from error
+    with _explained(folder):
+        config = read_json(folder / "config.json")
+        unknown = config.keys() - inspect.signature(RealNet.__init__).parameters.keys()
+        if unknown:
+            raise damaged(folder, f"its config.json has '{min(unknown)}', which is unknown here")
+        with torch.device("meta"):
+            model = RealNet(**config)
+        wrong = misfit(folder / "model.safetensors", model.state_dict(), values=False)
+        if wrong is not None:
+            raise damaged(folder, wrong)
+    return report
+
+
+def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
+    """Loads a model from its folder; `ModelError` if it is missing or damaged."""
+    report = check_realnet(folder)
+    # The hub mixin prints where it loads from.
+    with _explained(folder), redirect_stdout(None):
+        model = RealNet.from_pretrained(folder, local_files_only=True)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    return Fitted(model.eval(), report.threshold, report.selected_on)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turns the errors of damaged files, which may be of any kind, into a `ModelError`."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        if ran_out(error):
+            raise
+        raise damaged(folder, first_line(error).rstrip(".")) from error
+
+
+class Predictions(NamedTuple):
+    """Scores (N,) and anomaly maps (N, H, W) of N images, both float32 in [0, 1]."""
+
+    scores: NDArray[np.float32]
+    maps: AnomalyMap
+
+
+@torch.no_grad()
+def predict_images(
+    model: RealNet,
+    images: NDArray[np.uint8] | NDArray[np.float32],
+    accelerator: Accelerator,
+    batch_size: int = BATCH_SIZE,
+) -> Predictions:
+    """Scores images (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
+
+    The model scores in eval mode and keeps its mode. The batch size does not change the result
+    beyond rounding.
+    """
+    was_training = model.training
+    model.eval()
+    scores, maps = [], []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size]).to(accelerator.device)
+        number, scale = len(batch), 255 if batch.dtype == torch.uint8 else 1
+        if is_compiled(model) and number < batch_size:
+            # A compiled network takes batches of one size only.
+            batch = torch.cat([batch, batch[:1].expand(batch_size - number, -1, -1, -1)])
+        with accelerator.autocast():
+            output = model(batch.float() / scale)
+        scores.append(output.score[:number].float().cpu().numpy())
+        maps.append(output.anomaly_map[:number, 0].float().cpu().numpy())
+    model.train(was_training)
+    require_numbers(np.concatenate(scores))
+    return Predictions(np.concatenate(scores), np.concatenate(maps))
+
+
+def predict_ahead(
+    model: RealNet,
+    items: Sequence[Item],
+    load: Callable[[Item], tuple[Pixels, Extra]],
+    accelerator: Accelerator,
+) -> Iterator[tuple[Item, Pixels, Extra, float, AnomalyMap]]:
+    """Yields each item, its image and whatever else `load` returns, its score and its anomaly map.
+
+    Threads load the next batch while the model scores one.
+    """
+    batches = [[items[index] for index in some] for some in batches_of(len(items), BATCH_SIZE)]
+    with worker_threads() as pool:
+        for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
+            images, extras = zip(*(future.result() for future in loaded), strict=True)
+            with explained_out_of_memory(
+                f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a "
+                "time.",
+                "Use --precision bf16 or --device cpu, or close other programs that use memory.",
+            ):
+                found = predict_images(model, np.stack(images), accelerator)
+            yield from zip(batch, images, extras, found.scores.tolist(), found.maps, strict=True)
+
+
+def predict_tests(
+    model: RealNet, tests: Sequence[TestImage], recipe: Recipe, accelerator: Accelerator
+) -> Iterator[tuple[TestImage, NDArray[np.bool_], float, AnomalyMap]]:
+    """Yields each test image with its mask (H, W), its score and its anomaly map (H, W)."""
+    spec = ImageSpec.of(recipe, model.image_size)
+
+    def load(test: TestImage) -> tuple[Pixels, NDArray[np.bool_]]:
+        return load_image(test.path, spec), load_mask(test, spec)
+
+    for test, _, mask, score, anomaly_map in predict_ahead(model, tests, load, accelerator):
+        yield test, mask, score, anomaly_map
+
+
+def require_numbers(scores: NDArray[np.float32]) -> None:
+    """Raises `ModelError` if scores are NaN, because no threshold calls NaN anomalous."""
+    if np.isnan(scores).any():
+        raise ModelError(
+            problem="the scores of the model are NaN: its weights are too large to compute with.",
+            fix="Use --precision fp32; if that does not help, fit it again with a lower "
+            "'realnet.learning_rate' and --no-resume.",
+        )

@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -59,12 +60,11 @@ PUBLISHED = {
 }
 
 
-def not_adm(*, problem: str) -> ModelError:
-    """Returns the error of a checkpoint of another kind."""
-    return ModelError(
-        problem=problem,
-        fix="Give a UNet or classifier of OpenAI's guided-diffusion or of the RealNet authors.",
-    )
+# Makes the error of a checkpoint of another kind.
+not_adm = partial(
+    ModelError,
+    fix="Give a UNet or classifier of OpenAI's guided-diffusion or of the RealNet authors.",
+)
 
 
 def dimensions(state: State, name: str, count: int, multiple: int = 1) -> torch.Size:

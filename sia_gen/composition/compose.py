@@ -30,8 +30,7 @@ from sia_gen.corpus.schema import TRIPLETS, TWINS, TwinMetadata
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, load_image, to_picture
-from sia_gen.io.files import FileGroups, worker_threads, write_text
-from sia_gen.io.locations import Location
+from sia_gen.io.files import FileGroups, Location, worker_threads, write_text
 from sia_gen.runtime.progress import Progress
 
 SECTIONS = ["foreground", "realnet"]

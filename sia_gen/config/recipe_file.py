@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from sia_gen.config.data import UNKNOWN_KEY, Section
 from sia_gen.config.yaml import MOST_BYTES, dump_yaml, parse_yaml
 from sia_gen.errors import RecipeError, did_you_mean, one_line
-from sia_gen.io.locations import Location, shipped
+from sia_gen.io.files import Location, shipped
 
 # Names of files and folders contain it.
 LONGEST_NAME = 64

@@ -22,8 +22,7 @@ from sia_gen.demo.page import write_demo_page
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.listing import data_root
-from sia_gen.io.files import write_json
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json, write_json
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.runtime.device import Runtime
 

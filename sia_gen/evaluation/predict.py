@@ -40,8 +40,7 @@ from sia_gen.realnet.model import RealNet, forward_flops
 from sia_gen.realnet.prediction import BATCH_SIZE, explained_scoring, predict_images
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.report.heatmaps import save_heatmap
-from sia_gen.runtime.compilation import NOTICE, compile_network
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import NOTICE, Runtime, compile_network
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import batches_of
 

@@ -13,7 +13,7 @@ from sia_gen.config.recipe_file import Name
 from sia_gen.errors import OutputError
 from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
 from sia_gen.images.test_set import GOOD, TestImage
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json
 from sia_gen.metrics import auroc, average_precision, f1_max
 
 METRICS, MEAN = "metrics.json", "mean"

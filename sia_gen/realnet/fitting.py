@@ -28,23 +28,19 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.images.listing import list_images, require_readable
 from sia_gen.images.test_set import TestImage, list_test_images
-from sia_gen.io.files import atomic_folder, write_json
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, atomic_folder, write_json
+from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.dataset import FitData, NormalImages, describe_inputs, fit_data, load_normal
 from sia_gen.realnet.initial import adam, fit_execution, initialise, lay_out_moments
 from sia_gen.realnet.loading import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, RealNetObjective
 from sia_gen.realnet.selection import SELECTED_ON, Best, validate, validate_on_test
-from sia_gen.runtime.compilation import NOTICE, Execution, compile_network
-from sia_gen.runtime.device import Runtime, environment
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.device import NOTICE, Execution, Runtime, compile_network, environment
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
-from sia_gen.train.budget import Budget
 from sia_gen.train.checkpoints import last_checkpoint, load_last, save_checkpoint
-from sia_gen.train.divergence import NORM, TrainingWatch
-from sia_gen.train.logs import TrainingLog
-from sia_gen.train.loop import learning_rate, model_groups, set_learning_rate, train_models
+from sia_gen.train.logs import NORM, TrainingLog, TrainingWatch
+from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
 
 
 def fit_realnet(

@@ -15,8 +15,7 @@ from sia_gen.images.store import Images
 from sia_gen.realnet.afs import ChannelLosses
 from sia_gen.realnet.backbone import FeatureStatistics, require_features
 from sia_gen.realnet.model import RealNet, forward_flops
-from sia_gen.runtime.compilation import Execution
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import Execution, Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, batches_of, load_batches
 
@@ -37,7 +36,7 @@ def initialise(
 
     Several processes share the work of AFS, and all choose the same channels.
     """
-    settings, device = recipe.realnet, accelerator.device
+    settings = recipe.realnet
     if settings.standardise:
         _standardise(model, anomalies.normal, settings.batch_size, accelerator)
     # The batches do not depend on the number of processes, so neither does the choice.
@@ -45,11 +44,11 @@ def initialise(
     batches = AnomalyBatches(replace(anomalies, anomalous_fraction=1.0), order)
     share = range(accelerator.process_index, settings.afs_batches, accelerator.num_processes)
     loader = load_batches(batches, share.start, share.stop, accelerator, share.step)
-    losses = ChannelLosses(model.backbone.channels, device)
+    losses = ChannelLosses(model.backbone.channels, accelerator.device)
     title, visible = f"{name}: choosing features", accelerator.is_main_process
     with accelerator.autocast(), Progress(title, len(share), visible=visible) as progress:
         for loaded in loader:
-            batch = loaded.to(device)
+            batch = loaded.to(accelerator.device)
             losses.update(model.features(batch.anomalous), model.features(batch.normal), batch.mask)
             progress.advance()
     losses.reduce(accelerator)

@@ -11,10 +11,10 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from sia_gen.config.recipe import JOINT
 from sia_gen.errors import ModelError, first_line
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json
+from sia_gen.io.refusals import ran_out
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.model import RealNet, damaged
-from sia_gen.runtime.out_of_memory import ran_out
 
 REPORT = "fit.json"
 # Version of the files in the folder of a model.

@@ -13,9 +13,9 @@ from sia_gen.errors import ModelError
 from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.images.test_set import TestImage, load_mask
 from sia_gen.io.files import batches_ahead, worker_threads
+from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.model import RealNet
-from sia_gen.runtime.compilation import is_compiled
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.device import is_compiled
 from sia_gen.train.batches import batches_of
 
 BATCH_SIZE = 16

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,22 +35,12 @@ Sample = tuple[UnitPixels, UnitPixels, UnitPixels]
 Rng = np.random.Generator
 
 
-@dataclass(frozen=True)
-class AnomalyBatch:
+class AnomalyBatch(NamedTuple):
     """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32."""
 
     anomalous: torch.Tensor
     normal: torch.Tensor
     mask: torch.Tensor
-
-    def to(self, device: torch.device) -> AnomalyBatch:
-        """Returns the batch on another device."""
-        on_gpu = device.type == "cuda"
-        return AnomalyBatch(*(part.to(device, non_blocking=on_gpu) for part in vars(self).values()))
-
-    def pin_memory(self) -> AnomalyBatch:
-        """Returns the batch in pinned memory, from which copies to a GPU do not block."""
-        return AnomalyBatch(*(part.pin_memory() for part in vars(self).values()))
 
 
 @dataclass(frozen=True)

@@ -206,8 +206,7 @@ class Fit:
 
     def _step(self, batch: AnomalyBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Does a step; returns the gradient norm and the two losses, scalars on the device."""
-        moved = batch.to(self.accelerator.device)
-        reconstruction, segmentation = self.objective(moved.anomalous, moved.normal, moved.mask)
+        reconstruction, segmentation = self.objective(batch.anomalous, batch.normal, batch.mask)
         self.accelerator.backward(reconstruction + segmentation)
         self.accelerator.unscale_gradients()
         parameters = self.model.parameters()

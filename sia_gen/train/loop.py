@@ -83,10 +83,9 @@ def train_models(
 class Budget:
     """The time limit of a run for one model: until the model is saved, not until its last step.
 
-    It counts from when it is made, which a run does first of all for each model; `minutes` of None
-    are no limit. Until `measured` has measured the work after the last step, half of the time is
-    reserved for it. A training that has used the other half saves its model, and goes on with the
-    rest. The first process decides for all.
+    It counts from when it is made; `minutes` of None are no limit. Until `measured` has measured
+    the work after the last step, half of the time is reserved for it. A training that has used the
+    other half saves its model, and goes on with the rest. The first process decides for all.
     """
 
     def __init__(self, minutes: float | None, accelerator: Accelerator) -> None:
@@ -130,19 +129,15 @@ class Budget:
         """Returns whether to stop after `done` steps because more would take reserved time."""
         if math.isinf(self.seconds):
             return False
-        if self.accelerator.num_processes == 1:
-            return self.spare < self._next_steps(done)
+        device, alone = self.accelerator.device, self.accelerator.num_processes == 1
         # Several processes wait for each other to agree, so they do it only now and then.
-        if done % STEPS_BETWEEN_LOOKS:
+        if not alone and done % STEPS_BETWEEN_LOOKS:
             return False
-        over = torch.tensor(int(self.spare < self._next_steps(done)))
-        return bool(broadcast(over.to(self.accelerator.device)).item())
-
-    def _next_steps(self, done: int) -> float:
-        """Seconds that the steps until the next call of `is_up` take."""
         each = (time.monotonic() - self.stepping) / max(1, done - self.first)
-        waits = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
-        return each if waits else STEPS_BETWEEN_LOOKS * each
+        # A GPU has the steps until the next look queued.
+        steps = 1 if alone and device.type == "cpu" else STEPS_BETWEEN_LOOKS
+        over = self.spare < steps * each
+        return over if alone else bool(broadcast(torch.tensor(int(over), device=device)).item())
 
     @contextmanager
     def measured(self) -> Iterator[None]:

@@ -81,11 +81,16 @@ def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> T
     if not compiled:
         images = max(1, min(images, int(SECONDS / alone)))
     seconds, size = run(images) if images > 1 else (alone, size)
+    device, threads = pipeline.device.type, torch.get_num_threads()
+    if device == "cuda":
+        device = torch.cuda.get_device_name(pipeline.device)
+    elif device == "cpu":
+        device = f"cpu, {threads} thread{'s' if threads > 1 else ''}"
     return Throughput(
         seconds_per_step=seconds / images / MEASURED_STEPS,
         bytes_per_image=size,
         batch_size=images,
-        device=_device_name(pipeline.device),
+        device=device,
         flops=forward_flops(pipeline.unet),
         compilation=first - alone if compiled else 0.0,
     )
@@ -144,10 +149,3 @@ def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> st
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.3g} seconds"
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device.type == "cpu" else "mps"

@@ -134,13 +134,6 @@ class Pipelines:
         prepare_pipeline(pipeline, self.accelerator, self.execution)
         return pipeline
 
-    def warn_of_unready(self) -> None:
-        """Warns of models that were not ready when their training ended."""
-        for folder in self.recipes:
-            reason = unready(folder / REPORT)
-            if reason is not None:
-                print(f"warning: the model in {folder} is {reason}.", file=sys.stderr, flush=True)
-
 
 def synthesize(
     recipe: CorpusRecipe,
@@ -184,7 +177,11 @@ def synthesize(
         if main:
             with settling(out):
                 cache.save(out / HASHES)
-            pipelines.warn_of_unready()
+            for folder in pipelines.recipes:
+                if reason := unready(folder / REPORT):
+                    print(
+                        f"warning: the model in {folder} is {reason}.", file=sys.stderr, flush=True
+                    )
         accelerator.wait_for_everyone()
         missing = output.missing()
         # No process begins before all have looked at what is missing.

@@ -92,11 +92,7 @@ class ShardParser:
     def samples(
         self, stream: SupportsRead[bytes], indices: range | None = None
     ) -> Iterator[RawSample]:
-        """Streams the samples of the shard, or those of a part of it that starts with the first.
-
-        It raises `ValueError` if a member is missing, misplaced or unknown, or not a plain file of
-        a plausible size.
-        """
+        """Streams the samples of the shard, or of a part of it; `ValueError` for a wrong member."""
         members = read_members(stream, self.largest_member)
         for index in indices or self.shard.indices:
             contents, end = {}, 0

@@ -75,8 +75,7 @@ class NoiseBatches(Dataset[NoiseBatch]):
             timestep = rng.integers(self.num_timesteps)
             noise = rng.standard_normal(image.shape, dtype=np.float32)
             samples.append((image, noise, timestep, self.labels[index]))
-        parts = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
-        pixels, *others = parts
+        pixels, *others = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
         return NoiseBatch(pixels.float() / 127.5 - 1, *others)
 
 

@@ -102,10 +102,7 @@ class Repository:
             self._call(self.api.create_branch, branch=self.revision, exist_ok=True)
 
     def commit(self, contents: Contents, title: str, *, create_pr: bool = False) -> str | None:
-        """Sends a few files in one commit; returns the address of the pull request if it opens one.
-
-        Later files go to the pull request too.
-        """
+        """Sends a few files in one commit; returns the address of a pull request, if opened."""
         additions = [CommitOperationAdd(path, content) for path, content in contents.items()]
         made = self._call(
             self.api.create_commit,
@@ -116,6 +113,7 @@ class Repository:
         )
         if not create_pr:
             return None
+        # Later files go there too.
         self.revision = str(made.pr_revision)
         return str(made.pr_url)
 

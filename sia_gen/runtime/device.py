@@ -119,10 +119,8 @@ def compile_network(
 ) -> None:
     """Compiles a network in place at its first call, and again for every other batch size.
 
-    The network is on its device, and in channels-last format if `channels_last` says so; otherwise
-    the compiler may not choose it. `graphs` replays a CUDA graph, which launches kernels faster;
-    every call then overwrites the result of the call before.
-
+    Unless it is in channels-last format, the compiler may not choose that. `graphs` replays a CUDA
+    graph, which launches kernels faster; every call then overwrites the result of the one before.
     The compiler tunes only what changes no result, so a network compiled again, in another process
     or on another day, gives the same bits on the same kind of device.
     """

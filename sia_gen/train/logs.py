@@ -78,8 +78,8 @@ class TrainingWatch:
     """Keeps the figures of steps on the device, and looks at them every few steps.
 
     A look waits for the GPU, which otherwise always has the next steps queued. So a training looks
-    every `STEPS_BETWEEN_LOOKS` steps, and before it saves or shows anything. An error names the
-    model and `rate`, the field of the recipe with its learning rate.
+    every `STEPS_BETWEEN_LOOKS` steps, and before it saves or shows anything. An error names `rate`,
+    the field of the recipe with the learning rate.
     """
 
     def __init__(self, name: str, checkpoints: Path, rate: str, accelerator: Accelerator) -> None:
@@ -101,10 +101,7 @@ class TrainingWatch:
         return done % STEPS_BETWEEN_LOOKS == 0
 
     def look(self, done: int) -> list[dict[str, float]]:
-        """Returns the figures of each step since the last look, of which `done` is the last.
-
-        They are means over the processes.
-        """
+        """Returns the figures of each step from the last look to `done`, means over processes."""
         rows = self.accelerator.reduce(torch.stack(self.rows), "mean").tolist()
         self.rows.clear()
         recent = [dict(zip(self.names, row, strict=True)) for row in rows]

@@ -90,7 +90,12 @@ def read_encoder(state: State) -> Encoder:
         any(name.startswith(f"input_blocks.{block}.1.") for name in state)
         for block in range(blocks)
     ]
-    levels = _unet_levels(state) if is_unet(state) else _classifier_levels(attends)
+    if is_unet(state):
+        # All levels but the highest end in an upsampling block.
+        found = (re.match(r"(output_blocks\.\d+\.[12])\.in_l", name) for name in state)
+        levels = len({match[1] for match in found if match}) + 1
+    else:
+        levels = _classifier_levels(attends)
     per_level, rest = divmod(blocks, levels)
     if rest or per_level < 2:
         raise not_adm(problem=f"{blocks} 'input_blocks' do not make {levels} levels.")
@@ -108,12 +113,6 @@ def read_encoder(state: State) -> Encoder:
 def is_unet(state: State) -> bool:
     """Returns whether there is a decoder."""
     return any(name.startswith("output_blocks.") for name in state)
-
-
-def _unet_levels(state: State) -> int:
-    # All levels but the highest end in an upsampling block.
-    found = (re.match(r"(output_blocks\.\d+\.[12])\.in_l", name) for name in state)
-    return len({match[1] for match in found if match}) + 1
 
 
 def _classifier_levels(attends: list[bool]) -> int:

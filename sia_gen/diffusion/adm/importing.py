@@ -62,7 +62,6 @@ def import_adm(
     """Imports the UNet or classifier in a checkpoint and returns a description of it.
 
     Args:
-        checkpoint: A PyTorch or safetensors file.
         out: New folder, or that of an earlier import of the same.
         new_classes: Number of classes of a fresh class embedding of a UNet.
         image_size: Side of the images, for an architecture that was not published.

@@ -19,8 +19,7 @@ import torch
 from measuring import CORPUS, PAPER_STEPS, median, ratio, save, seconds, show
 
 from sia_gen.config.recipe import Recipe, all_categories
-from sia_gen.corpus.generate import synthesize
-from sia_gen.corpus.pipelines import Pipelines
+from sia_gen.corpus.generate import Pipelines, synthesize
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.corpus.sampling import SampleMaker, prepare_pipeline
 from sia_gen.diffusion.state import scheduler_for

@@ -19,7 +19,7 @@ import torch
 from measuring import save, show
 
 from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.corpus.pipelines import Pipelines
+from sia_gen.corpus.generate import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.images.listing import data_root
 from sia_gen.inspection.distance import load_normal

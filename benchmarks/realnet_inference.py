@@ -21,8 +21,7 @@ from measuring import in_turns, median, ratio, save, show, show_profile
 
 from sia_gen.realnet.export import Plain, write_onnx
 from sia_gen.realnet.model import RealNet
-from sia_gen.runtime.compilation import compile_network
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import Runtime, compile_network
 
 EAGER, OURS, ONNX, COMPILED = "float32, eager", "ours", "ONNX, float32", "ours, compiled"
 LIMIT = "the same network in float32, eager"

@@ -26,8 +26,7 @@ from torch import nn
 
 from sia_gen.realnet.model import RealNet, RealNetObjective
 from sia_gen.realnet.preparation import adam, lay_out_moments
-from sia_gen.runtime.compilation import compile_network
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import Runtime, compile_network
 
 EAGER, OURS = "float32, eager", "ours: mixed precision, channels last"
 COMPILED = "ours, compiled"

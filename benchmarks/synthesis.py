@@ -43,7 +43,7 @@ from sia_gen.config.settings import Diffusion
 from sia_gen.diffusion.state import scheduler_for
 from sia_gen.networks.classifier import PRESETS, NoisyClassifier
 from sia_gen.networks.unet import build_unet, forward_flops
-from sia_gen.runtime.compilation import compile_network
+from sia_gen.runtime.device import compile_network
 from sia_gen.sdas.pipeline import SDASPipeline
 
 EXACT, EAGER = "float32, no TF32", "float32, eager"

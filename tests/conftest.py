@@ -109,7 +109,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many of the networks that were loaded before are there when the next one is."""
     # It imports the client of the Hub, which the fixtures of the Hub come before.
-    from sia_gen.corpus import pipelines
+    from sia_gen.corpus import generate
 
     counts: list[int] = []
     networks: list[weakref.ref[nn.Module]] = []
@@ -120,8 +120,8 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         networks.append(weakref.ref(pipeline.unet))
         return pipeline
 
-    load = pipelines.load_pipeline
-    monkeypatch.setattr(pipelines, "load_pipeline", watched)
+    load = generate.load_pipeline
+    monkeypatch.setattr(generate, "load_pipeline", watched)
     return counts
 
 

@@ -46,11 +46,6 @@ class AnomalyBatch(NamedTuple):
     normal: torch.Tensor
     mask: torch.Tensor
 
-    def to(self, device: torch.device) -> AnomalyBatch:
-        """Returns the batch on another device."""
-        on_gpu = device.type == "cuda"
-        return AnomalyBatch(*(part.to(device, non_blocking=on_gpu) for part in self))
-
 
 @dataclass(frozen=True)
 class LocalAnomalies:

@@ -18,7 +18,7 @@ from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels, to_square
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location
 
 # Random changes of a texture.
 CHANGES_AT_A_TIME = 3

@@ -19,7 +19,6 @@ from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
 from sia_gen.io.refusals import explain_refusal
-from sia_gen.runtime.out_of_memory import explain as explain_out_of_memory
 from sia_gen.version import __version__
 
 EXIT_USER = 2
@@ -98,8 +97,7 @@ def _explain(error: Exception) -> str | None:
         return str(error.format_message())
     if isinstance(error, UserError):
         return str(error)
-    line = explain_refusal(error) if isinstance(error, OSError) else None
-    line = line or explain_out_of_memory(error)
+    line = explain_refusal(error)
     # A module that was not imported cannot have raised the error.
     processes: Any = sys.modules.get("sia_gen.runtime.processes")
     if line is None and processes is not None:

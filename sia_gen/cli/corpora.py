@@ -63,7 +63,7 @@ def verify(
     Example: sia-gen verify runs/elpv/corpus
     """
     from sia_gen.corpus.verify import verify as check
-    from sia_gen.io.locations import location
+    from sia_gen.io.files import location
 
     say(check(location(corpus), repair=repair))
 
@@ -84,7 +84,7 @@ def inspect(
     from sia_gen.config.recipe import load_corpus_recipe
     from sia_gen.corpus.manifest import read_manifest
     from sia_gen.inspection.inspect import inspect_corpus
-    from sia_gen.io.locations import location
+    from sia_gen.io.files import location
     from sia_gen.runtime.device import Runtime
 
     place = location(corpus)
@@ -117,7 +117,7 @@ def compose(
     Example: sia-gen compose --recipe elpv --category mono --format folder --out composed
     """
     from sia_gen.composition.compose import compose as paste
-    from sia_gen.io.locations import location
+    from sia_gen.io.files import location
 
     chosen, categories, root = load_inputs(recipe, data, category, {"seed": seed})
     samples = location(corpus or run_folder(chosen, "corpus"))

@@ -56,7 +56,7 @@ def fit_realnet(
     }
     chosen, categories, root = load_inputs(recipe, data, category, changes)
     folder = out or run_folder(chosen, "realnet")
-    from sia_gen.io.locations import location
+    from sia_gen.io.files import location
     from sia_gen.realnet.fitting import fit_realnet as fit
     from sia_gen.runtime.device import Runtime
 

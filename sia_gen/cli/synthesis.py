@@ -128,7 +128,7 @@ def synthesize(
 
 def _remake(recipe: CorpusRecipe, key: str, out: str | None, inputs: dict[str, Any]) -> None:
     from sia_gen.corpus.generate import remake
-    from sia_gen.io.locations import location
+    from sia_gen.io.files import location
 
     place = location(out or run_folder(recipe, "samples"))
     say("\n".join(str(path) for path in remake(recipe, key, out=place, **inputs)))
@@ -138,7 +138,7 @@ def _make(
     recipe: CorpusRecipe, categories: list[DatasetCategory], out: str | None, inputs: dict[str, Any]
 ) -> None:
     from sia_gen.corpus.generate import synthesize as generate
-    from sia_gen.io.locations import location
+    from sia_gen.io.files import location
 
     corpus = location(out or run_folder(recipe, "corpus"))
     generate(recipe, categories, out=corpus, **inputs)

@@ -41,8 +41,7 @@ from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
-from sia_gen.io.files import FileGroups, worker_threads, write_text
-from sia_gen.io.locations import Location
+from sia_gen.io.files import FileGroups, Location, worker_threads, write_text
 from sia_gen.runtime.progress import Progress
 from sia_gen.version import __version__
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from sia_gen.config.recipe import CorpusRecipe, load_corpus_recipe
 from sia_gen.errors import OutputError
-from sia_gen.io.files import prepare_output, write_text
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, prepare_output, write_text
 from sia_gen.io.locks import settling, working_on
 
 RECIPE = "recipe.yaml"

@@ -11,7 +11,7 @@ from sia_gen.config.data import Data, Foreground
 from sia_gen.config.recipe_file import Name, RecipeFile, Seed, read_recipe_file
 from sia_gen.config.settings import Classifier, Diffusion, RealNetFit, Synthesis
 from sia_gen.errors import RecipeError, did_you_mean
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location
 
 # The name of a model of all categories, which no category can have.
 JOINT = "_joint"

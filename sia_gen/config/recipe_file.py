@@ -22,7 +22,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from sia_gen.config.data import UNKNOWN_KEY, Section
 from sia_gen.errors import RecipeError, did_you_mean, one_line
-from sia_gen.io.locations import Location, shipped
+from sia_gen.io.files import Location, shipped
 
 # A shipped recipe has at most 14 kB when it is saved with all defaults.
 MOST_BYTES = 1 << 18

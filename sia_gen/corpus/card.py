@@ -13,8 +13,7 @@ from sia_gen.config.recipe_file import recipe_names
 from sia_gen.corpus.manifest import Manifest
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, json_schema
-from sia_gen.io.files import write_text
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, write_text
 
 CARD = "README.md"
 PICTURE = "samples.png"
@@ -49,23 +48,14 @@ NAMED = {
 
 @dataclass(frozen=True)
 class CategoryFacts:
-    """What a card says of a category besides its plan.
+    """What a card says of a category besides its plan."""
 
-    Attributes:
-        name: `<dataset>.<category>`.
-        samples: Number of samples.
-        bytes: Size of its shards.
-        model: Hash of the weights that made them.
-        measured: Figures of the samples, by their names in words.
-        shown: The strengths of the samples in its row of the picture, ascending.
-    """
-
-    name: str
+    name: str  # `<dataset>.<category>`
     samples: int
-    bytes: int
-    model: str
-    measured: dict[str, str]
-    shown: list[float]
+    bytes: int  # of its shards
+    model: str  # hash of the weights
+    measured: dict[str, str]  # figures of the samples, by their names in words
+    shown: list[float]  # strengths of the samples in its row of the picture, ascending
 
 
 def write_card(corpus: Location, recipe: CorpusRecipe, manifest: Manifest, **known: Any) -> None:
@@ -83,10 +73,8 @@ def render_card(
 ) -> str:
     """Renders the card of a corpus as Markdown.
 
-    Args:
-        made: False for a corpus that is only planned, such as that of `DATASET_CARD.md`.
-        facts: What was measured of each category, if there is also a picture of samples.
-        repository: The repository on the Hub, `owner/name`, if the corpus is there.
+    One that is only planned, such as that of `DATASET_CARD.md`, is not `made`. The facts are those
+    of each category, if there is also a picture. The repository is `owner/name` on the Hub.
     """
     environment = markdown_environment("sia_gen.corpus", trim_blocks=True, lstrip_blocks=True)
     known = "synthetic" in recipe.title
@@ -193,9 +181,6 @@ def strictest(licenses: Iterable[str]) -> str:
     What any of several Creative Commons licences asks for, the result asks for. One that is not
     stated, or not known here, counts as stricter than all that allow commercial use, but does not
     hide that another forbids it.
-
-    Args:
-        licenses: At least one, such as `cc-by-nc-sa-4.0`, `mit` or `unknown`.
     """
     stated = list(dict.fromkeys(map(canonical, licenses)))
     if len(stated) == 1:

@@ -10,13 +10,12 @@ import torch
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import Synthesis
-from sia_gen.corpus.pipelines import Pipelines
+from sia_gen.corpus.generate import Pipelines
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
 from sia_gen.corpus.sampling import SampleMaker
 from sia_gen.corpus.schema import SAMPLES, TWINS
 from sia_gen.networks.unet import forward_flops
-from sia_gen.runtime.compilation import is_compiled
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import Runtime, is_compiled
 from sia_gen.sdas.arguments import steps_from
 from sia_gen.sdas.pipeline import SDASPipeline
 
@@ -33,23 +32,14 @@ DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was measured on this device.
+    """What was measured on this device."""
 
-    Attributes:
-        seconds_per_step: Seconds per reverse step and image.
-        bytes_per_image: Size of an image in the corpus.
-        batch_size: Number of images that were made together.
-        device: Name of the device.
-        flops: Floating-point operations per reverse step and image.
-        compilation: Seconds to compile the network at the start; 0 if it is not compiled.
-    """
-
-    seconds_per_step: float
+    seconds_per_step: float  # and image
     bytes_per_image: float
-    batch_size: int
+    batch_size: int  # images that were made together
     device: str
-    flops: int
-    compilation: float = 0.0
+    flops: int  # floating-point operations per reverse step and image
+    compilation: float = 0.0  # seconds, 0 if the network is not compiled
 
 
 def estimate(
@@ -61,11 +51,7 @@ def estimate(
     classifier: Path | None = None,
     shards: str | None = None,
 ) -> str:
-    """Returns a table of what `synthesize` would make and take; writes nothing.
-
-    Raises:
-        UserError: If a model is missing, or the corpus has no such shards.
-    """
+    """Returns a table of what `synthesize` would make and take; writes nothing."""
     wanted = choose_shards(plan_corpus(categories, recipe.synthesis), shards)
     names = {shard.name for shard in wanted}
     categories = [category for category in categories if category.name in names]
@@ -95,11 +81,16 @@ def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> T
     if not compiled:
         images = max(1, min(images, int(SECONDS / alone)))
     seconds, size = run(images) if images > 1 else (alone, size)
+    device, threads = pipeline.device.type, torch.get_num_threads()
+    if device == "cuda":
+        device = torch.cuda.get_device_name(pipeline.device)
+    elif device == "cpu":
+        device = f"cpu, {threads} thread{'s' if threads > 1 else ''}"
     return Throughput(
         seconds_per_step=seconds / images / MEASURED_STEPS,
         bytes_per_image=size,
         batch_size=images,
-        device=_device_name(pipeline.device),
+        device=device,
         flops=forward_flops(pipeline.unet),
         compilation=first - alone if compiled else 0.0,
     )
@@ -114,26 +105,22 @@ def steps_of(synthesis: Synthesis) -> int:
     return (2 + twins.invert) * steps_from(share, synthesis.steps)
 
 
-def _bytes_of(synthesis: Synthesis, bytes_per_image: float) -> float:
-    """Bytes per sample in a shard; for twins those of both images and the mask."""
-    if synthesis.twins is None:
-        return bytes_per_image + 2 * HEADER_BYTES
-    return 2 * bytes_per_image + MASK_BYTES + 4 * HEADER_BYTES
-
-
 def table(recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughput) -> str:
     """Describes line by line what the shards will take."""
     synthesis, steps = recipe.synthesis, steps_of(recipe.synthesis)
     samples = sum(shard.samples for shard in shards)
-    size = samples * _bytes_of(synthesis, measured.bytes_per_image)
+    what, twins = "images", ""
+    bytes_per_sample = measured.bytes_per_image + 2 * HEADER_BYTES
+    if synthesis.twins is not None:
+        what, twins = "twins", " and masks"
+        bytes_per_sample = 2 * measured.bytes_per_image + MASK_BYTES + 4 * HEADER_BYTES
     operations = samples * steps * measured.flops
     per_sample = measured.seconds_per_step * steps
-    what, twins = ("images", "") if synthesis.twins is None else ("twins", " and masks")
     rows = {
         "categories": len({shard.name for shard in shards}),
         "shards": f"{len(shards)}, of at most {max(shard.samples for shard in shards)} samples",
         "samples": samples,
-        "size": f"{_amount(size)}B ({synthesis.format})",
+        "size": f"{_amount(samples * bytes_per_sample)}B ({synthesis.format})",
         "steps": f"{samples * steps} ({steps} per sample)",
         "operations": f"{_amount(operations)}FLOP, without guidance{twins}",
         "measured here": f"{1 / per_sample:.3g} {what}/s with {measured.batch_size} at a time, "
@@ -162,10 +149,3 @@ def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> st
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.3g} seconds"
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device.type == "cpu" else "mps"

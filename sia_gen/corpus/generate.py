@@ -5,26 +5,134 @@ CORPUS/
     data/<dataset>/<category>/train-00000-of-0000K.tar
 """
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from sia_gen.config.recipe import CorpusRecipe, DatasetCategory, all_categories
-from sia_gen.corpus.manifest import HASHES, Manifest
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object, release_memory
+
+from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, all_categories
+from sia_gen.corpus.manifest import HASHES, MANIFEST, Manifest, read_manifest
 from sia_gen.corpus.output import CorpusOutput, recipe_fields
-from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
-from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling
-from sia_gen.corpus.schema import Kind
-from sia_gen.errors import OptionError
-from sia_gen.io.files import atomic_path, prepare_output
-from sia_gen.io.locations import Location
+from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
+from sia_gen.corpus.schema import SAMPLES, Kind
+from sia_gen.diffusion.readiness import unready
+from sia_gen.errors import ModelError, OptionError
+from sia_gen.io.files import Location, atomic_path, prepare_output
 from sia_gen.io.locks import settling, working_on
-from sia_gen.runtime.compilation import NOTICE
-from sia_gen.runtime.device import Runtime
+from sia_gen.networks.unet import forward_flops
+from sia_gen.runtime.device import NOTICE, Execution, Runtime
 from sia_gen.runtime.progress import Progress
-from sia_gen.sdas.loading import HashCache
+from sia_gen.sdas.loading import REPORT, HashCache, check_pipeline, find_pipeline, load_pipeline
+from sia_gen.sdas.pipeline import SDASPipeline
+
+
+class Pipelines:
+    """The pipelines of a corpus, opened one at a time.
+
+    Args:
+        models: Folder with one pipeline per category, or a joint one; see `sia_gen.sdas.loading`.
+            For a collection, the folder with that of each data set at `<recipe>/diffusion`.
+        classifier: Folder of the classifier, used if the recipe's guidance scale is not 0. A
+            collection has one of each data set at `<recipe>/classifier/model` below `models`.
+    """
+
+    # Known once `start` was called.
+    accelerator: Accelerator
+    execution: Execution
+
+    def __init__(
+        self,
+        recipe: CorpusRecipe,
+        categories: Sequence[DatasetCategory],
+        models: Path,
+        classifier: Path | None = None,
+    ) -> None:
+        self.recipe, self.categories, self.models = recipe, categories, models
+        self.collection = isinstance(recipe, Collection)
+        self.guided = recipe.synthesis.guidance_scale > 0
+        self.given_classifier = classifier
+        if self.guided and classifier is None and not self.collection:
+            raise ModelError(
+                problem="guidance needs a classifier.",
+                fix="Train one with 'sia-gen train-classifier', and give its folder.",
+            )
+        self.opened: tuple[Path, SDASPipeline] | None = None
+        self.recipes = {self.folder(category): category.recipe for category in categories}
+        sizes = {folder: check_pipeline(folder, recipe) for folder, recipe in self.recipes.items()}
+        (first, self.image_size), *others = sizes.items()
+        for folder, size in others:
+            if size != self.image_size:
+                raise ModelError(
+                    problem=f"the model in {folder} makes images of {size} pixels, the one in "
+                    f"{first} of {self.image_size}.",
+                    fix="Make the categories one by one with --category, each with its own --out.",
+                )
+
+    def folder(self, category: DatasetCategory) -> Path:
+        """Returns the folder of the pipeline that makes a category."""
+        own = self.models / category.recipe.name / "diffusion"
+        return find_pipeline(own if self.collection else self.models, category.category)
+
+    def _classifier(self, category: DatasetCategory) -> Path | None:
+        if not self.guided:
+            return None
+        own = self.models / category.recipe.name / "classifier" / "model"
+        return self.given_classifier or own
+
+    def start(
+        self, runtime: Runtime, accelerator: Accelerator, kind: Kind, out: Location | None = None
+    ) -> None:
+        """Decides for all processes how networks compute, so that all shards are alike.
+
+        What the runtime leaves open stays as in a corpus that was begun. Only single samples are
+        made by compiled networks.
+        """
+        if kind != SAMPLES and runtime.compiled:
+            raise OptionError(
+                problem="--compile is for single samples, not for twins.", fix="Leave it out."
+            )
+        if out is not None and (out / MANIFEST).is_file():
+            begun = read_manifest(out)
+            for option in ("compiled", "channels_last"):
+                if getattr(runtime, option) is None:
+                    runtime = replace(runtime, **{option: getattr(begun, option)})
+        compiled = False
+        if kind == SAMPLES:
+            # The work for one category.
+            steps = self.recipe.synthesis.images * self.recipe.synthesis.steps
+            flops = partial(forward_flops, self.load(self.categories[0]).unet)
+            here = runtime.compiles(accelerator.device, lambda: steps * flops())
+            compiled = all(gather_object([here]))
+        self.accelerator = accelerator
+        self.execution = runtime.execution(accelerator.device, compiled=compiled)
+
+    def hash(self, category: DatasetCategory, cache: HashCache) -> str:
+        """Hashes all weights that decide the samples of a category."""
+        return cache.model_hash(self.folder(category), self._classifier(category))
+
+    def load(self, category: DatasetCategory) -> SDASPipeline:
+        """Loads the pipeline of a category; a joint one is loaded once for all that follow."""
+        folder = self.folder(category)
+        if self.opened is None or self.opened[0] != folder:
+            # Frees the previous one, so that two are never in memory together. In mixed precision
+            # a network refers to itself: only the garbage collector frees it.
+            self.opened = None
+            release_memory()
+            classifier = self._classifier(category)
+            self.opened = folder, load_pipeline(folder, category.recipe, classifier)
+        return self.opened[1]
+
+    def prepared(self, category: DatasetCategory) -> SDASPipeline:
+        """Loads the pipeline of a category, and moves it to the device."""
+        pipeline = self.load(category)
+        prepare_pipeline(pipeline, self.accelerator, self.execution)
+        return pipeline
 
 
 def synthesize(
@@ -42,19 +150,11 @@ def synthesize(
     """Makes the shards of some categories, or those that are still missing.
 
     Args:
-        recipe: Says how many samples, of which strength, in how many steps.
         categories: Those to make; categories already in the corpus stay.
-        models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
-        out: Folder or URL of the corpus.
-        runtime: Device, precision, and how networks compute.
+        models: Folder of the pipelines; see `Pipelines`, also for the classifier.
         maker: Makes what the corpus holds; single samples if None.
-        classifier: Folder of the classifier, for a recipe with a guidance scale.
         shards: `A:B` makes only the shards A to B - 1 of these categories.
         resume: Whether to keep the shards that are there; otherwise all are made again.
-
-    Raises:
-        UserError: If a model is missing or the folder holds another corpus; nothing has been
-            written then.
     """
     maker = maker or SampleMaker(recipe)
     plan = plan_corpus(categories, recipe.synthesis)
@@ -65,14 +165,23 @@ def synthesize(
     main = accelerator.is_main_process
     pipelines = Pipelines(recipe, categories, models, classifier)
     pipelines.start(runtime, accelerator, maker.kind, out)
-    manifest, hashes = _manifest(pipelines, maker.kind, plan), pipelines.hashes(cache)
-    output = CorpusOutput(out, recipe, manifest, wanted, hashes, resume)
+    hashes: list[dict[str, str]] = [{}]
+    if main:
+        # Reading all weights takes minutes if they are large and many: one process does it.
+        hashes = [{category.name: pipelines.hash(category, cache) for category in categories}]
+    broadcast_object_list(hashes)
+    manifest = _manifest(pipelines, maker.kind, plan)
+    output = CorpusOutput(out, recipe, manifest, wanted, hashes[0], resume)
     output.check()
     with output.claim(["synthesis"], main=main):
         if main:
             with settling(out):
                 cache.save(out / HASHES)
-            pipelines.warn_of_unready()
+            for folder in pipelines.recipes:
+                if reason := unready(folder / REPORT):
+                    print(
+                        f"warning: the model in {folder} is {reason}.", file=sys.stderr, flush=True
+                    )
         accelerator.wait_for_everyone()
         missing = output.missing()
         # No process begins before all have looked at what is missing.
@@ -85,13 +194,14 @@ def synthesize(
 
 def _manifest(pipelines: Pipelines, kind: Kind, plan: list[ShardPlan]) -> Manifest:
     settings = pipelines.recipe.synthesis
+    scheduler = pipelines.load(pipelines.categories[0]).scheduler
     return Manifest(
         **recipe_fields(pipelines.recipe),
         images=settings.images,
         perturbation=settings.perturbation,
         strength=str(settings.strength),
         steps=settings.steps,
-        sampler=pipelines.sampler,
+        sampler=type(scheduler).__name__,
         guidance_scale=settings.guidance_scale,
         batch_size=settings.batch_size,
         precision=pipelines.accelerator.mixed_precision,
@@ -144,17 +254,8 @@ def remake(
 ) -> list[Location]:
     """Makes one sample again, in the batch it had, so that it is equal pixel for pixel.
 
-    Args:
-        recipe: The recipe of the corpus, which lies beside its manifest.
-        key: Key of the sample, `<dataset>_<category>_<index>`.
-        models: See `synthesize`, also for `runtime`, `maker` and `classifier`.
-        out: Folder for the members of the sample.
-
-    Returns:
-        The files of its members, such as `KEY.png` and `KEY.json`.
-
-    Raises:
-        UserError: If there is no such sample, or no model.
+    The recipe is that of the corpus, which lies beside its manifest; the others are as in
+    `synthesize`. Returns the files of the sample's members, such as `KEY.png` and `KEY.json`.
     """
     maker = maker or SampleMaker(recipe)
     category, shard, index = find_sample(recipe, key)
@@ -178,11 +279,7 @@ def remake(
 
 
 def find_sample(recipe: CorpusRecipe, key: str) -> tuple[DatasetCategory, ShardPlan, int]:
-    """Finds the category, shard and index of a sample.
-
-    Raises:
-        OptionError: If the corpus has no such sample.
-    """
+    """Finds the category, shard and index of a sample by its key."""
     digits = key.rpartition("_")[2]
     index = int(digits) if digits.isdecimal() else -1
     for category in all_categories(recipe):

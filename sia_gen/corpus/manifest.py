@@ -25,9 +25,7 @@ from sia_gen.corpus.plan import COMPLETE, MISSING, ShardPlan, ShardRecord
 from sia_gen.corpus.schema import Kind, SampleForm, StrictModel
 from sia_gen.corpus.shards import ShardIndex, write_index
 from sia_gen.errors import CorpusError, first_line
-from sia_gen.io.files import write_json
-from sia_gen.io.json import read_json
-from sia_gen.io.locations import Location, files_below
+from sia_gen.io.files import Location, files_below, read_json, write_json
 from sia_gen.io.locks import settling
 from sia_gen.io.refusals import reading
 

@@ -22,7 +22,7 @@ from sia_gen.corpus.manifest import (
 from sia_gen.corpus.plan import ShardPlan, samples_by_name
 from sia_gen.corpus.shards import ShardIndex, ShardWriter
 from sia_gen.errors import OutputError
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location
 from sia_gen.io.locks import settling
 from sia_gen.runtime.device import environment
 from sia_gen.version import __version__
@@ -43,30 +43,17 @@ def recipe_fields(recipe: CorpusRecipe) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CorpusOutput:
-    """A corpus to which this run adds shards.
-
-    Attributes:
-        folder: Folder or URL of the corpus.
-        recipe: Recipe of the corpus.
-        manifest: What all shards have in common, and all shards of the categories of this run.
-        wanted: The shards of this run.
-        models: For each of its categories, by name, the hash of the weights that make it.
-        resume: Whether to keep wanted shards that are there; otherwise all are made again.
-    """
+    """A corpus to which this run adds shards."""
 
     folder: Location
     recipe: CorpusRecipe
-    manifest: Manifest
-    wanted: Sequence[ShardPlan]
-    models: dict[str, str]
-    resume: bool = True
+    manifest: Manifest  # of all shards of the categories of this run
+    wanted: Sequence[ShardPlan]  # the shards of this run
+    models: dict[str, str]  # the hash of the weights that make each of its categories, by name
+    resume: bool = True  # otherwise wanted shards that are there are made again
 
     def check(self) -> None:
-        """Refuses to mix two corpora, or samples of two models or strengths in one category.
-
-        Raises:
-            OutputError: If the folder holds another corpus, or other shards of these categories.
-        """
+        """Refuses to mix two corpora, or samples of two models or strengths in one category."""
         self._check_corpus()
         planned = {shard.name: shard for shard in self.wanted}
         replaced = set() if self.resume else {shard.path for shard in self.wanted}
@@ -106,12 +93,7 @@ class CorpusOutput:
     def claim(self, sections: Sequence[str], *, main: bool = True) -> Iterator[None]:
         """Holds the wanted shards, and writes the manifest and the card before and after.
 
-        Args:
-            sections: Fields of the recipe that the samples depend on.
-            main: Whether this is the process of the run that does so.
-
-        Raises:
-            OutputError: If another process holds some of the shards, or see `check`.
+        The samples depend on some `sections` of the recipe.
         """
         parts = samples_by_name(self.wanted)
         with claim_output(self.folder, self.recipe, sections, parts, main=main):

@@ -21,7 +21,7 @@ from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import MASK, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
-from sia_gen.io.json import parse_json
+from sia_gen.io.files import parse_json
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -47,14 +47,11 @@ TAR_ERRORS = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError
 
 @dataclass(frozen=True)
 class RawSample:
-    """The members of a sample by extension, as they are in the shard.
-
-    `end` is the byte after the last member, counted from where reading began.
-    """
+    """The members of a sample by extension, as they are in the shard."""
 
     index: int
     members: dict[str, bytes]
-    end: int
+    end: int  # the byte after the last member, counted from where reading began
 
 
 def read_members(stream: SupportsRead[bytes], largest: int) -> Iterator[Member]:
@@ -92,26 +89,26 @@ class ShardParser:
         """Number of bytes that no sample exceeds, with the headers of its members."""
         return len(self.form.members) * (self.largest_member + LARGEST_REST)
 
-    def samples(self, stream: SupportsRead[bytes]) -> Iterator[RawSample]:
-        """Streams the samples of the shard.
-
-        Raises:
-            ValueError: If a member is missing, misplaced or unknown, or not a plain file of a
-                plausible size.
-        """
-        yield from self._read(stream, self.shard.indices)
-
-    def sample(self, content: bytes, index: int) -> RawSample:
-        """Reads one sample from its bytes in the shard; see `samples` for the errors."""
-        return next(self._read(BytesIO(content), range(index, index + 1)))
-
-    def _read(self, stream: SupportsRead[bytes], indices: range) -> Iterator[RawSample]:
+    def samples(
+        self, stream: SupportsRead[bytes], indices: range | None = None
+    ) -> Iterator[RawSample]:
+        """Streams the samples of the shard, or of a part of it; `ValueError` for a wrong member."""
         members = read_members(stream, self.largest_member)
-        for index in indices:
+        for index in indices or self.shard.indices:
             contents, end = {}, 0
             for extension in self.form.members:
                 wanted = f"{self.shard.key(index)}.{extension}"
-                _, content, end = _next_member(members, wanted)
+                try:
+                    name, content, end = next(members)
+                except StopIteration:
+                    msg = f"ends before {wanted}"
+                    raise ValueError(msg) from None
+                except ValueError as error:
+                    msg = f"{wanted}: {error}"
+                    raise ValueError(msg) from error
+                if name != wanted:
+                    msg = f"{_printable(name)}: not expected here, but {wanted}"
+                    raise ValueError(msg)
                 if content is None:
                     msg = f"{wanted}: not a plain file of at most {self.largest_member} bytes"
                     raise ValueError(msg)
@@ -161,15 +158,11 @@ class ShardParser:
             if type(metadata[name]) is not kind:
                 msg = f"'{name}' is {_printable(repr(metadata[name]))}, not of type {kind.__name__}"
                 raise ValueError(msg)
-        self._check_values(metadata, raw.index)
-        return metadata
-
-    def _check_values(self, metadata: dict[str, Any], index: int) -> None:
         expected = {
-            "key": self.shard.key(index),
+            "key": self.shard.key(raw.index),
             "dataset": self.shard.dataset,
             "category": self.shard.category,
-            "index": index,
+            "index": raw.index,
             "model": self.shard.model,
             "width": self.form.image_size,
             "height": self.form.image_size,
@@ -191,6 +184,7 @@ class ShardParser:
         if not strength.low <= metadata["strength"] <= strength.high:
             msg = f"'strength' is {metadata['strength']}, not {strength}"
             raise ValueError(msg)
+        return metadata
 
     def _decode_image(self, content: bytes, extension: str) -> Image.Image:
         suffix, side = extension.rpartition(".")[2], self.form.image_size
@@ -215,21 +209,6 @@ class ShardParser:
             msg = "not a mask: it has other values than 0 and 255"
             raise ValueError(msg)
         return image
-
-
-def _next_member(members: Iterator[Member], wanted: str) -> Member:
-    try:
-        member = next(members)
-    except StopIteration:
-        msg = f"ends before {wanted}"
-        raise ValueError(msg) from None
-    except ValueError as error:
-        msg = f"{wanted}: {error}"
-        raise ValueError(msg) from error
-    if member[0] != wanted:
-        msg = f"{_printable(member[0])}: not expected here, but {wanted}"
-        raise ValueError(msg)
-    return member
 
 
 def _printable(text: str) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import pairwise
 from typing import IO, Any
 
@@ -17,9 +18,7 @@ from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.schema import MASK, TRIPLETS, SampleForm
 from sia_gen.corpus.shards import ShardIndex, index_name
 from sia_gen.errors import CorpusError, first_line
-from sia_gen.io.files import PLACE
-from sia_gen.io.json import read_json
-from sia_gen.io.locations import Location, location, public_name, read_range
+from sia_gen.io.files import PLACE, Location, location, public_name, read_json, read_range
 
 OTHER_CHECKSUM = "checksum differs from the manifest"
 # Indexes are small files: over a network most of the time is waiting.
@@ -29,11 +28,7 @@ LARGEST_INDEX, LARGEST_OFFSET = 256, 64
 
 
 def read_synthetic(corpus: Location) -> Manifest:
-    """Reads the manifest of a corpus of synthetic images; see `read_corpus`.
-
-    Raises:
-        CorpusError: If the corpus holds triplets.
-    """
+    """Reads the manifest of a corpus of synthetic images; `CorpusError` if it holds triplets."""
     manifest = read_corpus(corpus)
     if manifest.kind == TRIPLETS:
         raise CorpusError(
@@ -44,14 +39,16 @@ def read_synthetic(corpus: Location) -> Manifest:
 
 
 def require_category(corpus: Location, manifest: Manifest, name: str) -> list[ShardRecord]:
-    """Returns the shards of the category `<dataset>.<category>`.
-
-    Raises:
-        CorpusError: If the corpus lacks the category or some of its shards, or one was cut off.
-    """
+    """Returns the shards of the category `<dataset>.<category>`, all of them in full size."""
     shards = [shard for shard in manifest.shards if shard.name == name]
     if not shards:
-        raise _missing_category(corpus, manifest, name)
+        category = name.partition(".")[2]
+        fix = f"Make it with 'sia-gen synthesize --category {category}'."
+        others = {f"'{one.name}'" for one in manifest.shards if one.category == category}
+        if others:
+            names = ", ".join(sorted(others))
+            fix = f"It has {names}: give the recipe of that data set, or {fix[0].lower()}{fix[1:]}"
+        raise CorpusError(problem=f"the corpus {corpus} has no category '{name}'.", fix=fix)
     records = []
     for shard in shards:
         path = corpus / shard.path
@@ -64,16 +61,6 @@ def require_category(corpus: Location, manifest: Manifest, name: str) -> list[Sh
             raise _damaged(path, f"it has {path.stat().st_size} bytes, not {shard.bytes}")
         records.append(shard)
     return records
-
-
-def _missing_category(corpus: Location, manifest: Manifest, name: str) -> CorpusError:
-    category = name.partition(".")[2]
-    fix = f"Make it with 'sia-gen synthesize --category {category}'."
-    others = {shard.name for shard in manifest.shards if shard.category == category}
-    if others:
-        names = ", ".join(sorted(f"'{other}'" for other in others))
-        fix = f"It has {names}: give the recipe of that data set, or {fix[0].lower()}{fix[1:]}"
-    return CorpusError(problem=f"the corpus {corpus} has no category '{name}'.", fix=fix)
 
 
 def _damaged(path: Location, reason: str) -> CorpusError:
@@ -158,11 +145,7 @@ def stored_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> Shar
 
 
 def find_index(corpus: Location, shard: ShardRecord, form: SampleForm) -> ShardIndex:
-    """Returns the stored index of a shard, or else finds it by reading the whole shard.
-
-    Raises:
-        CorpusError: If the shard is damaged.
-    """
+    """Returns the stored index of a shard, or else finds it by reading the whole shard."""
     with reporting_damage(corpus, shard):
         stored = stored_index(corpus, shard, form)
         if stored is not None:
@@ -182,17 +165,6 @@ class SampleReader:
 
     Any process can read samples in any order, and reads only the bytes of those samples. Only
     `verify` checks that a shard still has the bytes it was written with.
-
-    Args:
-        corpus: Folder or URL of the corpus.
-        dataset: Name of the data set in the corpus.
-        category: Category to read.
-
-    Attributes:
-        mask_areas: Share of the pixels that each mask covers, (total,); empty without masks.
-
-    Raises:
-        CorpusError: If the corpus lacks the category or some of its shards.
     """
 
     def __init__(self, corpus: Location, dataset: str, category: str) -> None:
@@ -207,6 +179,7 @@ class SampleReader:
             )
         self.ends = np.cumsum([shard.samples for shard in self.shards])
         self.total = int(self.ends[-1])
+        # Share of the pixels that each mask covers, (total,); empty without masks.
         self.mask_areas = np.array([area for index in self.indexes for area in index.mask_areas])
         self.process = os.getpid()
 
@@ -231,7 +204,8 @@ class SampleReader:
         parser = ShardParser(shard, self.form)
         with reporting_damage(self.corpus, shard):
             content = read_range(self.corpus / shard.path, start, end)
-            return parser.decode(parser.sample(content, shard.indices[inside]))
+            index = shard.indices[inside : inside + 1]
+            return parser.decode(next(parser.samples(BytesIO(content), index)))
 
     def describe(self) -> dict[str, Any]:
         """Describes what is read, to distinguish it: its place, its number and its bytes."""

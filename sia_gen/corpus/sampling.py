@@ -16,8 +16,8 @@ from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import SampleIdentity, ShardPlan, identify
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
-from sia_gen.runtime.compilation import Execution, is_compiled
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.io.refusals import explained_out_of_memory
+from sia_gen.runtime.device import Execution, is_compiled
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.version import __version__
 

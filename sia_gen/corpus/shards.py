@@ -21,8 +21,7 @@ from pydantic import Field
 
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import MASK, StrictModel
-from sia_gen.io.files import atomic_path, sha256, write_text
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, atomic_path, sha256, write_text
 
 # Fixed owner, mode and time: the same samples give the same bytes.
 TAR_OPTIONS = {"encoder": False, "mtime": 0, "user": "sia-gen", "group": "sia-gen", "mode": 0o644}

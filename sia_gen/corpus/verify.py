@@ -22,7 +22,7 @@ from sia_gen.corpus.reading import (
 from sia_gen.corpus.schema import MASK, SampleForm
 from sia_gen.corpus.shards import ShardIndex, index_name, write_index
 from sia_gen.errors import CorpusError, first_line
-from sia_gen.io.locations import Location, files_below
+from sia_gen.io.files import Location, files_below
 from sia_gen.runtime.progress import Progress
 
 NOT_MADE = "not made yet"
@@ -43,18 +43,10 @@ class Problem(NamedTuple):
 
 
 def verify(corpus: Location, *, repair: bool = False) -> str:
-    """Checks a corpus, and updates its manifest with the records of all processes.
+    """Checks a corpus, and updates its manifest; returns one line about what is intact.
 
-    Args:
-        corpus: Folder or URL of the corpus.
-        repair: Whether to delete bad shards, so that `synthesize` makes them again, and to write
-            indexes that are wrong or missing.
-
-    Returns:
-        One line with the number of intact samples, or of the shards to make again.
-
-    Raises:
-        CorpusError: If there is a problem that was not repaired; every problem is printed.
+    With `repair` it deletes bad shards, so that `synthesize` makes them again, and writes indexes
+    that are wrong or missing. Every problem is printed; one that was not repaired is an error.
     """
     manifest = read_corpus(corpus)
     problems = find_problems(corpus)
@@ -66,7 +58,10 @@ def verify(corpus: Location, *, repair: bool = False) -> str:
         bad = [shard for shard in manifest.shards if shard.path in paths]
         indexes = [problem.path for problem in problems if problem.text == OTHER_INDEX]
         _delete(corpus, bad, indexes)
-        _write_missing_indexes(corpus)
+        for shard in read_corpus(corpus).records:
+            lost = not (corpus / index_name(shard)).is_file()
+            if lost and (corpus / shard.path).is_file():
+                write_index(corpus, shard, find_index(corpus, shard, manifest.form))
         repaired = {*indexes, *(shard.path for shard in bad)}
         problems = [problem for problem in problems if problem.path not in repaired]
     # A corpus may be read-only, and the report matters more than its manifest.
@@ -84,30 +79,18 @@ def _delete(corpus: Location, shards: Sequence[ShardPlan], indexes: Sequence[str
     files = [corpus / path for path in indexes]
     for shard in shards:
         files += [record_path(corpus, shard), corpus / shard.path, corpus / index_name(shard)]
+    # No link is followed out of the corpus; a file that is a link goes without its target.
     for file in files:
-        _require_inside(corpus, file)
+        if not isinstance(corpus, Path) or not isinstance(file, Path):
+            continue
+        folder = file.parent.resolve()
+        if not folder.is_relative_to(corpus.resolve()):
+            raise CorpusError(
+                problem=f"{file} lies outside of the corpus, in {folder}.",
+                fix="Delete it yourself if you no longer need it, then run 'sia-gen synthesize'.",
+            )
     for file in files:
         file.unlink(missing_ok=True)
-
-
-def _require_inside(corpus: Location, file: Location) -> None:
-    """Refuses to follow a link out of the corpus; a file that is a link goes without its target."""
-    if not (isinstance(corpus, Path) and isinstance(file, Path)):
-        return
-    folder = file.parent.resolve()
-    if not folder.is_relative_to(corpus.resolve()):
-        raise CorpusError(
-            problem=f"{file} lies outside of the corpus, in {folder}.",
-            fix="Delete it yourself if you no longer need it, then run 'sia-gen synthesize'.",
-        )
-
-
-def _write_missing_indexes(corpus: Location) -> None:
-    manifest = read_corpus(corpus)
-    for shard in manifest.records:
-        lost = not (corpus / index_name(shard)).is_file()
-        if lost and (corpus / shard.path).is_file():
-            write_index(corpus, shard, find_index(corpus, shard, manifest.form))
 
 
 def not_intact(corpus: Location, problems: list[Problem]) -> CorpusError:
@@ -158,31 +141,14 @@ def _foreign_files(corpus: Location, manifest: Manifest) -> list[Problem]:
 
 
 def _check_shard(corpus: Location, form: SampleForm, shard: ShardPlan) -> list[Problem]:
-    """Finds the problems of a shard and its index; reads it once, from start to end.
-
-    Raises:
-        CorpusError: If it cannot be read, which does not mean that it is damaged.
-    """
-    if not (corpus / shard.path).is_file():
+    """Finds the problems of a shard and its index; reads it once, from start to end."""
+    path = corpus / shard.path
+    if not path.is_file():
         return [Problem(shard.path, "missing" if shard.state == COMPLETE else NOT_MADE)]
     if not isinstance(shard, ShardRecord):
         return [Problem(shard.path, "never finished, or of another size than recorded")]
     index = ShardIndex(sha256=shard.sha256, offsets=[0], mask_areas=[])
-    problems = _check_file(corpus, shard, form, index)
-    if problems:
-        return [Problem(shard.path, text) for text in problems]
-    has_index = (corpus / index_name(shard)).is_file()
-    if has_index and stored_index(corpus, shard, form) != index:
-        return [Problem(index_name(shard), OTHER_INDEX)]
-    return []
-
-
-def _check_file(
-    corpus: Location, shard: ShardRecord, form: SampleForm, index: ShardIndex
-) -> list[str]:
-    """Finds the problems of a shard and the samples in it; fills its index."""
-    path, parser, problems = corpus / shard.path, ShardParser(shard, form), list[str]()
-    size = path.stat().st_size
+    parser, problems, size = ShardParser(shard, form), list[str](), path.stat().st_size
     with reporting_damage(corpus, shard), path.open("rb") as file:
         hashing = HashingReader(file)
         try:
@@ -196,5 +162,12 @@ def _check_file(
             problems.append(first_line(error))
         checksum = hashing.finish()
     if size != shard.bytes:
-        return [f"{size} bytes, {shard.bytes} in the manifest", *problems]
-    return problems if checksum == shard.sha256 else [OTHER_CHECKSUM, *problems]
+        problems.insert(0, f"{size} bytes, {shard.bytes} in the manifest")
+    elif checksum != shard.sha256:
+        problems.insert(0, OTHER_CHECKSUM)
+    if problems:
+        return [Problem(shard.path, text) for text in problems]
+    has_index = (corpus / index_name(shard)).is_file()
+    if has_index and stored_index(corpus, shard, form) != index:
+        return [Problem(index_name(shard), OTHER_INDEX)]
+    return []

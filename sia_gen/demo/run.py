@@ -25,8 +25,7 @@ from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.listing import data_root, list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, load_images, to_picture
-from sia_gen.io.files import write_json
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json, write_json
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page

@@ -22,16 +22,15 @@ from sia_gen.errors import OptionError, TrainingError
 from sia_gen.images.listing import describe_photographs, list_images
 from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locks import EVERYTHING
+from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.networks.classifier import NoisyClassifier, build_classifier
 from sia_gen.runtime.device import Runtime, environment
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
-from sia_gen.train.divergence import TrainingWatch
-from sia_gen.train.logs import TrainingLog
+from sia_gen.train.logs import TrainingLog, TrainingWatch
 from sia_gen.train.loop import set_learning_rate
 
 NAME = "classifier"
@@ -44,9 +43,7 @@ def train_classifier(
 ) -> None:
     """Trains a classifier of all categories of a recipe, on images of the diffusion model's size.
 
-    Raises:
-        UserError: If the recipe, the images or the output folder do not allow it; nothing has
-            been written then. Also if the loss diverges or memory runs out.
+    Where the recipe, the images or the output folder do not allow it, nothing is written.
     """
     if len(recipe.categories) < 2:
         raise OptionError(
@@ -102,11 +99,10 @@ def _train_model(
         Progress("training the classifier", settings.max_steps, done=start, visible=visible) as bar,
     ):
         model.train()
-        for step, cpu_batch in enumerate(loader, start):
+        for step, batch in enumerate(loader, start):
             # Linear to zero, as in ADM.
             rate = settings.learning_rate * ((settings.max_steps - step) / settings.max_steps)
             set_learning_rate(optimizer, rate)
-            batch = cpu_batch.to(accelerator.device)
             noisy = scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
             logits = model(noisy, batch.timesteps).float()
             loss = functional.cross_entropy(logits, batch.labels)

@@ -47,13 +47,6 @@ class DiffusionSchedule:
         x0_coefficient = self.at(self.x0_coefficient, timesteps)
         return x0_coefficient * x0 + self.at(self.xt_coefficient, timesteps) * xt
 
-    def predicted_x0(
-        self, noise: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor
-    ) -> torch.Tensor:
-        """Returns the x_0 that x_t and its noise imply, (B, C, H, W)."""
-        scaled = self.at(self.sqrt_one_minus_alphas_cumprod, timesteps) * noise
-        return (xt - scaled) / self.at(self.sqrt_alphas_cumprod, timesteps)
-
 
 def denoising_loss(
     output: torch.Tensor, noisy: torch.Tensor, batch: NoiseBatch, schedule: DiffusionSchedule
@@ -91,7 +84,8 @@ def variational_bound(
     smallest = schedule.at(schedule.posterior_log_variance, timesteps)
     largest = schedule.at(schedule.log_betas, timesteps)
     log_variance = smallest + (fraction + 1) / 2 * (largest - smallest)
-    predicted_x0 = schedule.predicted_x0(predicted_noise, xt, timesteps)
+    scaled_noise = schedule.at(schedule.sqrt_one_minus_alphas_cumprod, timesteps) * predicted_noise
+    predicted_x0 = (xt - scaled_noise) / schedule.at(schedule.sqrt_alphas_cumprod, timesteps)
     mean = schedule.posterior_mean(predicted_x0, xt, timesteps)
     true_mean = schedule.posterior_mean(x0, xt, timesteps)
     divergence = normal_kl(true_mean, smallest, mean, log_variance)

@@ -53,10 +53,7 @@ class MemoryEstimate:
 
 
 def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
-    """Makes a network store less when it is trained in half precision on a GPU.
-
-    `kind` is the type of the device, and `precision` that of Accelerate, "no" for float32.
-    """
+    """Makes a network store less when a device of a type trains it in half precision on a GPU."""
     if kind == "cuda" and precision != "no":
         replace_norms(network, LeanGroupNorm)
 
@@ -64,10 +61,7 @@ def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
 def estimate_memory(
     unet: UNet2DModel, settings: Diffusion, precision: str, processes: int = 1
 ) -> MemoryEstimate:
-    """Estimates the memory of training a network, which may be on the meta device.
-
-    `precision` is that of Accelerate, "no" for float32, else "bf16" or "fp16".
-    """
+    """Estimates the memory of training a network, in a precision as Accelerate names it."""
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     moments = 8 if settings.optimizer == "adam" else 0
     # Several processes exchange a copy of the gradients; autocast keeps one of the weights.

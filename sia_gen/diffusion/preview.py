@@ -19,8 +19,8 @@ from sia_gen.report.pictures import contact_sheet
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.denoising import invert, reconstruct
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
-from sia_gen.train.budget import Budget
 from sia_gen.train.logs import TrainingLog
+from sia_gen.train.loop import Budget
 
 STRENGTHS = (0.0, 0.1, 0.2)
 COLUMNS = 8
@@ -40,26 +40,17 @@ class Previews:
     def __init__(
         self, state: TrainingState, budget: Budget, log: TrainingLog, progress: Progress
     ) -> None:
-        self.state = state
-        self.budget = budget
-        self.log = log
-        self.progress = progress
+        self.state, self.budget, self.log, self.progress = state, budget, log, progress
         self.columns = min(COLUMNS, len(state.images.held_out))
-        # Duration of one preview, 0 while unknown.
-        self.seconds = 0.0
         if state.accelerator.is_main_process and state.recipe.diffusion.max_minutes is not None:
             self._estimate()
 
     def show(self, step: int, *, last: bool = False) -> Readiness | None:
-        """Saves a preview and logs the readiness of the model, if there is time.
-
-        Returns:
-            The readiness; None without time, and in all processes but the first.
-        """
+        """Saves a preview and returns the readiness, in the first process and if there is time."""
         if last:
             columns = self._columns_within(self.budget.before_publishing)
         else:
-            columns = self.columns if self.seconds <= self.budget.spare else 0
+            columns = self.columns if self.budget.preview <= self.budget.spare else 0
         readiness = None
         if self.state.accelerator.is_main_process and columns:
             started = time.monotonic()
@@ -67,9 +58,10 @@ class Previews:
             seconds = time.monotonic() - started
             # The time does not count as steps. Previews that were too slow get fewer columns.
             self.budget.stepping += seconds
-            self._plan(self.columns, seconds * self.columns / columns)
+            self.budget.preview = seconds * self.columns / columns
             fewer = self._columns_within(LARGEST_SHARE * self.budget.seconds)
-            self._plan(fewer, self.seconds * fewer / self.columns)
+            self.budget.preview *= fewer / self.columns
+            self.columns = fewer
         self.state.accelerator.wait_for_everyone()
         return readiness
 
@@ -101,7 +93,7 @@ class Previews:
             seconds = passes * _forward_seconds(unet, columns)
             if seconds > LARGEST_SHARE * self.budget.seconds:
                 break
-            self._plan(columns, seconds)
+            self.columns, self.budget.preview = columns, seconds
         if 0 < self.columns < most:
             self.progress.say(
                 f"{self.state.name}: previews have {self.columns} columns instead of {most}, to "
@@ -110,14 +102,9 @@ class Previews:
 
     def _columns_within(self, seconds: float) -> int:
         columns = self.columns
-        while columns and self.seconds * columns > seconds * self.columns:
+        while columns and self.budget.preview * columns > seconds * self.columns:
             columns //= 2
         return columns
-
-    def _plan(self, columns: int, seconds: float) -> None:
-        """Plans previews of some columns that take some seconds, and keeps time for one."""
-        self.columns, self.seconds = columns, seconds
-        self.budget.preview = seconds
 
 
 def _forward_seconds(unet: Any, images: int) -> float:
@@ -141,16 +128,24 @@ def make_preview(
 ) -> tuple[Image.Image, Readiness]:
     """Samples a pipeline, lets it reconstruct images, and measures its readiness.
 
-    Args:
-        pipeline: The pipeline, in evaluation mode.
-        images: Normal images it was not trained on, (B, C, H, W) in [0, 1], one per column.
-        labels: Their classes, (B,), for a class-conditional model.
-        training_images: Images it was trained on.
-        steps: Reverse steps per sample.
+    The pipeline is in evaluation mode, and takes some reverse steps per sample. The images were
+    held out, (B, C, H, W) in [0, 1], one per column, with labels (B,) for a joint model.
     """
     images = images.to(pipeline.device)
     labels = None if labels is None else labels.to(pipeline.device)
-    samples = _sample_strengths(pipeline, len(images), labels, steps)
+    columns = len(images)
+    # Each column has one noise.
+    seeds = [seed for _ in STRENGTHS for seed in range(columns)]
+    sampled: torch.Tensor = pipeline(
+        num_images=len(seeds),
+        strength=[strength for strength in STRENGTHS for _ in range(columns)],
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        num_inference_steps=steps,
+        class_labels=None if labels is None else labels.tolist() * len(STRENGTHS),
+        output_type="pt",
+    ).images
+    require_numbers(sampled.isfinite().all())
+    samples = dict(zip(STRENGTHS, torch.split(sampled, columns), strict=True))
     unet, scheduler = pipeline.unet, pipeline.scheduler
     noise = invert(unet, scheduler, images * 2 - 1, INVERSION_STEPS, labels)
     found = reconstruct(unet, scheduler, noise, INVERSION_STEPS, labels) / 2 + 0.5
@@ -163,20 +158,3 @@ def make_preview(
         pictures.append(pipeline.numpy_to_pil(pixels))
     sheet = contact_sheet(pictures, list(rows), side=max(images.shape[-1], SMALLEST_CELL))
     return sheet, measure_readiness(samples[0.0], images, found, training_images)
-
-
-def _sample_strengths(
-    pipeline: SDASPipeline, columns: int, labels: torch.Tensor | None, steps: int
-) -> dict[float, torch.Tensor]:
-    """Returns samples (B, C, H, W) in [0, 1] of each strength; each column has one noise."""
-    seeds = [seed for _ in STRENGTHS for seed in range(columns)]
-    images: torch.Tensor = pipeline(
-        num_images=len(seeds),
-        strength=[strength for strength in STRENGTHS for _ in range(columns)],
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        num_inference_steps=steps,
-        class_labels=None if labels is None else labels.tolist() * len(STRENGTHS),
-        output_type="pt",
-    ).images
-    require_numbers(images.isfinite().all())
-    return dict(zip(STRENGTHS, torch.split(images, columns), strict=True))

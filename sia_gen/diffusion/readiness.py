@@ -26,7 +26,7 @@ from scipy.ndimage import convolve
 from torch.nn import functional
 
 from sia_gen.images.store import Images
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json
 from sia_gen.train.batches import batches_of
 
 # The second derivative along both axes, which ignores smooth areas and edges (Immerkaer, 1996).
@@ -105,13 +105,9 @@ def measure_readiness(
     reconstructions: torch.Tensor,
     training_images: Images,
 ) -> Readiness:
-    """Measures the readiness of a model.
+    """Measures readiness by samples of strength 0, images held out, and their reconstructions.
 
-    Args:
-        samples: Samples of strength 0, (B, C, H, W) in [0, 1].
-        images: Normal images held out, (M, C, H, W) in [0, 1].
-        reconstructions: Their reconstructions, (M, C, H, W).
-        training_images: The images that the model learns from.
+    All are (B, C, H, W) in [0, 1].
     """
     # An inversion that overflows counts as the largest difference.
     difference = (images - reconstructions.clamp(0, 1)).square().nan_to_num(1.0)
@@ -135,10 +131,8 @@ def nearest(
 ) -> list[torch.Tensor]:
     """Returns the root mean square difference of images from the nearest training image, (B,) each.
 
-    Args:
-        queries: Images (B, C, H, W) in [0, 1], and the side in pixels to which they and the
-            training images are reduced by averaging.
-        training_images: N images (C, H, W), 0 to 255; each is read once.
+    A query has images (B, C, H, W) in [0, 1], and the side in pixels to which they and the training
+    images are reduced by averaging. Each training image is read once.
     """
     ours = [_reduced(images, side) for images, side in queries]
     least = [torch.full((len(one),), torch.inf) for one in ours]
@@ -155,10 +149,7 @@ def _reduced(images: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def noise_level(images: NDArray[np.floating]) -> float:
-    """Returns the median over images (B, C, H, W) of their noise's standard deviation (Immerkaer).
-
-    H and W are at least 3.
-    """
+    """Returns the median over images (B, C, H >= 3, W >= 3) of their noise's standard deviation."""
     # At the borders the convolution would use pixels outside of the image.
     detail = convolve(images.astype(np.float64), LAPLACIAN[None, None])
     inside = np.abs(detail)[..., 1:-1, 1:-1]

@@ -16,8 +16,7 @@ from sia_gen.diffusion.dataset import DiffusionImages
 from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.diffusion.readiness import Readiness
 from sia_gen.errors import ModelError
-from sia_gen.io.files import atomic_folder, write_json
-from sia_gen.io.json import read_json
+from sia_gen.io.files import atomic_folder, read_json, write_json
 from sia_gen.networks.unet import build_unet, check_size
 from sia_gen.runtime.device import environment
 from sia_gen.sdas.loading import REPORT, check_network, load_pipeline, number_categories
@@ -30,12 +29,7 @@ def _num_classes(recipe: Recipe) -> int | None:
 
 
 def planned_network(recipe: Recipe) -> UNet2DModel:
-    """Returns the network to train on the meta device: a preset, or the checked one in `init`.
-
-    Raises:
-        RecipeError: If the preset does not fit the image size.
-        ModelError: If the model to start from is missing, damaged, or has other images or classes.
-    """
+    """Returns the network to train on the meta device: a preset, or the checked one in `init`."""
     settings, num_classes = recipe.diffusion, _num_classes(recipe)
     if settings.init is None:
         with torch.device("meta"):
@@ -83,13 +77,7 @@ def make_optimizer(unet: UNet2DModel, settings: Diffusion) -> torch.optim.Optimi
 
 
 class TrainingState:
-    """A model in training; the parts that change are registered with the accelerator.
-
-    Args:
-        name: Name of the model: its category, or that of joint models.
-        images: Images of its categories.
-        out: Output folder of the training.
-    """
+    """A model in training; the parts that change are registered with the accelerator."""
 
     def __init__(
         self,

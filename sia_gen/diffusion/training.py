@@ -30,15 +30,13 @@ from sia_gen.diffusion.memory import out_of_memory, report_memory
 from sia_gen.diffusion.preview import Previews
 from sia_gen.diffusion.state import TrainingState, is_finished, planned_network
 from sia_gen.images.listing import describe_photographs, list_images, require_readable
+from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.runtime.device import Runtime
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import load_batches
-from sia_gen.train.budget import Budget
 from sia_gen.train.checkpoints import load_last, save_checkpoint
-from sia_gen.train.divergence import NORM, TrainingWatch
-from sia_gen.train.logs import TrainingLog
-from sia_gen.train.loop import learning_rate, model_groups, set_learning_rate, train_models
+from sia_gen.train.logs import NORM, TrainingLog, TrainingWatch
+from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
 
 
 def train_diffusion(
@@ -52,12 +50,8 @@ def train_diffusion(
 ) -> None:
     """Trains one model per category, one after another, or one of all categories.
 
-    A joint model learns all categories of the recipe. Without `resume`, training starts again.
-
-    Raises:
-        UserError: If the recipe, the images or the output folder do not allow it; nothing has
-            been written then. Also if the loss diverges or memory runs out; the last checkpoint
-            is whole then.
+    Without `resume`, training starts again. Where the recipe, the images or the output folder do
+    not allow it, nothing is written.
     """
     settings = recipe.diffusion
     groups = model_groups(recipe, categories, joint=settings.joint)
@@ -123,7 +117,12 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
     settings, accelerator, budget = state.recipe.diffusion, state.accelerator, previews.budget
     unet, optimizer = state.unet, state.optimizer
     checkpoints = state.out / "checkpoints" / state.name
-    batches = _load_batches(state, start)
+    num_timesteps = state.scheduler.config.num_train_timesteps
+    numbered = noise_batches(
+        state.recipe, state.images, settings.batch_size, num_timesteps, accelerator
+    )
+    passes = settings.gradient_accumulation
+    batches = load_batches(numbered, start * passes, settings.max_steps * passes, accelerator)
     schedule = DiffusionSchedule(state.scheduler.betas, accelerator.device)
     watch = TrainingWatch(state.name, checkpoints, "diffusion.learning_rate", accelerator)
     done, note = start, ""
@@ -160,15 +159,6 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
     return done
 
 
-def _load_batches(state: TrainingState, start: int) -> Iterator[NoiseBatch]:
-    settings, num_timesteps = state.recipe.diffusion, state.scheduler.config.num_train_timesteps
-    batches = noise_batches(
-        state.recipe, state.images, settings.batch_size, num_timesteps, state.accelerator
-    )
-    passes = settings.gradient_accumulation
-    return load_batches(batches, start * passes, settings.max_steps * passes, state.accelerator)
-
-
 def _add_gradients(
     state: TrainingState, batches: Iterator[NoiseBatch], schedule: DiffusionSchedule
 ) -> torch.Tensor:
@@ -176,7 +166,7 @@ def _add_gradients(
     settings, accelerator, losses = state.recipe.diffusion, state.accelerator, []
     passes = settings.gradient_accumulation
     for number in range(passes):
-        batch = next(batches).to(accelerator.device)
+        batch = next(batches)
         noisy = state.scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
         # Gradients are exchanged once per step, with the last pass.
         with nullcontext() if number == passes - 1 else accelerator.no_sync(state.unet):

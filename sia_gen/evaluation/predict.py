@@ -27,8 +27,7 @@ from sia_gen.realnet.inference import load_realnet, predict_ahead
 from sia_gen.realnet.model import forward_flops
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.report.pictures import save_heatmap
-from sia_gen.runtime.compilation import NOTICE, compile_network
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import NOTICE, Runtime, compile_network
 from sia_gen.runtime.progress import Progress
 
 

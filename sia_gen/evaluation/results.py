@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sia_gen.config.recipe_file import Name
 from sia_gen.errors import OutputError
 from sia_gen.images.layouts import GOOD, TestImage
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json
 from sia_gen.metrics import PixelMetrics, auroc, average_precision, f1_max, pixel_metrics
 
 METRICS, MEAN = "metrics.json", "mean"

@@ -27,10 +27,7 @@ SPENT = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 # Base class of all errors of the HTTP client, which depends on the version of huggingface_hub.
 HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
 AGAIN = "run the same command again: it sends only what is missing."
-WRONG_TOKEN = (
-    "the Hub rejects the token.",
-    "Log in again with 'hf auth login', or set HF_TOKEN.",
-)
+WRONG_TOKEN = ("the Hub rejects the token.", "Log in again with 'hf auth login', or set HF_TOKEN.")
 KINDS: dict[type[Exception], tuple[str, str]] = {
     LocalTokenNotFoundError: (
         "there is no token for the Hub.",
@@ -56,7 +53,14 @@ STATUS = {
 
 def give_up_in_time() -> None:
     """Makes the client in this process give up when an answer takes unreasonably long."""
-    set_client_factory(_new_client)
+
+    def new_client() -> Any:
+        client = default_client_factory()
+        client.timeout = SILENCE
+        client.event_hooks = client.event_hooks | {"response": [_refuse_long_wait]}
+        return client
+
+    set_client_factory(new_client)
 
 
 @contextmanager
@@ -135,13 +139,6 @@ def _presentable(text: str) -> str:
 def _without_token(text: str) -> str:
     token = get_token()
     return text.replace(token, "***") if token else text
-
-
-def _new_client() -> Any:
-    client = default_client_factory()
-    client.timeout = SILENCE
-    client.event_hooks = client.event_hooks | {"response": [_refuse_long_wait]}
-    return client
 
 
 def _refuse_long_wait(response: Any) -> None:

@@ -28,13 +28,10 @@ from sia_gen.corpus.schema import TWINS
 from sia_gen.corpus.shards import index_name
 from sia_gen.corpus.verify import find_problems, not_intact
 from sia_gen.errors import CorpusError
-from sia_gen.hub.publication import THEIRS, Publication
-from sia_gen.hub.repository import RemoteFiles, Repository
+from sia_gen.hub.repository import THEIRS, Publication, RemoteFiles, Repository
 from sia_gen.inspection.page import sample_statistics
 from sia_gen.inspection.survey import evenly_spaced, sample_pixels
-from sia_gen.io.files import atomic_path, sha256
-from sia_gen.io.json import parse_json
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, atomic_path, parse_json, sha256
 from sia_gen.report.pictures import contact_sheet
 
 # Samples of a category to measure; they are independent, so the first ones represent all.
@@ -84,11 +81,7 @@ class CorpusPublication(Publication):
         return difference
 
     def prepare(self, repository: str, target: Path) -> None:
-        """Verifies and measures the corpus, and writes manifest, picture and card.
-
-        Raises:
-            CorpusError: If the corpus is not intact.
-        """
+        """Verifies and measures the corpus, and writes manifest, picture and card."""
         if problems := find_problems(self.folder):
             print(*problems, sep="\n", file=sys.stderr)
             raise not_intact(self.folder, problems)

@@ -12,8 +12,7 @@ from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.errors import HubError, OptionError
 from sia_gen.hub.corpora import CorpusPublication
 from sia_gen.hub.models import ModelPublication
-from sia_gen.hub.publication import Publication
-from sia_gen.hub.repository import Repository
+from sia_gen.hub.repository import Publication, Repository
 from sia_gen.realnet.inference import REPORT as FIT_REPORT
 from sia_gen.sdas.validation import INDEX
 
@@ -27,21 +26,13 @@ def push_to_hub(
     create_pr: bool = False,
     dry_run: bool = False,
 ) -> str:
-    """Sends a corpus or a model to the Hub.
+    """Sends a corpus or a model to the Hub; returns a message about what was, or would be, done.
 
     Args:
-        folder: Folder of the corpus or the model.
         name: The repository, `owner/name`; without an owner it belongs to the user.
-        private: Whether a new repository is private.
         revision: Branch or pull request to write to; a branch is created if necessary.
         create_pr: Whether to open a pull request instead of writing to the main branch.
         dry_run: Whether to list what would be sent, and to change nothing.
-
-    Returns:
-        A message about what was, or would be, done.
-
-    Raises:
-        UserError: If the folder, the token or the repository do not allow it.
     """
     if create_pr and revision is not None:
         raise OptionError(
@@ -71,23 +62,16 @@ def push_to_hub(
         return f"{repository.url} is complete: there is nothing to send."
     opened = None
     if create_pr or not publication.claim.keys() <= files.keys():
-        opened = _announce(publication, repository, create_pr=create_pr)
+        title = f"Begin: {publication.title}"
+        opened = repository.commit(publication.claim, title, create_pr=create_pr)
+    if opened is not None:
+        revision = repository.revision
+        print(f"Opened {opened}; to continue it later: --revision {revision}", flush=True)
     if large:
         repository.upload(folder, large, publication.title)
     if small:
         repository.commit({path: folder / path for path in small}, publication.title)
     return f"Published: {opened or repository.url}"
-
-
-def _announce(publication: Publication, repository: Repository, *, create_pr: bool) -> str | None:
-    """Sends the first commit, and returns the address of the pull request if it opens one."""
-    title = f"Begin: {publication.title}"
-    opened = repository.commit(publication.claim, title, create_pr=create_pr)
-    if opened is not None:
-        print(
-            f"Opened {opened}; to continue it later: --revision {repository.revision}", flush=True
-        )
-    return opened
 
 
 def _publication_of(folder: Path) -> Publication:

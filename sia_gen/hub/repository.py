@@ -1,11 +1,12 @@
-"""A repository on the Hub: what it holds, and how files are sent to it."""
+"""A repository on the Hub, and a folder on its way there."""
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from glob import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import (
@@ -23,24 +24,20 @@ from sia_gen.io.files import sha256
 
 RepositoryKind = Literal["dataset", "model"]
 WORDS: dict[RepositoryKind, str] = {"dataset": "data set", "model": "model"}
+# Files that the Hub or people put there themselves.
+THEIRS = {".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt"}
 # Files in a repository by path; contents or local paths of files to send.
 RemoteFiles = Mapping[str, RepoFile]
 Contents = Mapping[str, bytes | Path]
 
 
 class Repository:
-    """A repository on the Hub. Its methods raise `HubError`.
-
-    Attributes:
-        name: `owner/name`; an owner that is missing is the user.
-        kind: Kind of the repository.
-        revision: Branch or pull request that is read and written.
-        exists: Whether the repository exists, once `files` was called.
-    """
+    """A repository, and the branch or pull request of it that is read and written."""
 
     def __init__(self, name: str, kind: RepositoryKind, revision: str = "main") -> None:
         self.name, self.kind, self.revision = name, kind, revision
         self.api = HfApi()
+        # Known once `files` was called.
         self.exists = False
         # A new branch begins as a copy of the main one, so that is read until it exists.
         self.read_revision = "main"
@@ -105,11 +102,7 @@ class Repository:
             self._call(self.api.create_branch, branch=self.revision, exist_ok=True)
 
     def commit(self, contents: Contents, title: str, *, create_pr: bool = False) -> str | None:
-        """Sends a few files in one commit.
-
-        Returns:
-            With `create_pr`, the address of a new pull request, to which later files go too.
-        """
+        """Sends a few files in one commit; returns the address of a pull request, if opened."""
         additions = [CommitOperationAdd(path, content) for path, content in contents.items()]
         made = self._call(
             self.api.create_commit,
@@ -120,6 +113,7 @@ class Repository:
         )
         if not create_pr:
             return None
+        # Later files go there too.
         self.revision = str(made.pr_revision)
         return str(made.pr_url)
 
@@ -164,3 +158,54 @@ def is_same(remote: RepoFile | None, path: Path, checksum: str | None = None) ->
     if remote.lfs is not None:
         return bool(remote.lfs.sha256 == (checksum or sha256(path)))
     return bool(remote.blob_id == git_hash(path.read_bytes()))
+
+
+class Publication(ABC):
+    """A checked folder that can be published."""
+
+    kind: ClassVar[RepositoryKind]
+    folder: Path
+    title: str
+    # SHA-256 of the large files by path; paths of the others in the order in which they are sent,
+    # which `prepare` may make.
+    large: dict[str, str]
+    small: list[str]
+    # Files of the first commit, by which a later push recognises a half-filled repository.
+    claim: Contents
+
+    @abstractmethod
+    def foreign(self, repository: Repository, files: RemoteFiles) -> str | None:
+        """Describes what the repository holds besides an older state of this; None if nothing."""
+
+    @abstractmethod
+    def prepare(self, repository: str, target: Path) -> None:
+        """Writes the card and everything that belongs to it into `target`."""
+
+    def missing(self, files: RemoteFiles, prepared: Path) -> tuple[list[str], list[str]]:
+        """Returns the large and the small files that differ from those on the Hub."""
+        large = [
+            path
+            for path, checksum in self.large.items()
+            if not is_same(files.get(path), self.folder / path, checksum)
+        ]
+        places = {path: self._place(path, prepared) for path in self.small}
+        small = [path for path, place in places.items() if not is_same(files.get(path), place)]
+        return large, small
+
+    def list_missing(self, repository: Repository, files: RemoteFiles, prepared: Path) -> str:
+        """Describes what would be sent, one line per file."""
+        large, small = self.missing(files, prepared)
+        sizes = {path: self._place(path, prepared).stat().st_size for path in [*large, *small]}
+        count = len(self.large) + len(self.small) - len(sizes)
+        state = "" if repository.exists else ", which would be created"
+        return "\n".join(
+            [
+                f"To be sent to the {WORDS[self.kind]} repository {repository.name}{state}:",
+                *(f"{size:>14,} bytes  {path}" for path, size in sizes.items()),
+                f"{sum(sizes.values()):>14,} bytes in {len(sizes)} files; {count} are there "
+                "already.",
+            ]
+        )
+
+    def _place(self, path: str, prepared: Path) -> Path:
+        return prepared / path if (prepared / path).is_file() else self.folder / path

@@ -22,19 +22,18 @@ from PIL import Image
 from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import Strength, StrengthText, require_perturbation
-from sia_gen.corpus.pipelines import Pipelines
+from sia_gen.corpus.generate import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import ImageError, OutputError
 from sia_gen.images.loading import read_image
 from sia_gen.inspection.distance import NormalImages, load_normal
 from sia_gen.inspection.page import distance_chart
 from sia_gen.inspection.strength_curve import SAMPLES, StrengthCurve, measure_curve, useful_range
-from sia_gen.io.files import atomic_path, write_json
-from sia_gen.io.json import read_json
+from sia_gen.io.files import atomic_path, read_json, write_json
 from sia_gen.io.locks import EVERYTHING, settling
+from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.report.page import Figure, Level, Page, Section, write_page
 from sia_gen.runtime.device import Runtime
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import HashCache
 
@@ -85,7 +84,7 @@ def calibrate(
     Args:
         categories: Categories to calibrate.
         root: Folder of the normal images.
-        models: Folder of the pipelines; see `sia_gen.corpus.pipelines`.
+        models: Folder of the pipelines; see `sia_gen.corpus.generate`.
         out: Output folder, see above.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
 

@@ -19,8 +19,7 @@ from sia_gen.images.listing import category_root
 from sia_gen.inspection.distance import NormalBank, NormalImages, load_normal
 from sia_gen.inspection.page import category_sections, twins_sections
 from sia_gen.inspection.survey import survey_category
-from sia_gen.io.files import prepare_output
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, prepare_output
 from sia_gen.io.locks import working_on
 from sia_gen.report.page import Page, Section, write_page
 from sia_gen.runtime.device import Runtime

@@ -16,7 +16,7 @@ from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import read_whole
 from sia_gen.corpus.schema import MASK, TWINS, SampleForm
 from sia_gen.images.loading import Pixels, to_pixels
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location
 from sia_gen.runtime.progress import Progress
 
 # Largest number of samples of a category that are examined closely.

@@ -1,12 +1,14 @@
-"""Writes files that are whole or absent: under a temporary name, synced, then renamed.
+"""Files and folders, on disks and at URLs such as `s3://bucket/corpus`, whole or absent.
 
-The temporary name is always the same, so the next process replaces what a killed one left behind.
+Files are written under a temporary name, synced, then renamed. The temporary name is always the
+same, so the next process replaces what a killed one left behind.
 """
 
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,9 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self, TypeVar
 
-from sia_gen.errors import OutputError
-from sia_gen.io.locations import Location
-from sia_gen.io.refusals import writing
+from pydantic_core import from_json
+from upath import UPath
+
+from sia_gen.errors import OptionError, OutputError
+from sia_gen.io.refusals import reading, writing
 
 # Bytes; file names have at most 255.
 _LONGEST_STEM = 200
@@ -31,9 +35,61 @@ _UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 # Windows cannot open folders and syncs only files that are open for writing.
 WINDOWS = os.name == "nt"
 _MOST_THREADS = 8
+# Bytes; the manifest of a billion samples is smaller.
+LARGEST_JSON = 1 << 28
 
+Location = Path | UPath
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+
+def location(text: str | Path) -> Location:
+    """Returns the folder or file at a path or URL; `file://` becomes an ordinary path."""
+    if not re.match(r"[a-z][a-z0-9+.-]+://", str(text)):
+        return Path(text)
+    try:
+        found = UPath(str(text))
+        filesystem = found.fs
+    except (ImportError, ValueError) as error:
+        raise OptionError(
+            problem=f"cannot reach {text} ({' '.join(str(error).split()).rstrip('.')}).",
+            fix="Install the package that fsspec needs for it, e.g. s3fs for s3://.",
+        ) from error
+    return Path(found.path) if filesystem.protocol[0] in ("file", "local") else found
+
+
+def public_name(place: Location) -> str:
+    """Returns a place without what is private: the folders of an absolute path, a URL's user."""
+    if isinstance(place, Path):
+        return place.name if place.is_absolute() else place.as_posix()
+    return re.sub(r"(://)[^/@]*@", r"\1", str(place))
+
+
+def read_range(file: Location, start: int, end: int) -> bytes:
+    """Reads the bytes of a file from `start` to `end`, or to its end if that comes first."""
+    # By default fsspec reads megabytes ahead.
+    opened = file.open("rb") if isinstance(file, Path) else file.open("rb", cache_type="none")
+    with opened as stream:
+        stream.seek(start)
+        return stream.read(end - start)
+
+
+def files_below(folder: Location, pattern: str) -> list[str]:
+    """Returns the sorted paths, relative to a folder, of everything in it that matches a glob."""
+    # The two kinds share these methods, but no type.
+    anywhere: Any = folder
+    try:
+        return sorted(path.relative_to(anywhere).as_posix() for path in anywhere.glob(pattern))
+    except FileNotFoundError:
+        # Some stores raise this for a missing folder.
+        return []
+
+
+def shipped(name: str) -> Path:
+    """Returns the path of `recipes`, at the top of a checkout but inside an installed package."""
+    package = Path(__file__).parents[1]
+    installed = package / name
+    return installed if installed.exists() else package.parent / name
 
 
 @contextmanager
@@ -65,10 +121,7 @@ def _temporary_of(path: Path) -> Path:
 
 
 class FileGroups:
-    """Writes many files in threads, and renames those of a group together to sync less often.
-
-    On an error the files of the last group are removed.
-    """
+    """Writes many files in threads, and renames those of a group together to sync less often."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pool = pool
@@ -90,17 +143,21 @@ class FileGroups:
 
     def add(self, path: Path, write: Callable[[Path], None]) -> None:
         """Calls `write` in a thread with the temporary path of a file; no path may come twice."""
+
+        def write_synced() -> None:
+            temporary = _temporary_of(path)
+            temporary.unlink(missing_ok=True)
+            with writing(path):
+                write(temporary)
+                sync(temporary)
+
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.written[path] = self.pool.submit(_write_synced, path, write)
+        self.written[path] = self.pool.submit(write_synced)
         if len(self.written) >= GROUP:
             self.publish()
 
     def publish(self) -> None:
-        """Renames the files of the group, in the order in which they were added.
-
-        Raises:
-            Exception: Whatever writing one of them raised; none of the group is renamed then.
-        """
+        """Renames the files of the group in their order, or none if writing one of them failed."""
         for future in self.written.values():
             future.result()
         for path in self.written:
@@ -110,14 +167,6 @@ class FileGroups:
             with writing(folder):
                 sync(folder)
         self.written.clear()
-
-
-def _write_synced(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = _temporary_of(path)
-    temporary.unlink(missing_ok=True)
-    with writing(path):
-        write(temporary)
-        sync(temporary)
 
 
 @contextmanager
@@ -174,6 +223,29 @@ def write_json(path: Location, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Location, largest: int | None = None) -> Any:
+    """Reads a JSON file that anyone may have written; `ValueError` if it has more bytes."""
+    largest = largest or LARGEST_JSON
+    with reading(path):
+        # A pipe might never end.
+        if isinstance(path, Path) and path.exists() and not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    if len(content) > largest:
+        msg = f"it has more than {largest} bytes"
+        raise ValueError(msg)
+    return parse_json(content)
+
+
+def parse_json(content: bytes) -> Any:
+    """Parses JSON in UTF-8 with finite numbers; `ValueError` for anything else, or deep nesting."""
+    found = from_json(content, allow_inf_nan=False)
+    # The parser reads a number such as 1e999 as infinite.
+    json.dumps(found, allow_nan=False)
+    return found
+
+
 def shortened_stem(stem: str) -> str:
     """Returns the beginning of a file's stem that leaves room for a prefix and a suffix."""
     while len(os.fsencode(stem)) > _LONGEST_STEM:
@@ -199,11 +271,7 @@ def fingerprint(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def prepare_output(folder: Location) -> None:
-    """Makes an output folder.
-
-    Raises:
-        OutputError: If it is a file, cannot be written to, or is on the Hub.
-    """
+    """Makes an output folder; `OutputError` if it is a file, read-only, or on the Hub."""
     if not isinstance(folder, Path) and folder.protocol == "hf":
         raise OutputError(
             problem=f"{folder} is on the Hub, where every file would be a commit.",

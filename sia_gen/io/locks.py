@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sia_gen.errors import OutputError
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location
 from sia_gen.io.refusals import FIXES
 
 LOCKS = ".locks"
@@ -30,22 +30,20 @@ EVERYTHING = range(10**8)
 
 @contextmanager
 def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterator[None]:
-    """Holds some samples of a part of an output, such as a category.
-
-    Raises:
-        OutputError: At once if another process holds any of the samples, or at the end if the
-            folder was removed meanwhile.
-    """
+    """Holds some samples of a part of an output, such as a category, for this process alone."""
     if not isinstance(out, Path):
         yield
         return
     own = f"{name}.{samples.start}-{samples.stop}.lock"
+    pattern = re.compile(rf"{re.escape(name)}\.(\d+)-(\d+)\.lock")
     with ExitStack() as held:
         try:
             with _locked(out, "claiming.lock", wait=True):
-                for other in _overlapping(out, name, samples):
-                    with _locked(out, other, wait=False):
-                        pass
+                for path in (out / LOCKS).iterdir():
+                    span = pattern.fullmatch(path.name)
+                    if span and int(span[1]) < samples.stop and samples.start < int(span[2]):
+                        with _locked(out, path.name, wait=False):
+                            pass
                 held.enter_context(_locked(out, own, wait=False))
         except Timeout as error:
             raise OutputError(
@@ -72,17 +70,6 @@ def settling(out: Location) -> Iterator[None]:
         yield
 
 
-def _overlapping(out: Path, name: str, samples: range) -> list[str]:
-    """Lock files, held or not, of any of the samples of a part."""
-    pattern = re.compile(rf"{re.escape(name)}\.(\d+)-(\d+)\.lock")
-    found = [pattern.fullmatch(path.name) for path in (out / LOCKS).iterdir()]
-    return [
-        match[0]
-        for match in found
-        if match and int(match[1]) < samples.stop and samples.start < int(match[2])
-    ]
-
-
 @contextmanager
 def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
     """Holds a lock file; raises `Timeout` if another process holds it and `wait` is false."""
@@ -92,10 +79,8 @@ def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
         lock.acquire()
     except FileNotFoundError as error:
         raise _removed(out) from error
-    except Timeout:
-        raise
     except OSError as error:
-        if error.errno in FIXES:
+        if isinstance(error, Timeout) or error.errno in FIXES:
             raise
         _warn_of_no_locks(out, error.strerror)
     try:

@@ -1,19 +1,16 @@
-"""Errors of disks: which file was read or written, and what the user can do about it."""
-
-from __future__ import annotations
+"""What the machine refuses, disk or memory, and what the user can do about it."""
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-if TYPE_CHECKING:
-    from sia_gen.io.locations import Location
+from sia_gen.errors import OptionError, first_line
 
 AGAIN = "then run the same command again: it goes on."
 _ROOM = f"Free some room, {AGAIN}"
@@ -40,6 +37,11 @@ FIXES = {
 _TORCH_WRITER = ("inline_container.cc", "iostream error")
 # Bytes; a disk with less free space is full.
 _FULL = 1 << 16
+# Messages of PyTorch, CUDA, MPS and operating systems; most come in a bare `RuntimeError`.
+_MEMORY = re.compile(
+    "out of (shared )?memory|allocate (shared )?memory|not enough memory|_ALLOC(ATION)?_FAILED|"
+    "bad_?alloc"
+)
 
 
 class ReadError(OSError):
@@ -47,14 +49,14 @@ class ReadError(OSError):
 
 
 @contextmanager
-def reading(path: Location) -> Iterator[None]:
-    """Turns an error of the disk into a `ReadError` that names the file."""
+def reading(place: object) -> Iterator[None]:
+    """Turns an error of the disk into a `ReadError` that names a path or URL."""
     try:
         yield
     except OSError as error:
         if error.errno not in FIXES:
             raise
-        raise ReadError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise ReadError(error.errno, os.strerror(error.errno), str(place)) from error
 
 
 @contextmanager
@@ -70,26 +72,45 @@ def writing(path: Path) -> Iterator[None]:
             error.filename = str(path)
         raise
     except (SafetensorError, RuntimeError) as error:
-        reason = _reason_of(error, path)
+        text = str(error)
+        reason = next((number for number in FIXES if os.strerror(number) in text), None)
+        if reason is None and any(sign in text for sign in _TORCH_WRITER):
+            reason = errno.ENOSPC if shutil.disk_usage(path.parent).free < _FULL else errno.EIO
         if reason is None:
             raise
         raise OSError(reason, os.strerror(reason), str(path)) from error
 
 
-def _reason_of(error: Exception, path: Path) -> int | None:
-    """The errno that a library's error stands for; None if it is no error of the disk."""
-    text = str(error)
-    for number in FIXES:
-        if os.strerror(number) in text:
-            return number
-    if not any(sign in text for sign in _TORCH_WRITER):
-        return None
-    return errno.ENOSPC if shutil.disk_usage(path.parent).free < _FULL else errno.EIO
+@contextmanager
+def explained_out_of_memory(problem: str, fix: str) -> Iterator[None]:
+    """Turns a failed allocation into an `OptionError` with a problem and a fix, full sentences."""
+    try:
+        yield
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        raise OptionError(problem=problem, fix=fix) from error
 
 
-def explain_refusal(error: OSError) -> str | None:
-    """Returns a line on what the disk refused and the fix; None for other errors."""
-    if error.errno not in FIXES:
+def ran_out(error: BaseException) -> bool:
+    """Returns whether an error means that the memory of the host or a device ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # PyTorch may not have been imported, so its class is not available.
+    named = type(error).__name__ == "OutOfMemoryError"
+    said = isinstance(error, RuntimeError) and _MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or named or said
+
+
+def explain_refusal(error: Exception) -> str | None:
+    """Returns a line on what the machine refused and the fix; None for other errors."""
+    if ran_out(error):
+        return (
+            f"out of memory ({first_line(error).rstrip('.')}). Stop other programs that need "
+            "memory, use --device cpu or --precision bf16 if the command has it, or lower "
+            "'batch_size'."
+        )
+    if not isinstance(error, OSError) or error.errno not in FIXES:
         return None
     reads = isinstance(error, ReadError)
     fix = FIXES[error.errno]

@@ -21,13 +21,7 @@ _FLOATING = ("F64", "F32", "F16", "BF16")
 def read_tensor_file(path: Path, fix: str, stand_ins: StandIns = ()) -> Any:
     """Reads a safetensors file, if the name ends in `.safetensors`, or a PyTorch checkpoint.
 
-    Args:
-        path: The file.
-        fix: What the user should give instead of a damaged file.
-        stand_ins: Classes that a pickle may instantiate.
-
-    Raises:
-        ModelError: If it is damaged, or would run code.
+    A pickle may instantiate the `stand_ins`; `fix` says what to give instead of a damaged file.
     """
     try:
         if path.suffix == ".safetensors":
@@ -79,16 +73,9 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
 def misfit(
     path: Path, expected: Mapping[str, torch.Tensor], *, values: bool = True, unset: str = "NONE"
 ) -> str | None:
-    """Returns the first problem of a safetensors file for a network, if any.
+    """Returns the first problem of a safetensors file for a network with some tensors, if any.
 
-    Args:
-        path: The file, of which one tensor at a time is in memory.
-        expected: The tensors of the network, on any device.
-        values: Whether to check the values too, not only names, shapes and types.
-        unset: Prefix of the names of tensors that may hold NaN.
-
-    Raises:
-        SafetensorError: If it is damaged.
+    With `values` it reads them too, one tensor at a time; those with the prefix `unset` may be NaN.
     """
     with safe_open(path, framework="pt") as file:
         found = set(file.keys())

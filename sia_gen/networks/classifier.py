@@ -26,9 +26,6 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
     divide the channels of the last level; down blocks are `"ResnetDownsampleBlock2D"` or, with
     attention, `"AttnDownBlock2D"`. `timestep_features` is the width of the sinusoidal embedding, by
     default that of the first level. The defaults are those of the classifier for 256 pixels.
-
-    Raises:
-        ValueError: If the size cannot be halved often enough, or heads do not divide the channels.
     """
 
     _supports_gradient_checkpointing = True
@@ -96,13 +93,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         self.classifier = nn.Linear(last, num_classes)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-        """Returns the logits (B, num_classes) of noisy images x_t, (B, C, H, W) in about [-1, 1].
-
-        The timestep is one for the batch or one per image, (B,).
-
-        Raises:
-            ValueError: If the images have another size than `sample_size`.
-        """
+        """Returns the logits (B, num_classes) of noisy images x_t (B, C, H, W), about -1 to 1."""
         size = self.config.sample_size
         if sample.shape[-2:] != (size, size):
             msg = f"images of {tuple(sample.shape[-2:])} do not fit a classifier of {size} pixels"
@@ -137,15 +128,12 @@ class AttentionPooling(nn.Module):
         tokens = features.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
         tokens = tokens + self.positional_embedding.T
-        query = self._heads(self.to_q(tokens[:, :1]))
-        keys, values = self._heads(self.to_k(tokens)), self._heads(self.to_v(tokens))
-        return functional.scaled_dot_product_attention(query, keys, values).flatten(1)
-
-    def _heads(self, tokens: torch.Tensor) -> torch.Tensor:
         # (B, N, C) to (B, heads, N, head_dim)
-        batch, count, channels = tokens.shape
-        split = tokens.reshape(batch, count, channels // self.head_dim, self.head_dim)
-        return split.transpose(1, 2)
+        query, keys, values = (
+            projected.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+            for projected in (self.to_q(tokens[:, :1]), self.to_k(tokens), self.to_v(tokens))
+        )
+        return functional.scaled_dot_product_attention(query, keys, values).flatten(1)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -169,11 +157,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def build_classifier(recipe: Recipe) -> NoisyClassifier:
-    """Returns the classifier of a recipe's categories, with random weights.
-
-    Raises:
-        RecipeError: If there is no such preset, or it cannot halve the image size often enough.
-    """
+    """Returns the classifier of a recipe's categories, with random weights."""
     size = recipe.diffusion.image_size
     preset = find_preset(PRESETS, recipe.classifier.preset, "classifier.preset", size)
     classifier: NoisyClassifier = NoisyClassifier(

@@ -68,9 +68,6 @@ def build_unet(settings: Diffusion, channels: int, num_classes: int | None = Non
 
     It predicts the noise, (B, C, H, W), or noise and variance, (B, 2C, H, W), where the variance
     is learned.
-
-    Raises:
-        RecipeError: If there is no such preset, or it cannot halve the image size often enough.
     """
     preset = find_preset(PRESETS, settings.preset, "diffusion.preset", settings.image_size)
     return UNet2DModel(
@@ -85,7 +82,7 @@ def build_unet(settings: Diffusion, channels: int, num_classes: int | None = Non
 def find_preset(
     presets: dict[str, dict[str, Any]], name: str, key: str, image_size: int
 ) -> dict[str, Any]:
-    """Returns the preset that a key of a recipe names; see `build_unet` for the errors."""
+    """Returns the preset that a key of a recipe names, if it suits the image size."""
     if name not in presets:
         raise RecipeError(
             problem=f"'{key}': there is no '{name}'{did_you_mean(name, presets)}.",
@@ -120,14 +117,9 @@ def forward_flops(unet: UNet2DModel) -> int:
 class ADMUNet2DModel(UNet2DModel):
     """A `UNet2DModel` with two more arguments, for two of OpenAI's networks.
 
-    The one for 128 pixels has 4 attention heads in every block, however wide; the one for 512
-    pixels embeds the timestep at another width than that of its first level.
-
-    Args:
-        num_attention_heads: Number of heads of every attention block, in place of
-            `attention_head_dim` channels per head.
-        timestep_features: Width of the sinusoidal embedding; by default that of the first level.
-        unet: Arguments of `UNet2DModel`.
+    The one for 128 pixels has 4 attention heads in every block, however wide, in place of
+    `attention_head_dim` channels per head; the one for 512 pixels has a sinusoidal embedding of the
+    timestep of another width than its first level.
     """
 
     def __init__(

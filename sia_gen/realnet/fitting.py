@@ -30,8 +30,8 @@ from sia_gen.config.settings import RealNetFit
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_images, list_test_images, require_readable
 from sia_gen.images.store import Images
-from sia_gen.io.files import atomic_folder, write_json
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, atomic_folder, write_json
+from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, RealNetObjective, forward_flops
 from sia_gen.realnet.preparation import (
@@ -43,16 +43,12 @@ from sia_gen.realnet.preparation import (
     load_normal,
 )
 from sia_gen.realnet.selection import SELECTED_ON, Best, validate, validate_on_test
-from sia_gen.runtime.compilation import NOTICE, Execution, compile_network
-from sia_gen.runtime.device import Runtime, environment
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.runtime.device import NOTICE, Execution, Runtime, compile_network, environment
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
-from sia_gen.train.budget import Budget
 from sia_gen.train.checkpoints import last_checkpoint, load_last, save_checkpoint
-from sia_gen.train.divergence import NORM, TrainingWatch
-from sia_gen.train.logs import TrainingLog
-from sia_gen.train.loop import learning_rate, model_groups, set_learning_rate, train_models
+from sia_gen.train.logs import NORM, TrainingLog, TrainingWatch
+from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
 
 
 def fit_realnet(
@@ -213,8 +209,7 @@ class Fit:
 
     def _step(self, batch: AnomalyBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Does a step; returns the gradient norm and the two losses, scalars on the device."""
-        moved = batch.to(self.accelerator.device)
-        reconstruction, segmentation = self.objective(moved.anomalous, moved.normal, moved.mask)
+        reconstruction, segmentation = self.objective(batch.anomalous, batch.normal, batch.mask)
         self.accelerator.backward(reconstruction + segmentation)
         self.accelerator.unscale_gradients()
         parameters = self.model.parameters()

@@ -16,12 +16,11 @@ from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, first_line
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_mask
-from sia_gen.io.files import batches_ahead, worker_threads
-from sia_gen.io.json import read_json
+from sia_gen.io.files import batches_ahead, read_json, worker_threads
+from sia_gen.io.refusals import explained_out_of_memory, ran_out
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.model import RealNet, damaged
-from sia_gen.runtime.compilation import is_compiled
-from sia_gen.runtime.out_of_memory import explained_out_of_memory, ran_out
+from sia_gen.runtime.device import is_compiled
 from sia_gen.train.batches import batches_of
 
 REPORT = "fit.json"

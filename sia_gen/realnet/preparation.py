@@ -115,8 +115,7 @@ def initialise(
     losses = ChannelLosses(model.backbone.channels, device)
     title, visible = f"{name}: choosing features", accelerator.is_main_process
     with accelerator.autocast(), Progress(title, len(share), visible=visible) as progress:
-        for loaded in loader:
-            batch = loaded.to(device)
+        for batch in loader:
             losses.update(model.features(batch.anomalous), model.features(batch.normal), batch.mask)
             progress.advance()
     losses.reduce(accelerator)

@@ -1,4 +1,4 @@
-"""The device, the precision and the processes of a run, through Accelerate."""
+"""How networks are executed: on which device, how precisely, and compiled or not."""
 
 import os
 import platform
@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from torch import nn
 
-from sia_gen.errors import OptionError
-from sia_gen.runtime.compilation import LARGE, Execution, compiler_problem
+from sia_gen.errors import OptionError, first_line
+from sia_gen.networks.norms import ChannelwiseGroupNorm, replace_norms
 from sia_gen.runtime.processes import join
 from sia_gen.version import __version__
 
@@ -24,34 +25,42 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # One process may have many hours more work than another before they meet; `processes` makes sure
 # that none waits for a process that has stopped.
 _MEETING_TIMEOUT = timedelta(days=30)
+# Number of floating-point operations, minutes of a GPU's work, from which compiling pays.
+LARGE = 3e16
+NOTICE = "compiling the network, which takes a minute or more"
 _LIBRARIES = ("torch", "diffusers", "accelerate", "timm")
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How networks are executed, which changes the last bits of their results."""
+
+    compiled: bool
+    channels_last: bool  # memory format
+
+    def apply(self, network: nn.Module) -> None:
+        """Prepares a network in place; it must be on its device."""
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if self.compiled:
+            compile_network(network, channels_last=self.channels_last)
+
+
+@dataclass(frozen=True)
 class Runtime:
-    """What to run on.
+    """What to run on."""
 
-    Attributes:
-        precision: Type that networks compute in; weights and samples stay float32. None means
-            bfloat16 if the hardware has instructions for it, else float32.
-        device: Device; `"auto"` takes the best one.
-        compiled: Whether networks are compiled; None compiles large work on a GPU.
-        channels_last: Whether networks use the channels-last memory format; None takes what is
-            faster.
-    """
-
+    # Type that networks compute in; weights and samples stay float32. None means bfloat16 if the
+    # hardware has instructions for it, else float32.
     precision: Precision | None = None
     device: DeviceName = "auto"
+    # None compiles large work on a GPU.
     compiled: bool | None = None
+    # None takes the memory format that is faster.
     channels_last: bool | None = None
 
     def accelerator(self) -> Accelerator:
-        """Starts Accelerate, which joins the other processes under `accelerate launch`.
-
-        Raises:
-            OptionError: If the device or precision is not available.
-            UserError: If the other processes do not come.
-        """
+        """Starts Accelerate, which joins the other processes under `accelerate launch`."""
         available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not available.get(self.device, True):
             name = self.device.upper()
@@ -71,28 +80,23 @@ class Runtime:
         )
 
     def compiles(self, device: torch.device, operations: Callable[[], float]) -> bool:
-        """Returns whether to compile a network on a device for some floating-point operations.
-
-        Raises:
-            OptionError: If compiling was asked for and is impossible.
-        """
+        """Returns whether to compile a network on a device for some floating-point operations."""
         if self.compiled is False:
             return False
         if self.compiled is None and (device.type != "cuda" or operations() < LARGE):
             return False
         problem = compiler_problem(device)
-        if problem is not None and self.compiled:
+        if problem is None:
+            return True
+        if self.compiled:
             raise OptionError(
                 problem=f"--compile: networks cannot be compiled here ({problem}).",
                 fix="Install a C++ compiler and the headers of Python, on Debian 'g++' and "
                 "'python3-dev', or use --no-compile.",
             )
-        if problem is not None:
-            print(
-                f"warning: networks are not compiled, which would be faster: {problem}",
-                file=sys.stderr,
-            )
-        return problem is None
+        text = f"warning: networks are not compiled, which would be faster: {problem}"
+        print(text, file=sys.stderr)
+        return False
 
     @property
     def detector_channels_last(self) -> bool:
@@ -108,6 +112,43 @@ class Runtime:
         if self.channels_last is None:
             return Execution(compiled, channels_last=compiled or device.type != "cuda")
         return Execution(compiled, self.channels_last)
+
+
+def compile_network(
+    network: nn.Module, *, channels_last: bool = True, graphs: bool = False
+) -> None:
+    """Compiles a network in place at its first call, and again for every other batch size.
+
+    Unless it is in channels-last format, the compiler may not choose that. `graphs` replays a CUDA
+    graph, which launches kernels faster; every call then overwrites the result of the one before.
+    The compiler tunes only what changes no result, so a network compiled again, in another process
+    or on another day, gives the same bits on the same kind of device.
+    """
+    # torch keeps few programs per function, and stops compiling without a word beyond them.
+    torch.compiler.reset()
+    replace_norms(network, ChannelwiseGroupNorm)
+    on_gpu = next(network.parameters()).device.type == "cuda"
+    options: dict[str, Any] = {
+        "deterministic": True,
+        "triton.cudagraphs": graphs and on_gpu,
+        "layout_optimization": channels_last,
+    }
+    network.compile(options=options, dynamic=False)
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Returns whether a network was given to `compile_network`."""
+    return getattr(network, "_compiled_call_impl", None) is not None
+
+
+def compiler_problem(device: torch.device) -> str | None:
+    """Tries to compile for a device, and returns why it fails; None if it works."""
+    try:
+        torch.compile(torch.square, dynamic=False)(torch.ones(2, device=device))
+    # A missing compiler, header, Triton or writable cache each raises something else.
+    except Exception as error:
+        return first_line(getattr(error, "inner_exception", error))
+    return None
 
 
 def _computes_bfloat16(on_cpu: bool) -> bool:

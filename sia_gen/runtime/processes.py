@@ -34,7 +34,8 @@ STOPPED = (
 )
 # Messages of gloo and NCCL about a process that is gone.
 _SIGNS = ("closed by peer", "reset by peer", "remote process exited")
-_FAILED = "failed"
+# Keys of the store: the second is that of a process that has ended well.
+_FAILED, _DONE = "failed", "done/{}"
 
 
 class _Watch:
@@ -68,7 +69,7 @@ class _Watch:
         self.store.add(f"beats/{self.rank}", 1)
         for rank in self.others:
             beats = self.store.add(f"beats/{rank}", 0)
-            alive = beats != self.beats[rank] or self.store.check([_done(rank)])
+            alive = beats != self.beats[rank] or self.store.check([_DONE.format(rank)])
             self.missed[rank] = 0 if alive else self.missed[rank] + 1
             self.beats[rank] = beats
         return self.store.check([_FAILED]) or max(self.missed.values()) > BEATS_MISSED
@@ -78,9 +79,9 @@ class _Watch:
         if self.left.is_set():
             return
         failed = hasattr(sys, "last_value") if failed is None else failed
-        others_done = [_done(rank) for rank in self.others]
+        others_done = [_DONE.format(rank) for rank in self.others]
         with suppress(DistError):
-            self.store.set(_FAILED if failed else _done(self.rank), "")
+            self.store.set(_FAILED if failed else _DONE.format(self.rank), "")
             while self.rank == 0 and not failed and not self.store.check(others_done):
                 # This process may hold the store, without which the others would end.
                 time.sleep(0.05)
@@ -89,21 +90,12 @@ class _Watch:
         self.thread.join(_SECONDS_TO_STOP_WATCHING)
 
 
-def _done(rank: int) -> str:
-    """The key of a process that has ended well."""
-    return f"done/{rank}"
-
-
 # At most one, once this process has joined the others.
 _WATCHES: list[_Watch] = []
 
 
 def join() -> None:
-    """Meets the other processes of a run that a launcher has started, if there are any.
-
-    Raises:
-        UserError: If they do not come.
-    """
+    """Meets the other processes of a run that a launcher has started, if there are any."""
     if _WATCHES or "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return
     try:

@@ -10,14 +10,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Counts steps towards a total and shows a note beside the count.
-
-    Args:
-        title: What is being done, e.g. "mono: training diffusion".
-        total: Number of all steps.
-        done: Number of steps done by an earlier run.
-        visible: False in all processes but the first.
-    """
+    """Counts steps towards a total, of which an earlier run may have `done` some."""
 
     def __init__(self, title: str, total: int, *, done: int = 0, visible: bool = True) -> None:
         self.title, self.total, self.done = title, total, done

@@ -17,11 +17,9 @@ from pydantic import TypeAdapter
 
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, did_you_mean
-from sia_gen.io.files import sha256, write_json
-from sia_gen.io.json import read_json
-from sia_gen.io.locations import Location
+from sia_gen.io.files import Location, read_json, sha256, write_json
+from sia_gen.io.refusals import ran_out
 from sia_gen.networks.classifier import NoisyClassifier
-from sia_gen.runtime.out_of_memory import ran_out
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.validation import (
     NETWORK,

@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DModel
 
 from sia_gen.errors import ModelError, first_line, one_line
-from sia_gen.io.json import read_json
+from sia_gen.io.files import read_json
 from sia_gen.io.tensors import misfit
 from sia_gen.networks.classifier import NoisyClassifier
 from sia_gen.networks.unet import ADMUNet2DModel

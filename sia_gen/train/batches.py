@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from sia_gen.errors import TrainingError, UserError, first_line
 from sia_gen.runtime.device import loader_workers
@@ -21,19 +22,11 @@ from sia_gen.runtime.device import loader_workers
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """The order in which training goes through `population` images.
-
-    Attributes:
-        seed: Seed of the shuffle of every epoch.
-        population: Number of images.
-        batch_size: Number of images per process and step.
-        process_index: Rank of this process.
-        num_processes: Number of processes that share a step.
-    """
+    """The order in which training goes through `population` images, shuffled in every epoch."""
 
     seed: int
     population: int
-    batch_size: int
+    batch_size: int  # images per process and step
     process_index: int = 0
     num_processes: int = 1
 
@@ -81,19 +74,17 @@ def batches_of(count: int, batch_size: int) -> list[range]:
 def load_batches(
     batches: Dataset[Any], start: int, stop: int, accelerator: Accelerator, every: int = 1
 ) -> Iterator[Any]:
-    """Yields `batches[start:stop:every]`, which other processes prepare if training is on a GPU.
+    """Yields `batches[start:stop:every]` on the device; for a GPU other processes prepare them.
 
-    Their method `pin_memory` then moves them to pinned memory, so that copies do not block.
-
-    Raises:
-        UserError: If `batches` raised it, in any process.
-        TrainingError: If one of the processes was killed.
+    What `batches` raises in any process is raised here, and a `TrainingError` if one was killed.
     """
+    on_gpu = accelerator.device.type == "cuda"
     loader = DataLoader(
-        _Carried(Subset(batches, range(start, stop, every))),
+        _Carried(batches, range(start, stop, every)),
         batch_size=None,
         num_workers=loader_workers(accelerator),
-        pin_memory=accelerator.device.type == "cuda",
+        # Copies from pinned memory do not block.
+        pin_memory=on_gpu,
         # The state of the global generator belongs to the training and is saved with it.
         generator=torch.Generator(),
     )
@@ -101,7 +92,7 @@ def load_batches(
         for batch in loader:
             if isinstance(batch, Exception):
                 raise batch
-            yield batch
+            yield send_to_device(batch, accelerator.device, non_blocking=on_gpu)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -115,14 +106,14 @@ def load_batches(
 class _Carried(Dataset[Any]):
     """Returns an error that the user can fix as an item, because a loader would wrap it."""
 
-    def __init__(self, batches: Subset[Any]) -> None:
-        self.batches = batches
+    def __init__(self, batches: Dataset[Any], numbers: range) -> None:
+        self.batches, self.numbers = batches, numbers
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.numbers)
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, place: int) -> Any:
         try:
-            return self.batches[number]
+            return self.batches[self.numbers[place]]
         except (UserError, OSError) as error:
             return error

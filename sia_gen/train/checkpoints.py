@@ -10,22 +10,19 @@ A checkpoint is written to a hidden folder and renamed once all processes have w
 Only then is the oldest removed.
 """
 
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import load
+from accelerate.utils import load, patch_environment
 
 from sia_gen.errors import OutputError, TrainingError
-from sia_gen.io.files import PLACE, publish_folder, sync, write_json
-from sia_gen.io.json import read_json
-from sia_gen.io.refusals import writing
+from sia_gen.io.files import PLACE, publish_folder, read_json, sync, write_json
+from sia_gen.io.refusals import ran_out, writing
 from sia_gen.io.tensors import reason_of, what_it_calls
-from sia_gen.runtime.out_of_memory import ran_out
 
 KEPT = 2
 INPUTS = "inputs.json"
@@ -59,19 +56,13 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: 
 
 
 def load_last(accelerator: Accelerator, folder: Path, *, kept: int = KEPT) -> int:
-    """Restores the newest checkpoint and returns its step, 0 if there is none.
-
-    Every process has to call this.
-
-    Raises:
-        TrainingError: If the checkpoint is damaged, of another network, or would run code.
-    """
+    """Restores the newest checkpoint in every process; returns its step, 0 if there is none."""
     checkpoint = last_checkpoint(folder)
     if checkpoint is None:
         return 0
     path, step = checkpoint
     try:
-        with _tensors_alone():
+        with patch_environment(**{TENSORS_ALONE: "1"}):
             accelerator.load_state(str(path))
             # Accelerate ignores damage here, and the training would go on with other randomness.
             states = path / f"random_states_{accelerator.process_index}.pkl"
@@ -90,18 +81,6 @@ def load_last(accelerator: Accelerator, folder: Path, *, kept: int = KEPT) -> in
     if accelerator.is_main_process:
         _tidy_up(path, kept)
     return step
-
-
-@contextmanager
-def _tensors_alone() -> Iterator[None]:
-    before = os.environ.get(TENSORS_ALONE)
-    os.environ[TENSORS_ALONE] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[TENSORS_ALONE]
-        if before is not None:
-            os.environ[TENSORS_ALONE] = before
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
@@ -140,12 +119,9 @@ def _tidy_up(newest: Path, kept: int) -> None:
 
 
 def begin_checkpoints(checkpoints: Path, inputs: Inputs, *, resume: bool) -> None:
-    """Saves the inputs of a training; without `resume` it removes earlier checkpoints.
-
-    Raises:
-        OutputError: If another process has begun the training with other inputs meanwhile.
-    """
+    """Saves the inputs of a training; without `resume` it removes earlier checkpoints."""
     if resume:
+        # Another process may have begun the training with other inputs meanwhile.
         check_inputs(checkpoints, inputs)
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -153,11 +129,7 @@ def begin_checkpoints(checkpoints: Path, inputs: Inputs, *, resume: bool) -> Non
 
 
 def check_inputs(checkpoints: Path, inputs: Inputs) -> None:
-    """Checks that a training that can be resumed was begun with the same inputs.
-
-    Raises:
-        OutputError: If there is a checkpoint, and an input has changed since.
-    """
+    """Raises `OutputError` if there is a checkpoint, and an input has changed since."""
     path = checkpoints / INPUTS
     if last_checkpoint(checkpoints) is None:
         return

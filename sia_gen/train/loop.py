@@ -1,12 +1,15 @@
-"""What trainings of several models have in common: their order, and the learning rate."""
+"""What trainings have in common: the order of models, the time limit, and the learning rate."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import release_memory
+from accelerate.utils import broadcast, release_memory
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import JOINT, Recipe
@@ -15,16 +18,16 @@ from sia_gen.errors import OptionError
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.runtime.device import Runtime
 from sia_gen.train.checkpoints import Inputs, begin_checkpoints, check_inputs
+from sia_gen.train.logs import STEPS_BETWEEN_LOOKS
+
+# Reserve for the work after the last step, as a multiple of its last duration, which varies.
+_MARGIN = 1.5
 
 Images = TypeVar("Images")
 
 
 def model_groups(recipe: Recipe, categories: Sequence[str], *, joint: bool) -> dict[str, list[str]]:
-    """Returns the categories that each model learns, by the name of the model.
-
-    Raises:
-        OptionError: If a joint model would learn only some categories of its recipe.
-    """
+    """Returns the categories that each model learns, by the name of the model."""
     if not joint:
         return {category: [category] for category in categories}
     if list(categories) != recipe.categories:
@@ -53,13 +56,8 @@ def train_models(
 
     Args:
         inputs: Description of what each model learns from, by its name, in the order of training.
-        open_images: Opens the images of a model.
-        train: Trains a model with its images.
         sections: Fields of the recipe that the result depends on.
         out: Output folder; the checkpoints are in `checkpoints/<model>`.
-
-    Raises:
-        UserError: If `out` cannot be used, or whatever the two functions raise.
     """
     accelerator = runtime.accelerator()
     first = next(iter(inputs))
@@ -80,6 +78,74 @@ def train_models(
             train(name, opened.pop(name) if name in opened else open_images(name), accelerator)
             # In mixed precision a network refers to itself, so only the collector frees it.
             release_memory()
+
+
+class Budget:
+    """The time limit of a run for one model: until the model is saved, not until its last step.
+
+    It counts from when it is made; `minutes` of None are no limit. Until `measured` has measured
+    the work after the last step, half of the time is reserved for it. A training that has used the
+    other half saves its model, and goes on with the rest. The first process decides for all.
+    """
+
+    def __init__(self, minutes: float | None, accelerator: Accelerator) -> None:
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self.accelerator = accelerator
+        # Seconds that validation and saving take, None until `measured`.
+        self.end: float | None = None
+        # Seconds that the next preview will take, 0 while unknown.
+        self.preview = 0.0
+        self.started = time.monotonic()
+        self.begin(0)
+
+    @property
+    def left(self) -> float:
+        """Seconds left, negative beyond the limit."""
+        return self.seconds - (time.monotonic() - self.started)
+
+    @property
+    def spare(self) -> float:
+        """Seconds left for steps, without those reserved for the work after the last step."""
+        if self.end is not None:
+            return self.left - _MARGIN * (self.end + self.preview)
+        return self.left - (0.0 if math.isinf(self.seconds) else self.seconds / 2)
+
+    @property
+    def before_publishing(self) -> float:
+        """Seconds left after the last checkpoint, without those that saving the model takes."""
+        return self.left - (_MARGIN - 1) * (self.end or 0)
+
+    def begin(self, done: int) -> None:
+        """Marks the beginning of the steps, of which an earlier run has done some."""
+        # On the monotonic clock; interruptions are added to it.
+        self.stepping, self.first = time.monotonic(), done
+
+    def exclude(self, done: int) -> None:
+        """Takes the time since the beginning of the steps out of the count, and begins again."""
+        self.started += time.monotonic() - self.stepping
+        self.begin(done)
+
+    def is_up(self, done: int) -> bool:
+        """Returns whether to stop after `done` steps because more would take reserved time."""
+        if math.isinf(self.seconds):
+            return False
+        device, alone = self.accelerator.device, self.accelerator.num_processes == 1
+        # Several processes wait for each other to agree, so they do it only now and then.
+        if not alone and done % STEPS_BETWEEN_LOOKS:
+            return False
+        each = (time.monotonic() - self.stepping) / max(1, done - self.first)
+        # A GPU has the steps until the next look queued.
+        steps = 1 if alone and device.type == "cpu" else STEPS_BETWEEN_LOOKS
+        over = self.spare < steps * each
+        return over if alone else bool(broadcast(torch.tensor(int(over), device=device)).item())
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measures work that will be repeated after the last step."""
+        started = time.monotonic()
+        yield
+        self.end = time.monotonic() - started
+        self.stepping += self.end
 
 
 def learning_rate(settings: Training, step: int) -> float:

@@ -39,7 +39,7 @@ SMALLEST_ANYWHERE, SMALLEST_WITHIN = 0.002, 0.0005
 # Share of undisturbed images that stay below the threshold everywhere.
 QUANTILE = 0.998
 # The same within a region, and the number of regions that are drawn for each pair of images.
-REGION_QUANTILE, REGIONS = 0.995, 8
+REGION_QUANTILE, REGIONS = 0.998, 8
 
 Distances = NDArray[np.float32]
 Mask = NDArray[np.bool_]

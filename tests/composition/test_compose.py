@@ -21,7 +21,7 @@ from sia_gen.corpus.manifest import MANIFEST, read_manifest
 from sia_gen.corpus.verify import verify
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.images.listing import list_images
-from sia_gen.io.locations import location
+from sia_gen.io.files import location
 from tests.corpus.conftest import HandmadeCorpus
 from tests.images.trees import parts_table
 

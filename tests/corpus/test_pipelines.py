@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.config.recipe import Recipe, all_categories, choose_categories
-from sia_gen.corpus.generate import synthesize
-from sia_gen.corpus.pipelines import Pipelines
+from sia_gen.corpus.generate import Pipelines, synthesize
 from sia_gen.diffusion import preview
 from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion

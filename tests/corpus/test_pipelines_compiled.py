@@ -13,14 +13,12 @@ import torch
 from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus import sampling
 from sia_gen.corpus.estimate import estimate
-from sia_gen.corpus.generate import remake, synthesize
+from sia_gen.corpus.generate import Pipelines, remake, synthesize
 from sia_gen.corpus.manifest import MANIFEST
-from sia_gen.corpus.pipelines import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.networks.unet import forward_flops
-from sia_gen.runtime.compilation import Execution, is_compiled
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import Execution, Runtime, is_compiled
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import RUNTIME, read_shards
 from tests.corpus.test_generate_remake import members
@@ -56,7 +54,7 @@ def test_corpus_of_compiled_networks_has_the_same_samples(
         assert is_compiled(pipeline.unet) == arguments[-1].compiled
 
     prepare = sampling.prepare_pipeline
-    monkeypatch.setattr("sia_gen.corpus.pipelines.prepare_pipeline", watched)
+    monkeypatch.setattr("sia_gen.corpus.generate.prepare_pipeline", watched)
     synthesize(recipe, disc, models, corpus, COMPILED)
     # Shards of 3 and 2 samples, in batches of 2: the second batch is filled up.
     assert set(sizes) == {recipe.synthesis.batch_size}

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from sia_gen.corpus.sampling import prepare_pipeline
-from sia_gen.runtime.compilation import Execution
-from sia_gen.runtime.device import Precision, Runtime
+from sia_gen.runtime.device import Execution, Precision, Runtime
 from sia_gen.sdas.pipeline import SDASPipeline
 from tests.corpus.conftest import save_model
 from tests.sdas.test_guidance import make_pipeline, sample

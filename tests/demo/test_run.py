@@ -13,7 +13,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.demo.run import STRENGTHS, read_times, run_demo, timed
 from sia_gen.diffusion import preview
 from sia_gen.errors import UserError
-from sia_gen.io.locations import shipped
+from sia_gen.io.files import shipped
 from sia_gen.runtime.device import Runtime
 
 CPU = Runtime("fp32", "cpu")

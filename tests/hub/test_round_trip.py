@@ -20,8 +20,7 @@ from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import SampleMetadata
 from sia_gen.errors import CorpusError, ModelError, OutputError
 from sia_gen.hub.push import push_to_hub
-from sia_gen.io.files import prepare_output
-from sia_gen.io.locations import location
+from sia_gen.io.files import location, prepare_output
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import HandmadeCorpus

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen.io import json as strict_json
-from sia_gen.io.json import parse_json, read_json
+from sia_gen.io import files
+from sia_gen.io.files import parse_json, read_json
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -49,7 +49,7 @@ def test_anything_else_is_refused(content: bytes, problem: str) -> None:
 def test_file_that_is_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strict_json, "LARGEST", 4)
+    monkeypatch.setattr(files, "LARGEST_JSON", 4)
     (tmp_path / "some.json").write_text("[10]")
     assert read_json(tmp_path / "some.json") == [10]
     (tmp_path / "some.json").write_text("[100]")

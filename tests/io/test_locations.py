@@ -8,8 +8,7 @@ import pytest
 from upath import UPath
 
 from sia_gen.errors import OptionError
-from sia_gen.io.files import atomic_path, write_text
-from sia_gen.io.locations import files_below, location, public_name
+from sia_gen.io.files import atomic_path, files_below, location, public_name, write_text
 
 
 def test_paths_and_file_urls_are_paths(tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sia_gen.networks.norms import ChannelwiseGroupNorm, LeanGroupNorm, converted, replace_norms
+from sia_gen.networks.norms import ChannelwiseGroupNorm, LeanGroupNorm, replace_norms
+
+
+def converted(norm: nn.GroupNorm, kind: type[nn.GroupNorm]) -> nn.Module:
+    network = copy.deepcopy(norm)
+    replace_norms(network, kind)
+    return network
 
 
 def make_block() -> nn.Module:
@@ -93,7 +99,7 @@ def test_lean_norm_is_a_group_norm_in_float32(
     norm = nn.GroupNorm(groups, groups * each)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    lean = converted(copy.deepcopy(norm), LeanGroupNorm)
+    lean = converted(norm, LeanGroupNorm)
     images = (torch.randn(batch, groups * each, *size) + 5).to(dtype)
     if channels_last and len(size) == 2:
         images = images.contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from sia_gen.diffusion.adm import convert_adm_state_dict
+from sia_gen.diffusion.adm.convert import convert_adm_state_dict
 from tests.diffusion.original_adm import OriginalUNet, inputs, randomised, small_unet
 
 # Four heads everywhere, and a timestep embedding twice as wide as the first level.

@@ -10,14 +10,14 @@ from torch._inductor import config
 from torch._inductor.graph import GraphLowering
 
 from sia_gen.errors import OptionError
-from sia_gen.runtime.compilation import (
+from sia_gen.runtime.device import (
     LARGE,
     Execution,
+    Runtime,
     compile_network,
     compiler_problem,
     is_compiled,
 )
-from sia_gen.runtime.device import Runtime
 from tests.processes import apart
 
 pytestmark = pytest.mark.usefixtures("compiler")

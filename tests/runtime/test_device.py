@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from sia_gen.errors import OptionError
-from sia_gen.runtime.compilation import Execution
-from sia_gen.runtime.device import Runtime, environment, loader_workers
+from sia_gen.runtime.device import Execution, Runtime, environment, loader_workers
 
 
 def test_float32_on_a_cpu_is_what_it_says() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sia_gen.runtime.device import Runtime
-from sia_gen.train import budget
-from sia_gen.train.budget import Budget
+from sia_gen.train import loop
+from sia_gen.train.loop import Budget
 from tests.clock import Clock
 
 
@@ -60,7 +60,7 @@ def test_several_processes_agree_now_and_then(
         return over
 
     few = make(1)
-    monkeypatch.setattr(budget, "broadcast", broadcast)
+    monkeypatch.setattr(loop, "broadcast", broadcast)
     monkeypatch.setattr(type(few.accelerator), "num_processes", 2)
     up = []
     for done in range(1, 31):

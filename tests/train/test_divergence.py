@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from sia_gen.errors import TrainingError
 from sia_gen.runtime.device import Precision, Runtime
-from sia_gen.train.divergence import MOST_SKIPPED, NORM, STEPS_BETWEEN_LOOKS, TrainingWatch
+from sia_gen.train.logs import MOST_SKIPPED, NORM, STEPS_BETWEEN_LOOKS, TrainingWatch
 
 NAN = torch.tensor(float("nan"))
 Watch = Callable[..., TrainingWatch]

@@ -19,7 +19,7 @@ from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.schema import TWINS, json_schema
 from sia_gen.hub.corpora import mask_statistics
 from sia_gen.hub.push import push_to_hub
-from sia_gen.io.locations import location
+from sia_gen.io.files import location
 from sia_gen.realnet.fitting import fit_realnet
 from tests.corpus.conftest import RUNTIME
 from tests.documents import Reader, code_blocks

@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -59,12 +60,11 @@ PUBLISHED = {
 }
 
 
-def not_adm(*, problem: str) -> ModelError:
-    """Returns the error of a checkpoint of another kind."""
-    return ModelError(
-        problem=problem,
-        fix="Give a UNet or classifier of OpenAI's guided-diffusion or of the RealNet authors.",
-    )
+# Makes the error of a checkpoint of another kind.
+not_adm = partial(
+    ModelError,
+    fix="Give a UNet or classifier of OpenAI's guided-diffusion or of the RealNet authors.",
+)
 
 
 def dimensions(state: State, name: str, count: int, multiple: int = 1) -> torch.Size:
@@ -90,7 +90,12 @@ def read_encoder(state: State) -> Encoder:
         any(name.startswith(f"input_blocks.{block}.1.") for name in state)
         for block in range(blocks)
     ]
-    levels = _unet_levels(state) if is_unet(state) else _classifier_levels(attends)
+    if is_unet(state):
+        # All levels but the highest end in an upsampling block.
+        found = (re.match(r"(output_blocks\.\d+\.[12])\.in_l", name) for name in state)
+        levels = len({match[1] for match in found if match}) + 1
+    else:
+        levels = _classifier_levels(attends)
     per_level, rest = divmod(blocks, levels)
     if rest or per_level < 2:
         raise not_adm(problem=f"{blocks} 'input_blocks' do not make {levels} levels.")
@@ -108,12 +113,6 @@ def read_encoder(state: State) -> Encoder:
 def is_unet(state: State) -> bool:
     """Returns whether there is a decoder."""
     return any(name.startswith("output_blocks.") for name in state)
-
-
-def _unet_levels(state: State) -> int:
-    # All levels but the highest end in an upsampling block.
-    found = (re.match(r"(output_blocks\.\d+\.[12])\.in_l", name) for name in state)
-    return len({match[1] for match in found if match}) + 1
 
 
 def _classifier_levels(attends: list[bool]) -> int:

@@ -64,8 +64,8 @@ def convert_adm_state_dict(
             architecture.
 
     Raises:
-        ModelError: If a tensor is missing, unexpected or of the wrong shape, which it names, or if
-            the image size is not known.
+        ModelError: If a tensor is missing, unexpected or of the wrong shape, or the image size is
+            not known.
         OptionError: If the image size does not suit the network.
     """
     state = dict(state_dict) if new_classes is None else _with_classes(state_dict, new_classes)
@@ -95,11 +95,7 @@ def convert_adm_classifier_state_dict(
 ) -> ConvertedModel:
     """Converts the classifier of an ADM checkpoint to a `NoisyClassifier`.
 
-    All published classifiers have 64 channels per attention head.
-
-    Raises:
-        ModelError: If a tensor is missing, unexpected or of the wrong shape, which it names.
-        OptionError: If the classifier is for another image size.
+    All published ones have 64 channels per attention head. See `convert_adm_state_dict` for errors.
     """
     encoder = read_encoder(state_dict)
     # One position is that of the mean.
@@ -157,7 +153,16 @@ def _convert(
             raise not_adm(problem=f"{problem.format(wrong[0])}{more}.")
     renamed = {}
     for name, targets in pairs.items():
-        tensor = _fitting(name, state[name], len(targets), shapes[targets[0]])
+        tensor, (first, *rest) = state[name], shapes[targets[0]]
+        convolution = name.endswith(CONVOLUTIONS)
+        shape = (len(targets) * first, *rest, *((1,) if convolution else ()))
+        if tensor.shape != shape or not tensor.is_floating_point():
+            raise not_adm(
+                problem=f"the tensor '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"the network needs floats {shape}."
+            )
+        if convolution:
+            tensor = tensor.squeeze(-1)
         # The attention pooling of classifiers, `qkv_proj`, is never interleaved.
         if ".qkv." in name and conventions.qkv_order == "interleaved":
             channels = len(tensor) // 3
@@ -168,18 +173,6 @@ def _convert(
             renamed[target] = part.to(torch.float32).contiguous()
     model.load_state_dict(renamed, assign=True)
     return ConvertedModel(model.eval(), conventions)
-
-
-def _fitting(name: str, tensor: torch.Tensor, parts: int, part: torch.Size) -> torch.Tensor:
-    """Returns a tensor of `parts` times the shape `part`, without the axis of a convolution."""
-    axis = (1,) if name.endswith(CONVOLUTIONS) else ()
-    shape = (parts * part[0], *part[1:], *axis)
-    if tensor.shape != shape or not tensor.is_floating_point():
-        raise not_adm(
-            problem=f"the tensor '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
-            f"the network needs floats {shape}."
-        )
-    return tensor.squeeze(-1) if axis else tensor
 
 
 def _with_classes(state: State, classes: int) -> dict[str, torch.Tensor]:

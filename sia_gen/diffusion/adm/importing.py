@@ -24,8 +24,7 @@ from sia_gen.diffusion.adm.convert import (
 )
 from sia_gen.diffusion.state import scheduler_for
 from sia_gen.errors import ModelError, OptionError, OutputError
-from sia_gen.io.files import atomic_folder, prepare_output, sha256, write_json
-from sia_gen.io.json import read_json
+from sia_gen.io.files import atomic_folder, prepare_output, read_json, sha256, write_json
 from sia_gen.io.locks import working_on
 from sia_gen.io.tensors import StandIns, is_state_dict, not_finite, read_tensor_file
 from sia_gen.networks.classifier import NoisyClassifier
@@ -63,15 +62,9 @@ def import_adm(
     """Imports the UNet or classifier in a checkpoint and returns a description of it.
 
     Args:
-        checkpoint: A PyTorch or safetensors file.
         out: New folder, or that of an earlier import of the same.
         new_classes: Number of classes of a fresh class embedding of a UNet.
         image_size: Side of the images, for an architecture that was not published.
-
-    Raises:
-        ModelError: If the file is missing, damaged or holds another network.
-        OptionError: If an option does not suit the network.
-        OutputError: If the folder holds something else. Nothing has been written then.
     """
     model, conventions = _convert_file(checkpoint, new_classes, image_size)
     kind = "classifier" if isinstance(model, NoisyClassifier) else "unet"

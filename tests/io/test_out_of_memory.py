@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sia_gen.errors import ModelError, OptionError
-from sia_gen.runtime.out_of_memory import explained_out_of_memory
+from sia_gen.io.refusals import explained_out_of_memory
 
 
 class AcceleratorError(RuntimeError):

@@ -35,7 +35,7 @@ BATCH_SIZE = 16
 SMOOTHING = 1 / 64
 # What covers a smaller share of the pixels is a speck: anywhere in an image, and within the region
 # that was disturbed, outside of which nothing differs.
-SMALLEST_ANYWHERE, SMALLEST_WITHIN = 0.002, 0.0005
+SMALLEST_ANYWHERE, SMALLEST_WITHIN = 0.002, 0.0004
 # Share of undisturbed images that stay below the threshold everywhere.
 QUANTILE = 0.998
 # The same within a region, and the number of regions that are drawn for each pair of images.

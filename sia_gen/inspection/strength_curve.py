@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import WHITE, Strength
 from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import ModelError
@@ -21,7 +21,10 @@ from sia_gen.images.loading import to_picture
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge
 from sia_gen.sdas.pipeline import SDASPipeline
 
+# Strengths of white noise. Correlated noise, which is the same in all steps, has about ten times the
+# effect.
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
+CORRELATED = 0.1
 SAMPLES = 16
 # Share of the normal images that count as normal.
 NORMAL_QUANTILE = 0.95
@@ -69,7 +72,7 @@ class StrengthCurve(StrictModel):
 
 
 def useful_range(curve: StrengthCurve, what: str) -> Strength:
-    """Returns the strengths at which samples are abnormal and show the object, to three decimals.
+    """Returns the strengths at which samples are abnormal and show the object, to four decimals.
 
     Raises:
         ModelError: If there are none; `what` names the model.
@@ -77,13 +80,13 @@ def useful_range(curve: StrengthCurve, what: str) -> Strength:
     low = crossing(curve.strengths, curve.medians, curve.abnormal_from)
     high = crossing(curve.strengths, curve.medians, curve.object_until)
     high = curve.strengths[-1] if high is None else high
-    if low is None or not round(low, 3) < round(high, 3):
+    if low is None or not round(low, 4) < round(high, 4):
         reason = "no strength makes them abnormal" if low is None else "all of them look like noise"
         raise ModelError(
             problem=f"there is no useful strength for the samples of {what}: {reason}.",
             fix="Train the model longer: samples of strength 0 must look like good parts first.",
         )
-    return Strength(round(low, 3), round(high, 3))
+    return Strength(round(low, 4), round(high, 4))
 
 
 def crossing(strengths: list[float], medians: NDArray[np.float64], level: float) -> float | None:
@@ -108,8 +111,10 @@ def measure_curve(
     """
     bank = NormalBank.of(recipe, normal.reference, pipeline.device)
     size = normal.reference.shape[-1]
+    scale = 1 if perturbation == WHITE else CORRELATED
+    strengths = [scale * strength for strength in STRENGTHS]
     samples, shown = [], []
-    for strength in STRENGTHS:
+    for strength in strengths:
         images = pipeline(
             num_images=SAMPLES,
             strength=strength,
@@ -121,7 +126,7 @@ def measure_curve(
         samples.append(bank.distances(enlarge(images, size)).tolist())
     noise = bank.distances(enlarge(_pictures_of_noise(pipeline, recipe.seed), size))
     curve = StrengthCurve(
-        strengths=list(STRENGTHS),
+        strengths=strengths,
         samples=samples,
         normal=bank.distances(normal.apart).tolist(),
         noise=noise.tolist(),

@@ -1,8 +1,10 @@
 """The demo: all steps on real solar cells with one command, ending in numbers and a page.
 
 OUT/
-    diffusion/  corpus/  realnet/  evaluation/      the output of each step
+    diffusion/  corpus/  twins/  realnet/  evaluation/
+                                                    the output of each step
     times.json                                      seconds that each step took
+    twins.png                                       photographs, anomalies and masks
     index.html                                      the page
 """
 
@@ -20,18 +22,21 @@ from pydantic import BaseModel, TypeAdapter
 
 from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import synthesize
+from sia_gen.corpus.reading import SampleReader
+from sia_gen.corpus.schema import MASK
 from sia_gen.corpus.verify import verify
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.listing import data_root, list_images, list_test_images
-from sia_gen.images.loading import ImageSpec, load_images, to_picture
-from sia_gen.io.files import read_json, write_json
+from sia_gen.images.loading import ImageSpec, load_image, load_images, to_picture
+from sia_gen.io.files import atomic_path, read_json, write_json
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
-from sia_gen.report.pictures import overlay
+from sia_gen.report.pictures import contact_sheet, overlay
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
+from sia_gen.twins.maker import TwinMaker
 
 TIMES = "times.json"
 # What the page shows.
@@ -39,6 +44,14 @@ STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 SHOWN = 6
 SEEDS = (0, 1, 2)
 PICTURE_SIZE = 192
+# The twins that it shows: spots, scratches and stains in photographs.
+TWINS = {
+    "synthesis.images": 40,
+    "synthesis.perturbation": "pink,blobs,streaks",
+    "synthesis.strength": "0.2:1.0",
+    "synthesis.twins": {"source": "image", "region": "natural"},
+}
+SHOWN_TWINS = 12
 
 
 def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True) -> None:
@@ -55,6 +68,9 @@ def run_demo(recipe: Recipe, out: Path, runtime: Runtime, *, resume: bool = True
             recipe, all_categories(recipe), diffusion, corpus, runtime, resume=resume
         ),
         "verify": lambda: verify(corpus),
+        "synthesize --twins": lambda: _make_twins(
+            recipe, root, diffusion, out / "twins", runtime, resume=resume
+        ),
         "fit-realnet": lambda: fit_realnet(
             recipe, categories, root, corpus, realnet, runtime, resume=resume
         ),
@@ -130,6 +146,7 @@ def _write_page(
         ),
         sections=[
             _normal_section(recipe, root, category),
+            _twins_section(recipe, root, out),
             _strength_section(recipe, out / "diffusion" / category),
             _defect_section(recipe, root, out, scores["anomalous"], runtime),
             _metrics_section(values, scores),
@@ -148,6 +165,54 @@ def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
         title="Good cells",
         text=f"Six of the {len(paths)} photographs of good cells that the models learned from.",
         figures=[[Figure(to_picture(image), path.stem) for image, path in shown]],
+    )
+
+
+def _make_twins(
+    recipe: Recipe, root: Path, models: Path, out: Path, runtime: Runtime, *, resume: bool
+) -> None:
+    recipe = recipe.override(TWINS)
+    places = all_categories(recipe)
+    maker = TwinMaker(recipe, places, root)
+    synthesize(recipe, places, models, out, runtime, maker=maker, resume=resume)
+
+
+def _twins_section(recipe: Recipe, root: Path, out: Path) -> Section:
+    """Shows the first twins that have a mask, each below its photograph, and saves the picture."""
+    category = recipe.categories[0]
+    reader = SampleReader(out / "twins", recipe.dataset, category)
+    paths = list_images(recipe, root, category).fit
+    spec = ImageSpec.of(recipe, reader.form.image_size)
+    columns: list[list[Image.Image]] = []
+    captions: list[str] = []
+    for number in range(reader.total):
+        metadata, images = reader.read(number)
+        if len(columns) < SHOWN_TWINS and images[MASK].getbbox():
+            photograph = to_picture(load_image(paths[metadata["index"] % len(paths)], spec))
+            columns.append([photograph, images[reader.form.picture], images[MASK]])
+            captions.append(f"{metadata['perturbation']}, {metadata['strength']:.2f}")
+    if columns:
+        with atomic_path(out / "twins.png") as temporary:
+            contact_sheet(list(zip(*columns, strict=True))).save(temporary, format="PNG")
+    figures = []
+    size = (PICTURE_SIZE, PICTURE_SIZE)
+    for first in range(0, len(columns), SHOWN):
+        shown = slice(first, first + SHOWN)
+        for row, texts in zip(
+            zip(*columns[shown], strict=True),
+            (["photograph"] * SHOWN, captions[shown], ["mask"] * SHOWN),
+            strict=True,
+        ):
+            enlarged = [image.resize(size, Image.Resampling.NEAREST) for image in row]
+            figures.append([Figure(*pair) for pair in zip(enlarged, texts, strict=False)])
+    return Section(
+        title="Defects that never were",
+        text=(
+            "Photographs of good cells, what correlated noise makes of them on their way back from "
+            "half noise, and the masks of what changed. Below each, the perturbation and its "
+            "strength. The model has seen no defect."
+        ),
+        figures=figures,
     )
 
 
@@ -170,8 +235,9 @@ def _strength_section(recipe: Recipe, model: Path) -> Section:
     return Section(
         title="Synthetic cells by strength",
         text=(
-            "Each row starts from one seed; from left to right only the strength grows. "
-            "Strength 0 is what the model takes for a good cell. These cells are not photographs."
+            "The paper's white noise. Each row starts from one seed; from left to right only the "
+            "strength grows. Strength 0 is what the model takes for a good cell. RealNet learns "
+            "from pieces of such cells."
         ),
         figures=rows,
     )
@@ -239,6 +305,10 @@ def _command_section(recipe: Recipe, out: Path) -> Section:
             f"sia-gen synthesize {chosen} {seed} {strength} --model {out}/diffusion "
             f"--out {out}/corpus",
             f"sia-gen verify {out}/corpus",
+            f"sia-gen synthesize {chosen} {seed} --twins --source image --region natural "
+            f"--perturbation {TWINS['synthesis.perturbation']} --images "
+            f"{TWINS['synthesis.images']} --strength {TWINS['synthesis.strength']} "
+            f"--model {out}/diffusion --out {out}/twins",
             f"sia-gen fit-realnet {chosen} {seed} --corpus {out}/corpus --out {out}/realnet",
             f"sia-gen evaluate {chosen} --model {out}/realnet --out {out}/evaluation",
         ],

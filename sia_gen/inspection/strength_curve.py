@@ -21,8 +21,7 @@ from sia_gen.images.loading import to_picture
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge
 from sia_gen.sdas.pipeline import SDASPipeline
 
-# Strengths of white noise. Correlated noise, which is the same in all steps, has about ten times the
-# effect.
+# Strengths of white noise. Correlated noise is the same in all steps: it has ten times the effect.
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
 CORRELATED = 0.1
 SAMPLES = 16

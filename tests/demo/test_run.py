@@ -40,7 +40,14 @@ def test_demo_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
     metrics = json.loads((out / "evaluation/metrics.json").read_text())["mean"]
     assert f"image AUROC {metrics['image_auroc']:.3f} on real defects" in first.out
     page = (out / "index.html").read_text()
-    for title in ("Good cells", "Synthetic cells by strength", "Real defects", "Step by step"):
+    assert (out / "twins/manifest.json").is_file()
+    for title in (
+        "Good cells",
+        "Defects that never were",
+        "Synthetic cells by strength",
+        "Real defects",
+        "Step by step",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert page.count("strength 0.1</figcaption>") == 3
     assert all(f"strength {strength:g}<" in page for strength in STRENGTHS)
@@ -51,6 +58,7 @@ def test_demo_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
         "train-diffusion",
         "synthesize",
         "verify",
+        "synthesize --twins",
         "fit-realnet",
         "evaluate",
     }
@@ -60,7 +68,7 @@ def test_demo_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
     before = [path.stat().st_mtime_ns for path in (weights, *shards)]
     run_demo(small_demo, out, CPU)
     assert [path.stat().st_mtime_ns for path in (weights, *shards)] == before
-    assert "[5/5] evaluate" in capsys.readouterr().err
+    assert "[6/6] evaluate" in capsys.readouterr().err
     assert json.loads((out / "times.json").read_text()) == times
 
 

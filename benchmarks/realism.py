@@ -32,7 +32,8 @@ import torch
 from measuring import save, show
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.functional import interpolate, softplus
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import interpolate
 
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import SDASSource, Source, TextureSource, texture_files
@@ -229,12 +230,17 @@ class Features:
         return torch.cat(found)
 
 
-def covered(masks: NDArray[np.bool_], patches: int) -> torch.Tensor:
-    """Which patches of images lie under their masks, (N, P), at least one of each with a mask."""
+def shares(masks: NDArray[np.bool_], patches: int) -> torch.Tensor:
+    """Which share of each patch lies under the masks (N, H, W), (N, P)."""
     side = int(patches**0.5)
-    shares = interpolate(torch.from_numpy(masks)[:, None].float(), (side, side), mode="area")
-    flat = shares.flatten(1)
-    return (flat >= COVERED) | ((flat > 0) & (flat == flat.amax(dim=1, keepdim=True)))
+    found = interpolate(torch.from_numpy(masks)[:, None].float(), (side, side), mode="area")
+    return found.flatten(1)
+
+
+def covered(masks: NDArray[np.bool_], patches: int) -> torch.Tensor:
+    """Which patches lie under their masks, (N, P), at least one of each image with a mask."""
+    found = shares(masks, patches)
+    return (found >= COVERED) | ((found > 0) & (found == found.amax(dim=1, keepdim=True)))
 
 
 def kernel_distance(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> float:
@@ -251,39 +257,12 @@ def kernel_distance(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator
     return float(among(x) + among(y) - 2 * kernel(x, y).mean())
 
 
-class Regression(NamedTuple):
-    """A logistic regression from the features of a patch to whether it is anomalous."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-    @classmethod
-    def fit(cls, normal: torch.Tensor, anomalous: torch.Tensor) -> Regression:
-        """Fits it to features (N, D) and (M, D), both of which weigh the same."""
-        weight = torch.zeros(normal.shape[1], requires_grad=True)
-        bias = torch.zeros((), requires_grad=True)
-        optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-        def loss() -> torch.Tensor:
-            optimizer.zero_grad()
-            value = softplus(normal @ weight + bias).mean()
-            value = (
-                value + softplus(-(anomalous @ weight + bias)).mean() + 1e-3 * weight.square().sum()
-            )
-            value.backward()
-            return value
-
-        optimizer.step(loss)
-        return cls(weight.detach(), bias.detach())
-
-    def maps(self, features: torch.Tensor, size: int) -> NDArray[np.float32]:
-        """The anomaly maps of images by their patches (N, P, D), (N, size, size)."""
-        side = int(features.shape[1] ** 0.5)
-        scores = (features @ self.weight + self.bias).view(-1, 1, side, side)
-        found: NDArray[np.float32] = interpolate(scores, (size, size), mode="bilinear")[
-            :, 0
-        ].numpy()
-        return found
+def anomaly_maps(regression: LogisticRegression, features: torch.Tensor) -> NDArray[np.float32]:
+    """The log odds of the patches of images (N, P, D), enlarged to (N, SIZE, SIZE)."""
+    side = int(features.shape[1] ** 0.5)
+    scores = regression.decision_function(features.flatten(0, 1).numpy())
+    maps = torch.from_numpy(scores).float().view(-1, 1, side, side)
+    return interpolate(maps, (SIZE, SIZE), mode="bilinear")[:, 0].numpy()
 
 
 class Judge:
@@ -320,22 +299,18 @@ class Judge:
         marked = covered(source.masks, features.shape[1])
         anomalous = features[marked]
         # Patches that a mask only grazes are neither.
-        clean = covered(source.masks, features.shape[1]) | _touched(source.masks, features.shape[1])
-        normal = features[~clean]
+        normal = features[shares(source.masks, features.shape[1]) == 0]
         normal = normal[torch.randperm(len(normal), generator=generator)[:NORMAL_PATCHES]]
-        maps = Regression.fit(normal, anomalous).maps(self.tests, SIZE)
+        regression = LogisticRegression(class_weight="balanced", max_iter=1000)
+        labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+        regression.fit(torch.cat([normal, anomalous]).numpy(), labels)
+        maps = anomaly_maps(regression, self.tests)
         return [
             kernel_distance(anomalous, self.defects, generator),
             average_precision(self.masks.ravel(), maps.ravel()),
             per_region_overlap(maps, self.masks),
             auroc(self.labels, maps.max(axis=(1, 2))),
         ]
-
-
-def _touched(masks: NDArray[np.bool_], patches: int) -> torch.Tensor:
-    side = int(patches**0.5)
-    shares = interpolate(torch.from_numpy(masks)[:, None].float(), (side, side), mode="area")
-    return shares.flatten(1) > 0
 
 
 def sources(
@@ -381,7 +356,7 @@ def main() -> None:
     recipe = own_recipe(options.data, options.image_size, options.max_steps, options.samples)
     train_diffusion(recipe, recipe.categories, options.data, options.out / "models", RUNTIME)
     judge = Judge(recipe, options.data)
-    rows: list[list[object]] = [[name, value] for name, value in judge.scale.items()]
+    rows: list[list[object]] = [[name, value, "", "", ""] for name, value in judge.scale.items()]
     for name in sources(recipe, judge, options.data, options.out, options.textures):
         if options.only and name not in options.only:
             continue

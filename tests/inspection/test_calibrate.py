@@ -93,6 +93,25 @@ def test_what_was_measured_is_kept_when_a_later_category_fails(
     assert measured == ["disc", "plate", "plate"]
 
 
+def test_every_perturbation_has_a_range_of_its_own(
+    run: Calibrate, tmp_path: Path, measured: list[str]
+) -> None:
+    run("disc")
+    found = run("disc", "plate", perturbation="blobs,white")
+    assert list(found) == [
+        Case(category, kind) for category in RANGES for kind in ("blobs", "white")
+    ]
+    # What was measured before is not measured again.
+    assert measured == ["disc", "disc", "plate", "plate"]
+    calibrated = load_corpus_recipe(tmp_path / "out/recipe.yaml").synthesis.calibrated
+    assert calibrated == {
+        category: {"blobs": str(strength), "white": str(strength)}
+        for category, strength in RANGES.items()
+    }
+    names = sorted(path.name for path in (tmp_path / "out/samples").iterdir())
+    assert names == ["disc-blobs.png", "disc-white.png", "plate-blobs.png", "plate-white.png"]
+
+
 def test_other_samples_are_measured_anew(run: Calibrate, models: Path, measured: list[str]) -> None:
     run("disc")
     run("disc", steps=3)

@@ -89,6 +89,21 @@ def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
     assert curve.noise == pytest.approx(bank.distances(large), rel=1e-4)
 
 
+def test_correlated_noise_is_measured_at_its_own_strengths(
+    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strength_curve, "SAMPLES", 2)
+    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5))
+    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
+    white, blobs = (
+        measure_curve(pipeline, recipe, "cable", kind, images)[0] for kind in ("white", "blobs")
+    )
+    assert white.strengths == [0.0, 0.5]
+    assert blobs.strengths == [0.0, 0.05]
+    assert blobs.samples[0] == white.samples[0]
+    assert blobs.samples[1] != white.samples[1]
+
+
 def test_curve_comes_back_from_plain_numbers() -> None:
     curve = curve_of([0.0, 2.0, 4.0])
     assert StrengthCurve.parse(curve.model_dump()) == curve

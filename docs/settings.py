@@ -46,7 +46,10 @@ def values(field: dict[str, Any]) -> str:
     if field["type"] == "array":
         return f"list: {values(field['items'])}"
     if field["type"] == "object":
-        return f"by category: {values(field['additionalProperties'])}"
+        inner = field["additionalProperties"]
+        if inner.get("type") == "object":
+            return f"by category and kind: {values(inner['additionalProperties'])}"
+        return f"by category: {values(inner)}"
     limits = [f"{sign} {field[limit]:,}" for limit, sign in LIMITS.items() if limit in field]
     return " ".join([TYPES[field["type"]], ", ".join(limits)]).strip()
 

@@ -86,8 +86,11 @@ def running_sums(
     """
     order = np.argsort(-scores)
     scores = scores[order]
+    values = tuple(one[order] for one in values)
+    # Pixels are many, so what is no longer needed makes room.
+    del order
     last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    sums = (np.cumsum(one[order], dtype=np.float64)[last_of_ties] for one in values)
+    sums = (np.cumsum(one, dtype=np.float64)[last_of_ties] for one in values)
     return scores[last_of_ties], [np.append(0.0, one) for one in sums]
 
 
@@ -209,7 +212,9 @@ def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
         if not len(part):
             continue
         _, sums = running_sums(part["score"], ~part["anomalous"], part["anomalous"], part["weight"])
-        false, true, found = (start + one for start, one in zip(before, sums, strict=True))
+        for start, one in zip(before, sums, strict=True):
+            one += start
+        false, true, found = sums
         before = [false[-1], true[-1], found[-1]]
         roc_area += float(np.trapezoid(true, false))
         precision = true[1:] / (true[1:] + false[1:])

@@ -39,7 +39,7 @@ Invert = Annotated[bool, about_twins("--invert", help="Use DDIM inversion instea
 Edit = Annotated[
     str | None,
     about_twins(
-        metavar="EDIT,...", help="Edit photographs before: shift, mirror, erase, swap a piece."
+        metavar="EDIT,...", help="Edit each photograph first: shift, mirror, erase or swap pieces."
     ),
 ]
 Region = Annotated[
@@ -84,7 +84,7 @@ def synthesize(
     """Make a corpus of synthetic anomalies.
 
     Perturbation 'white' is the paper's noise; 'pink' makes stains, 'blobs' spots and 'streaks'
-    scratches. Of several kinds every image draws one.
+    scratches, at about a tenth of the strength. Of several kinds every image draws one.
 
     Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
     """

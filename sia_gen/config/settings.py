@@ -173,7 +173,8 @@ class Synthesis(Section):
     """Number of samples per category."""
     strength: str | float = "0.1:0.2"
     """Strength of the perturbation: a number, a range such as `0.1:0.2` from which every sample
-    draws, or `auto` for the calibrated range of each category."""
+    draws, or `auto` for the calibrated range of each category and perturbation. Correlated noise
+    needs about a tenth of the strength of white noise."""
     perturbation: Perturbations = Field(default=[WHITE])
     """Kind of the noise that strength adds, or several, of which every sample draws one: `white` is
     the paper's, `pink` makes stains, `blobs` spots and `streaks` scratches."""

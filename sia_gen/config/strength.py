@@ -87,7 +87,8 @@ def _split(names: Any) -> Any:
 
 def _require_distinct(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
-        msg = f"'{', '.join(names)}' has one of them twice"
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"'{twice}' is given twice"
         raise ValueError(msg)
     return names
 

@@ -97,12 +97,13 @@ def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> T
 
 
 def steps_of(synthesis: Synthesis) -> int:
-    """Steps per sample: for twins those of both, and those of an inversion."""
+    """Steps per sample: for twins those of both, and those of inversions."""
     twins = synthesis.twins
     if twins is None:
         return synthesis.steps
     share = twins.start if twins.source == "image" else 1.0
-    return (2 + twins.invert) * steps_from(share, synthesis.steps)
+    inversions = twins.invert * (2 if twins.edit else 1)
+    return (2 + inversions) * steps_from(share, synthesis.steps)
 
 
 def table(recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughput) -> str:

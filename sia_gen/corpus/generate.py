@@ -165,12 +165,13 @@ def synthesize(
     main = accelerator.is_main_process
     pipelines = Pipelines(recipe, categories, models, classifier)
     pipelines.start(runtime, accelerator, maker.kind, out)
+    # Before the weights are hashed, so that a pipeline that cannot be loaded is refused at once.
+    manifest = _manifest(pipelines, maker.kind, plan)
     hashes: list[dict[str, str]] = [{}]
     if main:
         # Reading all weights takes minutes if they are large and many: one process does it.
         hashes = [{category.name: pipelines.hash(category, cache) for category in categories}]
     broadcast_object_list(hashes)
-    manifest = _manifest(pipelines, maker.kind, plan)
     output = CorpusOutput(out, recipe, manifest, wanted, hashes[0], resume)
     output.check()
     with output.claim(["synthesis"], main=main):

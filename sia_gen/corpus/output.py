@@ -63,6 +63,9 @@ class CorpusOutput:
             model, shard = self.models[record.name], planned[record.name]
             if record.model != model:
                 difference = f"another model ({record.model[:12]}, not {model[:12]})"
+            elif list(record.strengths) != list(shard.strengths):
+                kinds, others = ", ".join(record.strengths), ", ".join(shard.strengths)
+                difference = f"another perturbation ({kinds}, not {others})"
             elif record.strengths != shard.strengths:
                 difference = f"another strength ({record.strength}, not {shard.strength})"
             else:

@@ -16,9 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
-from sia_gen.config.strength import Strength
+from sia_gen.config.strength import EDITS, Strength
 from sia_gen.corpus.plan import ShardRecord
-from sia_gen.corpus.schema import MASK, SampleForm, json_schema
+from sia_gen.corpus.schema import MASK, NO_EDIT, SampleForm, json_schema
 from sia_gen.corpus.shards import ENCODINGS
 from sia_gen.errors import first_line
 from sia_gen.io.files import parse_json
@@ -174,6 +174,10 @@ class ShardParser:
         start = metadata.get("start", 1.0)
         if not 0 < start <= 1:
             msg = f"'start' is {start}, not above 0 and at most 1"
+            raise ValueError(msg)
+        edit = metadata.get("edit", NO_EDIT)
+        if edit not in (NO_EDIT, *EDITS):
+            msg = f"'edit' is {_printable(repr(edit))}, not one of {', '.join(EDITS)}"
             raise ValueError(msg)
         kind = metadata["perturbation"]
         if kind not in self.shard.strengths:

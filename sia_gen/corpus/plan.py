@@ -65,6 +65,11 @@ class ShardPlan(StrictModel):
         """Its strengths for people: `0.1:0.2`, or `blobs 0.2, streaks 0.3` if they differ."""
         if len(set(self.strengths.values())) == 1:
             return next(iter(self.strengths.values()))
+        return self.anomalies
+
+    @property
+    def anomalies(self) -> str:
+        """Its perturbations with their strengths, for people: `blobs 0.2, streaks 0.3`."""
         return ", ".join(f"{kind} {strength}" for kind, strength in self.strengths.items())
 
     @property

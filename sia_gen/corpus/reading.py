@@ -214,6 +214,6 @@ class SampleReader:
             PLACE: public_name(self.corpus),
             "kind": self.form.kind,
             "samples": self.total,
-            "strengths": sorted({shard.strength for shard in self.shards}),
+            "strengths": sorted({shard.anomalies for shard in self.shards}),
             "sha256": hashlib.sha256(checksums.encode()).hexdigest(),
         }

@@ -17,6 +17,8 @@ TRIPLETS: Literal["triplets"] = "triplets"
 TWINS: Literal["twins"] = "twins"
 # The mask of a twin or triplet, whatever the format of its images: 0 or 255.
 MASK = "mask.png"
+# The edit of a twin whose photograph is as it was, or that starts from noise.
+NO_EDIT = "none"
 LONGEST_PROBLEM = 300
 
 

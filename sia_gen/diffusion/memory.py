@@ -53,7 +53,10 @@ class MemoryEstimate:
 
 
 def prepare_norms(network: nn.Module, kind: str, precision: str) -> None:
-    """Makes a network store less when a device of a type trains it in half precision on a GPU."""
+    """Makes a network store less in half precision on a GPU.
+
+    `kind` is the type of the device, and `precision` that of Accelerate, "no" for float32.
+    """
     if kind == "cuda" and precision != "no":
         replace_norms(network, LeanGroupNorm)
 

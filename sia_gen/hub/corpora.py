@@ -46,8 +46,8 @@ class CorpusPublication(Publication):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recipe = load_corpus_recipe(folder / RECIPE)
         self.manifest, present = read_corpus(folder), present_records(folder)
+        self.recipe = load_corpus_recipe(folder / RECIPE)
         shards = self.manifest.shards
         missing = [shard.path for shard in shards if shard.path not in present]
         if missing or not shards:

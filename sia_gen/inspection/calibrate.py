@@ -176,7 +176,8 @@ def _read_measured(out: Path) -> dict[Case, Calibration]:
         }
     except (ValueError, TypeError) as error:
         raise OutputError(
-            problem=f"{path} is damaged.", fix="Delete it, then calibrate again."
+            problem=f"{path} is damaged, or of another version.",
+            fix="Choose another folder with --out, or delete this one.",
         ) from error
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from sia_gen.corpus.parsing import Sample
-from sia_gen.corpus.schema import MASK
+from sia_gen.corpus.schema import MASK, NO_EDIT
 from sia_gen.diffusion.readiness import noise_level
 from sia_gen.images.loading import Pixels, to_picture
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge, nearest
@@ -148,7 +148,7 @@ def _samples_section(name: str, survey: Survey) -> Section:
         title=name,
         text=f"{len(survey.strengths)} samples, each with its strength below.",
         figures=[
-            [_thumbnail(survey.pixels[place], f"{strengths[place]:.3f}") for place in row]
+            [_thumbnail(survey.pixels[place], f"{strengths[place]:.3g}") for place in row]
             for row in rows
         ],
         bars=bars,
@@ -225,9 +225,15 @@ def _twin_figures(sample: Sample, survey: Survey) -> list[Figure]:
     normal, abnormal = images[f"normal.{survey.form.format}"], images[survey.form.picture]
     return [
         Figure(normal, "normal"),
-        Figure(abnormal, f"strength {metadata['strength']:.3f}"),
+        Figure(abnormal, _cause(metadata)),
         Figure(outlined(abnormal, images[MASK]), f"mask of {metadata['mask_area']:.1%}"),
     ]
+
+
+def _cause(metadata: dict[str, Any]) -> str:
+    """Describes what makes a twin abnormal."""
+    strength = f"strength {metadata['strength']:.3g}"
+    return strength if metadata["edit"] == NO_EDIT else f"{metadata['edit']}, {strength}"
 
 
 def _areas_by_use(areas: Numbers, low: float, high: float) -> Iterator[tuple[str, Numbers]]:
@@ -244,4 +250,4 @@ def _areas_by_strength(survey: Survey) -> Iterator[tuple[str, Numbers]]:
     order = np.argsort(survey.strengths, kind="stable")
     for part in np.array_split(order, min(AREA_BINS, len(order))):
         low, high = survey.strengths[part[0]], survey.strengths[part[-1]]
-        yield f"strength {low:.3f} to {high:.3f}", survey.areas[part]
+        yield f"strength {low:.3g} to {high:.3g}", survey.areas[part]

@@ -23,7 +23,7 @@ from sia_gen.sdas.pipeline import SDASPipeline
 
 # Strengths of white noise. Correlated noise is the same in all steps: it has ten times the effect.
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
-CORRELATED = 0.1
+CORRELATED_SCALE = 0.1
 SAMPLES = 16
 # Share of the normal images that count as normal.
 NORMAL_QUANTILE = 0.95
@@ -83,7 +83,8 @@ def useful_range(curve: StrengthCurve, what: str) -> Strength:
         reason = "no strength makes them abnormal" if low is None else "all of them look like noise"
         raise ModelError(
             problem=f"there is no useful strength for the samples of {what}: {reason}.",
-            fix="Train the model longer: samples of strength 0 must look like good parts first.",
+            fix="Train the model longer: samples of strength 0 must look like good parts first. "
+            "Or leave this perturbation out.",
         )
     return Strength(round(low, 4), round(high, 4))
 
@@ -110,7 +111,7 @@ def measure_curve(
     """
     bank = NormalBank.of(recipe, normal.reference, pipeline.device)
     size = normal.reference.shape[-1]
-    scale = 1 if perturbation == WHITE else CORRELATED
+    scale = 1 if perturbation == WHITE else CORRELATED_SCALE
     strengths = [scale * strength for strength in STRENGTHS]
     samples, shown = [], []
     for strength in strengths:

@@ -54,20 +54,23 @@ class ReverseProcess:
         sample = starts[0]
         if not twins and strength.ndim == 1 and edited is None:
             for timestep in timesteps:
-                sample = self._step(sample, timestep, [disturbance.white], [generator], fields)
+                sample = self._step(
+                    sample, timestep, [disturbance.white_strength], [generator], fields
+                )
             return sample
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**53, ())))
         # A generator per part, in equal states, gives both parts the same noise.
         generators: list[Generators | None] = [generator, _copied(generator)]
-        both = torch.cat([sample, starts[-1]])
         disturbed = strength > 0 if strength.ndim == 4 else (strength > 0).view(-1, 1, 1, 1)
         disturbed = send(disturbed, sample.device)
         if edited is not None:
             disturbed = disturbed | edited
+        normal = starts[-1]
+        both = torch.cat([torch.where(disturbed, sample, normal), normal])
         if fields is not None:
             fields = torch.cat([fields, torch.zeros_like(fields)])
-        strengths: list[torch.Tensor | float] = [disturbance.white, 0.0]
+        strengths: list[torch.Tensor | float] = [disturbance.white_strength, 0.0]
         for timestep in timesteps:
             samples, normal = self._step(both, timestep, strengths, generators, fields).chunk(2)
             # A sample equals its twin exactly where nothing disturbs it.

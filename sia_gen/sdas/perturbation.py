@@ -6,8 +6,9 @@ Noise with a spatial correlation becomes part of the image instead. A step adds
     sigma_t * sqrt(strength) * field
 
 to its own noise. A field is Gaussian and stationary, with mean 0 and variance 1 at every pixel, so
-that a strength means the same for every kind. A sample keeps its field in all steps, which makes
-its anomaly coherent. The paper's kind, `white`, has no field: every step draws its noise anew.
+that the noise of a step has the same variance whatever its kind. A sample keeps its field in all
+steps, which makes its anomaly coherent and about ten times as strong. The paper's kind, `white`,
+has no field: every step draws its noise anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import max_pool2d
 
-from sia_gen.config.strength import WHITE
+from sia_gen.config.strength import WHITE, require_perturbation
 from sia_gen.sdas.scheduler import send
 
 Generators = torch.Generator | list[torch.Generator]
@@ -42,8 +43,8 @@ class Disturbance:
 
     # Of all samples, (B,) or (B, 1, H, W), on the CPU.
     strength: torch.Tensor
-    # The same for white samples, 0 for the others.
-    white: torch.Tensor
+    # Of white samples, 0 for the others.
+    white_strength: torch.Tensor
     # sqrt(strength) * field, (B, C, H, W), 0 for white samples; None if all are white.
     fields: torch.Tensor | None
     # Where samples start from an edited photograph, (B, 1, H, W), bool; None if from the twin's.
@@ -85,7 +86,8 @@ def edited_region(photographs: torch.Tensor, originals: torch.Tensor) -> torch.T
 def field_seeds(generator: Generators | None, num_images: int) -> list[int]:
     """Returns the seed of each field, which follows from the generators but does not change them.
 
-    The noise of a sample is therefore the same whatever its kind.
+    The noise of a sample is therefore the same whatever its kind. Without generators, torch's own
+    draws the seeds.
     """
     if generator is None:
         return torch.randint(2**53, (num_images,)).tolist()
@@ -105,12 +107,12 @@ def draw_fields(
     noise = torch.zeros(len(kinds), *shape)
     amplitudes = torch.zeros(len(kinds), *shape[-2:])
     for place, (kind, seed) in enumerate(zip(kinds, seeds, strict=True)):
-        if kind != WHITE:
+        if require_perturbation(kind) != WHITE:
             generator = torch.Generator().manual_seed(seed)
             noise[place] = torch.randn(tuple(shape), generator=generator)
             amplitudes[place] = _amplitudes(kind, shape[-2:], torch.rand(3, generator=generator))
     noise = torch.einsum("dc,bchw->bdhw", _channel_mixing(shape[0]), noise)
-    return filtered(noise.to(device), amplitudes[:, None].to(device))
+    return filtered(send(noise, device), send(amplitudes[:, None], device))
 
 
 def filtered(noise: torch.Tensor, amplitudes: torch.Tensor) -> torch.Tensor:

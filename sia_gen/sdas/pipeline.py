@@ -186,8 +186,11 @@ class SDASPipeline(DiffusionPipeline):
             disturbance = replace(disturbance, edited=edited_region(*photographs))
         scales = check_scales(guidance_scale, shape[0]).cpu()
         labels = self._check_classes(class_labels, scales)
-        process = ReverseProcess(self.unet, self.scheduler, self.classifier, labels, scales)
         self.scheduler.set_timesteps(num_inference_steps)
+        # The field of the scheduler itself is for pipelines that pass none.
+        scheduler = copy(self.scheduler)
+        scheduler.perturbation = None
+        process = ReverseProcess(self.unet, scheduler, self.classifier, labels, scales)
         timesteps = self.scheduler.timesteps[-steps_from(start, num_inference_steps) :]
         if invert:
             networks, labels = (self.unet, self.scheduler), process.unet_labels

@@ -71,6 +71,8 @@ class PerturbedDDPMScheduler(DDPMScheduler):
             raise ValueError(msg)
         scale = per_image(self.strength if strength is None else strength, sample)
         field = self.perturbation if perturbation is None else perturbation
+        if field is not None:
+            check_field(field, sample.shape)
         self._strength = scale if field is None else 0.0
         try:
             taken = super().step(
@@ -79,7 +81,6 @@ class PerturbedDDPMScheduler(DDPMScheduler):
         finally:
             self._strength = 0.0
         if field is not None:
-            check_field(field, sample.shape)
             sigma = self.sigma(model_output, timestep, sample.shape[1])
             taken.prev_sample = taken.prev_sample + sigma * scale**0.5 * field.to(sample)
         if return_dict:

@@ -14,8 +14,6 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from sia_gen.images.loading import Pixels
 
-# The edit of a sample whose photograph is as it was.
-NO_EDIT = "none"
 # Sides of a piece, as shares of the image's.
 PIECE_SIDES = (1 / 12, 1 / 3)
 # Of as many edits the one that changes the most is taken, because many pieces look alike.

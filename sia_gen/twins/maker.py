@@ -14,6 +14,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import EVERYWHERE
+from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.sampling import (
     generators,
@@ -24,7 +25,7 @@ from sia_gen.corpus.sampling import (
     to_host,
     to_pictures,
 )
-from sia_gen.corpus.schema import MASK, TWINS, TwinMetadata
+from sia_gen.corpus.schema import MASK, NO_EDIT, TWINS, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.errors import OptionError
 from sia_gen.images.listing import category_root, list_images
@@ -34,7 +35,7 @@ from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.perturbation import edited_region
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
-from sia_gen.twins.edits import NO_EDIT, edit_photographs
+from sia_gen.twins.edits import edit_photographs
 from sia_gen.twins.masks import START, Chance, ChanceLimits, change_mask, measure_chance, smoothed
 from sia_gen.twins.regions import local_strength, region, require_region, whole
 
@@ -144,6 +145,11 @@ class TwinMaker:
                 fix="Give it 'synthesis.twins'; 'twins: {}' takes the defaults.",
             )
         self.settings = recipe.synthesis.twins
+        strength = recipe.synthesis.strength
+        without_noise = strength != "auto" and Strength.parse(strength).high == 0
+        edited_alone = bool(self.settings.edit) and without_noise
+        # Whether samples differ from their twins in a region alone.
+        self.local = self.settings.region != EVERYWHERE or edited_alone
         self.uses: list[str] = []
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}
@@ -195,7 +201,7 @@ class TwinMaker:
             distances=apart,
             finite=finite,
             arrived=arrived,
-            regions=_regions(strength, start),
+            regions=_regions(strength, start) if self.local else None,
             limits=chance.limits,
             useful_areas=recipe.realnet.mask_area,
             uses=self.uses,
@@ -251,11 +257,17 @@ class TwinMaker:
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
 
         def draw_region(number: int, seed: int) -> NDArray[np.bool_]:
-            kinds = self.recipe.synthesis.perturbation
             foregrounds = [] if starts is None else starts.foregrounds_of([number])
-            around = foregrounds[0] if foregrounds else whole(spec)
-            drawn = region(self.settings.region, seed, kinds[seed % len(kinds)], spec, around)
-            return np.asarray(drawn[0] > 0)
+            drawn = np.zeros((spec.size, spec.size), bool)
+            if self.settings.region != EVERYWHERE:
+                kinds = self.recipe.synthesis.perturbation
+                around = foregrounds[0] if foregrounds else whole(spec)
+                kind = kinds[seed % len(kinds)]
+                drawn |= region(self.settings.region, seed, kind, spec, around)[0] > 0
+            if self.settings.edit and starts is not None:
+                _, start = self._start(starts.of([number]), [seed], foregrounds)
+                drawn |= edited_region(start["image"], start["twin_image"])[0, 0].numpy()
+            return drawn
 
         return measure_chance(
             sample,
@@ -263,7 +275,7 @@ class TwinMaker:
             size,
             name,
             batch_size,
-            None if self.settings.region == EVERYWHERE else draw_region,
+            draw_region if self.local else None,
         )
 
     def _start(
@@ -285,12 +297,10 @@ def _unit(photographs: Pixels) -> torch.Tensor:
     return torch.from_numpy(photographs).float() / 255
 
 
-def _regions(strength: torch.Tensor, start: dict[str, Any]) -> NDArray[np.bool_] | None:
-    """Returns where samples can differ from their twins, (B, H, W); None if everywhere."""
-    if strength.ndim == 1 and "twin_image" not in start:
-        return None
-    region = (strength > 0).view(len(strength), 1, *strength.shape[2:] or (1, 1))
+def _regions(strength: torch.Tensor, start: dict[str, Any]) -> NDArray[np.bool_]:
+    """Returns where samples can differ from their twins, (B, H, W)."""
+    disturbed = (strength > 0).view(len(strength), 1, *strength.shape[2:] or (1, 1))
     if "twin_image" in start:
-        region = region | edited_region(start["image"], start["twin_image"])
-    found: NDArray[np.bool_] = region.squeeze(1).numpy()
+        disturbed = disturbed | edited_region(start["image"], start["twin_image"])
+    found: NDArray[np.bool_] = disturbed.squeeze(1).numpy()
     return found

@@ -39,7 +39,7 @@ SMALLEST_ANYWHERE, SMALLEST_WITHIN = 0.002, 0.0004
 # Share of undisturbed images that stay below the threshold everywhere.
 QUANTILE = 0.998
 # The same within a region, and the number of regions that are drawn for each pair of images.
-REGION_QUANTILE, REGIONS = 0.998, 8
+REGION_QUANTILE, REGION_DRAWS = 0.998, 8
 
 Distances = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -63,12 +63,11 @@ class ChanceLimits(NamedTuple):
         return cls(float(np.median(peaks)), chance_threshold(peaks))
 
     @classmethod
-    def within(cls, maps: Distances, regions: NDArray[np.bool_]) -> ChanceLimits:
-        """Estimates them for what happens within regions, (N, R, H, W), R for each of the maps.
+    def within(cls, peaks: Sequence[float]) -> ChanceLimits:
+        """Estimates them from the largest smoothed distances within regions of such images.
 
         Most of a part varies less by chance than its edges do, so there is less to exceed.
         """
-        peaks = np.where(regions, maps[:, None], 0).max(axis=(2, 3))
         return cls(float(np.median(peaks)), float(np.quantile(peaks, REGION_QUANTILE)))
 
 
@@ -132,7 +131,8 @@ def measure_chance(
     """
     batches = batches_of(IMAGES, batch_size)
     pairs = []
-    with Progress(f"{name}: differences by chance", IMAGES * (1 + TIMES)) as progress:
+    draws = 0 if draw_region is None else TIMES * REGION_DRAWS
+    with Progress(f"{name}: differences by chance", IMAGES * (1 + TIMES + draws)) as progress:
 
         def make(numbers: range, time: int, images: torch.Tensor | None) -> torch.Tensor:
             made = sample(numbers, chance_seeds(name, time, numbers), images)
@@ -143,18 +143,19 @@ def measure_chance(
         for time in range(1, TIMES + 1):
             again = zip(batches, normal, strict=True)
             pairs += [(images, make(numbers, time, images)) for numbers, images in again]
-    measure = ChangeMeasure.of(backbone, size, torch.cat(normal))
-    measure = replace(measure, levels=_chance_levels(measure, pairs))
-    maps = torch.cat([measure.distances(*pair) for pair in pairs]).cpu().numpy()
-    maps = np.stack([smoothed(one) for one in maps])
-    if draw_region is None:
-        return Chance(measure, ChanceLimits.of(maps))
-    # The images follow each other in the same order every time.
-    regions = [
-        [draw_region(number % IMAGES, seed) for seed in chance_seeds(name, number, range(REGIONS))]
-        for number in range(len(maps))
-    ]
-    return Chance(measure, ChanceLimits.within(maps, np.array(regions)))
+        measure = ChangeMeasure.of(backbone, size, torch.cat(normal))
+        measure = replace(measure, levels=_chance_levels(measure, pairs))
+        maps = torch.cat([measure.distances(*pair) for pair in pairs]).cpu().numpy()
+        maps = np.stack([smoothed(one) for one in maps])
+        if draw_region is None:
+            return Chance(measure, ChanceLimits.of(maps))
+        peaks = []
+        for number, one in enumerate(maps):
+            for seed in chance_seeds(name, number, range(REGION_DRAWS)):
+                # The images follow each other in the same order every time.
+                peaks.append(float(one[draw_region(number % IMAGES, seed)].max(initial=0)))
+                progress.advance()
+        return Chance(measure, ChanceLimits.within(peaks))
 
 
 def chance_seeds(name: str, time: int, numbers: range) -> list[int]:

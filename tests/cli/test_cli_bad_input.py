@@ -57,7 +57,7 @@ def test_wrong_strength_is_one_line(refuse: Refuse, parts: Path, strength: str) 
         ("blob", "unknown perturbation 'blob' (did you mean 'blobs'?)"),
         ("", "unknown perturbation ''"),
         ("white,,pink", "unknown perturbation ''"),
-        ("pink,pink", "'pink, pink' has one of them twice"),
+        ("pink,pink", "'pink' is given twice"),
     ],
 )
 def test_wrong_perturbation_is_one_line(

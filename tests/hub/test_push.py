@@ -201,7 +201,7 @@ def test_card_of_a_pushed_corpus_is_valid_and_has_its_facts(
         if shard.category == "disc"
         for metadata, _ in corpus.samples(shard)
     )
-    shown = ", ".join(f"{strength:.3f}" for strength in strengths)
+    shown = ", ".join(f"{strength:.3g}" for strength in strengths)
     assert f"| parts.disc | 5 | {mebibytes:.1f} | `{'0' * 16}` | {shown} |" in card.text
 
 

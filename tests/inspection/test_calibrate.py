@@ -210,5 +210,7 @@ def test_damaged_file_of_earlier_measurements_is_one_line_before_any_is_made(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/calibration.json").write_text(content)
-    with pytest.raises(OutputError, match=r"calibration\.json is damaged\. Delete it"):
+    with pytest.raises(
+        OutputError, match=r"calibration\.json is damaged, or of another version\. Choose another"
+    ):
         run("disc")

@@ -289,3 +289,63 @@ def test_outside_of_a_region_a_sample_is_its_twin() -> None:
 def test_kind_that_cannot_be_used_is_refused(given: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         run(make_pipeline(), [1, 2], perturbation=given)
+
+
+def test_field_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown perturbation 'blob' \(did you mean 'blobs'"):
+        draw_fields(["blob"], (1, 8, 8), [1], CPU)
+
+
+def test_refused_field_leaves_the_generator_as_it_is() -> None:
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    with pytest.raises(ValueError, match="does not fit"):
+        scheduler("fixed_small").step(
+            noise_of(1), 500, noise_of(2), generator, perturbation=torch.zeros(1)
+        )
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["white", "streaks"])
+def test_field_of_the_scheduler_does_not_reach_the_pipeline(kind: str) -> None:
+    pipeline = make_pipeline()
+    expected = run(pipeline, [1, 2], perturbation=kind)
+    pipeline.scheduler.perturbation = fields("pink", 3, (1, 16, 16))
+    assert torch.equal(run(pipeline, [1, 2], perturbation=kind), expected)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_edited_photograph_differs_from_its_twin_around_the_edit(invert: bool) -> None:
+    pipeline = make_pipeline()
+    original = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    edited = original.clone()
+    edited[:, :, 5:8, 4:9] = 0.9
+    made = pipeline(
+        2,
+        0.0,
+        seeded(1, 2),
+        num_inference_steps=6,
+        output_type="pt",
+        image=edited,
+        twin_image=original,
+        start=0.5,
+        invert=invert,
+        return_twin=True,
+    )
+    around = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    around[:, :, 4:9, 3:10] = True
+    assert torch.equal(made.images[~around], made.twins[~around])
+    assert (made.images[around] != made.twins[around]).float().mean() > 0.5
+    plain = pipeline(
+        2,
+        0.0,
+        seeded(1, 2),
+        num_inference_steps=6,
+        output_type="pt",
+        image=original,
+        start=0.5,
+        invert=invert,
+    )
+    torch.testing.assert_close(made.twins, plain.images, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="need an image to start from"):
+        pipeline(2, twin_image=original)

@@ -23,6 +23,7 @@ KINDS: list[tuple[dict[str, Any], int]] = [
     # Both take three, and with inversion the photograph three.
     ({"source": "image", "start": 0.3}, 6),
     ({"source": "image", "start": 0.3, "invert": True}, 9),
+    ({"source": "image", "start": 0.3, "invert": True, "edit": ["erase"]}, 12),
     ({"source": "image", "start": 0.01}, 2),
 ]
 

@@ -206,7 +206,7 @@ def test_model_says_what_it_was_fitted_to(
     # A corpus may be named by a path of this machine, and a model be published.
     assert report["corpus"]["disc"]["place"] == corpus.name
     assert str(tmp_path) not in json.dumps(report)
-    assert report["corpus"]["disc"]["strengths"] == ["3.0"]
+    assert report["corpus"]["disc"]["strengths"] == ["white 3.0"]
     assert report["photographs"]["files"] == 12
 
 

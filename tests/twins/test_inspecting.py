@@ -35,7 +35,10 @@ def survey_of(strengths: list[float], areas: list[float]) -> Survey:
         areas=np.array(areas),
         duplicates=[],
         examined=[
-            ({"perturbation": "white", "strength": strength, "mask_area": area}, images)
+            (
+                {"perturbation": "white", "edit": "none", "strength": strength, "mask_area": area},
+                images,
+            )
             for strength, area in sorted(zip(strengths, areas, strict=True))
         ],
         pixels=np.zeros((len(strengths), 1, 8, 8), np.uint8),
@@ -66,7 +69,7 @@ def test_page_shows_twins_with_their_masks(
             captions = [caption for _, caption in pictures[3 * number :][:3]]
             assert captions == [
                 "normal",
-                f"strength {sample['json']['strength']:.3f}",
+                f"strength {sample['json']['strength']:.3g}",
                 f"mask of {sample['json']['mask_area']:.1%}",
             ]
     assert "10 samples of 2 categories" in page
@@ -105,11 +108,11 @@ def test_table_tells_areas_by_strength() -> None:
         "x", survey_of(strengths, [s / 10 for s in strengths]), (0.001, 0.5)
     )
     assert section.table[5:] == [
-        ["strength 0.100 to 0.200", "2", "1.50%"],
-        ["strength 0.300 to 0.400", "2", "3.50%"],
-        ["strength 0.500 to 0.600", "2", "5.50%"],
-        ["strength 0.700 to 0.800", "2", "7.50%"],
-        ["strength 0.900 to 1.000", "2", "9.50%"],
+        ["strength 0.1 to 0.2", "2", "1.50%"],
+        ["strength 0.3 to 0.4", "2", "3.50%"],
+        ["strength 0.5 to 0.6", "2", "5.50%"],
+        ["strength 0.7 to 0.8", "2", "7.50%"],
+        ["strength 0.9 to 1", "2", "9.50%"],
     ]
 
 
@@ -118,9 +121,10 @@ def test_twenty_of_many_are_shown_from_the_weakest_to_the_strongest() -> None:
     (section,) = twins_sections("x", survey_of(strengths, strengths), (0.001, 0.5))
     assert [len(row) for row in section.figures] == [6] * 10
     captions = [row[place].caption for row in section.figures for place in (1, 4)]
-    assert captions[0] == "strength 0.000"
-    assert captions[-1] == "strength 0.990"
-    assert captions == sorted(captions)
+    assert captions[0] == "strength 0"
+    assert captions[-1] == "strength 0.99"
+    shown = [float(caption.removeprefix("strength ")) for caption in captions]
+    assert shown == sorted(shown)
 
 
 def test_single_pair_is_shown_without_photographs(make_twins: MakeTwins, tmp_path: Path) -> None:

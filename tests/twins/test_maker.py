@@ -138,8 +138,9 @@ def test_edited_photographs_differ_from_their_twins_around_the_edit(
         assert differs.any()
         rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
         around = np.zeros_like(differs)
-        around[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-        assert around.mean() < 0.5
+        # A pixel of the edit may happen to be what it was.
+        around[max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2] = True
+        assert around.mean() < 0.6
         assert not sample["mask.png"][~around].any()
 
 
@@ -211,7 +212,7 @@ def test_another_kind_of_corpus_is_not_mixed_in(make_twins: MakeTwins) -> None:
         ({"invert": True}, "needs photographs"),
         ({"edit": ["shift"]}, "needs photographs"),
         ({"source": "image", "edit": "shfit"}, r"unknown edit 'shfit' \(did you mean 'shift'"),
-        ({"source": "image", "edit": "erase,erase"}, "has one of them twice"),
+        ({"source": "image", "edit": "erase,erase"}, "'erase' is given twice"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

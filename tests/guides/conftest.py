@@ -162,7 +162,8 @@ def reader(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow: N
     monkeypatch.setattr(calibrate, "useful_range", lambda curve, name: Strength(0.1, 0.2))
     # ... and no strength changes their samples by more than chance.
     monkeypatch.setattr(masks, "IMAGES", 4)
-    monkeypatch.setattr(ChanceLimits, "of", lambda maps: ChanceLimits(0.0, 0.0))
+    for estimate in ("of", "within"):
+        monkeypatch.setattr(ChanceLimits, estimate, lambda _: ChanceLimits(0.0, 0.0))
     monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
     changes = {
         f"{section}.{name}": value for section in SMALL for name, value in SMALL[section].items()

@@ -82,14 +82,9 @@ def calibrate(
     images and precision.
 
     Args:
-        categories: Categories to calibrate.
         root: Folder of the normal images.
         models: Folder of the pipelines; see `sia_gen.corpus.generate`.
-        out: Output folder, see above.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
-
-    Returns:
-        The strengths, in the order of the categories.
 
     Raises:
         ModelError: If a model or its classifier is missing, or has no useful strength.
@@ -121,9 +116,9 @@ def calibrate(
                     curve, shown = _measure(place, kind, normal, pipelines, runtime)
                     release_memory()
                     what = f"'{place.category}' in {pipelines.folder(place)}, perturbation '{kind}'"
-                    origin["strength"] = str(useful_range(curve, what))
+                    strength = str(useful_range(curve, what))
                     _write_row(row, shown)
-                    measured[case] = Calibration(**origin, **curve.model_dump())
+                    measured[case] = Calibration(strength=strength, **origin, **curve.model_dump())
                     known = _save(recipe, measured, out)
                 progress.advance()
         if not measured:

@@ -131,7 +131,9 @@ def is_key(content: Any, path: Path_) -> bool:
     """Whether a path ends in a key that is there, of a section and not of names to choose."""
     free = ("names", "foreground", "calibrated")
     inside = holder(content, path)
-    return isinstance(inside, dict) and path[-1] in inside and not set(free) & set(path[-2:-1])
+    # The names of perturbations below a category have a message of their own.
+    named = path[-2:-1] in [(one,) for one in free] or path[-3:-2] == ("calibrated",)
+    return isinstance(inside, dict) and path[-1] in inside and not named
 
 
 def test_every_key_left_out(example: Any, files: Files, tried: Tried) -> None:

@@ -171,6 +171,10 @@ def become(
     sys.exit(run_here(arguments, folder, told, condition))
 
 
+def whole_previews() -> None:
+    """A condition that keeps previews as they are in a process that starts from nothing."""
+
+
 def run_here(
     arguments: Sequence[str], folder: Path, told: Path, condition: Condition | None
 ) -> int:
@@ -181,8 +185,9 @@ def run_here(
     from sia_gen.diffusion import preview
 
     torch.set_num_threads(1)
-    # Previews are to be there, not to be good.
-    preview.INVERSION_STEPS = 2
+    if condition is not whole_previews:
+        # Previews are to be there, not to be good.
+        preview.INVERSION_STEPS = 2
     tell_to(told)
     os.chdir(folder)
     sys.argv = ["sia-gen", *arguments]

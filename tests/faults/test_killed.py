@@ -19,7 +19,7 @@ from tests.faults.breaking import check_line
 from tests.faults.conftest import ALL, Tried, times
 from tests.hub.conftest import new_name
 from tests.hub.server import Hub
-from tests.processes import FROM_NOTHING, Running
+from tests.processes import FROM_NOTHING, Running, whole_previews
 
 SETTINGS = {
     "diffusion.init": "models/disc",
@@ -74,8 +74,9 @@ class Work:
             options = [{"IMAGES": str(self.line.data)}.get(one, one) for one in COMMANDS[self.name]]
             arguments = [self.name, "--recipe", "parts.yaml", *options, "--out", self.out]
         folder = self.line.folder
-        launcher = FROM_NOTHING if fresh else ()
-        return Running(arguments, folder, folder / f"{self.out}.txt", launcher=launcher)
+        # What a fork makes is compared with what a process makes that starts from nothing.
+        options = {"launcher": FROM_NOTHING} if fresh else {"condition": whole_previews}
+        return Running(arguments, folder, folder / f"{self.out}.txt", **options)
 
     def finish(self, *, fresh: bool = False) -> dict[str, object]:
         told = self.begin(fresh=fresh).end()

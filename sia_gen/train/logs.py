@@ -36,9 +36,14 @@ class TrainingLog:
     def __init__(self, folder: Path | None, start: int) -> None:
         self.folder = folder
         self.writer: SummaryWriter | None = None
+        # A run that was killed after its last checkpoint repeats what it logged since.
+        self.logged: set[tuple[int, frozenset[str]]] = set()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / LOG, "".join(_kept_lines(folder / LOG, start)))
+            kept = list(_kept_lines(folder / LOG, start))
+            write_text(folder / LOG, "".join(kept))
+            for figures in map(json.loads, kept):
+                self.logged.add((figures.pop("step"), frozenset(figures)))
             with writing(folder):
                 self.writer = SummaryWriter(str(folder), purge_step=start + 1)
 
@@ -51,8 +56,8 @@ class TrainingLog:
                 self.writer.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Adds the figures of a step."""
-        if self.folder is None or self.writer is None:
+        """Adds the figures of a step, unless an earlier run did."""
+        if self.folder is None or self.writer is None or (step, frozenset(figures)) in self.logged:
             return
         with writing(self.folder):
             with (self.folder / LOG).open("a", encoding="utf-8") as file:

@@ -37,6 +37,22 @@ def test_steps_that_are_done_again_are_logged_once(tmp_path: Path) -> None:
     assert json.loads((tmp_path / LOG).read_text().splitlines()[-1])["loss"] == 2.0
 
 
+def test_what_follows_the_last_checkpoint_is_logged_once(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        log.write(20, {"loss": 1.0})
+        log.write(20, {"noise": 0.1})
+    # Killed before the model was saved, so the preview after the last step is made again.
+    with TrainingLog(tmp_path, 20) as log:
+        log.write(20, {"noise": 0.1})
+        log.write(20, {"distance": 2.0})
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert lines == [
+        {"step": 20, "loss": 1.0},
+        {"step": 20, "noise": 0.1},
+        {"step": 20, "distance": 2.0},
+    ]
+
+
 def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
     (tmp_path / LOG).write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
     with TrainingLog(tmp_path, 20):

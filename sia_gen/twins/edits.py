@@ -16,7 +16,7 @@ from sia_gen.images.loading import Pixels
 
 # Sides of a piece, as shares of the image's.
 PIECE_SIDES = (1 / 12, 1 / 3)
-# Of as many edits the one that changes the most is taken, because many pieces look alike.
+# The most visible of as many edits is taken, because many pieces look alike.
 DRAWS = 8
 # Standard deviation that smooths what fills a hole, as a share of the side.
 FILL_SMOOTHING = 1 / 64
@@ -33,7 +33,7 @@ def edit_photographs(
     The foregrounds are where the object is in each, (1, H, W), or an empty list.
 
     Returns:
-        The edits, and the edited photographs.
+        The names of the edits, and the edited photographs.
     """
     names, results = [], []
     for place, (photograph, seed) in enumerate(zip(photographs, seeds, strict=True)):
@@ -41,18 +41,14 @@ def edit_photographs(
         rng = np.random.default_rng((seed, 2))
         names.append(edits[int(rng.integers(len(edits)))])
         foreground = foregrounds[place] if foregrounds else None
-        results.append(edited(names[-1], photograph, foreground, rng))
+        results.append(edit_photograph(names[-1], photograph, foreground, rng))
     return names, np.stack(results)
 
 
-def edited(name: str, image: Pixels, foreground: Pixels | None, rng: Rng) -> Pixels:
-    """Edits a piece of a photograph (C, H, W), 0 to 255, and returns the result.
+def edit_photograph(name: str, image: Pixels, foreground: Pixels | None, rng: Rng) -> Pixels:
+    """Returns a photograph (C, H, W), 0 to 255, with a piece of it edited.
 
-    Args:
-        name: `shift`, `mirror`, `erase` or `swap`.
-        image: The photograph.
-        foreground: Where its object is, (1, H, W), 1 or 0; pieces are taken from there.
-        rng: Chooses the piece.
+    The piece is taken from the foreground (1, H, W), 1 or 0; from anywhere if that is None.
     """
     inside = np.ones(image.shape[-2:], bool) if foreground is None else foreground[0] > 0
     candidates = [EDITORS[name](image, inside, rng) for _ in range(DRAWS)]
@@ -81,7 +77,7 @@ def _mirror(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
 
 
 def _erase(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
-    """Removes a piece: what surrounds it takes its place."""
+    """Removes a piece."""
     return _filled(image, inside, _box(inside, rng))
 
 
@@ -116,9 +112,9 @@ def _box(inside: Mask, rng: Rng, sides: tuple[int, ...] | None = None) -> Box:
 
 
 def _filled(image: Pixels, inside: Mask, box: Box) -> Pixels:
-    """Fills the foreground in a box with the nearest pixels around it, smoothed.
+    """Fills the foreground in a box with the nearest background, smoothed.
 
-    These are of the background if the object ends near the box.
+    Where all of the image is foreground, the pixels around the box take its place.
     """
     hole = np.zeros_like(inside)
     hole[box] = inside[box]

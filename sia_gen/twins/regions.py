@@ -20,7 +20,7 @@ from sia_gen.sdas.perturbation import draw_fields, field_seeds
 BOX_SIDES = (1 / 8, 1 / 2)
 # Share of the foreground that natural outlines enclose.
 NATURAL_AREAS = (0.005, 0.08)
-# Share of the height of a field above its threshold over which an edge is soft.
+# Part of the way from the outline to the peak of a field over which an edge is soft.
 SOFT_EDGE = 0.5
 
 
@@ -63,7 +63,7 @@ def whole(spec: ImageSpec) -> Pixels:
 def region(
     name: str, seed: int, perturbation: str, spec: ImageSpec, foreground: Pixels
 ) -> NDArray[np.float32]:
-    """Returns the region of a sample, (1, size, size), in [0, 1], nowhere soft but if natural."""
+    """Returns the region of a sample, (1, size, size), in [0, 1]; only natural ones are soft."""
     # Its numbers differ from those of the sample's noise, but follow from the same seed.
     rng = np.random.default_rng((seed, 1))
     if name == "natural":
@@ -85,14 +85,14 @@ def _natural(
     seeds = field_seeds(generators([seed]), 1)
     shape = (len(spec.mode), spec.size, spec.size)
     field = draw_fields([kind], shape, seeds, torch.device("cpu"))[0].numpy()
-    height = np.abs(field.mean(axis=0, keepdims=True))
-    inside = height[foreground > 0]
+    magnitude = np.abs(field.mean(axis=0, keepdims=True))
+    inside = magnitude[foreground > 0]
     low, high = NATURAL_AREAS
     threshold = np.quantile(inside, 1 - low * (high / low) ** rng.random())
     # A single pixel is its own threshold, and has to be inside.
     least = 1e-6
     rise = SOFT_EDGE * (inside.max() - threshold) + least
-    mask: NDArray[np.float64] = ((height - threshold + least) / rise).clip(0, 1) * foreground
+    mask: NDArray[np.float64] = ((magnitude - threshold + least) / rise).clip(0, 1) * foreground
     return mask.astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError
 from sia_gen.inspection import strength_curve
-from sia_gen.inspection.distance import NormalBank, enlarge, load_normal
+from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge, load_normal
 from sia_gen.inspection.strength_curve import StrengthCurve, crossing, measure_curve, useful_range
 from tests.inspection.conftest import CPU
 from tests.sdas.test_guidance import make_pipeline
@@ -76,32 +77,49 @@ def test_crossing_is_where_interpolation_meets_the_level(values: list[float], le
         assert np.interp(found, strengths, medians) == pytest.approx(level, abs=1e-6)
 
 
-def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
-    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(strength_curve, "SAMPLES", 2)
-    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0,))
-    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
-    curve, _ = measure_curve(pipeline, recipe, "cable", "white", images)
-    pixels = np.random.default_rng(recipe.seed).normal(127.5, 127.5, (2, 16, 16)).clip(0, 255)
-    large = enlarge([Image.fromarray(one.astype(np.uint8)) for one in pixels], 64)
-    bank = NormalBank.of(recipe, images.reference, CPU)
-    assert curve.noise == pytest.approx(bank.distances(large), rel=1e-4)
+Measure = Callable[..., StrengthCurve]
 
 
-def test_correlated_noise_is_measured_at_its_own_strengths(
-    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def normal(recipe: Recipe, photographs: Path) -> NormalImages:
+    return load_normal(recipe, "disc", photographs, 16)
+
+
+@pytest.fixture
+def measure(recipe: Recipe, normal: NormalImages, monkeypatch: pytest.MonkeyPatch) -> Measure:
+    """Measures samples of two strengths: `measure("white", guidance_scale=1)`."""
     monkeypatch.setattr(strength_curve, "SAMPLES", 2)
     monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5))
-    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
-    white, blobs = (
-        measure_curve(pipeline, recipe, "cable", kind, images)[0] for kind in ("white", "blobs")
-    )
+    pipeline = make_pipeline()
+
+    def run(kind: str = "white", **changes: float) -> StrengthCurve:
+        changed = recipe.override({f"synthesis.{name}": value for name, value in changes.items()})
+        return measure_curve(pipeline, changed, "cable", kind, normal)[0]
+
+    return run
+
+
+def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
+    recipe: Recipe, normal: NormalImages, measure: Measure
+) -> None:
+    pixels = np.random.default_rng(recipe.seed).normal(127.5, 127.5, (2, 16, 16)).clip(0, 255)
+    large = enlarge([Image.fromarray(one.astype(np.uint8)) for one in pixels], 64)
+    bank = NormalBank.of(recipe, normal.reference, CPU)
+    assert measure().noise == pytest.approx(bank.distances(large), rel=1e-4)
+
+
+def test_correlated_noise_is_measured_at_its_own_strengths(measure: Measure) -> None:
+    white, blobs = measure("white"), measure("blobs")
     assert white.strengths == [0.0, 0.5]
     assert blobs.strengths == [0.0, 0.05]
     assert blobs.samples[0] == white.samples[0]
     assert blobs.samples[1] != white.samples[1]
+
+
+def test_samples_are_guided_as_those_of_a_corpus(measure: Measure) -> None:
+    plain, guided = (measure(guidance_scale=scale) for scale in (0.0, 1e4))
+    assert not np.isclose(plain.samples, guided.samples).any()
+    assert np.array_equal(plain.normal, guided.normal)
 
 
 def test_curve_comes_back_from_plain_numbers() -> None:
@@ -126,23 +144,3 @@ def test_what_is_no_curve_is_refused(change: dict[str, object]) -> None:
     content = curve_of([0.0, 2.0, 4.0]).model_dump() | change
     with pytest.raises(ValueError, match=r"samples|strengths|normal|noise"):
         StrengthCurve.parse(content)
-
-
-def test_samples_are_guided_as_those_of_a_corpus(
-    recipe: Recipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(strength_curve, "SAMPLES", 2)
-    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5))
-    pipeline, images = make_pipeline(), load_normal(recipe, "disc", photographs, 16)
-    plain, guided = (
-        measure_curve(
-            pipeline,
-            recipe.override({"synthesis.guidance_scale": scale}),
-            "cable",
-            "white",
-            images,
-        )[0]
-        for scale in (0.0, 1e4)
-    )
-    assert not np.isclose(plain.samples, guided.samples).any()
-    assert np.array_equal(plain.normal, guided.normal)

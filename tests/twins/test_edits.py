@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sia_gen.config.strength import EDITS
-from sia_gen.twins.edits import EDITORS, PIECE_SIDES, edit_photographs, edited
+from sia_gen.twins.edits import EDITORS, PIECE_SIDES, edit_photograph, edit_photographs
 
 SIZE = 48
 
@@ -35,7 +35,7 @@ def test_edit_changes_one_place_of_every_photograph(name: str, known: bool, chan
     before = image.copy()
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        result = edited(name, image, foreground() if known else None, rng)
+        result = edit_photograph(name, image, foreground() if known else None, rng)
         assert np.array_equal(image, before)
         assert result.shape == image.shape
         assert result.dtype == np.uint8
@@ -48,20 +48,20 @@ def test_edit_changes_one_place_of_every_photograph(name: str, known: bool, chan
 def test_known_foreground_bounds_what_changes(name: str) -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        result = edited(name, photograph(), foreground(), rng)
+        result = edit_photograph(name, photograph(), foreground(), rng)
         assert np.array_equal(result[foreground() == 0], photograph()[foreground() == 0])
 
 
 @pytest.mark.parametrize("name", ["mirror", "swap"])
 def test_pixels_of_the_part_are_kept(name: str) -> None:
-    result = edited(name, photograph(), foreground(), np.random.default_rng(1))
+    result = edit_photograph(name, photograph(), foreground(), np.random.default_rng(1))
     assert np.array_equal(np.sort(result, axis=None), np.sort(photograph(), axis=None))
 
 
 def test_erased_piece_becomes_background() -> None:
     for seed in range(20):
         image = photograph()
-        result = edited("erase", image, foreground(), np.random.default_rng(seed))
+        result = edit_photograph("erase", image, foreground(), np.random.default_rng(seed))
         changed = result != image
         assert (result[changed] < 60).all()
 
@@ -69,7 +69,7 @@ def test_erased_piece_becomes_background() -> None:
 def test_shifted_piece_is_elsewhere_and_its_place_empty_or_not() -> None:
     image, doubled = photograph(), 0
     for seed in range(40):
-        result = edited("shift", image, foreground(), np.random.default_rng(seed))
+        result = edit_photograph("shift", image, foreground(), np.random.default_rng(seed))
         # Pixels of the background cannot have moved.
         assert (result[result != image] < 256).all()
         doubled += not ((result < 60) & (image >= 100)).any()
@@ -85,9 +85,9 @@ def test_edits_follow_from_the_seeds() -> None:
     assert np.array_equal(same[0], results[7])
 
 
-def test_tiny_foreground_is_edited() -> None:
+def test_tiny_foreground_is_edit_photograph() -> None:
     tiny = np.zeros((1, SIZE, SIZE), np.uint8)
     tiny[0, 20, 20] = 1
     image = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(1, SIZE, SIZE)
     for name in EDITS:
-        assert edited(name, image, tiny, np.random.default_rng(0)).shape == image.shape
+        assert edit_photograph(name, image, tiny, np.random.default_rng(0)).shape == image.shape

@@ -47,6 +47,32 @@ def load_inputs(
     return recipe, chosen, data_root(recipe, data)
 
 
+def twin_settings(
+    source: str | None, start: float | None, invert: bool, edit: str | None, region: str | None
+) -> dict[str, Any]:
+    """Returns the settings of twins that were given as options, by name."""
+    settings = {
+        "source": source,
+        "start": start,
+        "invert": invert or None,
+        "edit": edit,
+        "region": region,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def twin_changes(
+    recipe: CorpusRecipe, twins: bool, settings: dict[str, Any], *inputs: str
+) -> dict[str, Any]:
+    """Returns what the settings of twins change; without twins, refuses them and inputs."""
+    own = recipe.synthesis.twins
+    if twins or own is not None:
+        return {"synthesis.twins": (own.model_dump() if own else {}) | settings}
+    for name in [*settings, *inputs]:
+        raise OptionError(problem=f"--{name} applies only to twins.", fix="Add --twins.")
+    return {}
+
+
 def run_folder(recipe: CorpusRecipe, step: str) -> Path:
     """Returns the default output folder of a step, where the next one looks for it."""
     return Path("runs") / recipe.name / step

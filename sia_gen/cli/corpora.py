@@ -1,12 +1,27 @@
 """The commands that measure strength, and that check, inspect, compose and publish corpora."""
 
+from __future__ import annotations
+
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
+from sia_gen.cli.common import (
+    load_inputs,
+    next_command,
+    run_folder,
+    saved_recipe,
+    say,
+    twin_changes,
+    twin_settings,
+)
+
+if TYPE_CHECKING:
+    from sia_gen.config.recipe import Recipe
+    from sia_gen.inspection.calibrate import TwinSampler
 
 
 def calibrate(
@@ -14,6 +29,12 @@ def calibrate(
     data: options.Data = None,
     category: options.Category = None,
     perturbation: options.Perturbation = None,
+    twins: options.WithTwins = False,
+    source: options.Source = None,
+    start: options.Start = None,
+    invert: options.Invert = False,
+    edit: options.Edit = None,
+    region: options.Region = None,
     model: options.Model = None,
     classifier: options.Classifier = None,
     out: Annotated[Path | None, options.out("calibration")] = None,
@@ -23,13 +44,16 @@ def calibrate(
 ) -> None:
     """Find the range of strengths that makes useful anomalies, for each perturbation.
 
-    The output folder gets a page of curves, and a recipe for 'synthesize --strength auto'.
+    The output folder gets a page of curves, and a recipe for 'synthesize --strength auto'. Twins
+    that are perturbed in a region need more strength, so measure them as you will make them.
     Categories already measured with the same model and images are skipped.
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """
     chosen, categories, root = load_inputs(recipe, data, category)
-    chosen = chosen.override({"synthesis.perturbation": perturbation})
+    settings = twin_settings(source, start, invert, edit, region)
+    changes = {"synthesis.perturbation": perturbation}
+    chosen = chosen.override(changes | twin_changes(chosen, twins, settings))
     folder = out or run_folder(chosen, "calibration")
     from sia_gen.inspection.calibrate import calibrate as measure
     from sia_gen.runtime.device import Runtime
@@ -41,15 +65,29 @@ def calibrate(
         model or run_folder(chosen, "diffusion"),
         folder,
         Runtime(precision, device, channels_last=channels_last),
+        twins=_twin_sampler(chosen, categories, root),
         classifier=classifier or run_folder(chosen, "classifier") / "model",
     )
     for case, strength in strengths.items():
         say(f"{case}: {strength}")
     # The default folder may hold a corpus of other strengths.
     corpus = run_folder(chosen, "calibrated")
-    folders = {"model": model, "classifier": classifier, "out": corpus}
+    own = chosen.synthesis.twins
+    photographs = data if own is not None and own.source == "image" else None
+    folders = {"model": model, "classifier": classifier, "data": photographs, "out": corpus}
     command = "synthesize --strength auto"
     say(f"Next: {next_command(command, saved_recipe(folder), category, **folders)}")
+
+
+def _twin_sampler(recipe: Recipe, categories: list[str], root: Path) -> TwinSampler | None:
+    if recipe.synthesis.twins is None:
+        return None
+    from sia_gen.config.recipe import DatasetCategory
+    from sia_gen.twins.maker import TwinMaker
+    from sia_gen.twins.strengths import twin_sampler
+
+    places = [DatasetCategory(recipe, category) for category in categories]
+    return partial(twin_sampler, TwinMaker(recipe, places, root))
 
 
 def verify(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 execution = partial(Option, rich_help_panel="Execution")
+about_twins = partial(Option, rich_help_panel="Twins")
 
 
 def out(step: str) -> Any:
@@ -38,6 +39,26 @@ Weights = Annotated[Path | None, Option(help="Backbone weights, .safetensors or 
 Perturbation = Annotated[
     str | None,
     Option(metavar="KIND,...", help="Kinds of noise to add: white, pink, blobs, streaks."),
+]
+WithTwins = Annotated[bool, about_twins("--twins", help="Add normal twins and masks.")]
+Source = Annotated[
+    Literal["noise", "image"] | None, about_twins(help="Start from noise, or from photographs.")
+]
+Start = Annotated[
+    float | None, about_twins(help="How far to take photographs back to noise, up to 1.")
+]
+Invert = Annotated[bool, about_twins("--invert", help="Use DDIM inversion instead of noise.")]
+Edit = Annotated[
+    str | None,
+    about_twins(
+        metavar="EDIT,...", help="Edit each photograph first: shift, mirror, erase or swap pieces."
+    ),
+]
+Region = Annotated[
+    str | None,
+    about_twins(
+        help="Where to perturb: everywhere, natural, perlin, box, foreground, or a mask file."
+    ),
 ]
 MaxSteps = Annotated[int | None, Option(help="Training steps; overrides the recipe.")]
 MaxMinutes = Annotated[

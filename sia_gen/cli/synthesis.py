@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from sia_gen.cli import options
-from sia_gen.cli.common import run_folder, say
+from sia_gen.cli.common import run_folder, say, twin_changes, twin_settings
 from sia_gen.errors import OptionError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sia_gen.twins.maker import TwinMaker
 
 parts = partial(Option, rich_help_panel="Parts of a corpus")
-about_twins = partial(Option, rich_help_panel="Twins")
 
 Strength = Annotated[
     str | None, Option(help="A number, a range such as 0.1:0.2, or auto. 0 is normal.")
@@ -28,28 +27,8 @@ GuidanceScale = Annotated[float | None, Option(help="Scale of the classifier gui
 Shards = Annotated[str | None, parts(metavar="A:B", help="Make only shards A to B-1.")]
 Only = Annotated[str | None, parts(metavar="KEY", help="Make a single sample again.")]
 Plan = Annotated[bool, parts("--plan", help="Estimate bytes and hours; write nothing.")]
-WithTwins = Annotated[bool, about_twins("--twins", help="Add normal twins and masks.")]
-Source = Annotated[
-    Literal["noise", "image"] | None, about_twins(help="Start from noise, or from photographs.")
-]
-Start = Annotated[
-    float | None, about_twins(help="How far to take photographs back to noise, up to 1.")
-]
-Invert = Annotated[bool, about_twins("--invert", help="Use DDIM inversion instead of noise.")]
-Edit = Annotated[
-    str | None,
-    about_twins(
-        metavar="EDIT,...", help="Edit each photograph first: shift, mirror, erase or swap pieces."
-    ),
-]
-Region = Annotated[
-    str | None,
-    about_twins(
-        help="Where to perturb: everywhere, natural, perlin, box, foreground, or a mask file."
-    ),
-]
-Photographs = Annotated[Path | None, about_twins(help="Photographs for --source image.")]
-MaskWeights = Annotated[Path | None, about_twins(help="Backbone weights for the masks.")]
+Photographs = Annotated[Path | None, options.about_twins(help="Photographs for --source image.")]
+MaskWeights = Annotated[Path | None, options.about_twins(help="Backbone weights for the masks.")]
 
 
 def synthesize(
@@ -67,12 +46,12 @@ def synthesize(
     shards: Shards = None,
     only: Only = None,
     plan: Plan = False,
-    twins: WithTwins = False,
-    source: Source = None,
-    start: Start = None,
-    invert: Invert = False,
-    edit: Edit = None,
-    region: Region = None,
+    twins: options.WithTwins = False,
+    source: options.Source = None,
+    start: options.Start = None,
+    invert: options.Invert = False,
+    edit: options.Edit = None,
+    region: options.Region = None,
     data: Photographs = None,
     weights: MaskWeights = None,
     precision: options.Precision = None,
@@ -100,30 +79,25 @@ def synthesize(
         "synthesis.steps": steps,
         "synthesis.guidance_scale": guidance_scale,
     }
-    settings = {
-        "source": source,
-        "start": start,
-        "invert": invert or None,
-        "edit": edit,
-        "region": region,
-    }
-    chosen = load_corpus_recipe(recipe).override(changes)
-    chosen = _with_twins(chosen, twins, settings, {"data": data, "weights": weights})
+    settings = twin_settings(source, start, invert, edit, region)
+    inputs = [name for name, value in {"data": data, "weights": weights}.items() if value]
+    chosen = load_corpus_recipe(recipe)
+    chosen = chosen.override(changes | twin_changes(chosen, twins, settings, *inputs))
     categories = choose_categories(chosen, category)
     models, guide = _model_folders(chosen, model, classifier)
     from sia_gen.corpus.estimate import estimate
     from sia_gen.runtime.device import Runtime
 
     runtime = Runtime(precision, device, compiled, channels_last)
-    inputs: dict[str, Any] = {"models": models, "runtime": runtime, "classifier": guide}
+    given: dict[str, Any] = {"models": models, "runtime": runtime, "classifier": guide}
     if plan:
-        say(estimate(chosen, categories, shards=shards, **inputs))
+        say(estimate(chosen, categories, shards=shards, **given))
         return
-    inputs["maker"] = _twin_maker(chosen, categories, data, weights)
+    given["maker"] = _twin_maker(chosen, categories, data, weights)
     if only is not None:
-        _remake(chosen, only, out, inputs)
+        _remake(chosen, only, out, given)
     else:
-        _make(chosen, categories, out, inputs | {"shards": shards, "resume": resume})
+        _make(chosen, categories, out, given | {"shards": shards, "resume": resume})
 
 
 def _remake(recipe: CorpusRecipe, key: str, out: str | None, inputs: dict[str, Any]) -> None:
@@ -177,18 +151,3 @@ def _require_absent(others: dict[str, Any]) -> None:
                 problem=f"--only makes a single sample, so --{name} does not apply.",
                 fix=f"Leave out --{name} or --only.",
             )
-
-
-def _with_twins(
-    recipe: CorpusRecipe, twins: bool, settings: dict[str, Any], inputs: dict[str, Path | None]
-) -> CorpusRecipe:
-    """Applies the settings of twins; without twins, refuses settings and inputs of them."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if twins and recipe.synthesis.twins is None:
-        recipe = recipe.override({"synthesis.twins": {}})
-    if recipe.synthesis.twins is not None:
-        return recipe.override({"synthesis.twins": recipe.synthesis.twins.model_dump() | given})
-    unused = [*given, *(name for name, value in inputs.items() if value is not None)]
-    if unused:
-        raise OptionError(problem=f"--{unused[0]} applies only to twins.", fix="Add --twins.")
-    return recipe

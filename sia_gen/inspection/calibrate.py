@@ -10,7 +10,7 @@ OUT/
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,14 +21,22 @@ from PIL import Image
 
 from sia_gen.config.outputs import claim_output, save_recipe
 from sia_gen.config.recipe import DatasetCategory, Recipe
+from sia_gen.config.settings import Twins
 from sia_gen.config.strength import Strength, StrengthText, require_perturbation
 from sia_gen.corpus.generate import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import ImageError, OutputError
 from sia_gen.images.loading import read_image
-from sia_gen.inspection.distance import NormalImages, load_normal
+from sia_gen.inspection.distance import NormalBank, NormalImages, load_normal
 from sia_gen.inspection.page import distance_chart
-from sia_gen.inspection.strength_curve import SAMPLES, StrengthCurve, measure_curve, useful_range
+from sia_gen.inspection.strength_curve import (
+    SAMPLES,
+    Sampler,
+    StrengthCurve,
+    measure_curve,
+    sampler_of,
+    useful_range,
+)
 from sia_gen.io.files import atomic_path, read_json, write_json
 from sia_gen.io.locks import EVERYTHING, settling
 from sia_gen.io.refusals import explained_out_of_memory
@@ -36,10 +44,13 @@ from sia_gen.report.page import Figure, Level, Page, Section, write_page
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import HashCache
+from sia_gen.sdas.pipeline import SDASPipeline
 
 MEASURED = "calibration.json"
 # Sections of the recipe on which the measurements depend.
 DECISIVE = ["realnet"]
+# Returns what makes twins of a category by a perturbation.
+TwinSampler = Callable[[SDASPipeline, DatasetCategory, str], Sampler]
 
 
 class Case(NamedTuple):
@@ -55,7 +66,8 @@ class Case(NamedTuple):
 class Calibration(StrengthCurve):
     """The measurements of a case, the useful range, and everything that decides about them.
 
-    `model` and `images` are hashes. The channels-last memory format changes only last bits.
+    `model` and `images` are hashes, and `twins` the settings of twins. The channels-last memory
+    format changes only last bits.
     """
 
     strength: StrengthText
@@ -64,6 +76,7 @@ class Calibration(StrengthCurve):
     guidance_scale: float
     precision: str
     images: str
+    twins: Twins | None = None
 
 
 def calibrate(
@@ -74,6 +87,7 @@ def calibrate(
     out: Path,
     runtime: Runtime,
     *,
+    twins: TwinSampler | None = None,
     classifier: Path | None = None,
 ) -> dict[Case, Strength]:
     """Measures the strengths of some categories by each perturbation of the recipe.
@@ -84,6 +98,7 @@ def calibrate(
     Args:
         root: Folder of the normal images.
         models: Folder of the pipelines; see `sia_gen.corpus.generate`.
+        twins: Makes twins, for a recipe with `synthesis.twins`; see `sia_gen.twins.strengths`.
         classifier: Folder of the classifier, for a recipe with a guidance scale.
 
     Raises:
@@ -93,6 +108,7 @@ def calibrate(
         "steps": recipe.synthesis.steps,
         "guidance_scale": recipe.synthesis.guidance_scale,
         "precision": runtime.accelerator().mixed_precision,
+        "twins": recipe.synthesis.twins,
     }
     places = [DatasetCategory(recipe, category) for category in categories]
     pipelines, cache = Pipelines(recipe, places, models, classifier), HashCache()
@@ -111,9 +127,9 @@ def calibrate(
                 case = Case(place.category, kind)
                 origin = common | {"model": model, "images": images}
                 before, row = known.get(case), _row_path(out, case)
-                same = before is not None and before.model_dump(include=set(origin)) == origin
+                same = before is not None and origin.items() <= dict(before).items()
                 if not (same and row.is_file()):
-                    curve, shown = _measure(place, kind, normal, pipelines, runtime)
+                    curve, shown = _measure(place, kind, normal, pipelines, runtime, twins)
                     release_memory()
                     what = f"'{place.category}' in {pipelines.folder(place)}, perturbation '{kind}'"
                     strength = str(useful_range(curve, what))
@@ -128,7 +144,12 @@ def calibrate(
 
 
 def _measure(
-    place: DatasetCategory, kind: str, normal: NormalImages, pipelines: Pipelines, runtime: Runtime
+    place: DatasetCategory,
+    kind: str,
+    normal: NormalImages,
+    pipelines: Pipelines,
+    runtime: Runtime,
+    twins: TwinSampler | None,
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     recipe, category = place
     pipeline, accelerator = pipelines.load(place), runtime.accelerator()
@@ -137,7 +158,11 @@ def _measure(
         f"{category}: out of memory, sampling {SAMPLES} images at a time.",
         "Use --precision bf16, or end other programs that take memory.",
     ):
-        return measure_curve(pipeline, recipe, category, kind, normal)
+        sampler = sampler_of(pipeline, recipe, category, kind)
+        if twins is not None:
+            sampler = twins(pipeline, place, kind)
+        bank = NormalBank.of(recipe, normal.reference, pipeline.device)
+        return measure_curve(sampler, bank, recipe, kind, normal)
 
 
 def _save(recipe: Recipe, measured: dict[Case, Calibration], out: Path) -> dict[Case, Calibration]:
@@ -209,12 +234,14 @@ def _section(case: Case, measured: Calibration, out: Path) -> Section:
         Level(measured.object_until, "halfway to noise"),
     ]
     chosen = (strength.low, strength.high)
+    below = "most samples are no farther from the normal images than these are from each other"
+    if measured.masked is not None:
+        below = "more than one mask in ten is empty"
     return Section(
         title=f"{case}: {strength}",
         text=(
-            f"Below {strength.low:g} most samples are no farther from the normal images than these "
-            f"are from each other; above {strength.high:g} they are nearer to noise."
-            + (" The row is one sample, at growing strength." if shown else "")
+            f"Below {strength.low:g} {below}; above {strength.high:g} most samples are nearer to "
+            "noise." + (" The row is one sample, at growing strength." if shown else "")
         ),
         figures=[shown] if shown else [],
         charts=[distance_chart(measured.strengths, measured.samples, levels, chosen)],

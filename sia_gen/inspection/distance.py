@@ -7,6 +7,7 @@ because SDAS changes an image everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,15 +100,27 @@ class NormalBank:
         chosen = torch.randperm(total, generator=generator)[:BANK_PATCHES].to(device)
         return cls(backbone, _chosen_patches(backbone, images, chosen))
 
-    def distances(self, images: Pixels) -> NDArray[np.float64]:
-        """Returns the distance of each image (N, C, H, W), 0 to 255, from the normal ones, (N,)."""
+    def distances(
+        self, images: Pixels, regions: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Returns the distance of each image (N, C, H, W), 0 to 255, from the normal ones, (N,).
+
+        With regions, (N, H, W) of any size, it is that of the patches there.
+        """
         found: list[float] = []
         for batch in _batches(images, self.patches.device):
-            found += [
-                float(torch.cdist(patches, self.patches).amin(dim=1).double().mean())
-                for patches in patch_features(self.backbone, batch)
-            ]
+            some = [None] * len(batch) if regions is None else regions[len(found) :]
+            every = zip(patch_features(self.backbone, batch), some, strict=False)
+            found += [self._distance(patches, region) for patches, region in every]
+            # Otherwise the patches would stay in memory until the next ones exist.
+            del every
         return np.array(found)
+
+    def _distance(self, patches: torch.Tensor, region: NDArray[np.bool_] | None) -> float:
+        apart = torch.cdist(patches, self.patches).amin(dim=1).double()
+        if region is not None:
+            apart = apart[_patches_in(region, len(apart)).to(apart.device)]
+        return float(apart.mean())
 
     def summaries(self, images: Pixels) -> NDArray[np.float64]:
         """Returns the mean features of each image (N, C, H, W), which reveal copies, (N, D)."""
@@ -144,6 +157,13 @@ def _batches(images: Pixels, device: torch.device) -> Iterator[torch.Tensor]:
     for start in range(0, len(images), BATCH_SIZE):
         batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device).float() / 255
         yield batch.expand(-1, 3, -1, -1)
+
+
+def _patches_in(region: NDArray[np.bool_], patches: int) -> torch.Tensor:
+    """Returns which patches of a square image lie at least in part in a region (H, W), (P,)."""
+    side = math.isqrt(patches)
+    shares = torch.from_numpy(region)[None, None].float()
+    return interpolate(shares, (side, side), mode="area").flatten() > 0
 
 
 def _chosen_patches(backbone: Backbone, images: Pixels, chosen: torch.Tensor) -> torch.Tensor:

@@ -2,10 +2,12 @@
 
 The effect of a strength depends on the model, so the distance from the normal images is measured
 at growing strength. Samples are abnormal once they are farther from the normal images than these
-are from each other. They show the object as long as they are nearer to it than to noise.
+are from each other, and twins once their masks are rarely empty. They show the object as long as
+they are nearer to it than to noise; of twins that are perturbed in a region, this is what counts.
 """
 
-from typing import Annotated, Self
+from collections.abc import Callable
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +19,40 @@ from sia_gen.config.strength import WHITE, Strength
 from sia_gen.corpus.sampling import generators, sampling_options
 from sia_gen.corpus.schema import StrictModel
 from sia_gen.errors import ModelError
-from sia_gen.images.loading import to_picture
+from sia_gen.images.loading import to_picture, to_pixels
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge
 from sia_gen.sdas.pipeline import SDASPipeline
 
 # Strengths of white noise. Correlated noise is the same in all steps: it has ten times the effect.
-STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
+STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2, 3, 4.5, 7, 10, 15)
 CORRELATED_SCALE = 0.1
 SAMPLES = 16
 # Share of the normal images that count as normal.
 NORMAL_QUANTILE = 0.95
+# Share of the masks of twins that may be empty.
+EMPTY_MASKS = 0.1
 
 Numbers = Annotated[list[float], Field(min_length=1)]
+
+
+class StrengthSamples(NamedTuple):
+    """Samples of one strength, and of twins what else is known about them.
+
+    Attributes:
+        images: The samples.
+        normal: Their normal twins.
+        regions: Where each sample was perturbed, (N, H, W); None if everywhere.
+        masks: Whether each has a mask that is not empty.
+    """
+
+    images: list[Image.Image]
+    normal: list[Image.Image] | None = None
+    regions: NDArray[np.bool_] | None = None
+    masks: list[bool] | None = None
+
+
+# Makes the samples of some strength.
+Sampler = Callable[[float], StrengthSamples]
 
 
 class StrengthCurve(StrictModel):
@@ -39,17 +63,22 @@ class StrengthCurve(StrictModel):
         samples: Distances of the samples at each strength, (S, N).
         normal: Distances of other normal images, (M,).
         noise: Distances of images of noise that were enlarged like the samples, (K,).
+        masked: Share of the twins whose masks are not empty, (S,); None for single samples.
     """
 
     strengths: Numbers
     samples: list[Numbers]
     normal: Numbers
     noise: Numbers
+    masked: Numbers | None = None
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
         if len(self.samples) != len(self.strengths) or len({len(row) for row in self.samples}) > 1:
             msg = "the samples are not those of the strengths"
+            raise ValueError(msg)
+        if self.masked is not None and len(self.masked) != len(self.strengths):
+            msg = "the masks are not those of the strengths"
             raise ValueError(msg)
         return self
 
@@ -77,6 +106,8 @@ def useful_range(curve: StrengthCurve, what: str) -> Strength:
         ModelError: If there are none; `what` names the model.
     """
     low = crossing(curve.strengths, curve.medians, curve.abnormal_from)
+    if curve.masked is not None:
+        low = crossing(curve.strengths, np.maximum.accumulate(curve.masked), 1 - EMPTY_MASKS)
     high = crossing(curve.strengths, curve.medians, curve.object_until)
     high = curve.strengths[-1] if high is None else high
     if low is None or not round(low, 4) < round(high, 4):
@@ -89,32 +120,22 @@ def useful_range(curve: StrengthCurve, what: str) -> Strength:
     return Strength(round(low, 4), round(high, 4))
 
 
-def crossing(strengths: list[float], medians: NDArray[np.float64], level: float) -> float | None:
+def crossing(strengths: list[float], values: NDArray[np.float64], level: float) -> float | None:
     """Returns where a curve that never falls first exceeds a level, by linear interpolation."""
-    above = np.flatnonzero(medians > level)
+    above = np.flatnonzero(values > level)
     if not len(above):
         return None
     place = int(above[0])
     if place == 0:
         return strengths[0]
-    (x0, x1), (y0, y1) = strengths[place - 1 : place + 1], medians[place - 1 : place + 1]
+    (x0, x1), (y0, y1) = strengths[place - 1 : place + 1], values[place - 1 : place + 1]
     return float(x0 + (x1 - x0) * (level - y0) / (y1 - y0))
 
 
-def measure_curve(
-    pipeline: SDASPipeline, recipe: Recipe, category: str, perturbation: str, normal: NormalImages
-) -> tuple[StrengthCurve, list[Image.Image]]:
-    """Makes samples at every strength from the same noise, and measures their distances.
+def sampler_of(pipeline: SDASPipeline, recipe: Recipe, category: str, perturbation: str) -> Sampler:
+    """Returns what makes single samples of a category from the same noise at every strength."""
 
-    Returns:
-        The curve, and the first sample at each strength.
-    """
-    bank = NormalBank.of(recipe, normal.reference, pipeline.device)
-    size = normal.reference.shape[-1]
-    scale = 1 if perturbation == WHITE else CORRELATED_SCALE
-    strengths = [scale * strength for strength in STRENGTHS]
-    samples, shown = [], []
-    for strength in strengths:
+    def sample(strength: float) -> StrengthSamples:
         images = pipeline(
             num_images=SAMPLES,
             strength=strength,
@@ -122,20 +143,49 @@ def measure_curve(
             generator=generators(recipe.seed + i for i in range(SAMPLES)),
             **sampling_options(pipeline, recipe, category),
         ).images
-        shown.append(images[0])
-        samples.append(bank.distances(enlarge(images, size)).tolist())
-    noise = bank.distances(enlarge(_pictures_of_noise(pipeline, recipe.seed), size))
-    curve = StrengthCurve(
-        strengths=strengths,
-        samples=samples,
-        normal=bank.distances(normal.apart).tolist(),
-        noise=noise.tolist(),
-    )
+        return StrengthSamples(images)
+
+    return sample
+
+
+def measure_curve(
+    sample: Sampler, bank: NormalBank, recipe: Recipe, perturbation: str, normal: NormalImages
+) -> tuple[StrengthCurve, list[Image.Image]]:
+    """Measures the distances of samples at growing strength, until they look like noise.
+
+    Returns:
+        The curve, and the first sample at each strength.
+    """
+    size = normal.reference.shape[-1]
+    scale = 1 if perturbation == WHITE else CORRELATED_SCALE
+    # Nothing is perturbed at strength 0; the regions and the twins are the same at any other.
+    lowest = sample(scale * STRENGTHS[1])
+    regions = lowest.regions
+    apart = normal.apart if lowest.normal is None else enlarge(lowest.normal, size)
+    noisy = enlarge(_pictures_of_noise(lowest, recipe.seed), size)
+    levels = {
+        "normal": bank.distances(apart, regions).tolist(),
+        "noise": bank.distances(noisy, regions).tolist(),
+    }
+    strengths, samples, masked, shown = [], list[list[float]](), [], []
+    for strength in STRENGTHS:
+        made = lowest if strength == STRENGTHS[1] else sample(scale * strength)
+        strengths.append(scale * strength)
+        samples.append(bank.distances(enlarge(made.images, size), regions).tolist())
+        shown.append(made.images[0])
+        if made.masks is not None:
+            masked.append(float(np.mean(made.masks)))
+        curve = StrengthCurve(strengths=strengths, samples=samples, masked=masked or None, **levels)
+        if curve.medians[-1] > curve.object_until:
+            break
     return curve, shown
 
 
-def _pictures_of_noise(pipeline: SDASPipeline, seed: int) -> list[Image.Image]:
-    config = pipeline.unet.config
-    shape = (SAMPLES, config.in_channels, config.sample_size, config.sample_size)
-    noise = np.random.default_rng(seed).normal(127.5, 127.5, shape)
-    return [to_picture(image) for image in noise.clip(0, 255).astype(np.uint8)]
+def _pictures_of_noise(made: StrengthSamples, seed: int) -> list[Image.Image]:
+    """Returns pictures of noise; noise in the region alone of twins that are perturbed there."""
+    images = np.stack([to_pixels(image) for image in made.normal or made.images])
+    noise = np.random.default_rng(seed).normal(127.5, 127.5, images.shape)
+    noise = noise.clip(0, 255).astype(np.uint8)
+    if made.regions is not None:
+        noise = np.where(made.regions[:, None], noise, images)
+    return [to_picture(image) for image in noise]

@@ -36,7 +36,15 @@ from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.perturbation import edited_region
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.twins.edits import edit_photographs
-from sia_gen.twins.masks import START, Chance, ChanceLimits, change_mask, measure_chance, smoothed
+from sia_gen.twins.masks import (
+    START,
+    Chance,
+    ChanceLimits,
+    Mask,
+    change_mask,
+    measure_chance,
+    smoothed,
+)
 from sia_gen.twins.regions import local_strength, region, require_region, whole
 
 
@@ -77,11 +85,15 @@ class TwinBatch:
             for number, (image, normal) in enumerate(zip(*pictures, strict=True))
         ]
 
+    def mask(self, number: int) -> Mask:
+        """Returns where a sample differs from its twin by more than chance, (H, W)."""
+        region = None if self.regions is None else self.regions[number]
+        return change_mask(smoothed(self.distances[number].numpy()), self.limits, region)
+
     def _encode_one(
         self, number: int, image: Image.Image, normal: Image.Image, image_format: str
     ) -> EncodedSample:
-        region = None if self.regions is None else self.regions[number]
-        mask = change_mask(smoothed(self.distances[number].numpy()), self.limits, region)
+        mask = self.mask(number)
         area = float(mask.mean())
         low, high = self.useful_areas
         use = "useful"

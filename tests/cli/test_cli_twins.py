@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
+from sia_gen.config.recipe import load_corpus_recipe
+from sia_gen.config.settings import Twins
+from sia_gen.config.strength import Strength
+from sia_gen.corpus.manifest import read_manifest
+from sia_gen.inspection import calibrate
 from sia_gen.twins import masks
 from tests.conftest import photograph
 from tests.corpus.conftest import save_model
@@ -102,6 +108,31 @@ def test_twins_are_made_checked_looked_at_and_used(
     assert "already holds the result of another recipe (synthesis.twins.region" in other
     single = refuse("synthesize", *options, *strong)
     assert "already holds a corpus with another kind (twins, not samples)" in single
+
+
+def test_twins_are_calibrated_as_they_will_be_made(
+    run: Run,
+    refuse: Refuse,
+    options: list[str],
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # No strength is useful for an untrained model.
+    monkeypatch.setattr(calibrate, "useful_range", lambda *_: Strength(0.25, 0.75))
+    calibration = ["calibrate", *options, "--category", "disc", "--data", images]
+    assert "--region applies only to twins" in refuse(*calibration, "--region", "box")
+    asked = ["--twins", "--source", "image", "--region", "box", "--perturbation", "blobs,pink"]
+    done = run(*calibration, *asked)
+    assert done.code == 0, done
+    *found, command = done.out.splitlines()
+    assert found == ["disc, blobs: 0.25:0.75", "disc, pink: 0.25:0.75"]
+    assert run(*shlex.split(command.removeprefix("Next: sia-gen ")), *options[2:]).code == 0
+    recipe = load_corpus_recipe(tmp_path / "runs/parts/calibrated/recipe.yaml")
+    assert recipe.synthesis.twins == Twins(source="image", region="box")
+    corpus = read_manifest(tmp_path / "runs/parts/calibrated")
+    assert corpus.kind == "twins"
+    assert corpus.shards[0].strengths == {"blobs": "0.25:0.75", "pink": "0.25:0.75"}
 
 
 def test_plan_of_twins_is_printed_and_nothing_written(

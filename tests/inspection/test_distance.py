@@ -106,3 +106,22 @@ def test_nearest_is_that_of_brute_force(seed: int, count: int, others: bool) -> 
             distances[place] = np.inf
         assert how_far[place] == pytest.approx(distances.min(), abs=1e-6)
         assert distances[which[place]] == pytest.approx(distances.min(), abs=1e-6)
+
+
+def test_distance_of_regions_is_that_of_the_patches_there(recipe: Recipe) -> None:
+    rng = np.random.default_rng(0)
+    normal, images = rng.integers(0, 256, (2, 3, 1, 64, 64), dtype=np.uint8)
+    bank = NormalBank.of(recipe, normal, CPU)
+    batch = torch.from_numpy(images).expand(-1, 3, -1, -1) / 255
+    patches = patch_features(bank.backbone, batch)
+    side = int(patches.shape[1] ** 0.5)
+    regions = np.zeros((3, 64, 64), bool)
+    regions[0, 0, 0] = regions[1, :33, 63] = regions[2] = True
+    scale = 64 // side
+    places = [[0], [row * side + side - 1 for row in range(-(-33 // scale))], [*range(side**2)]]
+    expected = [
+        np.mean([min((bank.patches - patches[n, place]).norm(dim=1)) for place in some])
+        for n, some in enumerate(places)
+    ]
+    assert bank.distances(images, regions) == pytest.approx(expected, rel=1e-4)
+    assert bank.distances(images)[2] == pytest.approx(expected[2], rel=1e-4)

@@ -16,7 +16,15 @@ from sia_gen.config.strength import Strength
 from sia_gen.errors import ModelError
 from sia_gen.inspection import strength_curve
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge, load_normal
-from sia_gen.inspection.strength_curve import StrengthCurve, crossing, measure_curve, useful_range
+from sia_gen.inspection.strength_curve import (
+    Sampler,
+    StrengthCurve,
+    StrengthSamples,
+    crossing,
+    measure_curve,
+    sampler_of,
+    useful_range,
+)
 from tests.inspection.conftest import CPU
 from tests.sdas.test_guidance import make_pipeline
 
@@ -91,10 +99,12 @@ def measure(recipe: Recipe, normal: NormalImages, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(strength_curve, "SAMPLES", 2)
     monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5))
     pipeline = make_pipeline()
+    bank = NormalBank.of(recipe, normal.reference, CPU)
 
-    def run(kind: str = "white", **changes: float) -> StrengthCurve:
+    def run(kind: str = "white", sampler: Sampler | None = None, **changes: float) -> StrengthCurve:
         changed = recipe.override({f"synthesis.{name}": value for name, value in changes.items()})
-        return measure_curve(pipeline, changed, "cable", kind, normal)[0]
+        sampler = sampler or sampler_of(pipeline, changed, "cable", kind)
+        return measure_curve(sampler, bank, changed, kind, normal)[0]
 
     return run
 
@@ -108,7 +118,11 @@ def test_noise_is_as_large_as_the_samples_and_enlarged_like_them(
     assert measure().noise == pytest.approx(bank.distances(large), rel=1e-4)
 
 
-def test_correlated_noise_is_measured_at_its_own_strengths(measure: Measure) -> None:
+def test_correlated_noise_is_measured_at_its_own_strengths(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What an untrained model makes looks like noise at any strength.
+    monkeypatch.setattr(StrengthCurve, "object_until", np.inf)
     white, blobs = measure("white"), measure("blobs")
     assert white.strengths == [0.0, 0.5]
     assert blobs.strengths == [0.0, 0.05]
@@ -120,6 +134,47 @@ def test_samples_are_guided_as_those_of_a_corpus(measure: Measure) -> None:
     plain, guided = (measure(guidance_scale=scale) for scale in (0.0, 1e4))
     assert not np.isclose(plain.samples, guided.samples).any()
     assert np.array_equal(plain.normal, guided.normal)
+
+
+def test_twins_are_useful_from_where_nine_masks_in_ten_show_something() -> None:
+    curve = curve_of([0.0, 2.0, 4.0, 8.0])
+    assert useful_range(curve, "x").low == 0.5
+    # The line from (1, 0.8) to (2, 1) crosses 0.9 at 1.5.
+    seen = curve.model_copy(update={"masked": [0.0, 0.8, 1.0, 0.9]})
+    assert useful_range(seen, "x") == Strength(1.5, 2.25)
+    with pytest.raises(ModelError, match="no strength makes them abnormal"):
+        useful_range(curve.model_copy(update={"masked": [0.0, 0.8, 0.9, 0.9]}), "x")
+
+
+def noisy_from(strength: float, calls: list[float]) -> Sampler:
+    """Makes grey twins that are noise in a region from a strength on."""
+    region = np.zeros((2, 16, 16), bool)
+    region[:, 4:12, 4:12] = True
+    noise = np.random.default_rng(0).normal(127.5, 127.5, region.shape).clip(0, 255)
+
+    def sample(asked: float) -> StrengthSamples:
+        calls.append(asked)
+        grey = np.full(region.shape, 128, np.uint8)
+        images = np.where(region & (asked >= strength), noise, grey).astype(np.uint8)
+        pictures, twins = ([Image.fromarray(one) for one in some] for some in (images, grey))
+        regions = region & (asked > 0)
+        return StrengthSamples(pictures, twins, regions, [bool(asked)] * 2)
+
+    return sample
+
+
+def test_twins_are_measured_in_their_regions_until_these_are_noise(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5, 1.0, 2.0, 4.0))
+    calls: list[float] = []
+    curve = measure("white", noisy_from(1.0, calls))
+    assert sorted(calls) == curve.strengths == [0.0, 0.5, 1.0]
+    assert curve.masked == [0.0, 1.0, 1.0]
+    # What was normal stays as far from the bank as the twins; the noise is that of the region.
+    assert curve.samples[0] == curve.samples[1] == curve.normal
+    assert min(curve.samples[2]) > curve.object_until > max(curve.normal)
+    assert useful_range(curve, "x").low == pytest.approx(0.45)
 
 
 def test_curve_comes_back_from_plain_numbers() -> None:
@@ -138,9 +193,10 @@ def test_curve_comes_back_from_plain_numbers() -> None:
         {"normal": []},
         {"noise": "none"},
         {"noise": {"x": 1}},
+        {"masked": [0.0, 1.0]},
     ],
 )
 def test_what_is_no_curve_is_refused(change: dict[str, object]) -> None:
     content = curve_of([0.0, 2.0, 4.0]).model_dump() | change
-    with pytest.raises(ValueError, match=r"samples|strengths|normal|noise"):
+    with pytest.raises(ValueError, match=r"samples|strengths|normal|noise|masks"):
         StrengthCurve.parse(content)

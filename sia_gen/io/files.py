@@ -112,8 +112,20 @@ def atomic_path(path: Location) -> Iterator[Path]:
             sync(temporary)
             temporary.replace(path)
             sync(path.parent)
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise removed(path.parent) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def removed(folder: Path) -> OutputError:
+    """Returns the error of a folder that was removed while a command wrote to it."""
+    return OutputError(
+        problem=f"the output folder {folder} was removed during the work on it.",
+        fix="Run the same command again, and leave the folder in its place.",
+    )
 
 
 def _temporary_of(path: Path) -> Path:

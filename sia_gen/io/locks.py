@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sia_gen.errors import OutputError
-from sia_gen.io.files import Location
+from sia_gen.io.files import Location, removed
 from sia_gen.io.refusals import FIXES
 
 LOCKS = ".locks"
@@ -54,10 +54,10 @@ def working_on(out: Location, name: str, samples: range = EVERYTHING) -> Iterato
             yield
         except Exception as error:
             if not (out / LOCKS / own).exists():
-                raise _removed(out) from error
+                raise removed(out) from error
             raise
         if not (out / LOCKS / own).exists():
-            raise _removed(out)
+            raise removed(out)
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
         (out / LOCKS).mkdir(exist_ok=True)
         lock.acquire()
     except FileNotFoundError as error:
-        raise _removed(out) from error
+        raise removed(out) from error
     except OSError as error:
         if isinstance(error, Timeout) or error.errno in FIXES:
             raise
@@ -87,13 +87,6 @@ def _locked(out: Path, name: str, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _removed(out: Path) -> OutputError:
-    return OutputError(
-        problem=f"the output folder {out} was removed during the work on it.",
-        fix="Run the same command again, and leave the folder in its place.",
-    )
 
 
 @cache

@@ -12,6 +12,7 @@ import torch
 
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
+from sia_gen.io.locks import LOCKS
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
@@ -44,9 +45,13 @@ def start(line: CommandLine, name: str, *arguments: str) -> Running:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files of a folder, but for the cache of what the models are that a run needs."""
-    paths = [one for one in folder.rglob("*") if one.is_file() and one.name != "weights.json"]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    """All files of a folder, except the locks, and the hashes of the models that made it."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return {
+        path.as_posix(): (folder / path).read_bytes()
+        for path in paths
+        if path.parts[0] != LOCKS and path.name != "weights.json"
+    }
 
 
 def test_processes_of_one_run_make_the_same_corpus(place: CommandLine, tried: Tried) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -63,6 +64,18 @@ def test_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path: Path) ->
         write_half()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
+
+
+def test_folder_that_is_removed_under_way_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "file.txt"
+
+    def lose() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("whole")
+            shutil.rmtree(path.parent)
+
+    with pytest.raises(OutputError, match=f"the output folder {path.parent} was removed"):
+        lose()
 
 
 def test_folder_appears_when_it_is_whole_and_replaces_the_old_one(tmp_path: Path) -> None:

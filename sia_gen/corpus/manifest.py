@@ -55,18 +55,10 @@ Shard = Annotated[
 
 
 class Manifest(StrictModel):
-    """What all shards of a corpus have in common, and the shards.
-
-    Attributes:
-        recipe: Hash of the recipe.
-        compiled: Whether the networks were compiled, which changes the last bits.
-        channels_last: Whether the networks used the channels-last memory format.
-        versions: Versions of the libraries.
-        shards: Those that were made as `ShardRecord`, the others as `ShardPlan`.
-    """
+    """What all shards of a corpus have in common, and the shards."""
 
     sia_gen: str
-    recipe: str
+    recipe: str  # its hash
     name: str
     seed: Annotated[int, Field(ge=0)]
     images: Count
@@ -77,13 +69,13 @@ class Manifest(StrictModel):
     guidance_scale: Annotated[float, Field(ge=0)]
     batch_size: Count
     precision: str
-    compiled: bool
-    channels_last: bool
+    compiled: bool  # whether the networks were compiled, which changes the last bits
+    channels_last: bool  # whether the networks used this memory format
     shard_size: Count
     format: Literal["png", "webp", "jpg"]
     mode: Literal["L", "RGB"]
     image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
-    versions: dict[str, str]
+    versions: dict[str, str]  # of the libraries
     kind: Kind
     manifest_version: Literal[2] = VERSION
     shards: list[Shard]

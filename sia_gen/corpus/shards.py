@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from io import BytesIO
 from queue import Full, Queue
-from types import TracebackType
 from typing import Annotated, Any, Self
 
 import webdataset
@@ -40,16 +39,12 @@ EncodedBatch = Future[list[EncodedSample]]
 
 
 class ShardIndex(StrictModel):
-    """Where the samples of a shard are, so that each of them can be read separately.
+    """Where the samples of a shard are, so that each of them can be read separately."""
 
-    Attributes:
-        sha256: SHA-256 of the shard.
-        offsets: The first byte of each sample, and the end of the last, ascending.
-        mask_areas: Share of the pixels that each mask covers; empty if samples have no mask.
-    """
-
-    sha256: str
+    sha256: str  # of the shard
+    # The first byte of each sample, and the end of the last, ascending.
     offsets: list[Annotated[int, Field(ge=0)]]
+    # Share of the pixels that each mask covers; empty if samples have no mask.
     mask_areas: list[Annotated[float, Field(ge=0, le=1)]]
 
 
@@ -126,17 +121,12 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None and self.missing:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.missing:
             self._hand_over(None)
         self.encoders.shutdown()
         self.writer.shutdown()
-        if error is None:
+        if kind is None:
             self._raise_failure()
 
     def begin(self, shard: ShardPlan) -> None:

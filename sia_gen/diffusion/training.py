@@ -12,7 +12,6 @@ OUT/
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from accelerate import Accelerator
@@ -35,7 +34,7 @@ from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import load_last, save_checkpoint
-from sia_gen.train.logs import NORM, TrainingLog, TrainingWatch
+from sia_gen.train.logs import TrainingLog, TrainingWatch
 from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
 
 
@@ -142,11 +141,7 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
         saves = last or done % settings.checkpoint_every == 0 or budget.is_up(done)
         shows = done % settings.preview_every == 0 and not last
         if saves or shows or watch.is_due(done):
-            recent = watch.look(done)
-            mean = fmean(row["loss"] for row in recent)
-            figures = {"loss": mean, NORM: recent[-1][NORM], "learning_rate": rate}
-            previews.log.write(done, figures)
-            note = f"loss {mean:.4f}"
+            note = f"loss {watch.report(done, previews.log, rate)['loss']:.4f}"
         previews.progress.advance(note=note)
         # The preview comes before the checkpoint, from which an interrupted run resumes.
         if shows:

@@ -38,17 +38,14 @@ class Figure(NamedTuple):
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-class Bar(NamedTuple):
-    """One bin of the score histogram; heights are shares of the highest bin, 0 to 1."""
-
-    normal: float
-    anomalous: float
-
-
 class Histogram(NamedTuple):
-    """Distribution of the scores of normal and anomalous images over [0, 1], and the threshold."""
+    """The scores of normal and anomalous images in bins of [0, 1], and the threshold.
 
-    bars: list[Bar]
+    Heights are shares of the highest bin of each, 0 to 1.
+    """
+
+    normal: list[float]
+    anomalous: list[float]
     threshold: float
 
 
@@ -146,11 +143,11 @@ def score_histogram(
     normal: Sequence[float], anomalous: Sequence[float], threshold: float
 ) -> Histogram:
     """Counts scores in [0, 1] in bins; each class is scaled to its own highest bin."""
-    shares = []
+    heights = []
     for scores in (normal, anomalous):
         counts = np.histogram(scores, bins=BINS, range=(0, 1))[0]
-        shares.append((counts / max(1, counts.max())).tolist())
-    return Histogram([Bar(*bar) for bar in zip(*shares, strict=True)], threshold)
+        heights.append((counts / max(1, counts.max())).tolist())
+    return Histogram(heights[0], heights[1], threshold)
 
 
 def write_page(path: Path, page: Page) -> None:

@@ -277,18 +277,14 @@ def prepare_output(folder: Location) -> None:
             problem=f"{folder} is on the Hub, where every file would be a commit.",
             fix="Choose a folder on a disk, then publish it with 'sia-gen push-to-hub'.",
         )
+    fix = "Choose another folder with --out."
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            problem=f"cannot make the output folder {folder}: {error.strerror or error}.",
-            fix="Choose another folder with --out.",
-        ) from error
+        problem = f"cannot make the output folder {folder}: {error.strerror or error}."
+        raise OutputError(problem=problem, fix=fix) from error
     if isinstance(folder, Path) and not os.access(folder, os.W_OK):
-        raise OutputError(
-            problem=f"the output folder {folder} is read-only.",
-            fix="Choose another folder with --out.",
-        )
+        raise OutputError(problem=f"the output folder {folder} is read-only.", fix=fix)
 
 
 @contextmanager

@@ -193,9 +193,8 @@ def _write_shards(output: CorpusOutput, recipe: Recipe, root: Path, corpus: Loca
         for category, shards in groupby(missing, key=attrgetter("category")):
             composer = Composer(recipe, category, root, corpus)
             for shard in shards:
-                writer.begin(shard)
                 for triplet in map(composer.triplet, shard.indices):
-                    writer.put(triplet.encoded, 1)
+                    writer.put(shard, triplet.encoded)
                     progress.advance()
             # Frees its images before those of the next category are loaded.
             del composer

@@ -231,10 +231,9 @@ def _make_shards(
             if pipelines.execution.compiled:
                 progress.say(f"{name}: {NOTICE}")
             for shard in of_category:
-                writer.begin(shard)
                 for indices in shard.batches(settings.batch_size):
                     made = maker.make(pipeline, shard, indices, output.models[name])
-                    writer.put(partial(made.encode, settings.format), len(indices))
+                    writer.put(shard, partial(made.encode, settings.format))
                     progress.advance(len(indices))
             # Frees the memory for the pipeline of the next category.
             del pipeline

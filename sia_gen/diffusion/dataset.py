@@ -88,11 +88,6 @@ def noise_batches(
 ) -> NoiseBatches:
     """Returns the batches of this process."""
     rank, processes = accelerator.process_index, accelerator.num_processes
-    return NoiseBatches(
-        images.fit,
-        images.labels,
-        BatchOrder(recipe.seed, len(images.fit), batch_size, rank, processes),
-        num_timesteps,
-        recipe.diffusion.horizontal_flip,
-        recipe.diffusion.vertical_flip,
-    )
+    order = BatchOrder(recipe.seed, len(images.fit), batch_size, rank, processes)
+    flips = (recipe.diffusion.horizontal_flip, recipe.diffusion.vertical_flip)
+    return NoiseBatches(images.fit, images.labels, order, num_timesteps, *flips)

@@ -10,12 +10,10 @@ A process records a shard once it is on the disk under its final name. The manif
 with the records, so any process can write it again at any time.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -95,7 +93,7 @@ class Manifest(StrictModel):
         """Number of samples in all shards."""
         return sum(shard.samples for shard in self.shards)
 
-    def with_shards(self, shards: Sequence[ShardPlan]) -> Manifest:
+    def with_shards(self, shards: Sequence[ShardPlan]) -> Self:
         """Returns the same corpus with other shards."""
         return self.model_copy(update={"shards": list(shards)})
 
@@ -104,7 +102,7 @@ class Manifest(StrictModel):
         shards = [shard.model_dump() | {"state": shard.state} for shard in self.shards]
         return self.model_dump(exclude={"shards"}) | {"shards": shards}
 
-    def difference(self, other: Manifest) -> str | None:
+    def difference(self, other: Self) -> str | None:
         """Describes why two corpora differ, as "seed (0, not 1)"; None if they are the same."""
         for field in Manifest.model_fields:
             ours, theirs = getattr(self, field), getattr(other, field)
@@ -187,11 +185,7 @@ def read_corpus(corpus: Location) -> Manifest:
 
 
 def read_manifest(corpus: Location) -> Manifest:
-    """Reads the manifest of a corpus.
-
-    Raises:
-        CorpusError: If the folder is not a corpus or its manifest cannot be read.
-    """
+    """Reads the manifest of a corpus; `CorpusError` if it is none, or it cannot be read."""
     path, local = corpus / MANIFEST, isinstance(corpus, Path)
     again = "Delete it and run 'sia-gen synthesize' again: finished shards are kept."
     try:

@@ -5,8 +5,6 @@ size, an image is decoded only as the format in its name, and JSON has exactly t
 it should have. Anything else is a `ValueError` that names the member.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +52,7 @@ class RawSample:
     end: int  # the byte after the last member, counted from where reading began
 
 
-def read_members(stream: SupportsRead[bytes], largest: int) -> Iterator[Member]:
+def read_members(stream: "SupportsRead[bytes]", largest: int) -> Iterator[Member]:
     """Streams the members of a tar file; raises `ValueError` if it is not a tar file.
 
     The content is None for anything but a plain file of at most `largest` bytes.
@@ -90,7 +88,7 @@ class ShardParser:
         return len(self.form.members) * (self.largest_member + LARGEST_REST)
 
     def samples(
-        self, stream: SupportsRead[bytes], indices: range | None = None
+        self, stream: "SupportsRead[bytes]", indices: range | None = None
     ) -> Iterator[RawSample]:
         """Streams the samples of the shard, or of a part of it; `ValueError` for a wrong member."""
         members = read_members(stream, self.largest_member)

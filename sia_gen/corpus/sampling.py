@@ -1,7 +1,5 @@
 """Makes the samples of a shard, batch by batch, each from its own identity."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -43,6 +41,26 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Samples that were made together, on their way to the host."""
+
+    metadata: list[SampleMetadata]  # of each sample
+    pixels: torch.Tensor  # (B, C, H, W), uint8, on the host after `arrived`
+    finite: torch.Tensor  # whether all pixels are finite, a bool, on the host after `arrived`
+    arrived: torch.cuda.Event | None  # None if both are on the host already
+
+    def encode(self, image_format: str) -> list[EncodedSample]:
+        """Waits for the samples, and encodes them; raises `ModelError` if a pixel is NaN."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        require_numbers(self.finite)
+        return [
+            encode_sample(metadata, {image_format: to_picture(pixels)})
+            for metadata, pixels in zip(self.metadata, self.pixels.numpy(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class SampleMaker:
     """Makes single samples."""
 
@@ -74,26 +92,6 @@ class SampleMaker:
         ]
         (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
         return Batch(metadata, pixels, finite, arrived)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples that were made together, on their way to the host."""
-
-    metadata: list[SampleMetadata]  # of each sample
-    pixels: torch.Tensor  # (B, C, H, W), uint8, on the host after `arrived`
-    finite: torch.Tensor  # whether all pixels are finite, a bool, on the host after `arrived`
-    arrived: torch.cuda.Event | None  # None if both are on the host already
-
-    def encode(self, image_format: str) -> list[EncodedSample]:
-        """Waits for the samples, and encodes them; raises `ModelError` if a pixel is NaN."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        require_numbers(self.finite)
-        return [
-            encode_sample(metadata, {image_format: to_picture(pixels)})
-            for metadata, pixels in zip(self.metadata, self.pixels.numpy(), strict=True)
-        ]
 
 
 def explained_sampling(recipe: CorpusRecipe) -> AbstractContextManager[None]:

@@ -1,7 +1,5 @@
 """What the samples of a corpus consist of: their members and metadata, always the same."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cache

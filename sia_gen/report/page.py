@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from sia_gen.io.files import write_text
@@ -150,13 +150,21 @@ def score_histogram(
     return Histogram(heights[0], heights[1], threshold)
 
 
+def open_template(package: str, name: str, *, html: bool = False, trim: bool = True) -> Template:
+    """Opens a template that lies in a package; without `trim`, lines of statements stay empty."""
+    environment = Environment(
+        loader=PackageLoader(package, "."),
+        # In Markdown, HTML entities would remain as they are.
+        autoescape=html,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=not html,
+        trim_blocks=trim,
+        lstrip_blocks=trim,
+    )
+    return environment.get_template(name)
+
+
 def write_page(path: Path, page: Page) -> None:
     """Writes the page, whole or not at all."""
-    environment = Environment(
-        loader=PackageLoader("sia_gen.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_text(path, environment.get_template("page.html.jinja").render(page=page))
+    template = open_template("sia_gen.report", "page.html.jinja", html=True)
+    write_text(path, template.render(page=page))

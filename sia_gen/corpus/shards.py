@@ -115,9 +115,9 @@ class ShardWriter:
         self.queue: Queue[tuple[ShardPlan, EncodedBatch] | None] = Queue(BATCHES_AHEAD)
         self.encoders = ThreadPoolExecutor(ENCODERS)
         self.writer = ThreadPoolExecutor(1)
-        self.writing = self.writer.submit(self._write)
 
     def __enter__(self) -> Self:
+        self.writing = self.writer.submit(self._write)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -41,7 +41,7 @@ from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
-from sia_gen.io.files import FileGroups, Location, worker_threads, write_text
+from sia_gen.io.files import FileGroups, Location, write_text
 from sia_gen.runtime.progress import Progress
 from sia_gen.version import __version__
 
@@ -232,7 +232,6 @@ def _compose_folders(
     with (
         claim_output(out, recipe, SECTIONS, samples_by_name(plan)),
         Progress("composing", sum(map(len, samples.values()))) as progress,
-        worker_threads() as pool,
     ):
         for category, indices in samples.items():
             if twins:
@@ -240,7 +239,7 @@ def _compose_folders(
             else:
                 triplets = map(Composer(recipe, category, root, corpus).triplet, indices)
             folder, lines = out / category, list[str]()
-            with FileGroups(pool) as files:
+            with FileGroups() as files:
                 _write_normal(recipe, category, root, folder, files)
                 for triplet in triplets:
                     _write_triplet(triplet, folder, files)

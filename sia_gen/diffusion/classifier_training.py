@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion.dataset import DiffusionImages, load_diffusion_images, noise_batches
+from sia_gen.diffusion.dataset import DiffusionImages, noise_batches
 from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.images.listing import describe_photographs, list_images
@@ -30,7 +30,7 @@ from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.logs import TrainingLog, TrainingWatch
-from sia_gen.train.loop import save_model, set_learning_rate
+from sia_gen.train.loop import save_model
 
 NAME = "classifier"
 # Timesteps, which say how noisy images are, of the accuracy in the report.
@@ -61,7 +61,7 @@ def train_classifier(
     }
     if resume:
         check_inputs(checkpoints, inputs)
-    images = load_diffusion_images(recipe, listed)
+    images = DiffusionImages.of(recipe, listed)
     main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
     with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
         if main:
@@ -101,7 +101,8 @@ def _train_model(
         for step, batch in enumerate(loader, start):
             # Linear to zero, as in ADM.
             rate = settings.learning_rate * ((settings.max_steps - step) / settings.max_steps)
-            set_learning_rate(optimizer, rate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             noisy = scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
             logits = model(noisy, batch.timesteps).float()
             loss = functional.cross_entropy(logits, batch.labels)

@@ -18,12 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion.dataset import (
-    DiffusionImages,
-    NoiseBatch,
-    load_diffusion_images,
-    noise_batches,
-)
+from sia_gen.diffusion.dataset import DiffusionImages, NoiseBatch, noise_batches
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import out_of_memory, report_memory
 from sia_gen.diffusion.preview import Previews
@@ -35,7 +30,7 @@ from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import load_last, save_checkpoint
 from sia_gen.train.logs import TrainingLog, TrainingWatch
-from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
+from sia_gen.train.loop import Budget, model_groups, set_learning_rate, train_models
 
 
 def train_diffusion(
@@ -73,7 +68,7 @@ def train_diffusion(
     train_models(
         recipe,
         {name: {"photographs": describe_photographs(images)} for name, images in listed.items()},
-        lambda name: load_diffusion_images(recipe, listed[name]),
+        lambda name: DiffusionImages.of(recipe, listed[name]),
         train,
         sections=["diffusion"],
         out=out,
@@ -128,8 +123,7 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
     unet.train()
     budget.begin(start)
     for step in range(start, settings.max_steps):
-        rate = learning_rate(settings, step)
-        set_learning_rate(optimizer, rate)
+        rate = set_learning_rate(optimizer, settings, step)
         loss = _add_gradients(state, batches, schedule)
         norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
         watch.add(norm, loss=loss)

@@ -46,14 +46,7 @@ from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
 from sia_gen.train.checkpoints import last_checkpoint, load_last, save_checkpoint
 from sia_gen.train.logs import TrainingLog, TrainingWatch
-from sia_gen.train.loop import (
-    Budget,
-    learning_rate,
-    model_groups,
-    save_model,
-    set_learning_rate,
-    train_models,
-)
+from sia_gen.train.loop import Budget, model_groups, save_model, set_learning_rate, train_models
 
 
 def fit_realnet(
@@ -156,8 +149,7 @@ class Fit:
             self.objective.train()
             budget.begin(start)
             for batch in self._load_batches(start):
-                rate = learning_rate(settings, done)
-                set_learning_rate(self.optimizer, rate)
+                rate = set_learning_rate(self.optimizer, settings, done)
                 norm, reconstruction, segmentation = self._step(batch)
                 watch.add(norm, reconstruction=reconstruction, segmentation=segmentation)
                 done += 1

@@ -172,7 +172,9 @@ def learning_rate(settings: Training, step: int) -> float:
     return settings.learning_rate * warmup * decay
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of all parameters of an optimizer."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, step: int) -> float:
+    """Sets the learning rate of all parameters of an optimizer for a step, and returns it."""
+    rate = learning_rate(settings, step)
     for group in optimizer.param_groups:
         group["lr"] = rate
+    return rate

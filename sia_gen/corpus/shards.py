@@ -102,11 +102,8 @@ class ShardWriter:
 
     Several threads encode samples, and one writes them to shards in their order. Use it as a
     context manager: leaving it waits until all is written, or, on an error, drops the shard that
-    is not whole. `put` and leaving raise the error of a thread.
-
-    Args:
-        corpus: Where the shards go.
-        written: Called in the writing thread for every finished shard.
+    is not whole. `put` and leaving raise the error of a thread. The writing thread calls `written`
+    for every finished shard.
     """
 
     def __init__(self, corpus: Location, written: Callable[[ShardPlan, ShardIndex], None]) -> None:

@@ -111,11 +111,9 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
     settings, accelerator, budget = state.recipe.diffusion, state.accelerator, previews.budget
     unet, optimizer = state.unet, state.optimizer
     checkpoints = state.out / "checkpoints" / state.name
+    passes, size = settings.gradient_accumulation, settings.batch_size
     num_timesteps = state.scheduler.config.num_train_timesteps
-    numbered = noise_batches(
-        state.recipe, state.images, settings.batch_size, num_timesteps, accelerator
-    )
-    passes = settings.gradient_accumulation
+    numbered = noise_batches(state.recipe, state.images, size, num_timesteps, accelerator)
     batches = load_batches(numbered, start * passes, settings.max_steps * passes, accelerator)
     schedule = DiffusionSchedule(state.scheduler.betas, accelerator.device)
     watch = TrainingWatch(state.name, checkpoints, "diffusion.learning_rate", accelerator)

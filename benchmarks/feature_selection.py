@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from measuring import in_turns, median, ratio, save, show, show_profile
 
-from sia_gen.realnet.channels import ChannelLosses, channel_loss
+from sia_gen.realnet.channels import channel_loss, channel_losses
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime
 
@@ -37,10 +37,8 @@ def per_block(model: RealNet, batches: list[Batch]) -> list[torch.Tensor]:
 
 def one_pass(model: RealNet, batches: list[Batch]) -> list[torch.Tensor]:
     """The same as `fit-realnet` computes it."""
-    losses = ChannelLosses(model.backbone.channels, batches[0][0].device)
-    for a, n, mask in batches:
-        losses.update(model.features(a), model.features(n), mask)
-    return losses.mean()
+    losses = [channel_losses(model.features(a), model.features(n), mask) for a, n, mask in batches]
+    return list(torch.stack(losses).mean(dim=0).float().split(model.backbone.channels))
 
 
 @torch.no_grad()

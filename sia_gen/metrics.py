@@ -240,9 +240,7 @@ def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
     count = -(-total // PART)
     every = max(1, total // 1_000_000)
     sample = np.concatenate([file["score"][::every] for file in files])
-    edges: NDArray[np.floating] | list[float] = []
-    if count > 1:
-        edges = np.unique(np.quantile(sample, np.arange(1, count) / count))
+    edges = np.unique(np.quantile(sample, np.arange(1, count) / count))
     bounds = [-np.inf, *edges, np.inf]
     for low, high in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
         yield np.concatenate([_between(file, low, high) for file in files])

@@ -9,8 +9,6 @@ Twins may replace A, N and M: an SDAS image, the image of the same noise at stre
 of their difference.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.anomalies.paste import LocalAnomalies
-from sia_gen.anomalies.sources import SDASSource, useful_twins
+from sia_gen.anomalies.sources import SDASSource, TwinSource, useful_twins
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.config.strength import WHITE, Strength
@@ -41,7 +41,7 @@ from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
-from sia_gen.io.files import FileGroups, Location, worker_threads, write_text
+from sia_gen.io.files import FileGroups, Location, write_text
 from sia_gen.runtime.progress import Progress
 from sia_gen.version import __version__
 
@@ -72,8 +72,6 @@ class Composer:
     It holds the normal images to learn from; those of the test are not read.
     """
 
-    left_out = 0
-
     def __init__(self, recipe: Recipe, category: str, root: Path, corpus: Location) -> None:
         settings, rule = recipe.realnet, recipe.foreground.get(category)
         self.recipe, self.category, self.root = recipe, category, root
@@ -89,10 +87,6 @@ class Composer:
             vertical_flip=settings.vertical_flip,
             foreground=open_foregrounds(normal, rule),
         )
-
-    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
-        """Yields the triplets of a shard."""
-        return map(self.triplet, shard.indices)
 
     def triplet(self, index: int) -> Triplet:
         """Pastes a piece of the synthetic image with this index into some normal image."""
@@ -123,22 +117,12 @@ class Composer:
         return Triplet(metadata, _to_bytes(image), _to_bytes(mask), _to_bytes(normal))
 
 
-class TwinComposer:
-    """Gives the twins of a category as triplets, without those that `left_out` counts."""
-
-    def __init__(self, recipe: Recipe, category: str, corpus: Location) -> None:
-        self.source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
-        self.useful = frozenset(self.source.numbers)
-        self.left_out = 0
-
-    def triplets(self, shard: ShardPlan) -> Iterator[Triplet]:
-        """Yields the useful twins of a shard."""
-        for index in shard.indices:
-            if index in self.useful:
-                metadata, twin = self.source.read(index)
-                yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
-            else:
-                self.left_out += 1
+def twin_triplets(source: TwinSource, indices: range) -> Iterator[Triplet]:
+    """Yields the useful ones of the twins with these indices as triplets."""
+    for index in source.numbers:
+        if index in indices:
+            metadata, twin = source.read(index)
+            yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
 
 
 def _to_bytes(image: NDArray[np.float32]) -> Pixels:
@@ -209,9 +193,8 @@ def _write_shards(output: CorpusOutput, recipe: Recipe, root: Path, corpus: Loca
         for category, shards in groupby(missing, key=attrgetter("category")):
             composer = Composer(recipe, category, root, corpus)
             for shard in shards:
-                writer.begin(shard)
-                for triplet in composer.triplets(shard):
-                    writer.put(triplet.encoded, 1)
+                for triplet in map(composer.triplet, shard.indices):
+                    writer.put(shard, triplet.encoded)
                     progress.advance()
             # Frees its images before those of the next category are loaded.
             del composer
@@ -238,29 +221,37 @@ def _compose_folders(
     recipe: Recipe, plan: list[ShardPlan], root: Path, corpus: Location, out: Path, *, twins: bool
 ) -> int:
     """Writes the folders of all categories in the plan; files that are there are kept."""
-    categories = dict.fromkeys(shard.category for shard in plan)
+    samples = {name.partition(".")[2]: some for name, some in samples_by_name(plan).items()}
     # Before anything is written: a category without useful twins is an error.
-    composers = {one: TwinComposer(recipe, one, corpus) for one in categories if twins}
+    sources = {
+        category: useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
+        for category in samples
+        if twins
+    }
+    left_out = 0
     with (
         claim_output(out, recipe, SECTIONS, samples_by_name(plan)),
-        Progress("composing", sum(shard.samples for shard in plan)) as progress,
-        worker_threads() as pool,
+        Progress("composing", sum(map(len, samples.values()))) as progress,
     ):
-        for category, shards in groupby(plan, key=attrgetter("category")):
-            composer = composers.get(category) or Composer(recipe, category, root, corpus)
+        for category, indices in samples.items():
+            if twins:
+                triplets = twin_triplets(sources[category], indices)
+            else:
+                triplets = map(Composer(recipe, category, root, corpus).triplet, indices)
             folder, lines = out / category, list[str]()
-            with FileGroups(pool) as files:
+            with FileGroups() as files:
                 _write_normal(recipe, category, root, folder, files)
-                for triplet in chain.from_iterable(map(composer.triplets, shards)):
+                for triplet in triplets:
                     _write_triplet(triplet, folder, files)
                     lines.append(json.dumps(asdict(triplet.metadata), allow_nan=False))
                     progress.advance()
-            progress.advance(composer.left_out)
+            progress.advance(len(indices) - len(lines))
+            left_out += len(indices) - len(lines)
             # Frees its images before those of the next category are loaded.
-            del composer
+            del triplets
             # Written last, so that a folder with this file is whole.
             write_text(folder / METADATA, "\n".join(lines) + "\n")
-    return sum(composer.left_out for composer in composers.values())
+    return left_out
 
 
 def _write_normal(

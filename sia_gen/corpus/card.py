@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import CardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sia_gen.config.recipe import CorpusRecipe, Recipe
 from sia_gen.config.recipe_file import recipe_names
@@ -14,6 +13,7 @@ from sia_gen.corpus.manifest import Manifest
 from sia_gen.corpus.plan import ShardPlan
 from sia_gen.corpus.schema import SAMPLES, json_schema
 from sia_gen.io.files import Location, write_text
+from sia_gen.report.page import open_template
 
 CARD = "README.md"
 PICTURE = "samples.png"
@@ -76,13 +76,12 @@ def render_card(
     One that is only planned, such as that of `DATASET_CARD.md`, is not `made`. The facts are those
     of each category, if there is also a picture. The repository is `owner/name` on the Hub.
     """
-    environment = markdown_environment("sia_gen.corpus", trim_blocks=True, lstrip_blocks=True)
     known = "synthetic" in recipe.title
     title = recipe.title if known else f"{recipe.title}, synthetic anomalies"
     first = manifest.shards[0]
     member = next(one for one in recipe.members if one.dataset == first.dataset)
     own_recipe = "recipe.yaml" if repository else f"{HERE}/recipe.yaml"
-    return environment.get_template("card.md.jinja").render(
+    return open_template("sia_gen.corpus", "card.md.jinja").render(
         title=title,
         metadata=CardData(**_metadata(recipe, manifest, title, made=made)).to_yaml(),
         recipe=recipe,
@@ -101,18 +100,6 @@ def render_card(
         first_member=member,
         first_recipe=member.name if member.name in recipe_names() else own_recipe,
         license=strictest(member.license for member in recipe.members),
-    )
-
-
-def markdown_environment(package: str, **options: Any) -> Environment:
-    """Returns the environment of the templates of cards that lie in a package."""
-    return Environment(
-        loader=PackageLoader(package, "."),
-        # In Markdown, HTML entities would remain as they are.
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        **options,
     )
 
 

@@ -31,6 +31,9 @@ from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT, HashCache, check_pipeline, find_pipeline, load_pipeline
 from sia_gen.sdas.pipeline import SDASPipeline
 
+# Settings of the synthesis that the manifest has as they are.
+SETTINGS = {"images", "perturbation", "steps", "guidance_scale", "batch_size", "format"}
+
 
 class Pipelines:
     """The pipelines of a corpus, opened one at a time.
@@ -198,17 +201,12 @@ def _manifest(pipelines: Pipelines, kind: Kind, plan: list[ShardPlan]) -> Manife
     scheduler = pipelines.load(pipelines.categories[0]).scheduler
     return Manifest(
         **recipe_fields(pipelines.recipe),
-        images=settings.images,
-        perturbation=settings.perturbation,
+        **settings.model_dump(include=SETTINGS),
         strength=str(settings.strength),
-        steps=settings.steps,
         sampler=type(scheduler).__name__,
-        guidance_scale=settings.guidance_scale,
-        batch_size=settings.batch_size,
         precision=pipelines.accelerator.mixed_precision,
         compiled=pipelines.execution.compiled,
         channels_last=pipelines.execution.channels_last,
-        format=settings.format,
         image_size=pipelines.image_size,
         kind=kind,
         shards=plan,
@@ -233,10 +231,9 @@ def _make_shards(
             if pipelines.execution.compiled:
                 progress.say(f"{name}: {NOTICE}")
             for shard in of_category:
-                writer.begin(shard)
                 for indices in shard.batches(settings.batch_size):
                     made = maker.make(pipeline, shard, indices, output.models[name])
-                    writer.put(partial(made.encode, settings.format), len(indices))
+                    writer.put(shard, partial(made.encode, settings.format))
                     progress.advance(len(indices))
             # Frees the memory for the pipeline of the next category.
             del pipeline

@@ -10,12 +10,10 @@ A process records a shard once it is on the disk under its final name. The manif
 with the records, so any process can write it again at any time.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -55,18 +53,10 @@ Shard = Annotated[
 
 
 class Manifest(StrictModel):
-    """What all shards of a corpus have in common, and the shards.
-
-    Attributes:
-        recipe: Hash of the recipe.
-        compiled: Whether the networks were compiled, which changes the last bits.
-        channels_last: Whether the networks used the channels-last memory format.
-        versions: Versions of the libraries.
-        shards: Those that were made as `ShardRecord`, the others as `ShardPlan`.
-    """
+    """What all shards of a corpus have in common, and the shards."""
 
     sia_gen: str
-    recipe: str
+    recipe: str  # its hash
     name: str
     seed: Annotated[int, Field(ge=0)]
     images: Count
@@ -77,13 +67,13 @@ class Manifest(StrictModel):
     guidance_scale: Annotated[float, Field(ge=0)]
     batch_size: Count
     precision: str
-    compiled: bool
-    channels_last: bool
+    compiled: bool  # whether the networks were compiled, which changes the last bits
+    channels_last: bool  # whether the networks used this memory format
     shard_size: Count
     format: Literal["png", "webp", "jpg"]
     mode: Literal["L", "RGB"]
     image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
-    versions: dict[str, str]
+    versions: dict[str, str]  # of the libraries
     kind: Kind
     manifest_version: Literal[2] = VERSION
     shards: list[Shard]
@@ -103,7 +93,7 @@ class Manifest(StrictModel):
         """Number of samples in all shards."""
         return sum(shard.samples for shard in self.shards)
 
-    def with_shards(self, shards: Sequence[ShardPlan]) -> Manifest:
+    def with_shards(self, shards: Sequence[ShardPlan]) -> Self:
         """Returns the same corpus with other shards."""
         return self.model_copy(update={"shards": list(shards)})
 
@@ -112,7 +102,7 @@ class Manifest(StrictModel):
         shards = [shard.model_dump() | {"state": shard.state} for shard in self.shards]
         return self.model_dump(exclude={"shards"}) | {"shards": shards}
 
-    def difference(self, other: Manifest) -> str | None:
+    def difference(self, other: Self) -> str | None:
         """Describes why two corpora differ, as "seed (0, not 1)"; None if they are the same."""
         for field in Manifest.model_fields:
             ours, theirs = getattr(self, field), getattr(other, field)
@@ -195,11 +185,7 @@ def read_corpus(corpus: Location) -> Manifest:
 
 
 def read_manifest(corpus: Location) -> Manifest:
-    """Reads the manifest of a corpus.
-
-    Raises:
-        CorpusError: If the folder is not a corpus or its manifest cannot be read.
-    """
+    """Reads the manifest of a corpus; `CorpusError` if it is none, or it cannot be read."""
     path, local = corpus / MANIFEST, isinstance(corpus, Path)
     again = "Delete it and run 'sia-gen synthesize' again: finished shards are kept."
     try:

@@ -5,8 +5,6 @@ size, an image is decoded only as the format in its name, and JSON has exactly t
 it should have. Anything else is a `ValueError` that names the member.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +52,7 @@ class RawSample:
     end: int  # the byte after the last member, counted from where reading began
 
 
-def read_members(stream: SupportsRead[bytes], largest: int) -> Iterator[Member]:
+def read_members(stream: "SupportsRead[bytes]", largest: int) -> Iterator[Member]:
     """Streams the members of a tar file; raises `ValueError` if it is not a tar file.
 
     The content is None for anything but a plain file of at most `largest` bytes.
@@ -90,7 +88,7 @@ class ShardParser:
         return len(self.form.members) * (self.largest_member + LARGEST_REST)
 
     def samples(
-        self, stream: SupportsRead[bytes], indices: range | None = None
+        self, stream: "SupportsRead[bytes]", indices: range | None = None
     ) -> Iterator[RawSample]:
         """Streams the samples of the shard, or of a part of it; `ValueError` for a wrong member."""
         members = read_members(stream, self.largest_member)
@@ -156,8 +154,7 @@ class ShardParser:
             raise ValueError(msg)
         for name, kind in schema.items():
             if type(metadata[name]) is not kind:
-                msg = f"'{name}' is {_printable(repr(metadata[name]))}, not of type {kind.__name__}"
-                raise ValueError(msg)
+                raise _wrong(metadata, name, f"of type {kind.__name__}")
         expected = {
             "key": self.shard.key(raw.index),
             "dataset": self.shard.dataset,
@@ -169,25 +166,17 @@ class ShardParser:
         }
         for name, value in expected.items():
             if metadata[name] != value:
-                msg = f"'{name}' is {_printable(repr(metadata[name]))}, not {value!r}"
-                raise ValueError(msg)
-        start = metadata.get("start", 1.0)
-        if not 0 < start <= 1:
-            msg = f"'start' is {start}, not above 0 and at most 1"
-            raise ValueError(msg)
-        edit = metadata.get("edit", NO_EDIT)
-        if edit not in (NO_EDIT, *EDITS):
-            msg = f"'edit' is {_printable(repr(edit))}, not one of {', '.join(EDITS)}"
-            raise ValueError(msg)
-        kind = metadata["perturbation"]
-        if kind not in self.shard.strengths:
-            kinds = ", ".join(self.shard.strengths)
-            msg = f"'perturbation' is {_printable(repr(kind))}, not one of {kinds}"
-            raise ValueError(msg)
-        strength = Strength.parse(self.shard.strengths[kind])
+                raise _wrong(metadata, name, repr(value))
+        if not 0 < metadata.get("start", 1.0) <= 1:
+            raise _wrong(metadata, "start", "above 0 and at most 1")
+        if metadata.get("edit", NO_EDIT) not in (NO_EDIT, *EDITS):
+            raise _wrong(metadata, "edit", f"one of {', '.join(EDITS)}")
+        strengths, kind = self.shard.strengths, metadata["perturbation"]
+        if kind not in strengths:
+            raise _wrong(metadata, "perturbation", f"one of {', '.join(strengths)}")
+        strength = Strength.parse(strengths[kind])
         if not strength.low <= metadata["strength"] <= strength.high:
-            msg = f"'strength' is {metadata['strength']}, not {strength}"
-            raise ValueError(msg)
+            raise _wrong(metadata, "strength", str(strength))
         return metadata
 
     def _decode_image(self, content: bytes, extension: str) -> Image.Image:
@@ -213,6 +202,10 @@ class ShardParser:
             msg = "not a mask: it has other values than 0 and 255"
             raise ValueError(msg)
         return image
+
+
+def _wrong(metadata: dict[str, Any], name: str, expected: str) -> ValueError:
+    return ValueError(f"'{name}' is {_printable(repr(metadata[name]))}, not {expected}")
 
 
 def _printable(text: str) -> str:

@@ -1,7 +1,5 @@
 """Which samples are in which shard, and which shard belongs to which process."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re
@@ -32,8 +30,7 @@ def _sample_key(dataset: str, category: str, index: int) -> str:
 class ShardPlan(StrictModel):
     """One shard: the samples `first` to `first + samples - 1` of a category, in one tar file.
 
-    Raises:
-        ValueError: If a field is wrong, for example a path that leads out of the corpus.
+    `ValueError` if a field is wrong, for example a path that leads out of the corpus.
     """
 
     path: str
@@ -86,7 +83,7 @@ class ShardPlan(StrictModel):
         """Returns the key of the sample with this index."""
         return _sample_key(self.dataset, self.category, index)
 
-    def planned(self) -> ShardPlan:
+    def planned(self) -> "ShardPlan":
         """Returns the plan of this shard, without the facts about its file."""
         return ShardPlan(**self.model_dump(include=set(ShardPlan.model_fields)))
 
@@ -107,8 +104,7 @@ class ShardRecord(ShardPlan):
 def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:
     """Plans the shards of a corpus: `images` samples per category, at most `shard_size` in each.
 
-    Raises:
-        OptionError: If the strength is `auto` and a category is not calibrated.
+    `OptionError` if the strength is `auto` and a category is not calibrated.
     """
     images, size = synthesis.images, synthesis.shard_size
     count = math.ceil(images / size)
@@ -135,8 +131,7 @@ def _strengths(synthesis: Synthesis, recipe: Recipe, category: str) -> dict[str,
 def choose_shards(plan: Sequence[ShardPlan], span: str | None) -> list[ShardPlan]:
     """Returns the shards A to B - 1 of a plan for the span `A:B`, or all for None.
 
-    Raises:
-        OptionError: If the span is something else, or leads beyond the plan.
+    `OptionError` if the span is something else, or leads beyond the plan.
     """
     if span is None:
         return list(plan)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from itertools import pairwise
 from typing import IO, Any
@@ -174,9 +175,8 @@ class SampleReader:
         self.form = manifest.form
         self.shards = require_category(corpus, manifest, self.name)
         with ThreadPoolExecutor(THREADS) as threads:
-            self.indexes = list(
-                threads.map(lambda shard: find_index(corpus, shard, manifest.form), self.shards)
-            )
+            found = threads.map(partial(find_index, corpus, form=manifest.form), self.shards)
+            self.indexes = list(found)
         self.ends = np.cumsum([shard.samples for shard in self.shards])
         self.total = int(self.ends[-1])
         # Share of the pixels that each mask covers, (total,); empty without masks.

@@ -1,7 +1,5 @@
 """Makes the samples of a shard, batch by batch, each from its own identity."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -9,13 +7,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
-from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import SampleIdentity, ShardPlan, identify
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
+from sia_gen.images.loading import to_picture
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.runtime.device import Execution, is_compiled
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
@@ -40,6 +38,26 @@ class Maker(Protocol):
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
     ) -> Made:
         """Makes some samples of a shard together; `model` is the hash of the weights."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that were made together, on their way to the host."""
+
+    metadata: list[SampleMetadata]  # of each sample
+    pixels: torch.Tensor  # (B, C, H, W), uint8, on the host after `arrived`
+    finite: torch.Tensor  # whether all pixels are finite, a bool, on the host after `arrived`
+    arrived: torch.cuda.Event | None  # None if both are on the host already
+
+    def encode(self, image_format: str) -> list[EncodedSample]:
+        """Waits for the samples, and encodes them; raises `ModelError` if a pixel is NaN."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        require_numbers(self.finite)
+        return [
+            encode_sample(metadata, {image_format: to_picture(pixels)})
+            for metadata, pixels in zip(self.metadata, self.pixels.numpy(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -74,31 +92,6 @@ class SampleMaker:
         ]
         (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
         return Batch(metadata, pixels, finite, arrived)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples that were made together, on their way to the host.
-
-    Attributes:
-        metadata: Metadata of each sample.
-        pixels: (B, C, H, W), uint8, on the host after `arrived`.
-        finite: Whether all pixels are finite, a bool, on the host after `arrived`.
-        arrived: Event after which both are on the host; None if they are there already.
-    """
-
-    metadata: list[SampleMetadata]
-    pixels: torch.Tensor
-    finite: torch.Tensor
-    arrived: torch.cuda.Event | None
-
-    def encode(self, image_format: str) -> list[EncodedSample]:
-        """Waits for the samples, and encodes them; raises `ModelError` if a pixel is NaN."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        require_numbers(self.finite)
-        pairs = zip(self.metadata, to_pictures(self.pixels), strict=True)
-        return [encode_sample(metadata, {image_format: image}) for metadata, image in pairs]
 
 
 def explained_sampling(recipe: CorpusRecipe) -> AbstractContextManager[None]:
@@ -148,12 +141,6 @@ def sample_fields(
         "height": size,
         "sia_gen": __version__,
     }
-
-
-def to_pictures(pixels: torch.Tensor) -> list[Image.Image]:
-    """Turns pixels (B, C, H, W), uint8, into pictures of mode L or RGB."""
-    arrays = pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
-    return [Image.fromarray(array) for array in arrays]
 
 
 def to_bytes(images: torch.Tensor) -> torch.Tensor:

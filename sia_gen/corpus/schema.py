@@ -1,7 +1,5 @@
 """What the samples of a corpus consist of: their members and metadata, always the same."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -62,46 +60,29 @@ class SampleMetadata:
 
 @dataclass(frozen=True)
 class TwinMetadata(SampleMetadata):
-    """The `json` member of a twin: a sample with its normal image and the mask of what differs.
+    """The `json` member of a twin: a sample with its normal image and the mask of what differs."""
 
-    Attributes:
-        start: Share of the reverse steps that were taken; 1 from noise alone.
-        edit: Edit of the photograph that the sample starts from; `none` without one.
-        mask_area: Share of the pixels that are anomalous.
-    """
-
-    start: float
-    edit: str
-    mask_area: float
+    start: float  # share of the reverse steps that were taken; 1 from noise alone
+    edit: str  # edit of the photograph that the sample starts from; `none` without one
+    mask_area: float  # share of the pixels that are anomalous
 
 
 @dataclass(frozen=True)
 class TripletMetadata:
-    """The `json` member of a triplet: a local anomaly with its mask and its normal image.
-
-    Attributes:
-        normal: The file of the normal image; see `sia_gen.images.layouts.name_below`.
-        source: The key of the synthetic image from which a piece was pasted.
-        perturbation: Perturbation of that image.
-        strength: Its strength.
-        opacity: Opacity of the piece.
-        mask_area: Share of the pixels that are anomalous.
-        seed: Decides the normal image, the mask and the opacity.
-        model: Hash of the weights that made the synthetic image.
-    """
+    """The `json` member of a triplet: a local anomaly with its mask and its normal image."""
 
     key: str
     dataset: str
     category: str
     index: int
-    normal: str
-    source: str
-    perturbation: str
+    normal: str  # the file of the normal image; see `sia_gen.images.layouts.name_below`
+    source: str  # the key of the synthetic image from which a piece was pasted
+    perturbation: str  # of that image, as the strength
     strength: float
-    opacity: float
-    mask_area: float
-    seed: int
-    model: str
+    opacity: float  # of the piece
+    mask_area: float  # share of the pixels that are anomalous
+    seed: int  # decides the normal image, the mask and the opacity
+    model: str  # hash of the weights that made the synthetic image
     width: int
     height: int
     sia_gen: str
@@ -122,19 +103,12 @@ def json_schema(kind: str) -> dict[str, type]:
 
 @dataclass(frozen=True)
 class SampleForm:
-    """What every sample of a corpus consists of.
-
-    Attributes:
-        kind: `samples`, `triplets` or `twins`.
-        format: Format of the images: `png`, `webp` or `jpg`.
-        mode: Mode of the images, `L` or `RGB`.
-        image_size: Side of the images, pixels.
-    """
+    """What every sample of a corpus consists of."""
 
     kind: Kind
-    format: str
-    mode: str
-    image_size: int
+    format: str  # of the images: `png`, `webp` or `jpg`
+    mode: str  # of the images, `L` or `RGB`
+    image_size: int  # side in pixels
 
     @property
     def images(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ train-00000-of-0000K.tar
 train-00000-of-0000K.index.json     see `ShardIndex`
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from io import BytesIO
 from queue import Full, Queue
-from types import TracebackType
 from typing import Annotated, Any, Self
 
 import webdataset
@@ -40,16 +40,12 @@ EncodedBatch = Future[list[EncodedSample]]
 
 
 class ShardIndex(StrictModel):
-    """Where the samples of a shard are, so that each of them can be read separately.
+    """Where the samples of a shard are, so that each of them can be read separately."""
 
-    Attributes:
-        sha256: SHA-256 of the shard.
-        offsets: The first byte of each sample, and the end of the last, ascending.
-        mask_areas: Share of the pixels that each mask covers; empty if samples have no mask.
-    """
-
-    sha256: str
+    sha256: str  # of the shard
+    # The first byte of each sample, and the end of the last, ascending.
     offsets: list[Annotated[int, Field(ge=0)]]
+    # Share of the pixels that each mask covers; empty if samples have no mask.
     mask_areas: list[Annotated[float, Field(ge=0, le=1)]]
 
 
@@ -106,85 +102,59 @@ class ShardWriter:
 
     Several threads encode samples, and one writes them to shards in their order. Use it as a
     context manager: leaving it waits until all is written, or, on an error, drops the shard that
-    is not whole. `put` and leaving raise the error of a thread.
-
-    Args:
-        corpus: Where the shards go.
-        written: Called in the writing thread for every finished shard.
+    is not whole. `put` and leaving raise the error of a thread. The writing thread calls `written`
+    for every finished shard.
     """
 
     def __init__(self, corpus: Location, written: Callable[[ShardPlan, ShardIndex], None]) -> None:
         self.corpus = corpus
         self.written = written
+        self.queue: Queue[tuple[ShardPlan, EncodedBatch] | None] = Queue(BATCHES_AHEAD)
         self.encoders = ThreadPoolExecutor(ENCODERS)
         self.writer = ThreadPoolExecutor(1)
-        self.queue: Queue[EncodedBatch | None] = Queue(BATCHES_AHEAD)
-        self.shards: list[Future[None]] = []
-        self.missing = 0
-        self.failed = False
 
     def __enter__(self) -> Self:
+        self.writing = self.writer.submit(self._write)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None and self.missing:
-            self._hand_over(None)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._hand_over(None)
         self.encoders.shutdown()
         self.writer.shutdown()
-        if error is None:
-            self._raise_failure()
+        if kind is None:
+            self.writing.result()
 
-    def begin(self, shard: ShardPlan) -> None:
-        """Starts a shard: the samples that follow belong to it until it is whole."""
-        self.missing = shard.samples
-        self.shards.append(self.writer.submit(self._write, shard))
+    def put(self, shard: ShardPlan, encode: Callable[[], list[EncodedSample]]) -> None:
+        """Takes the next samples of a shard; waits if the writing is far behind.
 
-    def put(self, encode: Callable[[], list[EncodedSample]], samples: int) -> None:
-        """Takes the next samples; waits if the writing is far behind.
-
-        Args:
-            encode: Returns the encoded samples; called in a thread.
-            samples: Number of samples.
+        They follow those before, shard by shard; a thread calls `encode`.
         """
-        if not self._hand_over(self.encoders.submit(encode)):
-            self._raise_failure()
-        self.missing -= samples
+        self._hand_over((shard, self.encoders.submit(encode)))
+        if self.writing.done():
+            self.writing.result()
 
-    def _hand_over(self, batch: EncodedBatch | None) -> bool:
-        """Queues a batch, or None to abandon the shard; returns False if the writing failed."""
-        while not self.shards[-1].done():
-            try:
+    def _hand_over(self, batch: tuple[ShardPlan, EncodedBatch] | None) -> None:
+        """Queues a batch, or None for the end, unless the writing failed."""
+        while not self.writing.done():
+            with contextlib.suppress(Full):
                 self.queue.put(batch, timeout=1)
-            except Full:
-                continue
-            return True
-        return False
+                return
 
-    def _raise_failure(self) -> None:
-        for shard in self.shards:
-            if shard.done():
-                shard.result()
-
-    def _write(self, shard: ShardPlan) -> None:
-        # After a failure the queue holds samples of the shard that failed.
-        if self.failed:
-            raise AbandonedError
-        try:
-            index = write_shard(self.corpus / shard.path, self._samples(shard.samples))
+    def _write(self) -> None:
+        while (batch := self.queue.get()) is not None:
+            shard, first = batch
+            index = write_shard(self.corpus / shard.path, self._samples(shard, first))
             self.written(shard, index)
-        except BaseException:
-            self.failed = True
-            raise
 
-    def _samples(self, count: int) -> Iterator[EncodedSample]:
-        while count:
+    def _samples(self, shard: ShardPlan, first: EncodedBatch) -> Iterator[EncodedSample]:
+        """Yields the samples of a shard from its first batch on."""
+        samples = first.result()
+        yield from samples
+        count = len(samples)
+        while count < shard.samples:
             batch = self.queue.get()
             if batch is None:
                 raise AbandonedError
-            yield from batch.result()
-            count -= len(batch.result())
+            samples = batch[1].result()
+            yield from samples
+            count += len(samples)

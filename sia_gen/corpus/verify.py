@@ -1,10 +1,8 @@
 """Verifies a corpus: reads every shard again and compares it with the manifest."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,14 +20,12 @@ from sia_gen.corpus.reading import (
 from sia_gen.corpus.schema import MASK, SampleForm
 from sia_gen.corpus.shards import ShardIndex, index_name, write_index
 from sia_gen.errors import CorpusError, first_line
-from sia_gen.io.files import Location, files_below
+from sia_gen.io.files import Location, files_below, worker_threads
 from sia_gen.runtime.progress import Progress
 
 NOT_MADE = "not made yet"
 FOREIGN = "not in the manifest"
 OTHER_INDEX = "not the index of its shard"
-# Decoding takes most of the time, and runs in parallel.
-THREADS = min(8, os.cpu_count() or 1)
 
 
 class Problem(NamedTuple):
@@ -111,7 +107,8 @@ def find_problems(corpus: Location) -> list[Problem]:
     problems = [*_foreign_files(corpus, manifest), *_overlaps(manifest.shards)]
     with (
         Progress(f"verifying {corpus}", len(manifest.shards)) as progress,
-        ThreadPoolExecutor(THREADS) as threads,
+        # Decoding takes most of the time.
+        worker_threads() as threads,
     ):
         for found in threads.map(partial(_check_shard, corpus, manifest.form), manifest.shards):
             problems += found

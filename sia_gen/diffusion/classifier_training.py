@@ -14,24 +14,23 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.nn import functional
 
-from sia_gen.config.outputs import RECIPE, claim_output
+from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion.dataset import DiffusionImages, load_diffusion_images, noise_batches
+from sia_gen.diffusion.dataset import DiffusionImages, noise_batches
 from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.errors import OptionError, TrainingError
 from sia_gen.images.listing import describe_photographs, list_images
-from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.networks.classifier import NoisyClassifier, build_classifier
-from sia_gen.runtime.device import Runtime, environment
+from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
 from sia_gen.train.logs import TrainingLog, TrainingWatch
-from sia_gen.train.loop import set_learning_rate
+from sia_gen.train.loop import save_model
 
 NAME = "classifier"
 # Timesteps, which say how noisy images are, of the accuracy in the report.
@@ -62,7 +61,7 @@ def train_classifier(
     }
     if resume:
         check_inputs(checkpoints, inputs)
-    images = load_diffusion_images(recipe, listed)
+    images = DiffusionImages.of(recipe, listed)
     main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
     with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
         if main:
@@ -102,7 +101,8 @@ def _train_model(
         for step, batch in enumerate(loader, start):
             # Linear to zero, as in ADM.
             rate = settings.learning_rate * ((settings.max_steps - step) / settings.max_steps)
-            set_learning_rate(optimizer, rate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             noisy = scheduler.add_noise(batch.images, batch.noise, batch.timesteps)
             logits = model(noisy, batch.timesteps).float()
             loss = functional.cross_entropy(logits, batch.labels)
@@ -139,12 +139,8 @@ def _save_classifier(
             for timestep in TESTED_TIMESTEPS
         },
         "seed": recipe.seed,
-        "versions": environment(),
     }
-    with atomic_folder(folder) as temporary:
-        classifier.save_pretrained(temporary)
-        (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        write_json(temporary / REPORT, report)
+    save_model(folder, classifier, recipe, REPORT, report)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ processes equals a step of one process with twice the batch.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -32,19 +32,18 @@ class DiffusionImages:
     held_out_labels: NDArray[np.int64]
     unreadable: int = 0  # number of images that were left out
 
-
-def load_diffusion_images(recipe: Recipe, listed: Sequence[CategoryImages]) -> DiffusionImages:
-    """Opens the images of one model, of one or several categories."""
-    parts = [images.fit for images in listed], [images.validation for images in listed]
-    fit, held_out = open_images(
-        [list(chain.from_iterable(groups)) for groups in parts],
-        ImageSpec.of(recipe, recipe.diffusion.image_size),
-    )
-    labels, held_out_labels = (
-        np.repeat(np.arange(len(groups)), [len(paths) for paths in groups]) for groups in parts
-    )
-    unreadable = sum(len(images.unreadable) for images in listed)
-    return DiffusionImages(fit, labels, held_out, held_out_labels, unreadable)
+    @classmethod
+    def of(cls, recipe: Recipe, listed: Sequence[CategoryImages]) -> Self:
+        """Opens the images of one model, of one or several categories."""
+        parts = [images.fit for images in listed], [images.validation for images in listed]
+        paths = [list(chain.from_iterable(groups)) for groups in parts]
+        spec = ImageSpec.of(recipe, recipe.diffusion.image_size)
+        fit, held_out = open_images(paths, spec)
+        labels, held_out_labels = (
+            np.repeat(np.arange(len(groups)), list(map(len, groups))) for groups in parts
+        )
+        unreadable = sum(len(images.unreadable) for images in listed)
+        return cls(fit, labels, held_out, held_out_labels, unreadable)
 
 
 class NoiseBatch(NamedTuple):
@@ -88,11 +87,6 @@ def noise_batches(
 ) -> NoiseBatches:
     """Returns the batches of this process."""
     rank, processes = accelerator.process_index, accelerator.num_processes
-    return NoiseBatches(
-        images.fit,
-        images.labels,
-        BatchOrder(recipe.seed, len(images.fit), batch_size, rank, processes),
-        num_timesteps,
-        recipe.diffusion.horizontal_flip,
-        recipe.diffusion.vertical_flip,
-    )
+    order = BatchOrder(recipe.seed, len(images.fit), batch_size, rank, processes)
+    flips = (recipe.diffusion.horizontal_flip, recipe.diffusion.vertical_flip)
+    return NoiseBatches(images.fit, images.labels, order, num_timesteps, *flips)

@@ -18,12 +18,13 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 class DiffusionSchedule:
-    """Tables (T,), float32, of a schedule of T steps with the variances `betas` (T,)."""
+    """Tables (T, 1, 1, 1), float32, of a schedule of T steps with the variances `betas` (T,)."""
 
     def __init__(self, betas: torch.Tensor, device: torch.device) -> None:
-        betas = betas.double()
+        # So that the values at timesteps (B,) fit images (B, C, H, W).
+        betas = betas.double()[:, None, None, None]
         alphas_cumprod = (1 - betas).cumprod(0)
-        previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+        previous = torch.cat([torch.ones_like(betas[:1]), alphas_cumprod[:-1]])
         variance = betas * (1 - previous) / (1 - alphas_cumprod)
         # The posterior of the first step has no variance, so it takes that of the second.
         log_variance = torch.cat([variance[1:2], variance[1:]]).log()
@@ -36,16 +37,11 @@ class DiffusionSchedule:
         self.sqrt_alphas_cumprod = alphas_cumprod.sqrt().float().to(device)
         self.sqrt_one_minus_alphas_cumprod = (1 - alphas_cumprod).sqrt().float().to(device)
 
-    def at(self, table: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Returns the values of a table at timesteps (B,), as (B, 1, 1, 1)."""
-        return table[timesteps][:, None, None, None]
-
     def posterior_mean(
         self, x0: torch.Tensor, xt: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
         """Returns the mean of q(x_{t-1} | x_t, x_0), (B, C, H, W)."""
-        x0_coefficient = self.at(self.x0_coefficient, timesteps)
-        return x0_coefficient * x0 + self.at(self.xt_coefficient, timesteps) * xt
+        return self.x0_coefficient[timesteps] * x0 + self.xt_coefficient[timesteps] * xt
 
 
 def denoising_loss(
@@ -81,11 +77,11 @@ def variational_bound(
     It is KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), and at t = 0 the negative log-likelihood of
     the pixels. `fraction` is -1 at the smallest variance and 1 at the largest.
     """
-    smallest = schedule.at(schedule.posterior_log_variance, timesteps)
-    largest = schedule.at(schedule.log_betas, timesteps)
+    smallest = schedule.posterior_log_variance[timesteps]
+    largest = schedule.log_betas[timesteps]
     log_variance = smallest + (fraction + 1) / 2 * (largest - smallest)
-    scaled_noise = schedule.at(schedule.sqrt_one_minus_alphas_cumprod, timesteps) * predicted_noise
-    predicted_x0 = (xt - scaled_noise) / schedule.at(schedule.sqrt_alphas_cumprod, timesteps)
+    scaled_noise = schedule.sqrt_one_minus_alphas_cumprod[timesteps] * predicted_noise
+    predicted_x0 = (xt - scaled_noise) / schedule.sqrt_alphas_cumprod[timesteps]
     mean = schedule.posterior_mean(predicted_x0, xt, timesteps)
     true_mean = schedule.posterior_mean(x0, xt, timesteps)
     divergence = normal_kl(true_mean, smallest, mean, log_variance)

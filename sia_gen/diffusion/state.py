@@ -9,19 +9,18 @@ from accelerate import Accelerator
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.settings import Diffusion
 from sia_gen.diffusion.dataset import DiffusionImages
 from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.diffusion.readiness import Readiness
 from sia_gen.errors import ModelError
-from sia_gen.io.files import atomic_folder, read_json, write_json
+from sia_gen.io.files import read_json
 from sia_gen.networks.unet import build_unet, check_size
-from sia_gen.runtime.device import environment
 from sia_gen.sdas.loading import REPORT, check_network, load_pipeline, number_categories
 from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
+from sia_gen.train.loop import save_model
 
 
 def _num_classes(recipe: Recipe) -> int | None:
@@ -130,12 +129,9 @@ class TrainingState:
                 "precision": self.accelerator.mixed_precision,
                 "processes": self.accelerator.num_processes,
                 "readiness": None if readiness is None else readiness.to_json(),
-                "versions": environment(),
             }
-            with self.averaged() as pipeline, atomic_folder(self.out / self.name) as temporary:
-                pipeline.save_pretrained(temporary)
-                (temporary / RECIPE).write_text(self.recipe.to_yaml(), encoding="utf-8")
-                write_json(temporary / REPORT, report)
+            with self.averaged() as pipeline:
+                save_model(self.out / self.name, pipeline, self.recipe, REPORT, report)
         self.accelerator.wait_for_everyone()
 
 

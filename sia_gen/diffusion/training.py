@@ -12,19 +12,13 @@ OUT/
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion.dataset import (
-    DiffusionImages,
-    NoiseBatch,
-    load_diffusion_images,
-    noise_batches,
-)
+from sia_gen.diffusion.dataset import DiffusionImages, NoiseBatch, noise_batches
 from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import out_of_memory, report_memory
 from sia_gen.diffusion.preview import Previews
@@ -35,8 +29,8 @@ from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import load_batches
 from sia_gen.train.checkpoints import load_last, save_checkpoint
-from sia_gen.train.logs import NORM, TrainingLog, TrainingWatch
-from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
+from sia_gen.train.logs import TrainingLog, TrainingWatch
+from sia_gen.train.loop import Budget, model_groups, set_learning_rate, train_models
 
 
 def train_diffusion(
@@ -74,7 +68,7 @@ def train_diffusion(
     train_models(
         recipe,
         {name: {"photographs": describe_photographs(images)} for name, images in listed.items()},
-        lambda name: load_diffusion_images(recipe, listed[name]),
+        lambda name: DiffusionImages.of(recipe, listed[name]),
         train,
         sections=["diffusion"],
         out=out,
@@ -117,11 +111,9 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
     settings, accelerator, budget = state.recipe.diffusion, state.accelerator, previews.budget
     unet, optimizer = state.unet, state.optimizer
     checkpoints = state.out / "checkpoints" / state.name
+    passes, size = settings.gradient_accumulation, settings.batch_size
     num_timesteps = state.scheduler.config.num_train_timesteps
-    numbered = noise_batches(
-        state.recipe, state.images, settings.batch_size, num_timesteps, accelerator
-    )
-    passes = settings.gradient_accumulation
+    numbered = noise_batches(state.recipe, state.images, size, num_timesteps, accelerator)
     batches = load_batches(numbered, start * passes, settings.max_steps * passes, accelerator)
     schedule = DiffusionSchedule(state.scheduler.betas, accelerator.device)
     watch = TrainingWatch(state.name, checkpoints, "diffusion.learning_rate", accelerator)
@@ -129,8 +121,7 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
     unet.train()
     budget.begin(start)
     for step in range(start, settings.max_steps):
-        rate = learning_rate(settings, step)
-        set_learning_rate(optimizer, rate)
+        rate = set_learning_rate(optimizer, settings, step)
         loss = _add_gradients(state, batches, schedule)
         norm = accelerator.clip_grad_norm_(unet.parameters(), settings.gradient_clip)
         watch.add(norm, loss=loss)
@@ -142,11 +133,7 @@ def _take_steps(state: TrainingState, start: int, previews: Previews) -> int:
         saves = last or done % settings.checkpoint_every == 0 or budget.is_up(done)
         shows = done % settings.preview_every == 0 and not last
         if saves or shows or watch.is_due(done):
-            recent = watch.look(done)
-            mean = fmean(row["loss"] for row in recent)
-            figures = {"loss": mean, NORM: recent[-1][NORM], "learning_rate": rate}
-            previews.log.write(done, figures)
-            note = f"loss {mean:.4f}"
+            note = f"loss {watch.report(done, previews.log, rate)['loss']:.4f}"
         previews.progress.advance(note=note)
         # The preview comes before the checkpoint, from which an interrupted run resumes.
         if shows:

@@ -24,7 +24,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.listing import count_test_images, list_test_images
+from sia_gen.images.listing import list_test_images, split_images
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
 from sia_gen.realnet.inference import check_realnet, find_realnet, load_realnet, predict_tests
@@ -48,14 +48,15 @@ def evaluate(
     folders = {category: find_realnet(models, category) for category in categories}
     reports = {category: check_realnet(folder) for category, folder in folders.items()}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
+    found = {category: split_images(recipe, root, category) for category in categories}
     about: dict[str, Any] = {
         "recipe": recipe.name,
         # A relative path stays true if the models and the evaluation move together.
         "models": os.path.relpath(models, out),
         "selected_on": {category: report.selected_on for category, report in reports.items()},
         "unreadable": {
-            category: count_test_images(recipe, root, category) - len(images)
-            for category, images in tests.items()
+            name: len(all_.test_normal) + len(all_.test_anomalous) - len(tests[name])
+            for name, all_ in found.items()
         },
     }
     main = accelerator.is_main_process

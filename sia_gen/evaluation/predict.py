@@ -21,7 +21,7 @@ from sia_gen.errors import ImageError
 from sia_gen.evaluation.results import csv_text
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import ImageSpec, Pixels, load_image
-from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, worker_threads, write_text
+from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
 from sia_gen.io.locks import working_on
 from sia_gen.realnet.inference import load_realnet, predict_ahead
 from sia_gen.realnet.model import forward_flops
@@ -77,8 +77,7 @@ def predict(
     with (
         working_on(out, "predictions"),
         Progress("predicting", len(files)) as progress,
-        worker_threads() as pool,
-        FileGroups(pool) as pictures,
+        FileGroups() as pictures,
     ):
         for name, image, problem, score, anomaly_map in scored:
             if problem is not None:

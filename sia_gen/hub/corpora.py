@@ -121,10 +121,8 @@ def _measure(corpus: Location, manifest: Manifest) -> tuple[list[CategoryFacts],
     form, facts, rows = manifest.form, [], []
     for name, group in groupby(manifest.records, key=attrgetter("name")):
         shards = list(group)
-        samples = list(
-            islice(chain.from_iterable(read_whole(corpus, one, form) for one in shards), EXAMINED)
-        )
-        samples.sort(key=lambda sample: float(sample[0]["strength"]))
+        every = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
+        samples = sorted(islice(every, EXAMINED), key=lambda sample: float(sample[0]["strength"]))
         shown = [samples[place] for place in evenly_spaced(COLUMNS, len(samples))]
         measured = sample_statistics(sample_pixels(samples, form))
         if form.kind == TWINS:

@@ -11,13 +11,14 @@ from pydantic import TypeAdapter
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.recipe_file import parse_yaml
-from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked, markdown_environment
+from sia_gen.corpus.card import CARD, PICTURE, hub_license, linked
 from sia_gen.corpus.manifest import MANIFEST
 from sia_gen.errors import ModelError
 from sia_gen.hub.repository import THEIRS, Publication, RemoteFiles, Repository
 from sia_gen.io.files import atomic_path, parse_json, read_json, sha256, write_text
 from sia_gen.realnet.inference import REPORT as FIT_REPORT
 from sia_gen.realnet.inference import load_realnet
+from sia_gen.report.page import open_template
 from sia_gen.report.pictures import contact_sheet
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import REPORT as TRAINING_REPORT
@@ -139,7 +140,7 @@ def _write_card(
         **hub_license(recipe.license),
         "tags": ["anomaly-detection", "sia-gen", *tags],
     }
-    template = markdown_environment("sia_gen.hub").get_template(f"{kind}_card.md.jinja")
+    template = open_template("sia_gen.hub", f"{kind}_card.md.jinja", trim=False)
     known |= {"metadata": CardData(**metadata).to_yaml(), "recipe": recipe, "linked": linked}
     write_text(target / CARD, template.render(known))
 

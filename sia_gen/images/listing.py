@@ -151,12 +151,6 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
     return [*normal, *anomalous]
 
 
-def count_test_images(recipe: Recipe, root: Path, category: str) -> int:
-    """Returns the number of test images of a category, unreadable ones included."""
-    listed = split_images(recipe, root, category)
-    return len(listed.test_normal) + len(listed.test_anomalous)
-
-
 def describe_photographs(listed: Iterable[CategoryImages]) -> dict[str, Any]:
     """Returns a fingerprint of the normal images of some categories, without reading any."""
     return fingerprint([path for one in listed for path in (*one.fit, *one.validation)])

@@ -12,7 +12,7 @@ import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,7 @@ PLACE = "place"
 _UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 # Windows cannot open folders and syncs only files that are open for writing.
 WINDOWS = os.name == "nt"
-_MOST_THREADS = 8
+THREADS = min(8, os.cpu_count() or 1)
 # Bytes; the manifest of a billion samples is smaller.
 LARGEST_JSON = 1 << 28
 
@@ -135,8 +135,8 @@ def _temporary_of(path: Path) -> Path:
 class FileGroups:
     """Writes many files in threads, and renames those of a group together to sync less often."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.pool = pool
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(THREADS)
         self.written: dict[Path, Future[None]] = {}
 
     def __enter__(self) -> Self:
@@ -147,9 +147,7 @@ class FileGroups:
             if kind is None:
                 self.publish()
         finally:
-            for future in self.written.values():
-                future.cancel()
-            wait(self.written.values())
+            self.pool.shutdown(cancel_futures=True)
             for path in self.written:
                 _temporary_of(path).unlink(missing_ok=True)
 
@@ -289,24 +287,20 @@ def prepare_output(folder: Location) -> None:
             problem=f"{folder} is on the Hub, where every file would be a commit.",
             fix="Choose a folder on a disk, then publish it with 'sia-gen push-to-hub'.",
         )
+    fix = "Choose another folder with --out."
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            problem=f"cannot make the output folder {folder}: {error.strerror or error}.",
-            fix="Choose another folder with --out.",
-        ) from error
+        problem = f"cannot make the output folder {folder}: {error.strerror or error}."
+        raise OutputError(problem=problem, fix=fix) from error
     if isinstance(folder, Path) and not os.access(folder, os.W_OK):
-        raise OutputError(
-            problem=f"the output folder {folder} is read-only.",
-            fix="Choose another folder with --out.",
-        )
+        raise OutputError(problem=f"the output folder {folder} is read-only.", fix=fix)
 
 
 @contextmanager
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
     """Yields a pool of threads that drops the work not yet begun if an error occurs."""
-    pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(THREADS)
     try:
         yield pool
     finally:

@@ -59,35 +59,28 @@ class NoisyClassifier(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(in_channels, first, kernel_size=3, padding=1)
         self.time_proj = Timesteps(features, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(features, embedding)
+        blocks = {
+            "temb_channels": embedding,
+            "dropout": dropout,
+            "resnet_eps": NORM_EPS,
+            "resnet_act_fn": "silu",
+            "resnet_time_scale_shift": "scale_shift",
+            "attention_head_dim": attention_head_dim,
+            "resnet_groups": norm_num_groups,
+        }
         self.down_blocks = nn.ModuleList(
             get_down_block(
                 kind,
                 num_layers=layers_per_block,
                 in_channels=block_out_channels[max(level - 1, 0)],
                 out_channels=block_out_channels[level],
-                temb_channels=embedding,
                 add_downsample=level < len(block_out_channels) - 1,
-                resnet_eps=NORM_EPS,
-                resnet_act_fn="silu",
-                resnet_groups=norm_num_groups,
-                attention_head_dim=attention_head_dim,
-                resnet_time_scale_shift="scale_shift",
                 downsample_type="resnet",
-                dropout=dropout,
+                **blocks,
             )
             for level, kind in enumerate(down_block_types)
         )
-        self.mid_block = UNetMidBlock2D(
-            in_channels=last,
-            temb_channels=embedding,
-            dropout=dropout,
-            resnet_eps=NORM_EPS,
-            resnet_act_fn="silu",
-            resnet_time_scale_shift="scale_shift",
-            attention_head_dim=attention_head_dim,
-            resnet_groups=norm_num_groups,
-            attn_groups=norm_num_groups,
-        )
+        self.mid_block = UNetMidBlock2D(in_channels=last, attn_groups=norm_num_groups, **blocks)
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, last, eps=NORM_EPS)
         self.pool = AttentionPooling((sample_size // stride) ** 2, last, attention_head_dim)
         self.classifier = nn.Linear(last, num_classes)

@@ -1,11 +1,10 @@
 """The frozen feature extractor: any timm model, its layers chosen by stride, and its weights."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import timm
 import torch
@@ -57,7 +56,7 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: the statistics of its BatchNorm layers must not move."""
         return super().train(False)
 

@@ -4,11 +4,10 @@ AFS, Anomaly-aware Features Selection, keeps the features that show anomalies be
 3.2). RRS, Reconstruction Residuals Selection, turns residuals into an anomaly map (section 3.4).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
@@ -52,29 +51,12 @@ class AnomalyAwareFeatureSelection(nn.Module):
         return all(int(kept.min()) >= 0 and int(kept.max()) < len(all_) for kept, all_ in pairs)
 
 
-class ChannelLosses:
-    """The mean AFS loss of every channel over batches, for all layers in one pass."""
-
-    def __init__(self, channels: Sequence[int], device: torch.device) -> None:
-        self.totals = [torch.zeros(count, dtype=torch.float64, device=device) for count in channels]
-        self.batches = torch.zeros((), dtype=torch.float64, device=device)
-
-    def update(
-        self, anomalous: Iterable[torch.Tensor], normal: Iterable[torch.Tensor], mask: torch.Tensor
-    ) -> None:
-        """Adds a batch of features (B, C_i, H_i, W_i) with its masks (B, 1, H, W) in {0, 1}."""
-        for total, with_anomaly, without in zip(self.totals, anomalous, normal, strict=True):
-            total += channel_loss(with_anomaly, without, mask).double()
-        self.batches += 1
-
-    def reduce(self, accelerator: Accelerator) -> None:
-        """Adds up the batches of all processes; every process must call it."""
-        self.totals = [accelerator.reduce(total, "sum") for total in self.totals]
-        self.batches = accelerator.reduce(self.batches, "sum")
-
-    def mean(self) -> list[torch.Tensor]:
-        """Returns the mean loss per layer, each (C_i,), float32."""
-        return [(total / self.batches).float() for total in self.totals]
+def channel_losses(
+    anomalous: Sequence[torch.Tensor], normal: Sequence[torch.Tensor], mask: torch.Tensor
+) -> torch.Tensor:
+    """Returns the `channel_loss` of all layers (B, C_i, H_i, W_i), joined: (C,), float64."""
+    pairs = zip(anomalous, normal, strict=True)
+    return torch.cat([channel_loss(a, n, mask).double() for a, n in pairs])
 
 
 def channel_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,6 @@ no test image is read unless the recipe selects on them.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,13 +23,12 @@ from torch.nn.utils import get_total_norm
 
 from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches, LocalAnomalies
 from sia_gen.anomalies.sources import Parts, open_sources
-from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_images, list_test_images, require_readable
 from sia_gen.images.store import Images
-from sia_gen.io.files import Location, atomic_folder, write_json
+from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, RealNetObjective, forward_flops
@@ -43,12 +41,12 @@ from sia_gen.realnet.preparation import (
     load_normal,
 )
 from sia_gen.realnet.selection import SELECTED_ON, Best, validate, validate_on_test
-from sia_gen.runtime.device import NOTICE, Execution, Runtime, compile_network, environment
+from sia_gen.runtime.device import NOTICE, Execution, Runtime, compile_network
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
 from sia_gen.train.checkpoints import last_checkpoint, load_last, save_checkpoint
-from sia_gen.train.logs import NORM, TrainingLog, TrainingWatch
-from sia_gen.train.loop import Budget, learning_rate, model_groups, set_learning_rate, train_models
+from sia_gen.train.logs import TrainingLog, TrainingWatch
+from sia_gen.train.loop import Budget, model_groups, save_model, set_learning_rate, train_models
 
 
 def fit_realnet(
@@ -151,8 +149,7 @@ class Fit:
             self.objective.train()
             budget.begin(start)
             for batch in self._load_batches(start):
-                rate = learning_rate(settings, done)
-                set_learning_rate(self.optimizer, rate)
+                rate = set_learning_rate(self.optimizer, settings, done)
                 norm, reconstruction, segmentation = self._step(batch)
                 watch.add(norm, reconstruction=reconstruction, segmentation=segmentation)
                 done += 1
@@ -162,7 +159,8 @@ class Fit:
                 last = done == settings.max_steps
                 saves = last or done % settings.validate_every == 0 or budget.is_up(done)
                 if saves or watch.is_due(done):
-                    note = _log_steps(log, done, watch.look(done), rate)
+                    losses = watch.report(done, log, rate).values()
+                    note = f"loss {' + '.join(f'{loss:.3f}' for loss in losses)}"
                 progress.advance(note=note)
                 if saves:
                     with budget.measured():
@@ -242,19 +240,5 @@ class Fit:
             "validation": best.metrics,
             "threshold": best.metrics["threshold"],
             "seed": self.recipe.seed,
-            "versions": environment(),
         }
-        with atomic_folder(self.out / self.name) as temporary:
-            self.model.save_pretrained(temporary)
-            (temporary / RECIPE).write_text(self.recipe.to_yaml(), encoding="utf-8")
-            write_json(temporary / REPORT, report)
-
-
-def _log_steps(log: TrainingLog, done: int, recent: list[dict[str, float]], rate: float) -> str:
-    """Logs the mean losses since the last look, and returns them as a note."""
-    losses = {
-        name: fmean(figures[name] for figures in recent)
-        for name in ("reconstruction", "segmentation")
-    }
-    log.write(done, {**losses, NORM: recent[-1][NORM], "learning_rate": rate})
-    return f"loss {losses['reconstruction']:.3f} + {losses['segmentation']:.3f}"
+        save_model(self.out / self.name, self.model, self.recipe, REPORT, report)

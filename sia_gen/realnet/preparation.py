@@ -19,7 +19,7 @@ from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.io.files import fingerprint
 from sia_gen.realnet.backbone import require_features
-from sia_gen.realnet.channels import ChannelLosses
+from sia_gen.realnet.channels import channel_losses
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, batches_of, load_batches
@@ -112,15 +112,17 @@ def initialise(
     batches = AnomalyBatches(replace(anomalies, anomalous_fraction=1.0), order)
     share = range(accelerator.process_index, settings.afs_batches, accelerator.num_processes)
     loader = load_batches(batches, share.start, share.stop, accelerator, share.step)
-    losses = ChannelLosses(model.backbone.channels, device)
+    channels = model.backbone.channels
+    total = torch.zeros(sum(channels), dtype=torch.float64, device=device)
     title, visible = f"{name}: choosing features", accelerator.is_main_process
     with accelerator.autocast(), Progress(title, len(share), visible=visible) as progress:
         for batch in loader:
-            losses.update(model.features(batch.anomalous), model.features(batch.normal), batch.mask)
+            anomalous, normal = model.features(batch.anomalous), model.features(batch.normal)
+            total += channel_losses(anomalous, normal, batch.mask)
             progress.advance()
-    losses.reduce(accelerator)
-    require_features(losses.totals)
-    model.afs.select(losses.mean())
+    losses = accelerator.reduce(total, "sum") / settings.afs_batches
+    require_features([losses])
+    model.afs.select(losses.float().split(channels))
 
 
 def _batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:

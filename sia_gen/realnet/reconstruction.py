@@ -76,9 +76,8 @@ class ReconstructionUNet(nn.Module):
         for level, out_channels in enumerate(widths):
             for _ in range(LAYERS_PER_BLOCK):
                 attention = level in ATTENTION_LEVELS
-                self.down_blocks.append(
-                    ResnetAttentionBlock(current, out_channels, attention=attention)
-                )
+                block = ResnetAttentionBlock(current, out_channels, attention=attention)
+                self.down_blocks.append(block)
                 current = out_channels
                 skips.append(current)
             if level != last:
@@ -93,10 +92,9 @@ class ReconstructionUNet(nn.Module):
         self.up_blocks = nn.ModuleList()
         for level, out_channels in reversed(list(enumerate(widths))):
             for _ in range(LAYERS_PER_BLOCK + 1):
-                attention = level in ATTENTION_LEVELS
-                self.up_blocks.append(
-                    ResnetAttentionBlock(current + skips.pop(), out_channels, attention=attention)
-                )
+                attention, both = level in ATTENTION_LEVELS, current + skips.pop()
+                block = ResnetAttentionBlock(both, out_channels, attention=attention)
+                self.up_blocks.append(block)
                 current = out_channels
             if level != 0:
                 self.up_blocks.append(Upsample2D(current, use_conv=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from sia_gen.io.files import write_text
@@ -38,17 +38,14 @@ class Figure(NamedTuple):
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-class Bar(NamedTuple):
-    """One bin of the score histogram; heights are shares of the highest bin, 0 to 1."""
-
-    normal: float
-    anomalous: float
-
-
 class Histogram(NamedTuple):
-    """Distribution of the scores of normal and anomalous images over [0, 1], and the threshold."""
+    """The scores of normal and anomalous images in bins of [0, 1], and the threshold.
 
-    bars: list[Bar]
+    Heights are shares of the highest bin of each, 0 to 1.
+    """
+
+    normal: list[float]
+    anomalous: list[float]
     threshold: float
 
 
@@ -146,20 +143,28 @@ def score_histogram(
     normal: Sequence[float], anomalous: Sequence[float], threshold: float
 ) -> Histogram:
     """Counts scores in [0, 1] in bins; each class is scaled to its own highest bin."""
-    shares = []
+    heights = []
     for scores in (normal, anomalous):
         counts = np.histogram(scores, bins=BINS, range=(0, 1))[0]
-        shares.append((counts / max(1, counts.max())).tolist())
-    return Histogram([Bar(*bar) for bar in zip(*shares, strict=True)], threshold)
+        heights.append((counts / max(1, counts.max())).tolist())
+    return Histogram(heights[0], heights[1], threshold)
+
+
+def open_template(package: str, name: str, *, html: bool = False, trim: bool = True) -> Template:
+    """Opens a template that lies in a package; without `trim`, lines of statements stay empty."""
+    environment = Environment(
+        loader=PackageLoader(package, "."),
+        # In Markdown, HTML entities would remain as they are.
+        autoescape=html,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=not html,
+        trim_blocks=trim,
+        lstrip_blocks=trim,
+    )
+    return environment.get_template(name)
 
 
 def write_page(path: Path, page: Page) -> None:
     """Writes the page, whole or not at all."""
-    environment = Environment(
-        loader=PackageLoader("sia_gen.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_text(path, environment.get_template("page.html.jinja").render(page=page))
+    template = open_template("sia_gen.report", "page.html.jinja", html=True)
+    write_text(path, template.render(page=page))

@@ -80,8 +80,9 @@ def load_batches(
     """
     on_gpu = accelerator.device.type == "cuda"
     loader = DataLoader(
-        _Carried(batches, range(start, stop, every)),
+        _Carried(batches),
         batch_size=None,
+        sampler=range(start, stop, every),
         num_workers=loader_workers(accelerator),
         # Copies from pinned memory do not block.
         pin_memory=on_gpu,
@@ -106,14 +107,11 @@ def load_batches(
 class _Carried(Dataset[Any]):
     """Returns an error that the user can fix as an item, because a loader would wrap it."""
 
-    def __init__(self, batches: Dataset[Any], numbers: range) -> None:
-        self.batches, self.numbers = batches, numbers
+    def __init__(self, batches: Dataset[Any]) -> None:
+        self.batches = batches
 
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, place: int) -> Any:
+    def __getitem__(self, number: int) -> Any:
         try:
-            return self.batches[self.numbers[place]]
+            return self.batches[number]
         except (UserError, OSError) as error:
             return error

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Self
 
 import torch
@@ -113,6 +114,13 @@ class TrainingWatch:
         for step, figures in enumerate(recent, done - len(recent) + 1):
             self._check(step, figures[NORM])
         return recent
+
+    def report(self, done: int, log: TrainingLog, rate: float) -> dict[str, float]:
+        """Looks, logs the means since the last look with the last norm and rate; returns them."""
+        recent = self.look(done)
+        means = {name: fmean(row[name] for row in recent) for name in self.names if name != NORM}
+        log.write(done, {**means, NORM: recent[-1][NORM], "learning_rate": rate})
+        return means
 
     def _check(self, step: int, gradient_norm: float) -> None:
         if math.isfinite(gradient_norm):

@@ -5,18 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, release_memory
 
-from sia_gen.config.outputs import claim_output
+from sia_gen.config.outputs import RECIPE, claim_output
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import Training
 from sia_gen.errors import OptionError
+from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locks import EVERYTHING
-from sia_gen.runtime.device import Runtime
+from sia_gen.runtime.device import Runtime, environment
 from sia_gen.train.checkpoints import Inputs, begin_checkpoints, check_inputs
 from sia_gen.train.logs import STEPS_BETWEEN_LOOKS
 
@@ -78,6 +79,16 @@ def train_models(
             train(name, opened.pop(name) if name in opened else open_images(name), accelerator)
             # In mixed precision a network refers to itself, so only the collector frees it.
             release_memory()
+
+
+def save_model(
+    folder: Path, network: Any, recipe: Recipe, file: str, report: Mapping[str, Any]
+) -> None:
+    """Saves a network, its recipe, and its report in a `file`, as a folder whole or absent."""
+    with atomic_folder(folder) as temporary:
+        network.save_pretrained(temporary)
+        (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        write_json(temporary / file, {**report, "versions": environment()})
 
 
 class Budget:
@@ -161,7 +172,9 @@ def learning_rate(settings: Training, step: int) -> float:
     return settings.learning_rate * warmup * decay
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of all parameters of an optimizer."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, step: int) -> float:
+    """Sets the learning rate of all parameters of an optimizer for a step, and returns it."""
+    rate = learning_rate(settings, step)
     for group in optimizer.param_groups:
         group["lr"] = rate
+    return rate

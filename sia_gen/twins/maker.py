@@ -23,13 +23,12 @@ from sia_gen.corpus.sampling import (
     sampling_options,
     to_bytes,
     to_host,
-    to_pictures,
 )
 from sia_gen.corpus.schema import MASK, NO_EDIT, TWINS, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.errors import OptionError
 from sia_gen.images.listing import category_root, list_images
-from sia_gen.images.loading import ImageSpec, Pixels
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture
 from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
@@ -79,7 +78,7 @@ class TwinBatch:
         if self.arrived is not None:
             self.arrived.synchronize()
         require_numbers(self.finite)
-        pictures = [to_pictures(part) for part in self.pixels]
+        pictures = [map(to_picture, part) for part in self.pixels.numpy()]
         return [
             self._encode_one(number, image, normal, image_format)
             for number, (image, normal) in enumerate(zip(*pictures, strict=True))

@@ -19,8 +19,8 @@ from sia_gen.corpus.schema import SampleMetadata
 if TYPE_CHECKING:
     from tests.corpus.conftest import HandmadeCorpus
 
-DTYPES = {"str": "string", "int": "int64", "float": "float64"}
-STRUCT = {field.name: Value(DTYPES[str(field.type)]) for field in fields(SampleMetadata)}
+DTYPES: dict[Any, str] = {str: "string", int: "int64", float: "float64"}
+STRUCT = {field.name: Value(DTYPES[field.type]) for field in fields(SampleMetadata)}
 CONFIGS = {"default": ("disc", "plate"), "parts.disc": ("disc",), "parts.plate": ("plate",)}
 
 

@@ -53,9 +53,8 @@ class Written(list[str]):
 
 def fill(writer: ShardWriter, shards: list[ShardPlan] = SHARDS) -> None:
     for shard in shards:
-        writer.begin(shard)
         for index in shard.indices:
-            writer.put(lambda index=index: slow(index), 1)
+            writer.put(shard, lambda index=index: slow(index))
 
 
 def test_shards_are_those_of_writing_one_by_one(tmp_path: Path) -> None:
@@ -79,8 +78,7 @@ def test_sampling_goes_on_while_a_shard_is_written_but_not_without_end(tmp_path:
     def sampling(writer: ShardWriter) -> None:
         nonlocal put
         for shard in [planned(number, 1) for number in range(40)]:
-            writer.begin(shard)
-            writer.put(lambda index=shard.first: [sample(index)], 1)
+            writer.put(shard, lambda index=shard.first: [sample(index)])
             put += 1
 
     with ShardWriter(tmp_path, blocked) as writer:
@@ -103,9 +101,8 @@ def test_interruption_keeps_whole_shards_alone(tmp_path: Path, after: int) -> No
     def interrupted() -> None:
         with ShardWriter(tmp_path, written) as writer:
             fill(writer, SHARDS[:2])
-            writer.begin(SHARDS[2])
             for index in list(SHARDS[2].indices)[:after]:
-                writer.put(lambda index=index: slow(index), 1)
+                writer.put(SHARDS[2], lambda index=index: slow(index))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -146,9 +143,8 @@ def test_what_goes_wrong_in_a_thread_is_raised(tmp_path: Path, where: str) -> No
     def fill_for_long() -> None:
         with ShardWriter(tmp_path, failing) as writer:
             for shard in SHARDS * 100:
-                writer.begin(shard)
                 for index in shard.indices:
-                    writer.put(lambda index=index: encode(index), 1)
+                    writer.put(shard, lambda index=index: encode(index))
 
     with pytest.raises(OSError, match="No space left") as raised:
         fill_for_long()

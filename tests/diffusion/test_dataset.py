@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.diffusion.dataset import NoiseBatch, NoiseBatches, load_diffusion_images
+from sia_gen.diffusion.dataset import DiffusionImages, NoiseBatch, NoiseBatches
 from sia_gen.images.listing import list_images
 from sia_gen.train.batches import BatchOrder
 
@@ -93,7 +93,7 @@ def test_images_are_flipped_only_when_allowed(flip: bool) -> None:
 
 def test_categories_are_joined_with_their_labels(photographs: Path, recipe: Recipe) -> None:
     discs, plates = (list_images(recipe, photographs, name) for name in ("disc", "plate"))
-    images = load_diffusion_images(recipe, [discs, plates])
+    images = DiffusionImages.of(recipe, [discs, plates])
     assert images.labels.tolist() == [0] * 9 + [1] * 9
     assert images.held_out_labels.tolist() == [0] * 3 + [1] * 3
     assert images.fit.shape == (18, 1, 32, 32)

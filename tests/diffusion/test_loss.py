@@ -40,7 +40,7 @@ def test_posterior_is_the_product_of_the_forward_densities(t: int) -> None:
     mean, variance = posterior_by_bayes(0.3, -0.8, t)
     found = SCHEDULE.posterior_mean(x0, xt, timestep)
     assert found.item() == pytest.approx(mean, rel=1e-5)
-    log_variance = SCHEDULE.at(SCHEDULE.posterior_log_variance, timestep)
+    log_variance = SCHEDULE.posterior_log_variance[timestep]
     assert log_variance.item() == pytest.approx(math.log(variance), rel=1e-5)
 
 
@@ -184,8 +184,8 @@ def test_learned_variance_is_the_one_the_sampler_uses(share: float) -> None:
     scheduler = PerturbedDDPMScheduler(variance_type="learned_range")
     for t in (1, 7, 500, 999):
         timestep = torch.tensor([t])
-        smallest = SCHEDULE.at(SCHEDULE.posterior_log_variance, timestep)
-        largest = SCHEDULE.at(SCHEDULE.log_betas, timestep)
+        smallest = SCHEDULE.posterior_log_variance[timestep]
+        largest = SCHEDULE.log_betas[timestep]
         trained = smallest + (share + 1) / 2 * (largest - smallest)
         sampled = scheduler._get_variance(t, torch.full((1, 1, 1, 1), share))
         torch.testing.assert_close(trained, sampled, rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ from diffusers import UNet2DModel
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion import training
-from sia_gen.diffusion.dataset import load_diffusion_images, noise_batches
+from sia_gen.diffusion.dataset import DiffusionImages, noise_batches
 from sia_gen.diffusion.loss import denoising_loss
 from sia_gen.images.listing import list_images
 from sia_gen.runtime.device import Runtime
@@ -31,7 +31,7 @@ RATES = {"max_steps": 4, "learning_rate": 1e-3, "warmup_steps": 1, "decay_from":
 
 def first_batch(recipe: Recipe, photographs: Path) -> tuple[torch.Tensor, ...]:
     """Images, noise and timesteps of the first two samples, drawn as the recipe's seed says."""
-    fit = load_diffusion_images(recipe, [list_images(recipe, photographs, "disc")]).fit
+    fit = DiffusionImages.of(recipe, [list_images(recipe, photographs, "disc")]).fit
     order = BatchOrder(recipe.seed, len(fit), batch_size=2)
     samples = []
     for epoch, index in order.positions(0):
@@ -140,7 +140,7 @@ def test_images_are_mirrored_only_as_the_recipe_allows(
 ) -> None:
     allowed = {"horizontal_flip": -1 in axes, "vertical_flip": -2 in axes}
     changed = recipe.override({f"diffusion.{name}": value for name, value in allowed.items()})
-    images = load_diffusion_images(changed, [list_images(changed, photographs, "disc")])
+    images = DiffusionImages.of(changed, [list_images(changed, photographs, "disc")])
     accelerator = Runtime("fp32", "cpu").accelerator()
     batches = noise_batches(changed, images, 2, 1000, accelerator)
     found = [image for number in range(50) for image in batches[number].images]

@@ -29,8 +29,8 @@ from tests.hub.server import Fault, Hub
 if TYPE_CHECKING:
     from tests.hub.conftest import MakeCorpus
 
-DTYPES = {"str": "string", "int": "int64", "float": "float64"}
-STRUCT = {field.name: Value(DTYPES[str(field.type)]) for field in fields(SampleMetadata)}
+DTYPES: dict[Any, str] = {str: "string", int: "int64", float: "float64"}
+STRUCT = {field.name: Value(DTYPES[field.type]) for field in fields(SampleMetadata)}
 CONFIGS = {"default": ("disc", "plate"), "parts.disc": ("disc",), "parts.plate": ("plate",)}
 
 

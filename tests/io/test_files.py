@@ -258,7 +258,7 @@ def text(content: str) -> Callable[[Path], None]:
 
 
 def test_files_of_a_group_get_their_names_together(tmp_path: Path, synced: list[str]) -> None:
-    with worker_threads() as pool, FileGroups(pool) as written:
+    with FileGroups() as written:
         for number in range(GROUP + 3):
             folder = tmp_path / ("even" if number % 2 == 0 else "odd")
             written.add(folder / f"{number}.txt", text(str(number)))
@@ -278,7 +278,7 @@ def test_what_goes_wrong_in_a_group_leaves_whole_files_alone(tmp_path: Path, whe
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def write() -> None:
-        with worker_threads() as pool, FileGroups(pool) as written:
+        with FileGroups() as written:
             written.add(tmp_path / "a", text("a"))
             written.publish()
             written.add(tmp_path / "b", text("b"))
@@ -295,11 +295,10 @@ def test_what_goes_wrong_in_a_group_leaves_whole_files_alone(tmp_path: Path, whe
 
 def test_killed_group_is_replaced_by_the_next(tmp_path: Path) -> None:
     def killed() -> None:
-        with worker_threads() as pool:
-            group = FileGroups(pool)
-            for name in "ab":
-                group.add(tmp_path / name, text("old"))
-            wait(group.written.values())
+        group = FileGroups()
+        for name in "ab":
+            group.add(tmp_path / name, text("old"))
+        wait(group.written.values())
         os._exit(9)
 
     process = multiprocessing.get_context("fork").Process(target=killed)
@@ -307,7 +306,7 @@ def test_killed_group_is_replaced_by_the_next(tmp_path: Path) -> None:
     process.join()
     assert process.exitcode == 9
     assert names(tmp_path) == [".a.tmp", ".b.tmp"]
-    with worker_threads() as pool, FileGroups(pool) as written:
+    with FileGroups() as written:
         for name in "ab":
             written.add(tmp_path / name, text("new"))
     assert names(tmp_path) == ["a", "b"]

@@ -1,11 +1,39 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sia_gen.realnet.preparation import adam, lay_out_moments
+from sia_gen.anomalies.paste import AnomalyBatches
+from sia_gen.config.recipe import Recipe
+from sia_gen.realnet.channels import channel_loss
+from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.preparation import adam, initialise, lay_out_moments
+from sia_gen.train.batches import BatchOrder
+from tests.realnet.conftest import CPU, data_of
+
+
+@torch.no_grad()
+def test_losses_that_choose_channels_are_means_over_batches(
+    recipe: Recipe, photographs: Path, corpus: Path
+) -> None:
+    changed = recipe.override({"realnet.afs_batches": 3, "realnet.standardise": False})
+    anomalies = data_of(changed, photographs, corpus).fit
+    model = RealNet.of(changed.realnet)
+    initialise(model, anomalies, changed, "disc", CPU.accelerator())
+    order = BatchOrder(changed.seed, len(anomalies.normal), changed.realnet.batch_size)
+    batches = AnomalyBatches(replace(anomalies, anomalous_fraction=1.0), order)
+    for layer in range(len(model.backbone.channels)):
+        losses = [
+            channel_loss(model.features(a)[layer], model.features(n)[layer], mask)
+            for a, n, mask in map(batches.__getitem__, range(3))
+        ]
+        expected = torch.stack(losses).mean(dim=0)
+        torch.testing.assert_close(model.afs.get_buffer(f"losses_{layer}"), expected)
 
 
 @pytest.mark.parametrize("compiled", [True, False])

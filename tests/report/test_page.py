@@ -81,13 +81,14 @@ def test_text_cannot_become_markup(tmp_path: Path) -> None:
 def test_histogram_counts_each_class_for_itself() -> None:
     normal, anomalous = [0.01, 0.02, 0.03, 0.5], [0.99, 1.0, 0.51]
     histogram = score_histogram(normal, anomalous, 0.4)
-    assert [bar.normal for bar in histogram.bars if bar.normal] == [1.0, 1 / 3]
-    assert [bar.anomalous for bar in histogram.bars if bar.anomalous] == [0.5, 1.0]
-    edges = np.linspace(0, 1, len(histogram.bars) + 1)
-    places = [index for index, bar in enumerate(histogram.bars) if bar.anomalous]
+    assert [height for height in histogram.normal if height] == [1.0, 1 / 3]
+    assert [height for height in histogram.anomalous if height] == [0.5, 1.0]
+    edges = np.linspace(0, 1, len(histogram.anomalous) + 1)
+    places = [index for index, height in enumerate(histogram.anomalous) if height]
     assert edges[places[0]] <= 0.51 < edges[places[0] + 1]
     assert histogram.threshold == 0.4
 
 
 def test_histogram_of_no_scores_is_flat() -> None:
-    assert all(bar.normal == bar.anomalous == 0 for bar in score_histogram([], [], 0.5).bars)
+    histogram = score_histogram([], [], 0.5)
+    assert not any(histogram.normal + histogram.anomalous)

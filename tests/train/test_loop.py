@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.config.settings import Training
 from sia_gen.errors import OptionError, OutputError
 from sia_gen.runtime.device import Runtime
 from sia_gen.train.loop import model_groups, set_learning_rate, train_models
@@ -24,7 +25,8 @@ def test_groups_of_models() -> None:
 
 def test_learning_rate_is_set() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    set_learning_rate(optimizer, 0.25)
+    training = Training(learning_rate=0.5, warmup_steps=1)
+    assert set_learning_rate(optimizer, training, 0) == 0.25
     assert [group["lr"] for group in optimizer.param_groups] == [0.25]
 
 

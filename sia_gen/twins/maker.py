@@ -75,14 +75,18 @@ class TwinBatch:
 
     def encode(self, image_format: str) -> list[EncodedSample]:
         """Encodes the members of each: image, normal twin, mask and metadata."""
+        return [
+            self._encode_one(number, image, normal, image_format)
+            for number, (image, normal) in enumerate(zip(*self.pictures(), strict=True))
+        ]
+
+    def pictures(self) -> tuple[list[Image.Image], list[Image.Image]]:
+        """Waits for the samples and their twins; raises `ModelError` if a pixel is NaN."""
         if self.arrived is not None:
             self.arrived.synchronize()
         require_numbers(self.finite)
-        pictures = [map(to_picture, part) for part in self.pixels.numpy()]
-        return [
-            self._encode_one(number, image, normal, image_format)
-            for number, (image, normal) in enumerate(zip(*pictures, strict=True))
-        ]
+        images, twins = (list(map(to_picture, part)) for part in self.pixels.numpy())
+        return images, twins
 
     def mask(self, number: int) -> Mask:
         """Returns where a sample differs from its twin by more than chance, (H, W)."""

@@ -4,9 +4,8 @@ from functools import partial
 
 from sia_gen.config.recipe import DatasetCategory
 from sia_gen.corpus.plan import plan_corpus
-from sia_gen.corpus.sampling import to_pictures
 from sia_gen.inspection.strength_curve import SAMPLES, Sampler, StrengthSamples
-from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
+from sia_gen.sdas.pipeline import SDASPipeline
 from sia_gen.twins.maker import TwinMaker
 
 
@@ -28,9 +27,6 @@ def _sample_twins(
     synthesis = maker.recipe.synthesis.model_copy(update=changes | {"perturbation": [perturbation]})
     (shard,) = plan_corpus([place], synthesis)
     batch = maker.make(pipeline, shard, shard.indices, model="")
-    if batch.arrived is not None:
-        batch.arrived.synchronize()
-    require_numbers(batch.finite)
-    images, normal = map(to_pictures, batch.pixels)
+    images, normal = batch.pictures()
     masks = [bool(batch.mask(number).any()) for number in range(SAMPLES)]
     return StrengthSamples(images, normal, batch.regions, masks)

@@ -138,8 +138,14 @@ def table(recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughpu
 
 def _amount(value: float) -> str:
     """Formats a number with three digits and the prefix of its unit, e.g. "35.1 G"."""
-    exponent = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(value, 1)) / 3)))
-    return f"{value / 1000**exponent:.3g} {PREFIXES[exponent]}"
+    rounded = float(f"{value:.3g}")
+    exponent = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(rounded, 1)) / 3)))
+    return f"{_three_digits(rounded / 1000**exponent)} {PREFIXES[exponent]}"
+
+
+def _three_digits(value: float) -> str:
+    """Formats a number like "0.123", "12.3" or "12,300"."""
+    return f"{float(f'{value:.3g}'):,.12g}"
 
 
 def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> str:
@@ -148,5 +154,5 @@ def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> st
     seconds = sum(shard.samples for shard in shards[:mine]) * per_sample
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds >= length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} seconds"
+            return f"{_three_digits(seconds / length)} {unit}"
+    return f"{_three_digits(seconds)} seconds"

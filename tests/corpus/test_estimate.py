@@ -96,6 +96,8 @@ def test_hours_follow_from_the_shards_of_the_busiest_device() -> None:
     assert duration(shards, 4, 3600) == "4 hours"
     assert duration(shards, 6, 360) == "12 minutes"
     assert duration(shards, 6, 1) == "2 seconds"
+    # Not 1e+04.
+    assert duration(shards, 1, 3_599_000) == "10,000 hours"
 
 
 def test_whole_of_sia_is_planned(recipe: Recipe) -> None:
@@ -108,7 +110,7 @@ def test_whole_of_sia_is_planned(recipe: Recipe) -> None:
 
 @pytest.mark.parametrize(
     ("flops", "text"),
-    [(1, "999 FLOP"), (1000, "999 kFLOP"), (10**12, "999 TFLOP"), (10**24, "9.99e+05 ZFLOP")],
+    [(1, "999 FLOP"), (1000, "999 kFLOP"), (10**12, "999 TFLOP"), (10**24, "999,000 ZFLOP")],
 )
 def test_amounts_have_three_digits_and_a_prefix(recipe: Recipe, flops: int, text: str) -> None:
     shards = plan_parts(["disc"], images=999, shard_size=999)

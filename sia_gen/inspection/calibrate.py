@@ -162,7 +162,7 @@ def _measure(
         if twins is not None:
             sampler = twins(pipeline, place, kind)
         bank = NormalBank.of(recipe, normal.reference, pipeline.device)
-        return measure_curve(sampler, bank, recipe, kind, normal)
+        return measure_curve(sampler, bank, recipe, kind, normal, twins=twins is not None)
 
 
 def _save(recipe: Recipe, measured: dict[Case, Calibration], out: Path) -> dict[Case, Calibration]:

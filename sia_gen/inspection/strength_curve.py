@@ -26,6 +26,8 @@ from sia_gen.sdas.pipeline import SDASPipeline
 # Strengths of white noise. Correlated noise is the same in all steps: it has ten times the effect.
 STRENGTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2, 3, 4.5, 7, 10, 15)
 CORRELATED_SCALE = 0.1
+# Twins take twice as long, and a wider range of strengths: every other one is enough.
+TWINS_STEP = 2
 SAMPLES = 16
 # Share of the normal images that count as normal.
 NORMAL_QUANTILE = 0.95
@@ -149,7 +151,13 @@ def sampler_of(pipeline: SDASPipeline, recipe: Recipe, category: str, perturbati
 
 
 def measure_curve(
-    sample: Sampler, bank: NormalBank, recipe: Recipe, perturbation: str, normal: NormalImages
+    sample: Sampler,
+    bank: NormalBank,
+    recipe: Recipe,
+    perturbation: str,
+    normal: NormalImages,
+    *,
+    twins: bool,
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     """Measures the distances of samples at growing strength, until they look like noise.
 
@@ -158,8 +166,9 @@ def measure_curve(
     """
     size = normal.reference.shape[-1]
     scale = 1 if perturbation == WHITE else CORRELATED_SCALE
+    ladder = STRENGTHS[::TWINS_STEP] if twins else STRENGTHS
     # Nothing is perturbed at strength 0; the regions and the twins are the same at any other.
-    lowest = sample(scale * STRENGTHS[1])
+    lowest = sample(scale * ladder[1])
     regions = lowest.regions
     apart = normal.apart if lowest.normal is None else enlarge(lowest.normal, size)
     noisy = enlarge(_pictures_of_noise(lowest, recipe.seed), size)
@@ -168,8 +177,8 @@ def measure_curve(
         "noise": bank.distances(noisy, regions).tolist(),
     }
     strengths, samples, masked, shown = [], list[list[float]](), [], []
-    for strength in STRENGTHS:
-        made = lowest if strength == STRENGTHS[1] else sample(scale * strength)
+    for strength in ladder:
+        made = lowest if strength == ladder[1] else sample(scale * strength)
         strengths.append(scale * strength)
         samples.append(bank.distances(enlarge(made.images, size), regions).tolist())
         shown.append(made.images[0])

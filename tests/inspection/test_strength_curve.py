@@ -103,8 +103,9 @@ def measure(recipe: Recipe, normal: NormalImages, monkeypatch: pytest.MonkeyPatc
 
     def run(kind: str = "white", sampler: Sampler | None = None, **changes: float) -> StrengthCurve:
         changed = recipe.override({f"synthesis.{name}": value for name, value in changes.items()})
+        twins = sampler is not None
         sampler = sampler or sampler_of(pipeline, changed, "cable", kind)
-        return measure_curve(sampler, bank, changed, kind, normal)[0]
+        return measure_curve(sampler, bank, changed, kind, normal, twins=twins)[0]
 
     return run
 
@@ -166,7 +167,7 @@ def noisy_from(strength: float, calls: list[float]) -> Sampler:
 def test_twins_are_measured_in_their_regions_until_these_are_noise(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.5, 1.0, 2.0, 4.0))
+    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.2, 0.5, 0.7, 1.0, 2.0, 4.0))
     calls: list[float] = []
     curve = measure("white", noisy_from(1.0, calls))
     assert sorted(calls) == curve.strengths == [0.0, 0.5, 1.0]

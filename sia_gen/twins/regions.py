@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import label, maximum
 
 from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
-from sia_gen.config.strength import WHITE
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.sampling import generators
 from sia_gen.errors import ImageError
@@ -20,6 +20,10 @@ from sia_gen.sdas.perturbation import draw_fields, field_seeds
 BOX_SIDES = (1 / 8, 1 / 2)
 # Share of the foreground that natural outlines enclose.
 NATURAL_AREAS = (0.005, 0.08)
+# Largest number of separate parts that they enclose.
+MOST_PARTS = 3
+# Factor by which the share above a threshold grows from one try to the next.
+WIDER, TRIES = 1.5, 12
 # Part of the way from the outline to the peak of a field over which an edge is soft.
 SOFT_EDGE = 0.5
 
@@ -80,20 +84,42 @@ def region(
 def _natural(
     rng: np.random.Generator, seed: int, perturbation: str, spec: ImageSpec, foreground: Pixels
 ) -> NDArray[np.float32]:
-    """Encloses where the field of a sample is farthest from 0; white samples take blobs."""
-    kind = "blobs" if perturbation == WHITE else perturbation
+    """Encloses where the field of a sample is farthest from 0.
+
+    Fields of white and pink noise have no outlines. Blobs from the same numbers take their place.
+    """
+    kind = "streaks" if perturbation == "streaks" else "blobs"
     seeds = field_seeds(generators([seed]), 1)
     shape = (len(spec.mode), spec.size, spec.size)
     field = draw_fields([kind], shape, seeds, torch.device("cpu"))[0].numpy()
     magnitude = np.abs(field.mean(axis=0, keepdims=True))
     inside = magnitude[foreground > 0]
     low, high = NATURAL_AREAS
-    threshold = np.quantile(inside, 1 - low * (high / low) ** rng.random())
+    area, most = low * (high / low) ** rng.random(), int(rng.integers(1, MOST_PARTS + 1))
+    # The fewer parts are kept, the lower is the threshold at which they are as large as drawn.
+    threshold, kept = np.inf, np.zeros_like(magnitude, bool)
+    for share in area * WIDER ** np.arange(TRIES):
+        lower = float(np.quantile(inside, max(0, 1 - share)))
+        parts = _strongest_parts(np.where(foreground > 0, magnitude, 0), lower, most)
+        if kept.sum() >= low * inside.size and parts.sum() > area * inside.size:
+            break
+        threshold, kept = lower, parts
     # A single pixel is its own threshold, and has to be inside.
     least = 1e-6
     rise = SOFT_EDGE * (inside.max() - threshold) + least
-    mask: NDArray[np.float64] = ((magnitude - threshold + least) / rise).clip(0, 1) * foreground
+    mask: NDArray[np.float64] = ((magnitude - threshold + least) / rise).clip(0, 1) * kept
     return mask.astype(np.float32)
+
+
+def _strongest_parts(
+    magnitude: NDArray[np.float32], threshold: float, most: int
+) -> NDArray[np.bool_]:
+    """Returns the parts (1, H, W) that reach a threshold; of many, those with the highest peaks."""
+    parts, number = label(magnitude >= threshold)
+    peaks = maximum(magnitude, parts, range(1, number + 1))
+    strongest = 1 + np.argsort(peaks)[::-1][:most]
+    found: NDArray[np.bool_] = np.isin(parts, strongest)
+    return found
 
 
 def _box(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

@@ -12,9 +12,9 @@ the real ones too, are reduced to the size of the model and enlarged again, so t
 - Transfer: a logistic regression on the same features, fitted patch by patch to the images of a
   source, finds the real defects: pixel AP, PRO, image AUROC.
 
-Sources: SDAS twins of white noise and of correlated noise; edits; pieces of SDAS samples and of
-textures in Perlin masks; CutPaste (Li et al., CVPR 2021); and the procedural package
-`defect-synthesis`, if it is installed (`pip install -e '.[peers]'`).
+Sources: SDAS twins of white noise and of correlated noise, within natural regions at calibrated
+strengths; edits; pieces of SDAS samples and of textures in Perlin masks; CutPaste (Li et al., CVPR
+2021); and the procedural package `defect-synthesis` (`pip install -e '.[peers]'`).
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +15,31 @@ from PIL import Image
 
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import SDASSource, Source, TextureSource, texture_files
+from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
 from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_pixels
+from sia_gen.inspection.calibrate import calibrate
 from sia_gen.runtime.device import Runtime
 from sia_gen.twins.maker import TwinMaker
+from sia_gen.twins.strengths import twin_sampler
 
 # Edge of the images that features are computed on; `defect-synthesis` draws at twice the size.
 SIZE = 256
 RUNTIME = Runtime()
+NATURAL = {"source": "image", "region": "natural"}
 TWINS: dict[str, dict[str, object]] = {
     "white twins": {
-        "synthesis.strength": "2:8",
-        "synthesis.twins": {"source": "image", "region": "perlin"},
+        "synthesis.strength": "auto",
+        "synthesis.perturbation": "white",
+        "synthesis.twins": NATURAL,
     },
     "correlated twins": {
-        "synthesis.strength": "0.2:1.0",
+        "synthesis.strength": "auto",
         "synthesis.perturbation": "pink,blobs,streaks",
-        "synthesis.twins": {"source": "image", "region": "natural"},
+        "synthesis.twins": NATURAL,
     },
     "edited twins": {
         "synthesis.strength": 0,
@@ -52,12 +58,25 @@ class Labelled(NamedTuple):
 
 def corpus(recipe: Recipe, changes: dict[str, object], out: Path, name: str, data: Path) -> Path:
     """Makes the samples of a source, or what is missing of them."""
-    recipe = recipe.override(changes)
+    recipe, name = recipe.override(changes), name.replace(" ", "-")
+    if recipe.synthesis.strength == "auto":
+        strengths = calibrated(recipe, out, out / f"{name}-strengths", data)
+        recipe = recipe.override({"synthesis.calibrated": strengths})
     places = [DatasetCategory(recipe, category) for category in recipe.categories]
-    folder = out / f"{name.replace(' ', '-')}-{recipe.seed}"
     maker = TwinMaker(recipe, places, data) if recipe.synthesis.twins is not None else None
+    folder = out / f"{name}-{recipe.seed}"
     synthesize(recipe, places, out / "models", folder, RUNTIME, maker=maker)
     return folder
+
+
+def calibrated(recipe: Recipe, out: Path, folder: Path, data: Path) -> dict[str, Any]:
+    """The calibrated strengths of twins, which do not depend on the seed of the corpus."""
+    recipe = recipe.override({"seed": 0})
+    places = [DatasetCategory(recipe, category) for category in recipe.categories]
+    twins = partial(twin_sampler, TwinMaker(recipe, places, data))
+    models = out / "models"
+    calibrate(recipe, recipe.categories, data, models, folder, RUNTIME, twins=twins)
+    return Recipe.load(folder / RECIPE).synthesis.calibrated
 
 
 def twins(recipe: Recipe, folder: Path) -> Labelled:

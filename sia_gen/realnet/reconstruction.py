@@ -1,15 +1,16 @@
 """The UNet that reconstructs the normal features of one block (paper section 3.3).
 
-It is a diffusers-style UNet without a time embedding. It has self-attention where the features are
-2 and 4 times smaller, and a skip connection from every block of the encoder.
+Its structure is that of the authors' code: residual blocks of one convolution, self-attention where
+the features are 2 and 4 times smaller, and a skip connection from every block of the encoder.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Literal
 
 import torch
 from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn import functional
 
@@ -19,43 +20,41 @@ MULTIPLIERS = (1, 2, 4)
 LAYERS_PER_BLOCK = 2
 # Resolutions with self-attention; the features of level n are 2**n times smaller.
 ATTENTION_LEVELS = (1, 2)
+# Channels of an attention head.
+HEAD_CHANNELS = 64
 
 
-class ResnetAttentionBlock(nn.Module):
-    """A residual block, followed by self-attention where `attention` is set."""
+class ResidualBlock(nn.Module):
+    """Group norm, SiLU and a convolution beside a shortcut, then self-attention if asked for.
 
-    def __init__(self, in_channels: int, out_channels: int, *, attention: bool) -> None:
+    A block that resamples halves features by their mean, or doubles them by a transposed
+    convolution, on both of its paths.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        attention: bool = False,
+        resample: Literal["down", "up"] | None = None,
+    ) -> None:
         super().__init__()
-        self.resnet = ResnetBlock2D(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            temb_channels=None,
-            groups=_norm_groups(in_channels),
-            groups_out=_norm_groups(out_channels),
-            eps=1e-5,
-        )
-        self.attention = None
-        if attention:
-            # Over all positions, with heads of up to 64 channels.
-            head_dim = math.gcd(out_channels, 64)
-            self.attention = Attention(
-                out_channels,
-                heads=out_channels // head_dim,
-                dim_head=head_dim,
-                norm_num_groups=_norm_groups(out_channels),
-                eps=1e-5,
-                residual_connection=True,
-                bias=True,
-                upcast_softmax=True,
-                _from_deprecated_attn_block=True,
-            )
+        self.norm = nn.GroupNorm(_norm_groups(in_channels), in_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.resample = resample
+        self.resample_hidden = _resampler(in_channels, resample)
+        self.resample_input = _resampler(in_channels, resample)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        self.attention = _attention(out_channels) if attention else nn.Identity()
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Returns (B, out_channels, H, W) for (B, in_channels, H, W)."""
-        hidden_states = self.resnet(hidden_states, temb=None)
-        if self.attention is not None:
-            hidden_states = self.attention(hidden_states)
-        return hidden_states
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns (B, out_channels, H, W) for (B, in_channels, H, W), H and W resampled."""
+        hidden_states = self.resample_hidden(functional.silu(self.norm(features)))
+        shortcut = self.shortcut(self.resample_input(features))
+        output: torch.Tensor = self.attention(shortcut + self.conv(hidden_states))
+        return output
 
 
 class ReconstructionUNet(nn.Module):
@@ -69,6 +68,7 @@ class ReconstructionUNet(nn.Module):
         super().__init__()
         widths = [width * multiplier for multiplier in MULTIPLIERS]
         last = len(widths) - 1
+        self.multiple = 2**last
         self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
 
         current, skips = widths[0], [widths[0]]
@@ -76,48 +76,79 @@ class ReconstructionUNet(nn.Module):
         for level, out_channels in enumerate(widths):
             for _ in range(LAYERS_PER_BLOCK):
                 attention = level in ATTENTION_LEVELS
-                block = ResnetAttentionBlock(current, out_channels, attention=attention)
-                self.down_blocks.append(block)
+                self.down_blocks.append(ResidualBlock(current, out_channels, attention=attention))
                 current = out_channels
                 skips.append(current)
             if level != last:
-                self.down_blocks.append(nn.Conv2d(current, current, 3, stride=2, padding=1))
+                self.down_blocks.append(ResidualBlock(current, current, resample="down"))
                 skips.append(current)
 
         self.mid_block = nn.Sequential(
-            ResnetAttentionBlock(current, current, attention=True),
-            ResnetAttentionBlock(current, current, attention=False),
+            ResidualBlock(current, current, attention=True), ResidualBlock(current, current)
         )
 
         self.up_blocks = nn.ModuleList()
         for level, out_channels in reversed(list(enumerate(widths))):
             for _ in range(LAYERS_PER_BLOCK + 1):
                 attention, both = level in ATTENTION_LEVELS, current + skips.pop()
-                block = ResnetAttentionBlock(both, out_channels, attention=attention)
-                self.up_blocks.append(block)
+                self.up_blocks.append(ResidualBlock(both, out_channels, attention=attention))
                 current = out_channels
             if level != 0:
-                self.up_blocks.append(Upsample2D(current, use_conv=True))
+                self.up_blocks.append(ResidualBlock(current, current, resample="up"))
 
-        self.conv_norm_out = nn.GroupNorm(_norm_groups(current), current)
+        self.norm_out = nn.GroupNorm(_norm_groups(current), current)
         self.conv_out = nn.Conv2d(current, channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
+        _zero(self.conv_out)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Returns the features (B, C, H, W) that a normal image would have."""
-        hidden_states = self.conv_in(features)
+        height, width = features.shape[-2:]
+        missing = (0, -width % self.multiple, 0, -height % self.multiple)
+        # Sizes that cannot be halved often enough repeat their last row or column.
+        padded = functional.pad(features, missing, mode="replicate") if any(missing) else features
+        hidden_states = self.conv_in(padded)
         skips = [hidden_states]
         for block in self.down_blocks:
             hidden_states = block(hidden_states)
             skips.append(hidden_states)
         hidden_states = self.mid_block(hidden_states)
         for block in self.up_blocks:
-            if isinstance(block, Upsample2D):
-                hidden_states = block(hidden_states, output_size=skips[-1].shape[-2:])
-            else:
-                hidden_states = block(torch.cat([hidden_states, skips.pop()], dim=1))
-        output: torch.Tensor = self.conv_out(functional.silu(self.conv_norm_out(hidden_states)))
-        return output
+            if block.resample is None:
+                hidden_states = torch.cat([hidden_states, skips.pop()], dim=1)
+            hidden_states = block(hidden_states)
+        output: torch.Tensor = self.conv_out(functional.silu(self.norm_out(hidden_states)))
+        return output[..., :height, :width]
+
+
+def _resampler(channels: int, resample: Literal["down", "up"] | None) -> nn.Module:
+    if resample == "down":
+        return nn.AvgPool2d(2)
+    if resample == "up":
+        return nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+    return nn.Identity()
+
+
+def _attention(channels: int) -> Attention:
+    """Returns residual self-attention over all positions, which begins as the identity."""
+    head_dim = math.gcd(channels, HEAD_CHANNELS)
+    attention = Attention(
+        channels,
+        heads=channels // head_dim,
+        dim_head=head_dim,
+        norm_num_groups=_norm_groups(channels),
+        eps=1e-5,
+        residual_connection=True,
+        bias=True,
+        upcast_softmax=True,
+        _from_deprecated_attn_block=True,
+    )
+    _zero(attention.to_out[0])
+    return attention
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def _norm_groups(channels: int) -> int:

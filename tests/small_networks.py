@@ -65,5 +65,5 @@ def save_detector(
     # Without it all images would have almost the same score.
     model.backbone.standardise([model.features(0.5 + 0.1 * torch.rand(4, 1, 64, 64))])
     model.save_pretrained(folder)
-    report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 1}
+    report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 2}
     (folder / "fit.json").write_text(json.dumps(report))

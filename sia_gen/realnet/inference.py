@@ -25,7 +25,7 @@ from sia_gen.train.batches import batches_of
 
 REPORT = "fit.json"
 # Version of the files in the folder of a model.
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 BATCH_SIZE = 16
 
 Item = TypeVar("Item")

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import RealNetFit
-from sia_gen.errors import ModelError
+from sia_gen.errors import ModelError, did_you_mean
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.channels import (
@@ -64,6 +64,11 @@ class RealNet(
         score_window: int = 16,
     ) -> None:
         super().__init__()
+        known = get_args(Architecture)
+        if architecture not in known:
+            hint = did_you_mean(architecture, known) or f", use one of {', '.join(known)}"
+            msg = f"unknown architecture '{architecture}'{hint}"
+            raise ValueError(msg)
         self.image_size = image_size
         self.score_window = score_window
         self.backbone = Backbone(backbone, strides)

@@ -20,7 +20,7 @@ def realnet(tmp_path: Path, recipe: Recipe) -> Path:
     torch.manual_seed(0)
     folder = tmp_path / "realnet"
     RealNet("resnet18", 64, [16], [8], num_max=4, num_mean=4).save_pretrained(folder)
-    (folder / "fit.json").write_text('{"threshold": 0.5, "selected_on": "x", "model_version": 1}')
+    (folder / "fit.json").write_text('{"threshold": 0.5, "selected_on": "x", "model_version": 2}')
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
     return folder
 

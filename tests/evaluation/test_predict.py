@@ -46,7 +46,7 @@ def test_folder_and_file_are_scored_by_the_calibrated_threshold(
     expected = scores_of(model, files)
     threshold = sorted(expected)[4]
     (model / "fit.json").write_text(
-        json.dumps({"threshold": threshold, "selected_on": "x", "model_version": 1})
+        json.dumps({"threshold": threshold, "selected_on": "x", "model_version": 2})
     )
     found = predict(model, [folder], tmp_path / "out", "csv", CPU)
     assert [one.image for one in found] == [str(path) for path in files]

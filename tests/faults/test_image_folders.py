@@ -59,7 +59,7 @@ def place(tmp_path: Path, recipe: Recipe, images: Path) -> Path:
     realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
     realnet.save_pretrained(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    report = {"threshold": 0.5, "selected_on": "x", "model_version": 1}
+    report = {"threshold": 0.5, "selected_on": "x", "model_version": 2}
     (folder / "fit.json").write_text(json.dumps(report))
     return tmp_path
 

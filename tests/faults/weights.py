@@ -98,7 +98,7 @@ def make_models(folder: Path, photographs: Path) -> None:
 
 def describe(folder: Path, recipe: Recipe, report: str) -> None:
     """What lies beside the weights of a model."""
-    known = {"threshold": 0.5, "selected_on": "x", "model_version": 1}
+    known = {"threshold": 0.5, "selected_on": "x", "model_version": 2}
     (folder / report).write_text(json.dumps({"categories": ["disc", "plate"], **known}))
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
 

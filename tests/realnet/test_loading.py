@@ -13,7 +13,7 @@ from sia_gen.errors import ModelError
 from sia_gen.realnet.inference import find_realnet, load_realnet
 from tests.small_networks import SELECTED_ON, save_detector
 
-REPORT = {"threshold": 0.25, "selected_on": SELECTED_ON, "model_version": 1}
+REPORT = {"threshold": 0.25, "selected_on": SELECTED_ON, "model_version": 2}
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_number_that_is_not_finite_is_one_line(
 
 def test_folder_of_another_version_is_refused(folder: Path) -> None:
     # Another version may have other fields.
-    (folder / "fit.json").write_text(json.dumps({"model_version": 2, "cut": 0.5}))
-    with pytest.raises(ModelError, match=r"has version 2; .* reads version 1\. Update sia-gen"):
+    (folder / "fit.json").write_text(json.dumps({"model_version": 1, "cut": 0.5}))
+    with pytest.raises(ModelError, match=r"has version 1; .* reads version 2\. Update sia-gen"):
         load_realnet(folder)
 
 

@@ -138,3 +138,8 @@ def test_scores_are_not_rounded_by_what_networks_compute_in(model: RealNet) -> N
     for tensor in (output.anomaly_map, output.logits, output.score):
         assert tensor.dtype == torch.float32
     assert not torch.equal(output.score, output.score.bfloat16().float())
+
+
+def test_unknown_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown architecture 'indepndent' .did"):
+        RealNet("tf_efficientnet_lite0", 64, [8], [8], 4, 4, architecture="indepndent")

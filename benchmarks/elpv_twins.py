@@ -1,12 +1,13 @@
 """RealNet learns from pasted pieces, from twins, or from both: image AUROC on ELPV.
 
     python benchmarks/elpv_twins.py --out twins
-    python benchmarks/elpv_twins.py --out twins --processes 6
+    python benchmarks/elpv_twins.py --out twins --category mono --processes 6
 
-For each category it trains the model of `recipes/demo.yaml`, makes two corpora of twins, disturbed
-everywhere and in boxes, and fits RealNet with `--anomalies perlin`, `twins` and `mixed`, of the
-same budget and the same seeds. What is there is kept, so it can be stopped and run again. One
-large GPU, with many cores beside it, holds several fits at once.
+For each category it trains the model of `recipes/demo.yaml` and makes two corpora: the demo's, of
+white noise, and twins of correlated noise in natural regions of photographs, at calibrated
+strengths. RealNet is fitted to pieces of the first, to the twins, and to both, with the same budget
+and the same seeds. What is there is kept, so it can be stopped and run again. One large GPU, with
+many cores beside it, holds several fits at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from measuring import save, show
+from realism_sources import TWINS, calibrated
 
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
@@ -33,11 +35,9 @@ from sia_gen.twins.maker import TwinMaker
 
 RUNTIME = Runtime()
 CATEGORIES = ("mono", "poly")
-# A region whose surroundings stay normal takes more strength than all of an image.
-STRENGTHS = {"everywhere": "0.1:0.4", "box": "2:8"}
-# Kinds of anomalies, and what is disturbed in the corpus that they come from: a twin that is
-# disturbed everywhere is abnormal everywhere, and shows no border to learn.
-ROWS = [("perlin", "everywhere"), ("twins", "box"), ("mixed", "box")]
+CORPORA = ("samples", "twins")
+# Kinds of anomalies, and the corpus that they come from.
+ROWS = [("perlin", "samples"), ("perlin", "twins"), ("twins", "twins"), ("mixed", "twins")]
 LIMIT = "PatchCore: 0.955 mono, 0.878 poly"
 
 
@@ -51,29 +51,32 @@ def train(recipe: Recipe, out: Path, category: str) -> None:
 
 
 def make_corpus(recipe: Recipe, out: Path, place: Place) -> None:
-    """A corpus of twins of a category, disturbed in regions of a kind."""
-    category, region = place
-    recipe = recipe.override(
-        {"synthesis.strength": STRENGTHS[region], "synthesis.twins": {"region": region}}
-    )
+    """A corpus of a category, of samples or of twins."""
+    category, kind = place
+    recipe, maker = recipe.override({"categories": [category]}), None
+    root, folder = data_root(recipe, None), corpus_of(out, place)
+    if kind == "twins":
+        recipe = recipe.override(TWINS["correlated twins"])
+        strengths = calibrated(recipe, out, out / f"{category}-strengths", root)
+        recipe = recipe.override({"synthesis.calibrated": strengths})
+        maker = TwinMaker(recipe, [DatasetCategory(recipe, category)])
     places = [DatasetCategory(recipe, category)]
-    maker = TwinMaker(recipe, places)
-    synthesize(recipe, places, out / "models", corpus_of(out, place), RUNTIME, maker=maker)
+    synthesize(recipe, places, out / "models", folder, RUNTIME, maker=maker)
 
 
 def corpus_of(out: Path, place: Place) -> Path:
-    """Where a corpus of twins is."""
+    """Where a corpus is."""
     return out / f"corpus-{'-'.join(place)}"
 
 
 def image_auroc(recipe: Recipe, out: Path, fit: Fit) -> float:
     """Of a RealNet that is fitted to a corpus, on the real defects."""
-    category, kind, region, seed = fit
+    category, kind, source, seed = fit
     recipe = recipe.override({"seed": seed, "realnet.anomalies": kind})
     folder = out / "-".join(str(part) for part in fit)
     result, root = folder / "evaluation" / "metrics.json", data_root(recipe, None)
     if not result.is_file():
-        corpus = corpus_of(out, (category, region))
+        corpus = corpus_of(out, (category, source))
         fit_realnet(recipe, [category], root, corpus, folder / "realnet", RUNTIME)
         evaluate(recipe, [category], root, folder / "realnet", result.parent, RUNTIME)
     return float(json.loads(result.read_text())["mean"]["image_auroc"])
@@ -83,6 +86,7 @@ def main() -> None:
     """Prints a table, and writes `elpv_twins.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("twins"))
+    parser.add_argument("--category", nargs="*", default=list(CATEGORIES))
     parser.add_argument("--seeds", type=int, default=3, help="two or more")
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--max-steps", type=int, default=240)
@@ -95,15 +99,17 @@ def main() -> None:
         "realnet.max_steps": options.max_steps,
         "realnet.validate_every": options.max_steps // 3,
     }
-    recipe = Recipe.load("demo").override({"categories": list(CATEGORIES)} | budget)
-    rows = [(category, *row) for category in CATEGORIES for row in ROWS]
+    recipe = Recipe.load("demo").override({"categories": options.category} | budget)
+    rows = [(category, *row) for category in options.category for row in ROWS]
     fits: list[Fit] = [(*row, seed) for row in rows for seed in range(options.seeds)]
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        list(pool.map(partial(train, recipe, options.out), CATEGORIES))
-        list(pool.map(partial(make_corpus, recipe, options.out), product(CATEGORIES, STRENGTHS)))
+        list(pool.map(partial(train, recipe, options.out), options.category))
+        list(
+            pool.map(partial(make_corpus, recipe, options.out), product(options.category, CORPORA))
+        )
         scores = list(pool.map(partial(image_auroc, recipe, options.out), fits))
     found = dict(zip(fits, scores, strict=True))
-    columns = ["category", "anomalies", "disturbed", "image AUROC by seed", "mean", "deviation"]
+    columns = ["category", "anomalies", "corpus", "image AUROC by seed", "mean", "deviation"]
     table = []
     for row in rows:
         each = [found[(*row, seed)] for seed in range(options.seeds)]

@@ -231,18 +231,17 @@ def _section(case: Case, measured: Calibration, out: Path) -> Section:
         Level(
             measured.abnormal_from, "95 % of normal images, and of samples of strength 0, are below"
         ),
-        Level(measured.object_until, "nearly noise" if measured.local else "halfway to noise"),
+        Level(measured.object_until, "halfway to noise"),
     ]
     chosen = (strength.low, strength.high)
     below = "most samples are no farther from the normal images than these are from each other"
-    above = "are nearly noise" if measured.local else "are nearer to noise"
     if measured.masked is not None:
         below = "more than one mask in ten is empty"
     return Section(
         title=f"{case}: {strength}",
         text=(
-            f"Below {strength.low:g} {below}; above {strength.high:g} most samples {above}."
-            + (" The row is one sample, at growing strength." if shown else "")
+            f"Below {strength.low:g} {below}; above {strength.high:g} most samples are nearer to "
+            "noise." + (" The row is one sample, at growing strength." if shown else "")
         ),
         figures=[shown] if shown else [],
         charts=[distance_chart(measured.strengths, measured.samples, levels, chosen)],

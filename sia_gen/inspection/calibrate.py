@@ -231,7 +231,7 @@ def _section(case: Case, measured: Calibration, out: Path) -> Section:
         Level(
             measured.abnormal_from, "95 % of normal images, and of samples of strength 0, are below"
         ),
-        Level(measured.object_until, "halfway to noise"),
+        Level(measured.object_until, "too near to noise above"),
     ]
     chosen = (strength.low, strength.high)
     below = "most samples are no farther from the normal images than these are from each other"
@@ -240,8 +240,8 @@ def _section(case: Case, measured: Calibration, out: Path) -> Section:
     return Section(
         title=f"{case}: {strength}",
         text=(
-            f"Below {strength.low:g} {below}; above {strength.high:g} most samples are nearer to "
-            "noise." + (" The row is one sample, at growing strength." if shown else "")
+            f"Below {strength.low:g} {below}; above {strength.high:g} most samples are too near "
+            "to noise." + (" The row is one sample, at growing strength." if shown else "")
         ),
         figures=[shown] if shown else [],
         charts=[distance_chart(measured.strengths, measured.samples, levels, chosen)],

@@ -31,6 +31,8 @@ TWINS_STEP = 2
 SAMPLES = 16
 # Share of the normal images that count as normal.
 NORMAL_QUANTILE = 0.95
+# How much of the way from normal images to noise samples may go. Regions need not show the object.
+WAY, REGION_WAY = 0.5, 0.6
 # Share of the masks of twins that may be empty.
 EMPTY_MASKS = 0.1
 
@@ -66,6 +68,7 @@ class StrengthCurve(StrictModel):
         normal: Distances of other normal images, (M,).
         noise: Distances of images of noise that were enlarged like the samples, (K,).
         masked: Share of the twins whose masks are not empty, (S,); None for single samples.
+        local: Whether the distances are those of regions that were perturbed.
     """
 
     strengths: Numbers
@@ -73,6 +76,7 @@ class StrengthCurve(StrictModel):
     normal: Numbers
     noise: Numbers
     masked: Numbers | None = None
+    local: bool = False
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -97,8 +101,9 @@ class StrengthCurve(StrictModel):
 
     @property
     def object_until(self) -> float:
-        """The distance above which an image is nearer to noise than to the object."""
-        return float((np.median(self.normal) + np.median(self.noise)) / 2)
+        """The distance above which an image, or a region of it, is too near to noise."""
+        way = REGION_WAY if self.local else WAY
+        return float((1 - way) * np.median(self.normal) + way * np.median(self.noise))
 
 
 def useful_range(curve: StrengthCurve, what: str) -> Strength:
@@ -184,7 +189,13 @@ def measure_curve(
         shown.append(made.images[0])
         if made.masks is not None:
             masked.append(float(np.mean(made.masks)))
-        curve = StrengthCurve(strengths=strengths, samples=samples, masked=masked or None, **levels)
+        curve = StrengthCurve(
+            strengths=strengths,
+            samples=samples,
+            masked=masked or None,
+            local=regions is not None,
+            **levels,
+        )
         if curve.medians[-1] > curve.object_until:
             break
     return curve, shown

@@ -147,6 +147,14 @@ def test_twins_are_useful_from_where_nine_masks_in_ten_show_something() -> None:
         useful_range(curve.model_copy(update={"masked": [0.0, 0.8, 0.9, 0.9]}), "x")
 
 
+def test_regions_may_be_nearer_to_noise_than_whole_images() -> None:
+    # From 1 to 9, half of the way is 5 and six tenths are 5.8, where the line from (2, 4) to (3, 8)
+    # is at 2.25 and at 2.45.
+    curve = curve_of([0.0, 2.0, 4.0, 8.0])
+    assert useful_range(curve, "x").high == 2.25
+    assert useful_range(curve.model_copy(update={"local": True}), "x").high == 2.45
+
+
 def noisy_from(strength: float, calls: list[float]) -> Sampler:
     """Makes grey twins that are noise in a region from a strength on."""
     region = np.zeros((2, 16, 16), bool)

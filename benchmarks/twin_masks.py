@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--region")
     parser.add_argument("--perturbation", default="pink,blobs,streaks")
-    parser.add_argument("--strength", default="0.2:1.0")
+    parser.add_argument("--strength", default="0.2:0.4")
     options = parser.parse_args()
     twins = {"source": "image", "region": options.region} if options.region else {}
     recipe = Recipe.load(options.recipe).override({"synthesis.twins": twins})

@@ -44,11 +44,12 @@ STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 SHOWN = 6
 SEEDS = (0, 1, 2)
 PICTURE_SIZE = 192
-# The twins that it shows: spots, scratches and stains in photographs.
+# The twins that it shows: spots, scratches and stains in photographs, at about the strengths that
+# `sia-gen calibrate --twins` finds for this model.
 TWINS = {
     "synthesis.images": 40,
     "synthesis.perturbation": "pink,blobs,streaks",
-    "synthesis.strength": "0.2:1.0",
+    "synthesis.strength": "0.2:0.4",
     "synthesis.twins": {"source": "image", "region": "natural"},
 }
 SHOWN_TWINS = 12

@@ -231,18 +231,21 @@ def _section(case: Case, measured: Calibration, out: Path) -> Section:
         Level(
             measured.abnormal_from, "95 % of normal images, and of samples of strength 0, are below"
         ),
-        Level(measured.object_until, "too near to noise above"),
+        Level(measured.object_until, "halfway to noise"),
     ]
     chosen = (strength.low, strength.high)
-    below = "most samples are no farther from the normal images than these are from each other"
+    bounds = (
+        f"Below {strength.low:g} most samples are no farther from the normal images than these are "
+        f"from each other; above {strength.high:g} they are nearer to noise."
+    )
     if measured.masked is not None:
-        below = "more than one mask in ten is empty"
+        bounds = (
+            f"Below {strength.low:g} more than one mask in ten is empty; above {strength.high:g} "
+            "anomalies become black and white."
+        )
     return Section(
         title=f"{case}: {strength}",
-        text=(
-            f"Below {strength.low:g} {below}; above {strength.high:g} most samples are too near "
-            "to noise." + (" The row is one sample, at growing strength." if shown else "")
-        ),
+        text=bounds + (" The row is one sample, at growing strength." if shown else ""),
         figures=[shown] if shown else [],
         charts=[distance_chart(measured.strengths, measured.samples, levels, chosen)],
     )

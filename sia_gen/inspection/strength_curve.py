@@ -2,8 +2,8 @@
 
 The effect of a strength depends on the model, so the distance from the normal images is measured
 at growing strength. Samples are abnormal once they are farther from the normal images than these
-are from each other, and twins once their masks are rarely empty. They show the object as long as
-they are nearer to it than to noise. Of twins that are perturbed in regions, the regions count.
+are from each other. They show the object as long as they are nearer to it than to noise. Twins are
+useful once their masks are rarely empty, and up to a multiple of that strength.
 """
 
 from collections.abc import Callable
@@ -31,10 +31,9 @@ TWINS_STEP = 2
 SAMPLES = 16
 # Share of the normal images that count as normal.
 NORMAL_QUANTILE = 0.95
-# How much of the way from normal images to noise samples may go. Regions need not show the object.
-WAY, REGION_WAY = 0.5, 0.6
-# Share of the masks of twins that may be empty.
-EMPTY_MASKS = 0.1
+# Share of the masks of twins that may be empty, and how many times the strength that this takes is
+# the highest. Beyond it spots and scratches become black and white.
+EMPTY_MASKS, TWINS_RANGE = 0.1, 2.5
 
 Numbers = Annotated[list[float], Field(min_length=1)]
 
@@ -68,7 +67,6 @@ class StrengthCurve(StrictModel):
         normal: Distances of other normal images, (M,).
         noise: Distances of images of noise that were enlarged like the samples, (K,).
         masked: Share of the twins whose masks are not empty, (S,); None for single samples.
-        local: Whether the distances are those of regions that were perturbed.
     """
 
     strengths: Numbers
@@ -76,7 +74,6 @@ class StrengthCurve(StrictModel):
     normal: Numbers
     noise: Numbers
     masked: Numbers | None = None
-    local: bool = False
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -101,9 +98,13 @@ class StrengthCurve(StrictModel):
 
     @property
     def object_until(self) -> float:
-        """The distance above which an image, or a region of it, is too near to noise."""
-        way = REGION_WAY if self.local else WAY
-        return float((1 - way) * np.median(self.normal) + way * np.median(self.noise))
+        """The distance above which an image is nearer to noise than to the object."""
+        return float((np.median(self.normal) + np.median(self.noise)) / 2)
+
+    @property
+    def masked_from(self) -> float | None:
+        """The strength from which few masks of twins are empty; None if many always are."""
+        return crossing(self.strengths, np.maximum.accumulate(self.masked or [0]), 1 - EMPTY_MASKS)
 
 
 def useful_range(curve: StrengthCurve, what: str) -> Strength:
@@ -112,11 +113,14 @@ def useful_range(curve: StrengthCurve, what: str) -> Strength:
     Raises:
         ModelError: If there are none; `what` names the model.
     """
-    low = crossing(curve.strengths, curve.medians, curve.abnormal_from)
-    if curve.masked is not None:
-        low = crossing(curve.strengths, np.maximum.accumulate(curve.masked), 1 - EMPTY_MASKS)
     high = crossing(curve.strengths, curve.medians, curve.object_until)
     high = curve.strengths[-1] if high is None else high
+    if curve.masked is None:
+        low = crossing(curve.strengths, curve.medians, curve.abnormal_from)
+    else:
+        low = curve.masked_from
+        # Edits are seen without noise.
+        high = TWINS_RANGE * low if low else high
     if low is None or not round(low, 4) < round(high, 4):
         reason = "no strength makes them abnormal" if low is None else "all of them look like noise"
         raise ModelError(
@@ -189,16 +193,17 @@ def measure_curve(
         shown.append(made.images[0])
         if made.masks is not None:
             masked.append(float(np.mean(made.masks)))
-        curve = StrengthCurve(
-            strengths=strengths,
-            samples=samples,
-            masked=masked or None,
-            local=regions is not None,
-            **levels,
-        )
-        if curve.medians[-1] > curve.object_until:
+        curve = StrengthCurve(strengths=strengths, samples=samples, masked=masked or None, **levels)
+        if _is_enough(curve):
             break
     return curve, shown
+
+
+def _is_enough(curve: StrengthCurve) -> bool:
+    """Tells whether no higher strength can be useful."""
+    if not curve.masked:
+        return bool(curve.medians[-1] > curve.object_until)
+    return bool(curve.masked_from) and curve.strengths[-1] >= TWINS_RANGE * curve.masked_from
 
 
 def _pictures_of_noise(made: StrengthSamples, seed: int) -> list[Image.Image]:

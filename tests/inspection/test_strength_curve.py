@@ -140,19 +140,14 @@ def test_samples_are_guided_as_those_of_a_corpus(measure: Measure) -> None:
 def test_twins_are_useful_from_where_nine_masks_in_ten_show_something() -> None:
     curve = curve_of([0.0, 2.0, 4.0, 8.0])
     assert useful_range(curve, "x").low == 0.5
-    # The line from (1, 0.8) to (2, 1) crosses 0.9 at 1.5.
+    # The line from (1, 0.8) to (2, 1) crosses 0.9 at 1.5, and noise does not matter.
     seen = curve.model_copy(update={"masked": [0.0, 0.8, 1.0, 0.9]})
-    assert useful_range(seen, "x") == Strength(1.5, 2.25)
+    assert useful_range(seen, "x") == Strength(1.5, 2.5 * 1.5)
     with pytest.raises(ModelError, match="no strength makes them abnormal"):
         useful_range(curve.model_copy(update={"masked": [0.0, 0.8, 0.9, 0.9]}), "x")
-
-
-def test_regions_may_be_nearer_to_noise_than_whole_images() -> None:
-    # From 1 to 9, half of the way is 5 and six tenths are 5.8, where the line from (2, 4) to (3, 8)
-    # is at 2.25 and at 2.45.
-    curve = curve_of([0.0, 2.0, 4.0, 8.0])
-    assert useful_range(curve, "x").high == 2.25
-    assert useful_range(curve.model_copy(update={"local": True}), "x").high == 2.45
+    # Edits are seen at strength 0 already.
+    edited = curve.model_copy(update={"masked": [1.0, 1.0, 1.0, 1.0]})
+    assert useful_range(edited, "x") == Strength(0.0, 2.25)
 
 
 def noisy_from(strength: float, calls: list[float]) -> Sampler:
@@ -172,18 +167,19 @@ def noisy_from(strength: float, calls: list[float]) -> Sampler:
     return sample
 
 
-def test_twins_are_measured_in_their_regions_until_these_are_noise(
+def test_twins_are_measured_in_their_regions_until_no_more_is_useful(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.2, 0.5, 0.7, 1.0, 2.0, 4.0))
+    monkeypatch.setattr(strength_curve, "STRENGTHS", (0.0, 0.2, 0.5, 0.7, 1.0, 2.0, 4.0, 5.0, 6.0))
     calls: list[float] = []
     curve = measure("white", noisy_from(1.0, calls))
-    assert sorted(calls) == curve.strengths == [0.0, 0.5, 1.0]
-    assert curve.masked == [0.0, 1.0, 1.0]
+    # From 0.45 on all have masks, so above 2.5 times that nothing is useful.
+    assert sorted(calls) == curve.strengths == [0.0, 0.5, 1.0, 4.0]
+    assert useful_range(curve, "x") == Strength(0.45, 1.125)
+    assert curve.masked == [0.0, 1.0, 1.0, 1.0]
     # What was normal stays as far from the bank as the twins; the noise is that of the region.
     assert curve.samples[0] == curve.samples[1] == curve.normal
     assert np.median(curve.samples[2]) > curve.object_until > max(curve.normal)
-    assert useful_range(curve, "x").low == pytest.approx(0.45)
 
 
 def test_curve_comes_back_from_plain_numbers() -> None:

@@ -203,7 +203,8 @@ def _is_enough(curve: StrengthCurve) -> bool:
     """Tells whether no higher strength can be useful."""
     if not curve.masked:
         return bool(curve.medians[-1] > curve.object_until)
-    return bool(curve.masked_from) and curve.strengths[-1] >= TWINS_RANGE * curve.masked_from
+    low = curve.masked_from
+    return bool(low) and curve.strengths[-1] >= TWINS_RANGE * low
 
 
 def _pictures_of_noise(made: StrengthSamples, seed: int) -> list[Image.Image]:

@@ -204,7 +204,7 @@ def _is_enough(curve: StrengthCurve) -> bool:
     if not curve.masked:
         return bool(curve.medians[-1] > curve.object_until)
     low = curve.masked_from
-    return bool(low) and curve.strengths[-1] >= TWINS_RANGE * low
+    return low is not None and curve.strengths[-1] >= TWINS_RANGE * low > 0
 
 
 def _pictures_of_noise(made: StrengthSamples, seed: int) -> list[Image.Image]:

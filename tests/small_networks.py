@@ -57,13 +57,17 @@ def save_detector(
     *,
     threshold: float = 0.5,
     backbone: str = BACKBONE,
+    **options: Any,
 ) -> None:
     """Saves a RealNet of 64 pixels that nothing has fitted, as a fit would."""
     torch.manual_seed(seed)
     channels = [8] * len(strides)
-    model = RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4)
+    model = RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4, **options)
     # Without it all images would have almost the same score.
-    model.backbone.standardise([model.features(0.5 + 0.1 * torch.rand(4, 1, 64, 64))])
+    normal = 0.5 + 0.1 * torch.rand(4, 1, 64, 64)
+    model.backbone.standardise([model.features(normal)])
+    if model.memory is not None:
+        model.memory.fill(model.selected_features(normal), len(normal), seed)
     model.save_pretrained(folder)
     report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 2}
     (folder / "fit.json").write_text(json.dumps(report))

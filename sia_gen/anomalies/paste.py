@@ -30,6 +30,8 @@ MAX_DRAWS = 32
 # Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
 THRESHOLD = 0.5
 MAX_SCALE_EXPONENT = 5
+# Every other normal image is in the same part; see `sia_gen.realnet.memory`.
+PARTS = 2
 
 UnitPixels = NDArray[np.float32]
 # A and N, (C, H, W) in [0, 1], and M, (1, H, W), values 0 and 1.
@@ -38,11 +40,15 @@ Rng = np.random.Generator
 
 
 class AnomalyBatch(NamedTuple):
-    """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32."""
+    """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32.
+
+    The part that N is in, (B,), is the remainder of its number by `PARTS`.
+    """
 
     anomalous: torch.Tensor
     normal: torch.Tensor
     mask: torch.Tensor
+    part: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -166,10 +172,13 @@ class AnomalyBatches(Dataset[AnomalyBatch]):
     order: BatchOrder
 
     def __getitem__(self, step: int) -> AnomalyBatch:
-        numbered = enumerate(self.order.positions(step), self.order.first(step))
+        positions = self.order.positions(step)
         samples = [
             self.anomalies.sample(index, self.order.rng(epoch, index), number)
-            for number, (epoch, index) in numbered
+            for number, (epoch, index) in enumerate(positions, self.order.first(step))
         ]
-        parts = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
-        return AnomalyBatch(*parts)
+        anomalous, normal, mask = (
+            torch.from_numpy(np.stack(images)) for images in zip(*samples, strict=True)
+        )
+        part = torch.tensor([index % PARTS for _, index in positions])
+        return AnomalyBatch(anomalous, normal, mask, part)

@@ -254,9 +254,12 @@ class RealNetFit(Training):
     """Number of channels that RRS selects by their mean."""
     rrs: Literal["both", "max", "mean", "random", "all"] = "both"
     """How RRS selects channels: by maximum and mean, by one of the two, at random, or all."""
-    architecture: Literal["independent", "neighbour-aligned"] = "independent"
-    """Reconstruction of single layers, or of pairs of neighbouring layers, which is finer and needs
-    more memory (the paper's architecture C)."""
+    architecture: Literal["independent", "neighbour-aligned", "retrieval"] = "independent"
+    """What reconstructs the features: a network for each layer; one for each pair of neighbouring
+    layers, which is finer and needs more memory (the paper's architecture C); or `retrieval` of the
+    most similar patches of normal images, which needs no training."""
+    memory_size: Count = 20_000
+    """Number of patches of normal images that are kept for `retrieval`."""
     score_window: Count = 16
     """Side in pixels of the square over which the anomaly map is averaged; the largest average is
     the score of an image."""

@@ -36,6 +36,7 @@ from sia_gen.realnet.preparation import (
     adam,
     describe_inputs,
     fit_data,
+    image_batches,
     initialise,
     lay_out_moments,
     load_normal,
@@ -207,7 +208,7 @@ class Fit:
 
     def _step(self, batch: AnomalyBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Does a step; returns the gradient norm and the two losses, scalars on the device."""
-        reconstruction, segmentation = self.objective(batch.anomalous, batch.normal, batch.mask)
+        reconstruction, segmentation = self.objective(*batch)
         self.accelerator.backward(reconstruction + segmentation)
         self.accelerator.unscale_gradients()
         parameters = self.model.parameters()
@@ -218,12 +219,23 @@ class Fit:
 
     def _validate(self, done: int, log: TrainingLog) -> None:
         """Keeps the weights if they are the best so far, and logs their metrics."""
+        self._measure_normal()
         if self.recipe.realnet.select_on == "test":
             metrics = validate_on_test(self.recipe, self.tests, self.model, self.accelerator)
         else:
             metrics = validate(self.data.validation, self.model, self.accelerator)
         self.best.update(done, self.model, metrics)
         log.write(done, {f"validation/{name}": value for name, value in metrics.items()})
+
+    def _measure_normal(self) -> None:
+        """Tells a model that retrieves patches how its maps of normal images are."""
+        if self.model.memory is not None:
+            settings, device = self.recipe.realnet, self.accelerator.device
+            normal = self.data.validation.normal or self.data.fit.normal
+            self.model.eval()
+            with self.accelerator.autocast():
+                self.model.measure_normal(image_batches(normal, settings.batch_size, device))
+            self.model.train()
 
     def save(self, done: int) -> None:
         """Saves the best weights with a report, whole or not at all."""

@@ -1,7 +1,7 @@
 """RealNet: reconstructs selected features and finds anomalies in the residuals (section 3)."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -25,9 +25,11 @@ from sia_gen.realnet.channels import (
     align,
     resize,
 )
+from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 
-Architecture = Literal["independent", "neighbour-aligned"]
+Architecture = Literal["independent", "neighbour-aligned", "retrieval"]
+RETRIEVAL = "retrieval"
 Size = Sequence[int]
 
 
@@ -61,6 +63,7 @@ class RealNet(
         num_mean: int = 256,
         rrs: Mode = "both",
         architecture: Architecture = "independent",
+        memory_size: int = 20_000,
         score_window: int = 16,
     ) -> None:
         super().__init__()
@@ -73,27 +76,57 @@ class RealNet(
         self.score_window = score_window
         self.backbone = Backbone(backbone, strides)
         self.afs = AnomalyAwareFeatureSelection(self.backbone.channels, channels_kept)
-        together = 1 if architecture == "independent" else 2
         layers = range(len(self.afs.kept))
+        retrieval = architecture == RETRIEVAL
+        together = {"independent": 1, "neighbour-aligned": 2, RETRIEVAL: len(layers)}[architecture]
         self.blocks = [list(layers[i : i + together]) for i in layers[::together]]
         channels = [sum(self.afs.kept[layer] for layer in block) for block in self.blocks]
         self.reconstruction = nn.ModuleList(
-            ReconstructionUNet(count, width=max(count // 2, 1)) for count in channels
+            ReconstructionUNet(count, width=max(count // 2, 1))
+            for count in channels
+            if not retrieval
         )
+        self.memory = PatchMemory(channels[0], memory_size) if retrieval else None
+        self.fusion = MapFusion() if retrieval else None
         self.rrs = ReconstructionResidualSelection(channels, num_max, num_mean, rrs)
 
     def forward(self, images: torch.Tensor) -> RealNetOutput:
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1]."""
         features = self.selected_features(images)
-        logits = self.decode(features, self.reconstruct(features), images.shape[-2:])
+        reconstructed = self.reconstruct(features)
+        logits = self.decode(features, reconstructed, images.shape[-2:])
         # Always float32, because in bfloat16 many images would share a score.
         logits = logits.float()
-        anomaly_map = logits.softmax(dim=1)[:, 1:]
-        return RealNetOutput(anomaly_map, logits, image_score(anomaly_map, self.score_window))
+        if self.fusion is None:
+            anomaly_map = logits.softmax(dim=1)[:, 1:]
+            return RealNetOutput(anomaly_map, logits, image_score(anomaly_map, self.score_window))
+        fused = self.fusion(separate_maps(features[0], reconstructed[0], logits))
+        score = image_score(fused, self.score_window)
+        # Unlike a sigmoid alone, it tells scores apart however high they are.
+        odds = fused.asinh()
+        logits = torch.cat([torch.zeros_like(odds), odds], dim=1)
+        return RealNetOutput(odds.sigmoid(), logits, score.asinh().sigmoid())
+
+    @torch.no_grad()
+    def measure_normal(self, batches: Iterable[torch.Tensor]) -> None:
+        """Learns from batches of normal images how large the maps of a retrieval are by chance."""
+        if self.fusion is None:
+            return
+        scores = []
+        for images in batches:
+            features = self.selected_features(images)
+            reconstructed = self.reconstruct(features)
+            logits = self.decode(features, reconstructed, images.shape[-2:]).float()
+            maps = separate_maps(features[0], reconstructed[0], logits)
+            each = (image_score(maps[:, place, None], self.score_window) for place in range(2))
+            scores.append(torch.stack([*each], dim=1))
+        self.fusion.measure(torch.cat(scores))
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
         selected: list[torch.Tensor] = self.afs(self.features(images))
+        if self.memory is not None:
+            return [neighbourhoods(selected)]
         return [align([selected[layer] for layer in block]) for block in self.blocks]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -101,8 +134,15 @@ class RealNet(
         features: list[torch.Tensor] = self.backbone(images.expand(-1, 3, -1, -1))
         return features
 
-    def reconstruct(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Returns the features that normal images would have; the shapes do not change."""
+    def reconstruct(
+        self, features: Sequence[torch.Tensor], parts: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """Returns the features that normal images would have; the shapes do not change.
+
+        `parts` are those of a memory that hold the images, (B,), and are left out.
+        """
+        if self.memory is not None:
+            return [self.memory(features[0], parts)]
         return [unet(one) for unet, one in zip(self.reconstruction, features, strict=True)]
 
     def decode(
@@ -154,17 +194,22 @@ class RealNetObjective(nn.Module):
         self.model = model
 
     def forward(
-        self, anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor
+        self,
+        anomalous: torch.Tensor,
+        normal: torch.Tensor,
+        mask: torch.Tensor,
+        part: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the reconstruction loss (MSE) and the segmentation loss (cross-entropy), scalars.
 
         Images with a local anomaly (or none) and the same images without are (B, 1 or 3, H, W) in
-        [0, 1]; the mask of the anomaly is (B, 1, H, W), values 0 and 1.
+        [0, 1]; the mask of the anomaly is (B, 1, H, W), values 0 and 1. The part of each, (B,), is
+        left out of a memory.
         """
         model = self.model
         features = model.selected_features(anomalous)
         targets = model.selected_features(normal)
-        reconstructed = model.reconstruct(features)
+        reconstructed = model.reconstruct(features, part)
         pairs = zip(reconstructed, targets, strict=True)
         reconstruction = torch.stack([functional.mse_loss(a, b) for a, b in pairs]).sum()
         logits = model.decode(features, reconstructed, mask.shape[-2:])
@@ -187,6 +232,15 @@ def damaged(folder: Path, why: str) -> ModelError:
         problem=f"cannot load the RealNet in {folder}: {why}.",
         fix="Fit it again with 'sia-gen fit-realnet'.",
     )
+
+
+def separate_maps(
+    features: torch.Tensor, nearest: torch.Tensor, logits: torch.Tensor
+) -> torch.Tensor:
+    """Returns the distance from the nearest patches and the decoder's log odds, (B, 2, H, W)."""
+    distance = (features - nearest).square().mean(dim=1, keepdim=True).sqrt()
+    distance = functional.interpolate(distance, logits.shape[-2:], mode="bilinear")
+    return torch.cat([distance, logits[:, 1:] - logits[:, :1]], dim=1)
 
 
 def image_score(anomaly_map: torch.Tensor, window: int) -> torch.Tensor:

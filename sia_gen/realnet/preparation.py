@@ -100,12 +100,13 @@ def initialise(
 ) -> None:
     """Standardises the backbone on normal images and chooses the channels by AFS (section 3.2).
 
-    Several processes share the work of AFS, and all choose the same channels.
+    Several processes share the work of AFS, and all choose the same channels. A memory is filled
+    with patches of the normal images.
     """
     settings, device = recipe.realnet, accelerator.device
     if settings.standardise:
         with accelerator.autocast():
-            pictures = _batches(anomalies.normal, settings.batch_size, device)
+            pictures = image_batches(anomalies.normal, settings.batch_size, device)
             model.backbone.standardise(map(model.features, pictures))
     # The batches do not depend on the number of processes, so neither does the choice.
     order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
@@ -123,9 +124,14 @@ def initialise(
     losses = accelerator.reduce(total, "sum") / settings.afs_batches
     require_features([losses])
     model.afs.select(losses.float().split(channels))
+    if model.memory is not None:
+        with accelerator.autocast():
+            pictures = image_batches(anomalies.normal, settings.batch_size, device)
+            features = (model.selected_features(some)[0] for some in pictures)
+            model.memory.fill(features, len(anomalies.normal), recipe.seed)
 
 
-def _batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:
+def image_batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Yields images in batches (B, C, H, W) in [0, 1]."""
     for indices in batches_of(len(images), batch_size):
         pixels = np.stack([images[index] for index in indices])

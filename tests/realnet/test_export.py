@@ -18,10 +18,12 @@ from sia_gen.realnet.export import export_realnet
 from tests.small_networks import save_detector
 
 
-@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["small", "full"])
+@pytest.fixture(params=["small", "retrieval", pytest.param("full", marks=pytest.mark.slow)])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "model"
-    if request.param:
+    if request.param == "retrieval":
+        save_detector(path, architecture="retrieval", memory_size=50, rrs="all")
+    elif request.param == "small":
         request.getfixturevalue("shallow")
         save_detector(path, strides=[16])
     else:

@@ -30,7 +30,7 @@ def test_losses_that_choose_channels_are_means_over_batches(
     for layer in range(len(model.backbone.channels)):
         losses = [
             channel_loss(model.features(a)[layer], model.features(n)[layer], mask)
-            for a, n, mask in map(batches.__getitem__, range(3))
+            for a, n, mask, _ in map(batches.__getitem__, range(3))
         ]
         expected = torch.stack(losses).mean(dim=0)
         torch.testing.assert_close(model.afs.get_buffer(f"losses_{layer}"), expected)

@@ -1,0 +1,120 @@
+"""Reconstruction by retrieval: what a patch should look like is its nearest normal patch.
+
+The memory holds patches of normal images, as that of PatchCore does (Roth et al., CVPR 2022), in
+the channels that AFS keeps. Unlike a network it cannot reconstruct what it has never seen, and it
+needs no training. The residual is still a vector of channels, from which the decoder learns.
+
+Images that the decoder learns from are in the memory themselves, so they are compared with the part
+of it that does not hold them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from sia_gen.anomalies.paste import PARTS
+
+# Number of distances of each image that are in memory together.
+BLOCK = 1 << 20
+SMALLEST_DEVIATION = 1e-3
+
+
+class PatchMemory(nn.Module):
+    """The nearest of some normal patches, for each patch of an image.
+
+    `patches`, (M, C), and the part of each, (M,), are buffers, so they are saved with the model.
+    """
+
+    patches: torch.Tensor
+    parts: torch.Tensor
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("patches", torch.zeros(size, channels))
+        self.register_buffer("parts", torch.zeros(size, dtype=torch.uint8))
+
+    @torch.no_grad()
+    def forward(self, features: torch.Tensor, parts: torch.Tensor | None = None) -> torch.Tensor:
+        """Returns the nearest normal patches, (B, C, H, W), float32.
+
+        Args:
+            features: Features, averaged as by `neighbourhoods`, (B, C, H, W).
+            parts: The part of the memory that holds each image, (B,), which is left out.
+        """
+        queries = features.float().flatten(2).transpose(1, 2)
+        norms = self.patches.square().sum(dim=1)
+        if parts is not None:
+            norms = torch.where(self.parts == parts[:, None], torch.inf, norms)[:, None]
+        together = max(1, BLOCK // len(self.patches))
+        found = []
+        # In lower precision another patch would be the nearest.
+        with torch.autocast(queries.device.type, enabled=False):
+            for some in torch.split(queries, together, dim=1):
+                found.append((norms - 2 * some @ self.patches.T).argmin(dim=2))
+        nearest = self.patches[torch.cat(found, dim=1)]
+        return nearest.transpose(1, 2).reshape(features.shape)
+
+    @torch.no_grad()
+    def fill(self, batches: Iterable[torch.Tensor], images: int, seed: int) -> None:
+        """Keeps patches of normal images by chance, as many of each.
+
+        Args:
+            batches: The features of all images in order, each (B, C, H, W).
+            images: Number of all images; there are fewer patches of each if it is small.
+            seed: Decides which patches are kept.
+        """
+        size, generator = len(self.patches), torch.Generator().manual_seed(seed)
+        share = math.ceil(size / images)
+        kept, parts = list[torch.Tensor](), list[torch.Tensor]()
+        for features in batches:
+            for patches in features.float().flatten(2).transpose(1, 2):
+                # Of images that have fewer patches than that some are kept twice.
+                chosen = torch.randperm(share, generator=generator) % len(patches)
+                order = torch.randperm(len(patches), generator=generator)
+                kept.append(patches[order[chosen].to(patches.device)])
+                parts.append(torch.full((share,), len(parts) % PARTS, dtype=torch.uint8))
+        order = torch.randperm(share * images, generator=generator)[:size]
+        self.patches.copy_(torch.cat(kept)[order.to(self.patches.device)])
+        self.parts.copy_(torch.cat(parts)[order])
+
+
+class MapFusion(nn.Module):
+    """Adds up the maps of distances and of the decoder, each in units of its normal scores.
+
+    The buffers hold the mean and the deviation of both over the scores of normal images.
+    """
+
+    means: torch.Tensor
+    deviations: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(2))
+        self.register_buffer("deviations", torch.ones(2))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Returns the sum, (B, 1, H, W), of both maps (B, 2, H, W)."""
+        standard = (maps - self.means.view(1, 2, 1, 1)) / self.deviations.view(1, 2, 1, 1)
+        return standard.sum(dim=1, keepdim=True)
+
+    def measure(self, scores: torch.Tensor) -> None:
+        """Takes mean and deviation from the scores of normal images by each map, (N, 2)."""
+        self.means.copy_(scores.mean(dim=0))
+        # A single image has no deviation.
+        spread = scores.std(dim=0, correction=0).clamp(min=SMALLEST_DEVIATION)
+        self.deviations.copy_(spread)
+
+
+def neighbourhoods(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Averages each layer (B, C_i, H_i, W_i) over 3 x 3 places, all in the size of the first.
+
+    A patch of PatchCore sees its neighbourhood; (B, C, H, W).
+    """
+    layers = [avg_pool2d(layer.float(), 3, stride=1, padding=1) for layer in features]
+    size = layers[0].shape[-2:]
+    return torch.cat([interpolate(layer, size=size, mode="bilinear") for layer in layers], dim=1)

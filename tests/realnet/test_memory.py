@@ -1,0 +1,174 @@
+"""Reconstruction by retrieval: the nearest normal patch, and models that have a memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from sia_gen import RealNet
+from sia_gen.config.recipe import Recipe
+from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.realnet import memory
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.inference import load_realnet
+from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
+from sia_gen.realnet.model import image_score
+from tests.realnet.conftest import CPU
+from tests.small_networks import BACKBONE
+
+Fit = Callable[..., Path]
+
+
+def filled(patches: torch.Tensor) -> PatchMemory:
+    """A memory of these patches, (M, C), of which every other one is in the same part."""
+    found = PatchMemory(patches.shape[1], len(patches))
+    found.patches.copy_(patches)
+    found.parts.copy_(torch.arange(len(patches)) % 2)
+    return found
+
+
+@pytest.mark.parametrize("block", [1, 50, 1 << 20])
+def test_patches_become_the_nearest_normal_ones(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(memory, "BLOCK", block)
+    torch.manual_seed(0)
+    patches, features = torch.randn(30, 5), torch.randn(3, 5, 4, 6)
+    found = filled(patches)(features)
+    assert found.shape == features.shape
+    for image, reconstruction in zip(features, found, strict=True):
+        for y, x in np.ndindex(4, 6):
+            distances = (patches.double() - image[:, y, x].double()).square().sum(dim=1)
+            assert torch.equal(reconstruction[:, y, x], patches[distances.argmin()])
+
+
+def test_images_of_a_part_are_compared_with_the_other_part() -> None:
+    torch.manual_seed(0)
+    patches = torch.randn(20, 3)
+    # The images are what the memory holds.
+    features = patches.T.reshape(1, 3, 4, 5).expand(2, -1, -1, -1)
+    assert torch.equal(filled(patches)(features), features)
+    found = filled(patches)(features, torch.tensor([0, 1]))
+    for part, reconstruction in enumerate(found):
+        others = {tuple(patch.tolist()) for patch in patches[1 - part :: 2]}
+        nearest = reconstruction.flatten(1).T
+        assert {tuple(patch.tolist()) for patch in nearest} <= others
+
+
+@given(images=st.integers(1, 7), size=st.integers(1, 60), seed=st.integers(0, 3))
+def test_memory_holds_as_many_patches_of_every_image(images: int, size: int, seed: int) -> None:
+    # Each patch is the number of its image.
+    features = torch.arange(float(images)).view(-1, 1, 1, 1).expand(-1, 1, 2, 3)
+    found = PatchMemory(1, size)
+    found.fill(features.split(2), images, seed)
+    numbers = found.patches[:, 0].long()
+    assert torch.equal(found.parts, (numbers % 2).to(torch.uint8))
+    assert numbers.bincount(minlength=images).max() <= -(-size // images)
+
+
+def test_filling_depends_on_the_seed_alone() -> None:
+    features = torch.randn(6, 4, 3, 3)
+    one, same, other = PatchMemory(4, 20), PatchMemory(4, 20), PatchMemory(4, 20)
+    one.fill(features.split(2), 6, seed=0)
+    same.fill(features.split(5), 6, seed=0)
+    other.fill(features.split(2), 6, seed=1)
+    assert torch.equal(one.patches, same.patches)
+    assert not torch.equal(one.patches, other.patches)
+
+
+def test_patches_see_their_neighbourhood_in_every_layer() -> None:
+    layers = [torch.randn(1, 2, 4, 4), torch.randn(1, 3, 2, 2)]
+    found = neighbourhoods(layers)
+    assert found.shape == (1, 5, 4, 4)
+    assert found[0, 0, 1, 2] == pytest.approx(float(layers[0][0, 0, 0:3, 1:4].mean()), abs=1e-6)
+    # The padding counts as zeros, as in PatchCore.
+    assert found[0, 1, 0, 0] == pytest.approx(float(layers[0][0, 1, :2, :2].sum()) / 9, abs=1e-6)
+
+
+def test_maps_are_added_in_units_of_normal_scores() -> None:
+    fusion = MapFusion()
+    fusion.measure(torch.tensor([[1.0, -4.0], [3.0, -8.0]]))
+    maps = torch.tensor([5.0, 2.0]).view(1, 2, 1, 1)
+    # (5 - 2) / 1 + (2 + 6) / 2
+    assert fusion(maps).item() == pytest.approx(3 + 4)
+
+
+@pytest.fixture
+def fit(tmp_path: Path, corpus: Path, photographs: Path, recipe: Recipe) -> Fit:
+    """Fits a model that retrieves patches: `fit("out", joint=True)`."""
+
+    def call(out: str, **changes: object) -> Path:
+        settings = {"architecture": "retrieval", "memory_size": 50, "rrs": "all"} | changes
+        changed = recipe.override({f"realnet.{name}": value for name, value in settings.items()})
+        categories = changed.categories if changed.realnet.joint else ["disc"]
+        fit_realnet(changed, categories, photographs, corpus, tmp_path / out, CPU)
+        return tmp_path / out
+
+    return call
+
+
+def test_interrupted_fit_ends_with_the_same_weights(fit: Fit, tmp_path: Path) -> None:
+    whole = fit("whole")
+    out = shutil.copytree(whole, tmp_path / "halfway")
+    shutil.rmtree(out / "checkpoints/disc/step-00000004")
+    shutil.rmtree(out / "disc")
+    fit("halfway")
+    first, second = (load_file(one / "disc/model.safetensors") for one in (whole, out))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not any(name.startswith("reconstruction") for name in first)
+
+
+@pytest.mark.parametrize("change", [{"joint": True}, {"select_on": "test"}])
+def test_fitted_model_is_evaluated(
+    fit: Fit, photographs: Path, recipe: Recipe, tmp_path: Path, change: dict[str, object]
+) -> None:
+    out = fit("out", **change)
+    found = evaluate(recipe, ["disc"], photographs, out, tmp_path / "evaluation", CPU)
+    assert 0 <= found["categories"]["disc"]["image_auroc"] <= 1
+
+
+def test_scores_are_those_of_both_maps(fit: Fit) -> None:
+    model = load_realnet(fit("out") / "disc").model
+    images = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = model(images)
+        features = neighbourhoods(model.afs(model.features(images)))
+        apart = torch.cdist(features.flatten(2).transpose(1, 2), model.memory.patches)
+        nearest = model.memory.patches[apart.argmin(dim=2)].transpose(1, 2).view_as(features)
+        residual = (features - nearest).square()
+        logits = functional.interpolate(
+            model.rrs([residual]), (64, 64), mode="bilinear", align_corners=True
+        )
+        distance = functional.interpolate(
+            residual.mean(dim=1, keepdim=True).sqrt(), (64, 64), mode="bilinear"
+        )
+    maps = torch.cat([distance, logits[:, 1:] - logits[:, :1]], dim=1)
+    fusion = model.fusion
+    expected = ((maps - fusion.means.view(2, 1, 1)) / fusion.deviations.view(2, 1, 1)).sum(
+        dim=1, keepdim=True
+    )
+    odds = (output.anomaly_map / (1 - output.anomaly_map)).log()
+    assert torch.allclose(odds.sinh(), expected, rtol=1e-2, atol=1e-2)
+    score = image_score(expected, model.score_window)
+    assert torch.allclose(output.score, score.asinh().sigmoid(), atol=1e-4)
+
+
+def test_scores_are_told_apart_however_high_they_are() -> None:
+    kinds = {"backbone": BACKBONE, "image_size": 64, "strides": [16], "channels_kept": [8]}
+    model = RealNet(**kinds, architecture="retrieval", memory_size=4, rrs="all").eval()
+    model.fusion.deviations.fill_(1e-3)
+    images = torch.rand(4, 3, 64, 64) * torch.arange(1, 5).view(-1, 1, 1, 1) / 4
+    with torch.no_grad():
+        scores = model(images).score
+    assert scores.unique().numel() == 4
+    assert scores.max() < 1

@@ -205,6 +205,8 @@ class TwinMaker:
         )
         distances = chance.measure.distances(made.images, made.twins)
         both = torch.stack([made.images, made.twins])
+        if starts is not None:
+            both = onto_photographs(both, _unit(starts.of(indices)))
         (pixels, apart, finite), arrived = to_host(to_bytes(both), distances, both.isfinite().all())
         fields = [sample_fields(pipeline, self.recipe, one, model) for one in identities]
         return TwinBatch(
@@ -306,6 +308,16 @@ class TwinMaker:
     def _unedited(self, photographs: Pixels) -> dict[str, Any]:
         settings = self.settings
         return {"image": _unit(photographs), "start": settings.start, "invert": settings.invert}
+
+
+def onto_photographs(both: torch.Tensor, photographs: torch.Tensor) -> torch.Tensor:
+    """Moves the difference of samples and twins (2, B, C, H, W) to photographs (B, C, H, W).
+
+    A model renders photographs without their finest detail, by which a detector would tell twins
+    from photographs instead of anomalies from what is normal. All values are in [0, 1].
+    """
+    given = photographs.to(both.device)
+    return torch.stack([(given + (both[0] - both[1])).clamp(0, 1), given])
 
 
 def _unit(photographs: Pixels) -> torch.Tensor:

@@ -16,7 +16,7 @@ from sia_gen.corpus.verify import verify
 from sia_gen.errors import ImageError, ModelError, OptionError, OutputError, RecipeError
 from sia_gen.images.loading import ImageSpec
 from sia_gen.sdas.loading import load_pipeline
-from sia_gen.twins.maker import TwinMaker
+from sia_gen.twins.maker import TwinMaker, onto_photographs
 from sia_gen.twins.regions import region
 from tests.corpus.conftest import RUNTIME
 from tests.twins.conftest import read
@@ -112,7 +112,7 @@ def test_masks_of_all_processes_are_counted(
 
 @pytest.mark.parametrize("name", ["perlin", "box", "natural"])
 def test_outside_of_its_region_nothing_differs(make_twins: MakeTwins, name: str) -> None:
-    corpus, _ = make_twins(twins={"region": name}, changes={"synthesis.strength": 5})
+    corpus, _ = make_twins(twins={"region": name}, changes={"synthesis.strength": 50})
     everywhere = np.ones((1, 16, 16), np.uint8)
     changed = 0
     for sample in read(corpus).values():
@@ -178,20 +178,28 @@ def test_parts_made_apart_are_the_corpus(make_twins: MakeTwins) -> None:
         assert all(np.array_equal(sample[name], found[key][name]) for name in sample)
 
 
-def test_photographs_stay_the_more_the_less_is_taken_from_them(
-    make_twins: MakeTwins, photographs: Path, recipe: Recipe
-) -> None:
-    apart = []
-    for start in (0.1, 1.0):
-        twins = {"source": "image", "start": start}
-        changes = {"synthesis.steps": 10, "synthesis.images": 9}
-        corpus, maker = make_twins(f"of-{start}", twins, changes, categories=["disc"])
-        starts = maker.open_starts("parts.disc", 16)
-        assert starts is not None
-        given = starts.of(range(9))[:, 0].astype(float)
-        normal = np.stack([sample["normal.png"] for sample in read(corpus).values()])
-        apart.append(np.abs(normal - given).mean())
-    assert apart[0] < apart[1] / 2
+@pytest.mark.parametrize("region", ["everywhere", "natural"])
+def test_twins_of_photographs_are_the_photographs(make_twins: MakeTwins, region: str) -> None:
+    twins = {"source": "image", "region": region}
+    changes = {"synthesis.steps": 10, "synthesis.strength": 5}
+    corpus, maker = make_twins("corpus", twins, changes, categories=["disc"])
+    starts = maker.open_starts("parts.disc", 16)
+    assert starts is not None
+    given = starts.of(range(5))[:, 0]
+    samples = list(read(corpus).values())
+    assert all(
+        np.array_equal(one["normal.png"], photograph)
+        for one, photograph in zip(samples, given, strict=True)
+    )
+    assert any((one["image.png"] != one["normal.png"]).any() for one in samples)
+
+
+def test_differences_are_moved_to_photographs() -> None:
+    images, twins = torch.tensor([0.5, 0.2, 0.9, 0.1]), torch.tensor([0.25, 0.2, 0.1, 0.9])
+    both = torch.stack([images, twins]).view(2, 1, 1, 2, 2)
+    found = onto_photographs(both, torch.tensor([0.5, 0.3, 0.75, 0.25]).view(1, 1, 2, 2))
+    assert found[0].flatten().tolist() == pytest.approx([0.75, 0.3, 1.0, 0.0])
+    assert found[1].flatten().tolist() == [0.5, pytest.approx(0.3), 0.75, 0.25]
 
 
 def test_another_kind_of_corpus_is_not_mixed_in(make_twins: MakeTwins) -> None:

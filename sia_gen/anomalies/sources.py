@@ -18,10 +18,13 @@ from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.layouts import is_image
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels, to_square
+from sia_gen.images.store import Images
 from sia_gen.io.files import Location
 
 # Random changes of a texture.
 CHANGES_AT_A_TIME = 3
+# Mean difference in levels of 255 between a photograph and itself, reduced in another way.
+SAME_PHOTOGRAPH = 4
 BILINEAR = Image.Resampling.BILINEAR
 
 Rng = np.random.Generator
@@ -75,11 +78,17 @@ class SDASSource:
 
 @dataclass(frozen=True)
 class TwinSource:
-    """The twins of a corpus with these numbers, in their order."""
+    """The twins of a corpus with these numbers, in their order.
+
+    The photographs, (C, H, W) in the size to train on, are those that twins may have started from.
+    Enlarged twins are blurred, and a detector would learn that anomalies are. If a normal twin is a
+    photograph, the difference between the twins is therefore added to that photograph.
+    """
 
     reader: SampleReader
     spec: ImageSpec
     numbers: Sequence[int]
+    photographs: Images | None = None
 
     def draw(self, number: int) -> Twin:
         """Returns the next twin; the first follows the last."""
@@ -96,7 +105,24 @@ class TwinSource:
 
         mask = to_pixels(images[MASK].resize(size, BILINEAR))
         binary = np.where(mask > 127, 255, 0).astype(np.uint8)
-        return metadata, Twin(resized("image"), resized("normal"), binary)
+        twin = Twin(resized("image"), resized("normal"), binary)
+        if self.photographs is None:
+            return metadata, twin
+        photograph = self.photographs[metadata["index"] % len(self.photographs)]
+        return metadata, self._moved_to(photograph, twin)
+
+    def _moved_to(self, photograph: Pixels, twin: Twin) -> Twin:
+        """Moves the anomaly of a twin to a photograph, if it started from that one."""
+        small = (self.reader.form.image_size,) * 2
+        reduced, normal = (
+            np.asarray(to_picture(one).resize(small, Image.Resampling.BOX), np.float32)
+            for one in (photograph, twin.normal)
+        )
+        if np.abs(reduced - normal).mean() > SAME_PHOTOGRAPH:
+            return twin
+        difference = twin.anomalous.astype(np.int16) - twin.normal
+        anomalous = (photograph + difference).clip(0, 255).astype(np.uint8)
+        return Twin(anomalous, photograph, twin.mask)
 
 
 @dataclass(frozen=True)

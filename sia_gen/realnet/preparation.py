@@ -72,7 +72,12 @@ def _anomalies(
         normal=ConcatDataset(images),
         sources=[choose(one.pieces) for one in sources if one.pieces is not None],
         foreground=ConcatDataset(foregrounds) if any(mask is not None for mask in masks) else None,
-        twins=[choose(one.twins) for one in sources if one.twins is not None],
+        twins=[
+            # Whichever part they are in, twins start from photographs that a model learns from.
+            replace(choose(one.twins), photographs=photographs.fit)
+            for one, photographs in zip(sources, normal.values(), strict=True)
+            if one.twins is not None
+        ],
         twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ class Handmade:
         normal = np.full((SIDE, SIDE), 100, np.uint8)
         pictures = {"image.png": normal + mask // 5, "normal.png": normal, "mask.png": mask}
         images = {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
-        return {"mask_area": rows / SIDE}, images
+        return {"index": number, "mask_area": rows / SIDE}, images
 
 
 def source(rows: list[int], size: int = SIDE) -> TwinSource:
@@ -122,6 +123,21 @@ def test_images_are_enlarged_and_masks_stay_masks() -> None:
     assert [part.shape for part in twin] == [(1, 50, 50)] * 3
     assert set(np.unique(twin.mask)) == {0, 255}
     assert (twin.mask > 0).mean() == pytest.approx(8 / SIDE, abs=0.02)
+
+
+def test_anomalies_are_moved_to_the_sharp_photographs_of_the_twins() -> None:
+    # Of the same grey as the twins once it is reduced.
+    sharp = np.tile(np.array([[70, 130], [130, 70]], np.uint8), (SIDE, SIDE))[None]
+    photographs = np.stack([255 - 0 * sharp, sharp])
+    from_photographs = replace(source([8, 8], size=2 * SIDE), photographs=photographs)
+    other, twin = from_photographs.draw(0), from_photographs.draw(1)
+    # The first photograph is white, so the first twin did not start from it.
+    assert (other.normal == 100).all()
+    assert np.array_equal(twin.normal, sharp)
+    inside, outside = twin.mask[0] > 0, np.arange(2 * SIDE) > 20
+    assert np.abs(twin.anomalous[0, :14].astype(int) - sharp[0, :14] - 51).max() <= 3
+    assert np.array_equal(twin.anomalous[0, outside], sharp[0, outside])
+    assert inside.mean() == pytest.approx(8 / SIDE, abs=0.02)
 
 
 @pytest.fixture

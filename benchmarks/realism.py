@@ -12,8 +12,8 @@ the real ones too, are reduced to the size of the model and enlarged again, so t
 - Transfer: a logistic regression on the same features, fitted patch by patch to the images of a
   source, finds the real defects: pixel AP, PRO, image AUROC.
 
-Sources: SDAS twins of white noise and of correlated noise, within natural regions at calibrated
-strengths; edits; pieces of SDAS samples and of textures in Perlin masks; CutPaste (Li et al., CVPR
+Sources: SDAS twins in natural regions, of white noise of strength 2:8 and of correlated noise of
+calibrated strengths; edits; pieces of SDAS samples and of textures in Perlin masks; CutPaste (Li et al., CVPR
 2021); and the procedural package `defect-synthesis` (`pip install -e '.[peers]'`).
 """
 

@@ -32,7 +32,7 @@ RUNTIME = Runtime()
 NATURAL = {"source": "image", "region": "natural"}
 TWINS: dict[str, dict[str, object]] = {
     "white twins": {
-        # White noise has no strength at which calibration finds it visible and not yet noise.
+        # In a region white noise takes about ten times the strength of correlated noise.
         "synthesis.strength": "2:8",
         "synthesis.perturbation": "white",
         "synthesis.twins": NATURAL,

@@ -29,7 +29,9 @@ def calibrate(
     data: options.Data = None,
     category: options.Category = None,
     perturbation: options.Perturbation = None,
-    twins: options.WithTwins = False,
+    twins: Annotated[
+        bool, options.about_twins("--twins", help="Measure twins instead of single samples.")
+    ] = False,
     source: options.Source = None,
     start: options.Start = None,
     invert: options.Invert = False,

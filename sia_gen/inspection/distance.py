@@ -105,7 +105,8 @@ class NormalBank:
     ) -> NDArray[np.float64]:
         """Returns the distance of each image (N, C, H, W), 0 to 255, from the normal ones, (N,).
 
-        With regions, (N, H, W) of any size, it is that of the patches there.
+        With regions, (N, H, W) of any size, it is that of the patches there; an empty region stands
+        for the whole image.
         """
         found: list[float] = []
         for batch in _batches(images, self.patches.device):
@@ -118,7 +119,7 @@ class NormalBank:
 
     def _distance(self, patches: torch.Tensor, region: NDArray[np.bool_] | None) -> float:
         apart = torch.cdist(patches, self.patches).amin(dim=1).double()
-        if region is not None:
+        if region is not None and region.any():
             apart = apart[_patches_in(region, len(apart)).to(apart.device)]
         return float(apart.mean())
 

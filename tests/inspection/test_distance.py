@@ -124,4 +124,7 @@ def test_distance_of_regions_is_that_of_the_patches_there(recipe: Recipe) -> Non
         for n, some in enumerate(places)
     ]
     assert bank.distances(images, regions) == pytest.approx(expected, rel=1e-4)
-    assert bank.distances(images)[2] == pytest.approx(expected[2], rel=1e-4)
+    whole = bank.distances(images)
+    assert whole[2] == pytest.approx(expected[2], rel=1e-4)
+    # A foreground rule may find nothing in a photograph.
+    assert np.array_equal(bank.distances(images, np.zeros_like(regions)), whole)

@@ -13,8 +13,8 @@ the real ones too, are reduced to the size of the model and enlarged again, so t
   source, finds the real defects: pixel AP, PRO, image AUROC.
 
 Sources: SDAS twins in natural regions, of white noise of strength 2:8 and of correlated noise of
-calibrated strengths; edits; pieces of SDAS samples and of textures in Perlin masks; CutPaste (Li et al., CVPR
-2021); and the procedural package `defect-synthesis` (`pip install -e '.[peers]'`).
+calibrated strengths; edits; pieces of SDAS samples and of textures in Perlin masks; CutPaste (Li et
+al., CVPR 2021); and the procedural package `defect-synthesis` (`pip install -e '.[peers]'`).
 """
 
 from __future__ import annotations

@@ -135,6 +135,28 @@ def test_twins_are_calibrated_as_they_will_be_made(
     assert corpus.shards[0].strengths == {"blobs": "0.25:0.75", "pink": "0.25:0.75"}
 
 
+BAD_CALIBRATION = {
+    "--perturbation blob": "unknown perturbation 'blob' (did you mean 'blobs'?)",
+    "--region perlni": "unknown region 'perlni' (did you mean 'perlin'?)",
+    "--region black.png": "the mask black.png marks nothing",
+    "--source image --start nan": "start",
+    "--source image --edit shfit": "unknown edit 'shfit' (did you mean 'shift'?)",
+    "--edit shift": "edit needs photographs to start from, source: image",
+    "--source image --data empty": "empty",
+}
+
+
+@pytest.mark.parametrize("wrong", BAD_CALIBRATION)
+def test_twins_that_cannot_be_calibrated_are_one_line(
+    refuse: Refuse, options: list[str], images: Path, tmp_path: Path, wrong: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    Image.new("L", (16, 16), 0).save(tmp_path / "black.png")
+    data = [] if "--data" in wrong else ["--data", images]
+    error = refuse("calibrate", *options, "--twins", *data, *wrong.split(), "--out", "out")
+    assert BAD_CALIBRATION[wrong] in error
+
+
 def test_plan_of_twins_is_printed_and_nothing_written(
     run: Run, options: list[str], tmp_path: Path
 ) -> None:

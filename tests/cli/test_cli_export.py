@@ -25,6 +25,7 @@ def realnet(tmp_path: Path, recipe: Recipe) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_name_of_the_file_says_what_it_is_and_the_model_is_loaded_once(
     run: Run, realnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_file_that_is_no_image_is_named(model: Path, tmp_path: Path) -> None:
         predict(model, [tmp_path / "broken.png"], tmp_path / "out", "csv", CPU)
 
 
+@pytest.mark.slow
 def test_compiled_model_gives_the_same_scores(
     shallow: None, model: Path, photographs: Path, tmp_path: Path, traced: list[int]
 ) -> None:

@@ -91,7 +91,7 @@ def test_examples_are_right(files: Files) -> None:
 def test_every_field_of_a_wrong_type(example: Any, files: Files, tried: Tried) -> None:
     fields, content = example
     cases = [(path, value) for path, kind in fields for value in wrong_types(kind)]
-    cases = cases[:: times(5, 1)]
+    cases = cases[:: times(10, 1)]
     for path, value in cases:
         line = files.refuse(with_value(content, path, value))
         assert names_it(line, path, value), (path, value, line)
@@ -111,7 +111,7 @@ def test_every_field_out_of_range(example: Any, files: Files, tried: Tried) -> N
 def test_every_key_misspelt(example: Any, files: Files, tried: Tried) -> None:
     fields, content = example
     cases = 0
-    for path, _ in fields[:: times(5, 1)]:
+    for path, _ in fields[:: times(10, 1)]:
         *section, key = path
         if path == ("members",) or key == "layout" or not is_key(content, path):
             continue

@@ -92,7 +92,9 @@ def test_hash_is_that_of_what_decides_the_samples(folder: Path, tmp_path: Path) 
     assert HashCache().model_hash(folder) != before
 
 
-@pytest.mark.parametrize("network", ["UNet2DModel", "ADMUNet2DModel"])
+@pytest.mark.parametrize(
+    "network", ["ADMUNet2DModel", pytest.param("UNet2DModel", marks=pytest.mark.slow)]
+)
 def test_saved_pipeline_opens_where_nothing_else_was_imported(tmp_path: Path, network: str) -> None:
     pipeline = make_pipeline()
     if network == "ADMUNet2DModel":

@@ -30,8 +30,8 @@ MAX_DRAWS = 32
 # Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
 THRESHOLD = 0.5
 MAX_SCALE_EXPONENT = 5
-# Every other normal image is in the same part; see `sia_gen.realnet.memory`.
-PARTS = 2
+# Every eighth normal image is in the same part; see `sia_gen.realnet.memory`.
+PARTS = 8
 
 UnitPixels = NDArray[np.float32]
 # A and N, (C, H, W) in [0, 1], and M, (1, H, W), values 0 and 1.

@@ -260,6 +260,8 @@ class RealNetFit(Training):
     most similar patches of normal images, which needs no training."""
     memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Number of patches of normal images that are kept for `retrieval`."""
+    memory_choice: Literal["coreset", "random"] = "coreset"
+    """How these patches are chosen: a greedy `coreset`, which keeps rare ones, or at random."""
     score_window: Count = 16
     """Side in pixels of the square over which the anomaly map is averaged; the largest average is
     the score of an image."""

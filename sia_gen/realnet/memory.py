@@ -11,7 +11,7 @@ of it that does not hold them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -22,6 +22,10 @@ from sia_gen.anomalies.paste import PARTS
 # Number of distances of each image that are in memory together.
 BLOCK = 1 << 20
 SMALLEST_DEVIATION = 1e-3
+# Number of patches that a memory is chosen from, and of dimensions to measure their distances in.
+CANDIDATES, PROJECTED = 100_000, 32
+
+Choice = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 class PatchMemory(nn.Module):
@@ -60,27 +64,76 @@ class PatchMemory(nn.Module):
         return nearest.transpose(1, 2).reshape(features.shape)
 
     @torch.no_grad()
-    def fill(self, batches: Iterable[torch.Tensor], images: int, seed: int) -> None:
-        """Keeps patches of normal images by chance, as many of each.
+    def fill(
+        self,
+        batches: Iterable[torch.Tensor],
+        images: int,
+        seed: int,
+        choose: Choice,
+    ) -> None:
+        """Keeps patches of normal images, chosen among as many of each.
 
         Args:
             batches: The features of all images in order, each (B, C, H, W).
             images: Number of all images; there are fewer patches of each if it is small.
             seed: Decides which patches are kept.
+            choose: Takes patches (N, C) and a number, and returns as many indices of them.
         """
         size, generator = len(self.patches), torch.Generator().manual_seed(seed)
-        share = math.ceil(size / images)
+        share = math.ceil(max(size, CANDIDATES) / images)
         kept, parts = list[torch.Tensor](), list[torch.Tensor]()
         for features in batches:
             for patches in features.float().flatten(2).transpose(1, 2):
-                # Of images that have fewer patches than that some are kept twice.
-                chosen = torch.randperm(share, generator=generator) % len(patches)
-                order = torch.randperm(len(patches), generator=generator)
-                kept.append(patches[order[chosen].to(patches.device)])
-                parts.append(torch.full((share,), len(parts) % PARTS, dtype=torch.uint8))
-        order = torch.randperm(share * images, generator=generator)[:size]
-        self.patches.copy_(torch.cat(kept)[order.to(self.patches.device)])
-        self.parts.copy_(torch.cat(parts)[order])
+                # Of images that have fewer patches than that all are candidates.
+                order = torch.randperm(len(patches), generator=generator)[:share]
+                kept.append(patches[order.to(patches.device)])
+                parts.append(torch.full((len(order),), len(parts) % PARTS, dtype=torch.uint8))
+        candidates, of = torch.cat(kept), torch.cat(parts)
+        order = torch.randperm(len(candidates), generator=generator)[: max(size, CANDIDATES)]
+        candidates, of = candidates[order.to(candidates.device)], of[order]
+        chosen = choose(candidates, min(size, len(candidates))).cpu()
+        # A small data set has fewer patches than the memory, which then holds some twice.
+        chosen = chosen[torch.arange(size) % len(chosen)]
+        self.patches.copy_(candidates[chosen.to(candidates.device)])
+        self.parts.copy_(of[chosen])
+
+
+def first_of(patches: torch.Tensor, size: int) -> torch.Tensor:
+    """Returns the indices of the first patches; whoever shuffled them has chosen by chance."""
+    return torch.arange(size, device=patches.device)
+
+
+@torch.no_grad()
+def coreset(
+    patches: torch.Tensor, size: int, advance: Callable[[], None] = lambda: None
+) -> torch.Tensor:
+    """Returns the indices of patches that are far apart: each is the farthest from those before.
+
+    Rare patches are kept, which a choice by chance would miss (Roth et al., CVPR 2022, section
+    3.2). As there, distances are measured in a random projection, which hardly changes them.
+
+    Args:
+        patches: The candidates, (N, C); the first is chosen first.
+        size: Number of patches to choose, at most N.
+        advance: Called after each choice.
+    """
+    projection = torch.randn(
+        patches.shape[1], PROJECTED, generator=torch.Generator().manual_seed(0)
+    )
+    points = patches.float() @ projection.to(patches.device)
+    norms = points.square().sum(dim=1)
+    # Squared distance of each candidate from the nearest that is chosen.
+    nearest = torch.full_like(norms, torch.inf)
+    chosen = torch.zeros(size, dtype=torch.long, device=points.device)
+    for place in range(size):
+        # The index stays on the device, which a GPU would have to be waited for otherwise.
+        last = chosen[place : place + 1]
+        distance = norms + norms[last] - 2 * (points @ points[last][0])
+        nearest = torch.minimum(nearest, distance).index_fill_(0, last, -1)
+        if place + 1 < size:
+            chosen[place + 1] = nearest.argmax()
+        advance()
+    return chosen
 
 
 class MapFusion(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from sia_gen.images.store import Images, open_foregrounds, open_images
 from sia_gen.io.files import fingerprint
 from sia_gen.realnet.backbone import require_features
 from sia_gen.realnet.channels import channel_losses
+from sia_gen.realnet.memory import coreset, first_of
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, batches_of, load_batches
@@ -130,10 +132,13 @@ def initialise(
     require_features([losses])
     model.afs.select(losses.float().split(channels))
     if model.memory is not None:
-        with accelerator.autocast():
+        title = f"{name}: choosing patches"
+        with accelerator.autocast(), Progress(title, settings.memory_size, visible=visible) as bar:
             pictures = image_batches(anomalies.normal, settings.batch_size, device)
             features = (model.selected_features(some)[0] for some in pictures)
-            model.memory.fill(features, len(anomalies.normal), recipe.seed)
+            farthest = partial(coreset, advance=bar.advance)
+            choose = farthest if settings.memory_choice == "coreset" else first_of
+            model.memory.fill(features, len(anomalies.normal), recipe.seed, choose)
 
 
 def image_batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:

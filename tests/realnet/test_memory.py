@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from sia_gen import RealNet
+from sia_gen.anomalies.paste import PARTS
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet import memory
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import load_realnet
-from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
+from sia_gen.realnet.memory import MapFusion, PatchMemory, coreset, first_of, neighbourhoods
 from sia_gen.realnet.model import image_score
 from tests.realnet.conftest import CPU
 from tests.small_networks import BACKBONE
@@ -64,23 +65,65 @@ def test_images_of_a_part_are_compared_with_the_other_part() -> None:
         assert {tuple(patch.tolist()) for patch in nearest} <= others
 
 
-@given(images=st.integers(1, 7), size=st.integers(1, 60), seed=st.integers(0, 3))
-def test_memory_holds_as_many_patches_of_every_image(images: int, size: int, seed: int) -> None:
-    # Each patch is the number of its image.
-    features = torch.arange(float(images)).view(-1, 1, 1, 1).expand(-1, 1, 2, 3)
-    found = PatchMemory(1, size)
-    found.fill(features.split(2), images, seed)
-    numbers = found.patches[:, 0].long()
-    assert torch.equal(found.parts, (numbers % 2).to(torch.uint8))
-    assert numbers.bincount(minlength=images).max() <= -(-size // images)
+@given(images=st.integers(1, 12), size=st.integers(1, 60), seed=st.integers(0, 3))
+def test_memory_holds_patches_and_the_part_of_each(images: int, size: int, seed: int) -> None:
+    # Each patch is the number of its image and its own number.
+    image = torch.arange(float(images)).view(-1, 1, 1, 1).expand(-1, 1, 2, 3)
+    place = torch.arange(6.0).view(1, 1, 2, 3).expand(images, -1, -1, -1)
+    for choose in (first_of, coreset):
+        found = PatchMemory(2, size)
+        found.fill(torch.cat([image, place], dim=1).split(2), images, seed, choose)
+        assert torch.equal(found.parts, (found.patches[:, 0] % PARTS).to(torch.uint8))
+        # None is there twice before all are there.
+        distinct = len(found.patches.unique(dim=0))
+        assert distinct == min(size, 6 * images)
+
+
+def test_candidates_are_as_many_of_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CANDIDATES", 8)
+    offered = list[torch.Tensor]()
+
+    def watched(patches: torch.Tensor, size: int) -> torch.Tensor:
+        offered.append(patches)
+        return first_of(patches, size)
+
+    features = torch.arange(4.0).view(-1, 1, 1, 1).expand(-1, 1, 5, 5)
+    PatchMemory(1, 3).fill(features.split(3), 4, 0, watched)
+    assert offered[0][:, 0].sort().values.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def greedy(patches: torch.Tensor, size: int) -> list[int]:
+    """What `coreset` chooses, by the definition, if distances are exact."""
+    chosen = [0]
+    while len(chosen) < size:
+        apart = torch.cdist(patches, patches[chosen]).amin(dim=1)
+        chosen.append(int(apart.argmax()))
+    return chosen
+
+
+def test_coreset_is_greedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_it_is(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.eye(rows, columns)
+
+    patches = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(memory.torch, "randn", as_it_is)
+    assert coreset(patches, 10).tolist() == greedy(patches, 10)
+
+
+def test_coreset_keeps_what_is_rare() -> None:
+    patches = torch.zeros(1000, 6)
+    patches[500], patches[700] = 3.0, -3.0
+    patches += 0.1 * torch.randn(1000, 6, generator=torch.Generator().manual_seed(0))
+    assert {500, 700} <= {*coreset(patches, 3).tolist()}
+    # All of them, each once, if as many are asked for.
+    assert coreset(patches, 1000).unique().numel() == 1000
 
 
 def test_filling_depends_on_the_seed_alone() -> None:
     features = torch.randn(6, 4, 3, 3)
     one, same, other = PatchMemory(4, 20), PatchMemory(4, 20), PatchMemory(4, 20)
-    one.fill(features.split(2), 6, seed=0)
-    same.fill(features.split(5), 6, seed=0)
-    other.fill(features.split(2), 6, seed=1)
+    for found, batch, seed in ((one, 2, 0), (same, 5, 0), (other, 2, 1)):
+        found.fill(features.split(batch), 6, seed, coreset)
     assert torch.equal(one.patches, same.patches)
     assert not torch.equal(one.patches, other.patches)
 

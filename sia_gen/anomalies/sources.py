@@ -140,6 +140,20 @@ class TextureSource:
 
 
 @dataclass(frozen=True)
+class PhotographSource:
+    """Augmented and displaced photographs of normal parts, (C, H, W)."""
+
+    photographs: Images
+    opacity: Opacity
+
+    def draw(self, number: int, rng: Rng) -> Piece:
+        """Returns a random photograph with three random changes, rolled by a random distance."""
+        pixels = self.photographs[int(rng.integers(len(self.photographs)))]
+        rows, columns = (int(rng.integers(side)) for side in pixels.shape[1:])
+        return Piece(augment(np.roll(pixels, (rows, columns), axis=(1, 2)), rng), self.opacity)
+
+
+@dataclass(frozen=True)
 class MixedSource:
     """Several sources in equal parts."""
 

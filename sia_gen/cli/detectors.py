@@ -32,6 +32,10 @@ def fit_realnet(
         Literal["validation", "test"] | None,
         Option(help="Choose weights and threshold on these data; test labels bias the metrics."),
     ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        Option(help="Choose the threshold by this share of normal images, such as 0.01."),
+    ] = None,
     seed: options.Seed = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
@@ -49,6 +53,7 @@ def fit_realnet(
         "realnet.max_minutes": max_minutes,
         "realnet.joint": joint or None,
         "realnet.select_on": select_on,
+        "realnet.false_alarm_rate": false_alarm_rate,
         "realnet.anomalies": anomalies,
         "realnet.source": source,
         "realnet.textures": textures,

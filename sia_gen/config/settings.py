@@ -285,6 +285,10 @@ class RealNetFit(Training):
     select_on: Literal["validation", "test"] = "validation"
     """Images that choose weights and threshold: held-out normal images with synthetic anomalies, or
     the test images, to compare with published results that did so."""
+    false_alarm_rate: Fraction | None = None
+    """Share of normal images that may be called anomalous. The threshold then follows from normal
+    images alone, and the report says how far they determine it; without it the threshold is that
+    of the best F1 on held-out normal images with synthetic anomalies."""
     validate_every: Count = 500
     """Number of steps between two validations, each of which saves a checkpoint."""
 

@@ -21,7 +21,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches, LocalAnomalies
+from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
@@ -33,6 +33,7 @@ from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, RealNetObjective, forward_flops
 from sia_gen.realnet.preparation import (
+    FitData,
     adam,
     describe_inputs,
     fit_data,
@@ -41,7 +42,14 @@ from sia_gen.realnet.preparation import (
     lay_out_moments,
     load_normal,
 )
-from sia_gen.realnet.selection import SELECTED_ON, Best, validate, validate_on_test
+from sia_gen.realnet.selection import (
+    SELECTED_ON,
+    Best,
+    score_normal,
+    threshold_for,
+    validate,
+    validate_on_test,
+)
 from sia_gen.runtime.device import NOTICE, Execution, Runtime, compile_network
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
@@ -119,7 +127,7 @@ class Fit:
 
     name: str  # its category, or `_joint`
     recipe: Recipe
-    data: Parts[LocalAnomalies]
+    data: FitData
     tests: Sequence[TestImage]  # they select the best weights if the recipe says so
     out: Path  # of all models
     execution: Execution
@@ -223,7 +231,7 @@ class Fit:
         if self.recipe.realnet.select_on == "test":
             metrics = validate_on_test(self.recipe, self.tests, self.model, self.accelerator)
         else:
-            metrics = validate(self.data.validation, self.model, self.accelerator)
+            metrics = validate(self.data, self.model, self.accelerator)
         self.best.update(done, self.model, metrics)
         log.write(done, {f"validation/{name}": value for name, value in metrics.items()})
 
@@ -240,7 +248,12 @@ class Fit:
     def save(self, done: int) -> None:
         """Saves the best weights with a report, whole or not at all."""
         best = self.best
+        threshold: dict[str, Any] = {"threshold": best.metrics["threshold"]}
         self.model.load_state_dict(best.weights)
+        if self.recipe.realnet.false_alarm_rate is not None:
+            scores = score_normal(self.data, self.model, self.accelerator)
+            found = threshold_for(scores, self.recipe.realnet.false_alarm_rate)
+            threshold = {"threshold": found.threshold, "false_alarms": asdict(found)}
         report = {
             "model_version": MODEL_VERSION,
             "categories": self.recipe.categories if self.name == JOINT else [self.name],
@@ -250,7 +263,7 @@ class Fit:
             "best_step": best.step,
             "selected_on": SELECTED_ON[self.recipe.realnet.select_on],
             "validation": best.metrics,
-            "threshold": best.metrics["threshold"],
+            **threshold,
             "seed": self.recipe.seed,
         }
         save_model(self.out / self.name, self.model, self.recipe, REPORT, report)

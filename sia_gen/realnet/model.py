@@ -90,10 +90,13 @@ class RealNet(
         self.fusion = MapFusion() if retrieval else None
         self.rrs = ReconstructionResidualSelection(channels, num_max, num_mean, rrs)
 
-    def forward(self, images: torch.Tensor) -> RealNetOutput:
-        """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1]."""
+    def forward(self, images: torch.Tensor, parts: torch.Tensor | None = None) -> RealNetOutput:
+        """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1].
+
+        `parts` are those of a memory that hold the images, (B,), and are left out.
+        """
         features = self.selected_features(images)
-        reconstructed = self.reconstruct(features)
+        reconstructed = self.reconstruct(features, parts)
         logits = self.decode(features, reconstructed, images.shape[-2:])
         # Always float32, because in bfloat16 many images would share a score.
         logits = logits.float()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset
 
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
-from sia_gen.anomalies.sources import Parts, Sources, texture_files
+from sia_gen.anomalies.sources import Parts, PhotographSource, Sources, texture_files
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.loading import ImageSpec
@@ -39,10 +39,22 @@ def load_normal(recipe: Recipe, listed: Mapping[str, CategoryImages]) -> dict[st
     return dict(zip(listed, map(Parts, opened[::2], opened[1::2]), strict=True))
 
 
+class FitData(NamedTuple):
+    """What a model learns from, and what only its validation sees."""
+
+    fit: LocalAnomalies
+    validation: LocalAnomalies
+    unseen: LocalAnomalies  # anomalies of a kind that no model learns, in the same photographs
+
+
 def fit_data(
     recipe: Recipe, normal: Mapping[str, Parts[Images]], sources: Sequence[Sources]
-) -> Parts[LocalAnomalies]:
-    """Combines the normal images of a model's categories with the sources of anomalies."""
+) -> FitData:
+    """Combines the normal images of a model's categories with the sources of anomalies.
+
+    The unseen kind are pieces of the held-out photographs themselves, changed and displaced. A
+    model that finds only what it has learned to find does not find them.
+    """
     settings = recipe.realnet
     fit = replace(
         _anomalies(recipe, normal, sources, "fit"),
@@ -50,7 +62,10 @@ def fit_data(
         horizontal_flip=settings.horizontal_flip,
         vertical_flip=settings.vertical_flip,
     )
-    return Parts(fit, _anomalies(recipe, normal, sources, "validation"))
+    validation = _anomalies(recipe, normal, sources, "validation")
+    photographs = [PhotographSource(one.validation, settings.opacity) for one in normal.values()]
+    unseen = replace(validation, sources=photographs, twins=(), twin_fraction=0.0)
+    return FitData(fit, validation, unseen)
 
 
 def _anomalies(

@@ -5,6 +5,7 @@ images select them only if the recipe says so, to compare with published tables;
 such a model says it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
-from sia_gen.anomalies.paste import LocalAnomalies, to_unit_range
+from sia_gen.anomalies.paste import PARTS, LocalAnomalies
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.layouts import TestImage
+from sia_gen.images.store import Images
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.preparation import FitData
 from sia_gen.train.batches import batches_of
 
 SELECTED_ON = {
@@ -26,6 +31,11 @@ SELECTED_ON = {
     "test": "THE TEST IMAGES, to compare with published tables: not a fair measure",
 }
 VALIDATION_SEED = 1
+# Share of normal images whose scores are the tail, and the least number of them.
+TAIL, FEWEST_BEYOND = 0.15, 5
+SMALLEST_ODDS = 1e-12
+# Metrics, of every kind of anomalies, whose sum selects the weights.
+SCORED = ("image_auroc", "pixel_average_precision")
 
 
 @dataclass
@@ -47,35 +57,105 @@ class Best:
 
     def update(self, step: int, model: RealNet, metrics: dict[str, float]) -> None:
         """Keeps the weights of a model if no earlier ones had a higher score."""
-        score = metrics["image_auroc"] + metrics.get("pixel_average_precision", 0.0)
+        score = sum(value for name, value in metrics.items() if name.endswith(SCORED))
         if score >= self.score:
             self.score, self.step, self.metrics = score, step, metrics
             self.weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
 
 
-def validate(
-    validation: LocalAnomalies, model: RealNet, accelerator: Accelerator
-) -> dict[str, float]:
+def validate(data: FitData, model: RealNet, accelerator: Accelerator) -> dict[str, float]:
     """Returns metrics on photographs held out, and on as many synthetic anomalies.
 
     An anomaly is a piece pasted into such a photograph, or a twin from a part of the corpus that
-    training never reads. `image_auroc` and `threshold` are among the metrics.
+    training never reads. `image_auroc` and `threshold` are among the metrics. Those whose names
+    begin with `unseen_` are of anomalies of a kind that training never sees.
     """
-    labels, scores, masks, maps = [], [], [], []
-    for indices in batches_of(len(validation.normal), BATCH_SIZE // 2):
+    normal = score_photographs(data.validation.normal, model, accelerator)
+    seen = _metrics_on(data.validation, normal, model, accelerator)
+    unseen = _metrics_on(data.unseen, normal, model, accelerator)
+    return seen | {f"unseen_{name}": unseen[name] for name in SCORED}
+
+
+def _metrics_on(
+    anomalies: LocalAnomalies,
+    normal: NDArray[np.float32],
+    model: RealNet,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """Returns the metrics of one anomaly in each photograph, beside the scores of normal ones."""
+    scores, masks, maps = [normal], [], []
+    for indices in batches_of(len(anomalies.normal), BATCH_SIZE):
         samples = [
-            validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
+            anomalies.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
             for index in indices
         ]
-        normal = np.stack([to_unit_range(validation.normal[index]) for index in indices])
-        anomalous, _, mask = (np.stack(part) for part in zip(*samples, strict=True))
-        predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
-        labels += np.repeat([0, 1], len(indices)).tolist()
-        scores += predictions.scores.tolist()
+        images, _, mask = (np.stack(part) for part in zip(*samples, strict=True))
+        predictions = predict_images(model, images, accelerator)
+        scores.append(predictions.scores)
         masks.append(mask[:, 0] > 0)
-        maps.append(predictions.maps[len(indices) :])
+        maps.append(predictions.maps)
+    joined = np.concatenate(scores)
+    labels = np.arange(len(joined)) >= len(normal)
     pixels = average_precision(np.concatenate(masks), np.concatenate(maps))
-    return _image_metrics(labels, scores) | {"pixel_average_precision": pixels}
+    return _image_metrics(labels, joined) | {"pixel_average_precision": pixels}
+
+
+def score_photographs(
+    photographs: Images, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
+) -> NDArray[np.float32]:
+    """Returns the scores (N,) of photographs; a memory that holds them may be left out."""
+    scores = []
+    for indices in batches_of(len(photographs), BATCH_SIZE):
+        pixels = np.stack([photographs[index] for index in indices])
+        parts = np.array(indices) % PARTS if left_out else None
+        scores.append(predict_images(model, pixels, accelerator, parts=parts).scores)
+    return np.concatenate(scores)
+
+
+def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDArray[np.float32]:
+    """Returns the scores (N,) of all normal photographs that a model can score as if unseen.
+
+    Networks have learned the others. A memory only holds them, so their part of it is left out.
+    """
+    scores = score_photographs(data.validation.normal, model, accelerator)
+    if model.memory is None:
+        return scores
+    learned = score_photographs(data.fit.normal, model, accelerator, left_out=True)
+    return np.concatenate([scores, learned])
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """A threshold for a rate of false alarms, and what is known of the true rate."""
+
+    threshold: float
+    aim: float
+    low: float  # limits of the 95 % interval (Clopper and Pearson) of the share of normal images
+    high: float  # that exceed the threshold
+    images: int  # number of normal images that it rests on
+
+
+def threshold_for(scores: ArrayLike, aim: float) -> FalseAlarms:
+    """Finds the threshold that a share of normal images exceeds, from scores of such images alone.
+
+    The highest scores are taken for an exponential tail of the log odds, so an aim below one in as
+    many images as there are has a threshold too.
+
+    Args:
+        scores: Of normal images that the model has not learned, (N,) in [0, 1].
+        aim: Rate of false alarms, in (0, 1).
+    """
+    probabilities = np.clip(np.asarray(scores, np.float64), SMALLEST_ODDS, 1 - SMALLEST_ODDS)
+    odds = np.sort(np.log(probabilities) - np.log1p(-probabilities))[::-1]
+    beyond = min(max(FEWEST_BEYOND, round(TAIL * len(odds))), len(odds) - 1)
+    if beyond < 1 or aim >= beyond / len(odds):
+        threshold = float(np.quantile(odds, 1 - aim))
+    else:
+        excess = float((odds[:beyond] - odds[beyond]).mean())
+        threshold = float(odds[beyond]) + excess * math.log(beyond / len(odds) / aim)
+    exceeding = binomtest(int((odds > threshold).sum()), len(odds)).proportion_ci(method="exact")
+    threshold = 1 / (1 + math.exp(-threshold))
+    return FalseAlarms(threshold, aim, float(exceeding.low), float(exceeding.high), len(odds))
 
 
 def validate_on_test(
@@ -95,6 +175,6 @@ def validate_on_test(
     return metrics
 
 
-def _image_metrics(labels: list[int], scores: list[float]) -> dict[str, float]:
+def _image_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     f1, threshold = f1_max(labels, scores)
     return {"image_auroc": auroc(labels, scores), "image_f1_max": f1, "threshold": threshold}

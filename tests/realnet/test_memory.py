@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import load_realnet
 from sia_gen.realnet.memory import MapFusion, PatchMemory, coreset, first_of, neighbourhoods
 from sia_gen.realnet.model import image_score
-from tests.realnet.conftest import CPU
+from sia_gen.realnet.selection import score_normal, threshold_for
+from tests.realnet.conftest import CPU, data_of
 from tests.small_networks import BACKBONE
 
 Fit = Callable[..., Path]
@@ -178,6 +180,26 @@ def test_fitted_model_is_evaluated(
     out = fit("out", **change)
     found = evaluate(recipe, ["disc"], photographs, out, tmp_path / "evaluation", CPU)
     assert 0 <= found["categories"]["disc"]["image_auroc"] <= 1
+
+
+def test_threshold_of_a_rate_is_that_of_photographs_left_out_of_the_memory(
+    fit: Fit, photographs: Path, corpus: Path, recipe: Recipe
+) -> None:
+    folder = fit("out", false_alarm_rate=0.2) / "disc"
+    report = json.loads((folder / "fit.json").read_text())
+    model, threshold, _ = load_realnet(folder)
+    data = data_of(recipe, photographs, corpus)
+    scores = score_normal(data, model, CPU.accelerator())
+    expected = list[float]()
+    with torch.no_grad():
+        for index in range(len(data.fit.normal)):
+            image = torch.from_numpy(data.fit.normal[index])[None] / 255
+            expected += model(image, torch.tensor([index % PARTS])).score.tolist()
+    assert scores[len(data.validation.normal) :] == pytest.approx(expected, abs=1e-5)
+    found = threshold_for(scores, 0.2)
+    assert report["threshold"] == threshold == pytest.approx(found.threshold, abs=1e-5)
+    assert report["false_alarms"]["images"] == len(scores)
+    assert report["false_alarms"]["low"] <= 0.2 <= report["false_alarms"]["high"]
 
 
 def test_scores_are_those_of_both_maps(fit: Fit) -> None:

@@ -20,7 +20,8 @@ from sia_gen.metrics import auroc, f1_max
 from sia_gen.realnet import inference, selection
 from sia_gen.realnet.inference import Predictions, load_realnet, predict_images
 from sia_gen.realnet.model import RealNet
-from sia_gen.realnet.selection import Best, validate, validate_on_test
+from sia_gen.realnet.preparation import FitData
+from sia_gen.realnet.selection import Best, threshold_for, validate, validate_on_test
 from tests.realnet.conftest import CPU, data_of
 
 SIDE = 32
@@ -55,7 +56,8 @@ def test_normal_images_are_photographs_even_if_anomalies_are_twins() -> None:
     photographs = np.full((5, 1, SIDE, SIDE), PHOTOGRAPH, np.uint8)
     source: Any = Twins()
     validation = LocalAnomalies(photographs, [], 1.0, twins=[source], twin_fraction=1.0)
-    metrics = validate(validation, Darkness(), CPU.accelerator())  # type: ignore[arg-type]
+    data = FitData(validation, validation, validation)
+    metrics = validate(data, Darkness(), CPU.accelerator())  # type: ignore[arg-type]
     # Held against their normal twins, the anomalies would be found normal: 0.
     assert metrics["image_auroc"] == 1
 
@@ -105,9 +107,9 @@ def test_validation_is_the_same_every_time(
     whole: Path, corpus: Path, photographs: Path, recipe: Recipe
 ) -> None:
     model = load_realnet(whole / "disc").model
-    validation: LocalAnomalies = data_of(recipe, photographs, corpus).validation
+    data = data_of(recipe, photographs, corpus)
     accelerator: Accelerator = CPU.accelerator()
-    assert validate(validation, model, accelerator) == validate(validation, model, accelerator)
+    assert validate(data, model, accelerator) == validate(data, model, accelerator)
 
 
 @pytest.mark.parametrize("on", ["validation", "test"])
@@ -121,20 +123,53 @@ def test_images_to_select_on_are_looked_at_in_batches(
 ) -> None:
     model, sizes = load_realnet(whole / "disc").model, list[int]()
 
-    def watched(model: RealNet, images: np.ndarray, accelerator: Accelerator) -> Predictions:
+    def watched(
+        model: RealNet, images: np.ndarray, accelerator: Accelerator, **named: Any
+    ) -> Predictions:
         sizes.append(len(images))
-        return predict_images(model, images, accelerator)
+        return predict_images(model, images, accelerator, **named)
 
     def look() -> dict[str, float]:
         if on == "test":
             tests = list_test_images(recipe, photographs, "disc")
             return validate_on_test(recipe, tests, model, CPU.accelerator())
         data = data_of(recipe, photographs, corpus)
-        return validate(data.validation, model, CPU.accelerator())
+        return validate(data, model, CPU.accelerator())
 
     module = inference if on == "test" else selection
     monkeypatch.setattr(module, "predict_images", watched)
     at_once = look()
-    monkeypatch.setattr(module, "BATCH_SIZE", 4)
+    monkeypatch.setattr(module, "BATCH_SIZE", 2)
     assert look() == pytest.approx(at_once, abs=1e-5)
-    assert sizes == {"validation": [6, 4, 2], "test": [8, 4, 4]}[on]
+    # Normal photographs and two kinds of anomalies, three of each.
+    expected = {"validation": [3] * 3 + [2, 1] * 3, "test": [8] + [2] * 4}[on]
+    assert sizes == expected
+
+
+@pytest.mark.parametrize("aim", [0.3, 0.1, 0.01, 0.001])
+def test_normal_images_exceed_the_threshold_as_often_as_asked(aim: float) -> None:
+    rng = np.random.default_rng(0)
+    rates = []
+    for _ in range(40):
+        # Log odds have an exponential tail.
+        known, new = rng.laplace(size=200), rng.laplace(size=50_000)
+        found = threshold_for(1 / (1 + np.exp(-known)), aim)
+        rates.append(float((1 / (1 + np.exp(-new)) > found.threshold).mean()))
+    assert np.median(rates) == pytest.approx(aim, rel=0.35)
+
+
+def test_interval_holds_the_true_rate_about_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(200):
+        found = threshold_for(rng.uniform(size=60), 0.2)
+        assert found.images == 60
+        # The scores are uniform, so this is the true rate.
+        held += found.low <= 1 - found.threshold <= found.high
+    assert held >= 180
+
+
+@pytest.mark.parametrize("scores", [[0.3], [0.3, 0.3, 0.3], [0.0, 1.0], [0.2, 0.4, 0.9]])
+def test_threshold_of_few_or_equal_scores_is_a_number(scores: list[float]) -> None:
+    found = threshold_for(scores, 0.01)
+    assert found.threshold >= max(scores) - 1e-6
+    assert 0 <= found.low <= found.high <= 1

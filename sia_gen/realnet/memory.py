@@ -51,15 +51,18 @@ class PatchMemory(nn.Module):
             parts: The part of the memory that holds each image, (B,), which is left out.
         """
         queries = features.float().flatten(2).transpose(1, 2)
-        norms = self.patches.square().sum(dim=1)
+        # `len` would be a constant in an exported program.
+        images = queries.shape[0]
+        norms = self.patches.square().sum(dim=1).expand(images, 1, -1)
         if parts is not None:
-            norms = torch.where(self.parts == parts[:, None], torch.inf, norms)[:, None]
+            norms = norms.masked_fill((self.parts == parts[:, None])[:, None], torch.inf)
+        patches = self.patches.T.expand(images, -1, -1)
         together = max(1, BLOCK // len(self.patches))
         found = []
         # In lower precision another patch would be the nearest.
         with torch.autocast(queries.device.type, enabled=False):
             for some in torch.split(queries, together, dim=1):
-                found.append((norms - 2 * some @ self.patches.T).argmin(dim=2))
+                found.append(torch.baddbmm(norms, some, patches, alpha=-2).argmin(dim=2))
         nearest = self.patches[torch.cat(found, dim=1)]
         return nearest.transpose(1, 2).reshape(features.shape)
 

@@ -22,6 +22,9 @@ from sia_gen.anomalies.paste import PARTS
 # Number of distances of each image that are in memory together.
 BLOCK = 1 << 20
 SMALLEST_DEVIATION = 1e-3
+# The decoder finds what it has learned, and may be wrong about what it has not; the distance is
+# wrong about neither. See `benchmarks/RESULTS.md` for what other weights do.
+DECODER_WEIGHT = 0.5
 # Number of patches that a memory is chosen from, and of dimensions to measure their distances in.
 CANDIDATES, PROJECTED = 100_000, 32
 
@@ -140,9 +143,9 @@ def coreset(
 
 
 class MapFusion(nn.Module):
-    """Adds up the maps of distances and of the decoder, each in units of its normal scores.
+    """Adds up the maps of distances and of the decoder, each in units of normal pixels.
 
-    The buffers hold the mean and the deviation of both over the scores of normal images.
+    The buffers hold the mean and the deviation of both over the pixels of normal images.
     """
 
     means: torch.Tensor
@@ -154,16 +157,21 @@ class MapFusion(nn.Module):
         self.register_buffer("deviations", torch.ones(2))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Returns the sum, (B, 1, H, W), of both maps (B, 2, H, W)."""
+        """Returns the weighted sum, (B, 1, H, W), of both maps (B, 2, H, W)."""
         standard = (maps - self.means.view(1, 2, 1, 1)) / self.deviations.view(1, 2, 1, 1)
-        return standard.sum(dim=1, keepdim=True)
+        return standard[:, :1] + DECODER_WEIGHT * standard[:, 1:]
 
-    def measure(self, scores: torch.Tensor) -> None:
-        """Takes mean and deviation from the scores of normal images by each map, (N, 2)."""
-        self.means.copy_(scores.mean(dim=0))
-        # A single image has no deviation.
-        spread = scores.std(dim=0, correction=0).clamp(min=SMALLEST_DEVIATION)
-        self.deviations.copy_(spread)
+    def measure(self, batches: Iterable[torch.Tensor]) -> None:
+        """Takes means and deviations from both maps of normal images, each (B, 2, H, W)."""
+        # Number, sum and sum of the squares of the values of both maps.
+        sums = torch.zeros(3, 2, dtype=torch.float64)
+        for maps in batches:
+            values = maps.transpose(0, 1).flatten(1).double().cpu()
+            sums += torch.stack([torch.ones_like(values), values, values.square()]).sum(dim=2)
+        count, total, squares = sums
+        variance = (squares / count - (total / count).square()).clamp(min=0)
+        self.means.copy_(total / count)
+        self.deviations.copy_(variance.sqrt().clamp(min=SMALLEST_DEVIATION))
 
 
 def neighbourhoods(features: Sequence[torch.Tensor]) -> torch.Tensor:

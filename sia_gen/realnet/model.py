@@ -115,15 +115,14 @@ class RealNet(
         """Learns from batches of normal images how large the maps of a retrieval are by chance."""
         if self.fusion is None:
             return
-        scores = []
-        for images in batches:
+
+        def maps(images: torch.Tensor) -> torch.Tensor:
             features = self.selected_features(images)
             reconstructed = self.reconstruct(features)
             logits = self.decode(features, reconstructed, images.shape[-2:]).float()
-            maps = separate_maps(features[0], reconstructed[0], logits)
-            each = (image_score(maps[:, place, None], self.score_window) for place in range(2))
-            scores.append(torch.stack([*each], dim=1))
-        self.fusion.measure(torch.cat(scores))
+            return separate_maps(features[0], reconstructed[0], logits)
+
+        self.fusion.measure(map(maps, batches))
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
@@ -207,14 +206,15 @@ class RealNetObjective(nn.Module):
 
         Images with a local anomaly (or none) and the same images without are (B, 1 or 3, H, W) in
         [0, 1]; the mask of the anomaly is (B, 1, H, W), values 0 and 1. The part of each, (B,), is
-        left out of a memory.
+        left out of a memory, which has nothing to learn, so its reconstruction loss is 0.
         """
         model = self.model
         features = model.selected_features(anomalous)
-        targets = model.selected_features(normal)
         reconstructed = model.reconstruct(features, part)
-        pairs = zip(reconstructed, targets, strict=True)
-        reconstruction = torch.stack([functional.mse_loss(a, b) for a, b in pairs]).sum()
+        reconstruction = torch.zeros((), device=mask.device)
+        if model.memory is None:
+            pairs = zip(reconstructed, model.selected_features(normal), strict=True)
+            reconstruction = torch.stack([functional.mse_loss(a, b) for a, b in pairs]).sum()
         logits = model.decode(features, reconstructed, mask.shape[-2:])
         return reconstruction, functional.cross_entropy(logits, mask[:, 0].long())
 

@@ -22,7 +22,14 @@ from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet import memory
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import load_realnet
-from sia_gen.realnet.memory import MapFusion, PatchMemory, coreset, first_of, neighbourhoods
+from sia_gen.realnet.memory import (
+    DECODER_WEIGHT,
+    MapFusion,
+    PatchMemory,
+    coreset,
+    first_of,
+    neighbourhoods,
+)
 from sia_gen.realnet.model import image_score
 from sia_gen.realnet.selection import score_normal, threshold_for
 from tests.realnet.conftest import CPU, data_of
@@ -139,12 +146,19 @@ def test_patches_see_their_neighbourhood_in_every_layer() -> None:
     assert found[0, 1, 0, 0] == pytest.approx(float(layers[0][0, 1, :2, :2].sum()) / 9, abs=1e-6)
 
 
-def test_maps_are_added_in_units_of_normal_scores() -> None:
+def test_maps_are_added_in_units_of_normal_pixels() -> None:
     fusion = MapFusion()
-    fusion.measure(torch.tensor([[1.0, -4.0], [3.0, -8.0]]))
+    normal = torch.tensor([[1.0, 3.0], [-4.0, -8.0]]).view(1, 2, 1, 2)
+    fusion.measure([normal, normal.flip(3)])
     maps = torch.tensor([5.0, 2.0]).view(1, 2, 1, 1)
-    # (5 - 2) / 1 + (2 + 6) / 2
-    assert fusion(maps).item() == pytest.approx(3 + 4)
+    # (5 - 2) / 1 and (2 + 6) / 2
+    assert fusion(maps).item() == pytest.approx(3 + DECODER_WEIGHT * 4)
+
+
+def test_maps_of_one_value_have_units_too() -> None:
+    fusion = MapFusion()
+    fusion.measure([torch.full((2, 2, 3, 3), 1e4)])
+    assert fusion(torch.full((1, 2, 1, 1), 2e4)).isfinite().all()
 
 
 @pytest.fixture
@@ -219,9 +233,8 @@ def test_scores_are_those_of_both_maps(fit: Fit) -> None:
         )
     maps = torch.cat([distance, logits[:, 1:] - logits[:, :1]], dim=1)
     fusion = model.fusion
-    expected = ((maps - fusion.means.view(2, 1, 1)) / fusion.deviations.view(2, 1, 1)).sum(
-        dim=1, keepdim=True
-    )
+    standard = (maps - fusion.means.view(2, 1, 1)) / fusion.deviations.view(2, 1, 1)
+    expected = standard[:, :1] + DECODER_WEIGHT * standard[:, 1:]
     odds = (output.anomaly_map / (1 - output.anomaly_map)).log()
     assert torch.allclose(odds.sinh(), expected, rtol=1e-2, atol=1e-2)
     score = image_score(expected, model.score_window)

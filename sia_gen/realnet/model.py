@@ -63,7 +63,7 @@ class RealNet(
         num_mean: int = 256,
         rrs: Mode = "both",
         architecture: Architecture = "independent",
-        memory_size: int = 20_000,
+        memory_size: int = 5000,
         score_window: int = 16,
     ) -> None:
         super().__init__()

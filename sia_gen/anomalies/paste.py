@@ -30,8 +30,6 @@ MAX_DRAWS = 32
 # Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
 THRESHOLD = 0.5
 MAX_SCALE_EXPONENT = 5
-# Every eighth normal image is in the same part; see `sia_gen.realnet.memory`.
-PARTS = 8
 
 UnitPixels = NDArray[np.float32]
 # A and N, (C, H, W) in [0, 1], and M, (1, H, W), values 0 and 1.
@@ -42,13 +40,13 @@ Rng = np.random.Generator
 class AnomalyBatch(NamedTuple):
     """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32.
 
-    The part that N is in, (B,), is the remainder of its number by `PARTS`.
+    The number of each N, (B,), is its place among the normal images.
     """
 
     anomalous: torch.Tensor
     normal: torch.Tensor
     mask: torch.Tensor
-    part: torch.Tensor
+    number: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -180,5 +178,5 @@ class AnomalyBatches(Dataset[AnomalyBatch]):
         anomalous, normal, mask = (
             torch.from_numpy(np.stack(images)) for images in zip(*samples, strict=True)
         )
-        part = torch.tensor([index % PARTS for _, index in positions])
-        return AnomalyBatch(anomalous, normal, mask, part)
+        number = torch.tensor([index for _, index in positions])
+        return AnomalyBatch(anomalous, normal, mask, number)

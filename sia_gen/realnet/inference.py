@@ -130,12 +130,13 @@ def predict_images(
     images: NDArray[np.uint8] | NDArray[np.float32],
     accelerator: Accelerator,
     batch_size: int = BATCH_SIZE,
-    parts: NDArray[np.int64] | None = None,
+    numbers: NDArray[np.int64] | None = None,
 ) -> Predictions:
     """Scores images (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
 
     The model scores in eval mode and keeps its mode. The batch size does not change the result
-    beyond rounding. `parts` are those of a memory that hold the images, (N,), and are left out.
+    beyond rounding. `numbers` are those of the images, (N,), if a memory holds them and is to leave
+    them out.
     """
     was_training = model.training
     model.eval()
@@ -146,7 +147,7 @@ def predict_images(
         if is_compiled(model) and number < batch_size:
             # A compiled network takes batches of one size only.
             batch = torch.cat([batch, batch[:1].expand(batch_size - number, -1, -1, -1)])
-        some = () if parts is None else (torch.from_numpy(parts[start : start + batch_size]),)
+        some = () if numbers is None else (torch.from_numpy(numbers[start : start + batch_size]),)
         with accelerator.autocast():
             output = model(batch.float() / scale, *(one.to(accelerator.device) for one in some))
         scores.append(output.score[:number].float().cpu().numpy())

@@ -4,8 +4,8 @@ The memory holds patches of normal images, as that of PatchCore does (Roth et al
 the channels that AFS keeps. Unlike a network it cannot reconstruct what it has never seen, and it
 needs no training. The residual is still a vector of channels, from which the decoder learns.
 
-Images that the decoder learns from are in the memory themselves, so they are compared with the part
-of it that does not hold them.
+Images that the decoder learns from are in the memory themselves, so each is compared with the
+patches of the others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
-
-from sia_gen.anomalies.paste import PARTS
 
 # Number of distances of each image that are in memory together.
 BLOCK = 1 << 20
@@ -34,31 +32,33 @@ Choice = Callable[[torch.Tensor, int], torch.Tensor]
 class PatchMemory(nn.Module):
     """The nearest of some normal patches, for each patch of an image.
 
-    `patches`, (M, C), and the part of each, (M,), are buffers, so they are saved with the model.
+    `patches`, (M, C), and the number of the image of each, (M,), are buffers, which are saved with
+    the model.
     """
 
     patches: torch.Tensor
-    parts: torch.Tensor
+    numbers: torch.Tensor
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
         self.register_buffer("patches", torch.zeros(size, channels))
-        self.register_buffer("parts", torch.zeros(size, dtype=torch.uint8))
+        self.register_buffer("numbers", torch.zeros(size, dtype=torch.int32))
 
     @torch.no_grad()
-    def forward(self, features: torch.Tensor, parts: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, numbers: torch.Tensor | None = None) -> torch.Tensor:
         """Returns the nearest normal patches, (B, C, H, W), float32.
 
         Args:
             features: Features, averaged as by `neighbourhoods`, (B, C, H, W).
-            parts: The part of the memory that holds each image, (B,), which is left out.
+            numbers: The number of each image, (B,), whose own patches are left out.
         """
         queries = features.float().flatten(2).transpose(1, 2)
         # `len` would be a constant in an exported program.
         images = queries.shape[0]
         norms = self.patches.square().sum(dim=1).expand(images, 1, -1)
-        if parts is not None:
-            norms = norms.masked_fill((self.parts == parts[:, None])[:, None], torch.inf)
+        if numbers is not None:
+            own = self.numbers == numbers[:, None]
+            norms = norms.masked_fill(own[:, None], torch.inf)
         patches = self.patches.T.expand(images, -1, -1)
         together = max(1, BLOCK // len(self.patches))
         found = []
@@ -87,21 +87,21 @@ class PatchMemory(nn.Module):
         """
         size, generator = len(self.patches), torch.Generator().manual_seed(seed)
         share = math.ceil(max(size, CANDIDATES) / images)
-        kept, parts = list[torch.Tensor](), list[torch.Tensor]()
+        kept, numbers = list[torch.Tensor](), list[torch.Tensor]()
         for features in batches:
             for patches in features.float().flatten(2).transpose(1, 2):
                 # Of images that have fewer patches than that all are candidates.
                 order = torch.randperm(len(patches), generator=generator)[:share]
                 kept.append(patches[order.to(patches.device)])
-                parts.append(torch.full((len(order),), len(parts) % PARTS, dtype=torch.uint8))
-        candidates, of = torch.cat(kept), torch.cat(parts)
+                numbers.append(torch.full((len(order),), len(numbers), dtype=torch.int32))
+        candidates, of = torch.cat(kept), torch.cat(numbers)
         order = torch.randperm(len(candidates), generator=generator)[: max(size, CANDIDATES)]
         candidates, of = candidates[order.to(candidates.device)], of[order]
         chosen = choose(candidates, min(size, len(candidates))).cpu()
         # A small data set has fewer patches than the memory, which then holds some twice.
         chosen = chosen[torch.arange(size) % len(chosen)]
         self.patches.copy_(candidates[chosen.to(candidates.device)])
-        self.parts.copy_(of[chosen])
+        self.numbers.copy_(of[chosen])
 
 
 def first_of(patches: torch.Tensor, size: int) -> torch.Tensor:

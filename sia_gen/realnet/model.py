@@ -90,13 +90,13 @@ class RealNet(
         self.fusion = MapFusion() if retrieval else None
         self.rrs = ReconstructionResidualSelection(channels, num_max, num_mean, rrs)
 
-    def forward(self, images: torch.Tensor, parts: torch.Tensor | None = None) -> RealNetOutput:
+    def forward(self, images: torch.Tensor, numbers: torch.Tensor | None = None) -> RealNetOutput:
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1].
 
-        `parts` are those of a memory that hold the images, (B,), and are left out.
+        `numbers` are those of the images, (B,), if a memory holds them and is to leave them out.
         """
         features = self.selected_features(images)
-        reconstructed = self.reconstruct(features, parts)
+        reconstructed = self.reconstruct(features, numbers)
         logits = self.decode(features, reconstructed, images.shape[-2:])
         # Always float32, because in bfloat16 many images would share a score.
         logits = logits.float()
@@ -137,14 +137,14 @@ class RealNet(
         return features
 
     def reconstruct(
-        self, features: Sequence[torch.Tensor], parts: torch.Tensor | None = None
+        self, features: Sequence[torch.Tensor], numbers: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
         """Returns the features that normal images would have; the shapes do not change.
 
-        `parts` are those of a memory that hold the images, (B,), and are left out.
+        `numbers` are those of the images, (B,), if a memory holds them and is to leave them out.
         """
         if self.memory is not None:
-            return [self.memory(features[0], parts)]
+            return [self.memory(features[0], numbers)]
         return [unet(one) for unet, one in zip(self.reconstruction, features, strict=True)]
 
     def decode(
@@ -200,17 +200,18 @@ class RealNetObjective(nn.Module):
         anomalous: torch.Tensor,
         normal: torch.Tensor,
         mask: torch.Tensor,
-        part: torch.Tensor | None = None,
+        number: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the reconstruction loss (MSE) and the segmentation loss (cross-entropy), scalars.
 
         Images with a local anomaly (or none) and the same images without are (B, 1 or 3, H, W) in
-        [0, 1]; the mask of the anomaly is (B, 1, H, W), values 0 and 1. The part of each, (B,), is
-        left out of a memory, which has nothing to learn, so its reconstruction loss is 0.
+        [0, 1]; the mask of the anomaly is (B, 1, H, W), values 0 and 1. A memory leaves
+        out the normal images of these numbers, (B,); it has nothing to learn, so its reconstruction
+        loss is 0.
         """
         model = self.model
         features = model.selected_features(anomalous)
-        reconstructed = model.reconstruct(features, part)
+        reconstructed = model.reconstruct(features, number)
         reconstruction = torch.zeros((), device=mask.device)
         if model.memory is None:
             pairs = zip(reconstructed, model.selected_features(normal), strict=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -147,12 +146,16 @@ def initialise(
     require_features([losses])
     model.afs.select(losses.float().split(channels))
     if model.memory is not None:
-        title = f"{name}: choosing patches"
-        with accelerator.autocast(), Progress(title, settings.memory_size, visible=visible) as bar:
-            pictures = image_batches(anomalies.normal, settings.batch_size, device)
+
+        def choose(patches: torch.Tensor, size: int) -> torch.Tensor:
+            if settings.memory_choice == "random":
+                return first_of(patches, size)
+            with Progress(f"{name}: choosing patches", size, visible=visible) as progress:
+                return coreset(patches, size, progress.advance)
+
+        pictures = image_batches(anomalies.normal, settings.batch_size, device)
+        with accelerator.autocast():
             features = (model.selected_features(some)[0] for some in pictures)
-            farthest = partial(coreset, advance=bar.advance)
-            choose = farthest if settings.memory_choice == "coreset" else first_of
             model.memory.fill(features, len(anomalies.normal), recipe.seed, choose)
 
 

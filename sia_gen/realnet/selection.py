@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from sia_gen.anomalies.paste import PARTS, LocalAnomalies
+from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.store import Images
@@ -107,15 +107,15 @@ def score_photographs(
     scores = []
     for indices in batches_of(len(photographs), BATCH_SIZE):
         pixels = np.stack([photographs[index] for index in indices])
-        parts = np.array(indices) % PARTS if left_out else None
-        scores.append(predict_images(model, pixels, accelerator, parts=parts).scores)
+        numbers = np.array(indices) if left_out else None
+        scores.append(predict_images(model, pixels, accelerator, numbers=numbers).scores)
     return np.concatenate(scores)
 
 
 def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDArray[np.float32]:
     """Returns the scores (N,) of all normal photographs that a model can score as if unseen.
 
-    Networks have learned the others. A memory only holds them, so their part of it is left out.
+    Networks have learned the others. A memory only holds them, so it leaves each out.
     """
     scores = score_photographs(data.validation.normal, model, accelerator)
     if model.memory is None:

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from sia_gen import RealNet
-from sia_gen.anomalies.paste import PARTS
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet import memory
@@ -39,10 +38,10 @@ Fit = Callable[..., Path]
 
 
 def filled(patches: torch.Tensor) -> PatchMemory:
-    """A memory of these patches, (M, C), of which every other one is in the same part."""
+    """A memory of these patches, (M, C), of which every other one is of the same image."""
     found = PatchMemory(patches.shape[1], len(patches))
     found.patches.copy_(patches)
-    found.parts.copy_(torch.arange(len(patches)) % 2)
+    found.numbers.copy_(torch.arange(len(patches)) % 2)
     return found
 
 
@@ -61,28 +60,28 @@ def test_patches_become_the_nearest_normal_ones(
             assert torch.equal(reconstruction[:, y, x], patches[distances.argmin()])
 
 
-def test_images_of_a_part_are_compared_with_the_other_part() -> None:
+def test_images_are_compared_with_patches_of_others() -> None:
     torch.manual_seed(0)
     patches = torch.randn(20, 3)
     # The images are what the memory holds.
     features = patches.T.reshape(1, 3, 4, 5).expand(2, -1, -1, -1)
     assert torch.equal(filled(patches)(features), features)
     found = filled(patches)(features, torch.tensor([0, 1]))
-    for part, reconstruction in enumerate(found):
-        others = {tuple(patch.tolist()) for patch in patches[1 - part :: 2]}
+    for number, reconstruction in enumerate(found):
+        others = {tuple(patch.tolist()) for patch in patches[1 - number :: 2]}
         nearest = reconstruction.flatten(1).T
         assert {tuple(patch.tolist()) for patch in nearest} <= others
 
 
 @given(images=st.integers(1, 12), size=st.integers(1, 60), seed=st.integers(0, 3))
-def test_memory_holds_patches_and_the_part_of_each(images: int, size: int, seed: int) -> None:
+def test_memory_holds_patches_and_the_image_of_each(images: int, size: int, seed: int) -> None:
     # Each patch is the number of its image and its own number.
     image = torch.arange(float(images)).view(-1, 1, 1, 1).expand(-1, 1, 2, 3)
     place = torch.arange(6.0).view(1, 1, 2, 3).expand(images, -1, -1, -1)
     for choose in (first_of, coreset):
         found = PatchMemory(2, size)
         found.fill(torch.cat([image, place], dim=1).split(2), images, seed, choose)
-        assert torch.equal(found.parts, (found.patches[:, 0] % PARTS).to(torch.uint8))
+        assert torch.equal(found.numbers, found.patches[:, 0].int())
         # None is there twice before all are there.
         distinct = len(found.patches.unique(dim=0))
         assert distinct == min(size, 6 * images)
@@ -208,7 +207,7 @@ def test_threshold_of_a_rate_is_that_of_photographs_left_out_of_the_memory(
     with torch.no_grad():
         for index in range(len(data.fit.normal)):
             image = torch.from_numpy(data.fit.normal[index])[None] / 255
-            expected += model(image, torch.tensor([index % PARTS])).score.tolist()
+            expected += model(image, torch.tensor([index])).score.tolist()
     assert scores[len(data.validation.normal) :] == pytest.approx(expected, abs=1e-5)
     found = threshold_for(scores, 0.2)
     assert report["threshold"] == threshold == pytest.approx(found.threshold, abs=1e-5)

@@ -21,7 +21,7 @@ from measuring import save, show
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.listing import data_root, list_images, list_test_images
+from sia_gen.images.listing import data_root, list_images, list_labelled_images
 from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone
@@ -67,7 +67,7 @@ def measure(recipe: Recipe, category: str) -> float:
         for found in patches(backbone, images):
             kept.append(found[torch.randperm(len(found))[:share]])
     bank = torch.cat(kept)[torch.randperm(sum(map(len, kept)))[:BANK]]
-    tests = list_test_images(recipe, root, category)
+    tests = list_labelled_images(recipe, root, category)
     scores = [
         float(torch.cdist(found, bank).amin(dim=1).max())
         for images in batches(recipe, [test.path for test in tests])

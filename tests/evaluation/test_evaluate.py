@@ -14,9 +14,10 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images
-from sia_gen.images.loading import ImageSpec, load_images, load_mask
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.metrics import per_region_overlap
 from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.runtime.device import Runtime

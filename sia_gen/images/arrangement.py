@@ -111,7 +111,7 @@ def _defect_patterns(places: Places, group: Sequence[Place]) -> list[str]:
     for top, members in groupby(group, key=lambda one: one.top):
         inside = list(members)
         kinds = {one.path[len(top)] for one in inside if one.path != top}
-        if inside[0].role is Role.BAD and kinds and Role.ANY not in map(role_of, kinds):
+        if role_of(top[-1]) is Role.BAD and kinds and Role.ANY not in map(role_of, kinds):
             _require_alone(places, group, top)
             deep = any(len(one.path) > len(top) + 1 for one in inside)
             direct = ["*"] if any(one.path == top for one in inside) else []
@@ -174,7 +174,7 @@ def _require_clear(places: Places, normal: Sequence[Place], tested: Sequence[Pla
             problem=f"{root} has images of good parts in {described(normal)}, and others in "
             f"{described(open_)}, which may be good parts too, or defects.",
             fix=f"Move {first} to '{'/'.join(normal[0].top) or 'good'}/{open_[0].top[-1]}' or to "
-            f"'test/{open_[0].top[-1]}', or out of this folder.",
+            f"'test/bad/{open_[0].top[-1]}', or out of this folder.",
         )
 
 

@@ -86,7 +86,12 @@ def is_output(folder: Path) -> bool:
 def _folders_in(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir()]
+            # A link may lead nowhere, or to itself.
+            names = [
+                entry.name
+                for entry in entries
+                if (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
+            ]
     except OSError as error:
         raise ImageError(
             problem=f"cannot list the folder {folder}: {error.strerror}.",

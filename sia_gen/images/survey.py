@@ -1,13 +1,16 @@
 """Counts what a recipe finds in a folder, and what it passes over."""
 
+import filecmp
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sia_gen.config.data import TableLayout
 from sia_gen.config.recipe import Recipe
+from sia_gen.errors import one_line
 from sia_gen.images.files import folders_below, is_image, is_output
 from sia_gen.images.layouts import layouts_of
 from sia_gen.images.listing import CategoryImages, split_images
@@ -65,6 +68,39 @@ def survey(recipe: Recipe, root: Path, category: str) -> Found:
         defects=dict(sorted(Counter(test.defect for test in tests).items())),
         passed_over=_passed_over(recipe, root, images),
     )
+
+
+def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
+    """Says on stderr, once per run, what was found for some categories, and what seems wrong."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    for category in categories:
+        images = split_images(recipe, root, category)
+        if not images.fit or not images.validation:
+            # The error that follows says it.
+            continue
+        print(one_line(f"{category}: {survey(recipe, root, category)}."), file=sys.stderr)
+        twice = _used_twice(images)
+        if twice:
+            line = (
+                f"warning: {len(twice)} images to evaluate on are also among those to learn from, "
+                f"the first {twice[0]}; remove one of the two."
+            )
+            print(one_line(line), file=sys.stderr)
+
+
+def _used_twice(images: CategoryImages) -> list[Path]:
+    """Returns the test images of which there is a copy of the same name to learn from."""
+    learned = {
+        (path.name, path.stat().st_size): path
+        for path in (*images.fit, *images.validation)
+        if path.is_file()
+    }
+    tests = [*images.test_normal, *(test.path for test in images.test_anomalous)]
+    pairs = [
+        (path, learned.get((path.name, path.stat().st_size))) for path in tests if path.is_file()
+    ]
+    return [path for path, other in pairs if other and filecmp.cmp(path, other, shallow=False)]
 
 
 def _passed_over(recipe: Recipe, root: Path, images: CategoryImages) -> dict[str, int]:

@@ -33,7 +33,7 @@ NAMES = {
         gut gute gutteil gutteile io inordnung fehlerfrei ohnefehler normale
         bon bons bonne bonnes conforme conformes sansdefaut sansdefauts
         bueno buenos buena buenas sindefecto sindefectos correcto correctos
-        buono buoni buona buone conformi goed bom bons boas 良品 合格 正常
+        buono buoni buona buone conformi goed bom boas 良品 合格 正常
     """,
     Role.BAD: """
         bad ng nok ko notok notgood nogood notnormal nonnormal unnormal

@@ -169,12 +169,14 @@ def _require_clear(places: Places, normal: Sequence[Place], tested: Sequence[Pla
     elif role is Role.GOOD and not tested:
         open_ = places.of(None, *UNSETTLED)
     if open_:
-        first = "/".join(open_[0].top)
+        first, name, place = "/".join(open_[0].top), open_[0].top[-1], "/".join(normal[0].top)
+        good = f"{first} to '{place}/{name}'"
+        if role is None:
+            good = f"all good parts to '{place}/good'"
         raise ImageError(
             problem=f"{root} has images of good parts in {described(normal)}, and others in "
             f"{described(open_)}, which may be good parts too, or defects.",
-            fix=f"Move {first} to '{'/'.join(normal[0].top) or 'good'}/{open_[0].top[-1]}' or to "
-            f"'test/bad/{open_[0].top[-1]}', or out of this folder.",
+            fix=f"Move {good}, or defects to 'test/bad/{name}', or others out of this folder.",
         )
 
 

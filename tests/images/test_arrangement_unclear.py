@@ -28,7 +28,7 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
     "an unknown name beside good": (
         [*GOOD, "day2/0.png"],
         "day2 (1)",
-        "'good/day2' or to 'test/bad/day2'",
+        "'good/day2', or defects to 'test/bad/day2'",
     ),
     "an unknown name beside known ones": (
         [*GOOD, "bad/0.png", "typ_a/1.png"],
@@ -44,7 +44,7 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
     "unknown names beside images to learn from": (
         ["train/0.png", "train/day2/1.png", "test/bad/2.png"],
         "train/day2 (1)",
-        "move",
+        "all good parts to 'train/good', or defects to 'test/bad/day2'",
     ),
     "numbers to test": (
         [*GOOD, "test/0/0.png", "test/1/1.png"],

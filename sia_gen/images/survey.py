@@ -45,7 +45,8 @@ class Found:
         good = [f"{self.fit} good images to learn from", f"{self.validation} to validate"]
         test = f"{self.test_normal} good and {self.test_anomalous} defective ones to evaluate on"
         kinds = f" ({_listed(self.defects)})" if self.defects else ""
-        parts = [", ".join([*good, f"{test}{kinds}", f"{self.masks} masks"])]
+        masks = _listed({"masks": self.masks})
+        parts = [", ".join([*good, f"{test}{kinds}", masks])]
         if self.passed_over:
             parts.append(f"passed over: {_listed(self.passed_over)}")
         return "; ".join(parts)
@@ -83,8 +84,8 @@ def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
         twice = _used_twice(images)
         if twice:
             line = (
-                f"warning: {len(twice)} images to evaluate on are also among those to learn from, "
-                f"the first {twice[0]}; remove one of the two."
+                f"warning: {_listed({'images to evaluate on': len(twice)})} also among those to "
+                f"learn from, the first {twice[0]}; remove one of the two."
             )
             print(one_line(line), file=sys.stderr)
 

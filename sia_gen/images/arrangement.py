@@ -9,6 +9,7 @@ from sia_gen.config.data import FolderLayout
 from sia_gen.errors import ImageError
 from sia_gen.images.files import literal
 from sia_gen.images.layouts import images_of
+from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.mask_patterns import find_masks
 from sia_gen.images.places import Names, Place, Places, described, find_places, meaning_of
 from sia_gen.images.words import Role, role_of
@@ -80,18 +81,16 @@ def _labelled_by_masks(
         _patterns(places, [one for one in group if one.role is None])
         for group in (places.of(Role.TEST, None), normal)
     )
-    for patterns in (tested, learned):
-        images = images_of(places.root, patterns, "", places.excluded())
-        mask = find_masks(places, images) if images else []
-        if mask:
-            everything = images_of(places.root, [*tested, *learned], "", places.excluded())
-            return {
-                "test_normal": [*layout["test_normal"], *tested] if patterns is tested else [],
-                "test_anomalous": patterns,
-                "mask": find_masks(places, everything),
-                "labels": "masks",
-            }
-    return {}
+    images = images_of(places.root, [*tested, *learned], "", places.excluded())
+    mask = find_masks(places, images) if images else []
+    if not mask:
+        return {}
+    finder, test = MaskFinder(places.root, mask, ""), dict[str, Any]()
+    for image, pattern in images.items():
+        if pattern in tested and finder.find(image, *defect_of(places.root, image, pattern)):
+            test = {"test_normal": [*layout["test_normal"], *tested], "test_anomalous": tested}
+            break
+    return {"test_anomalous": learned, "mask": mask, "labels": "masks"} | test
 
 
 def _patterns(places: Places, group: Sequence[Place]) -> list[str]:
@@ -206,7 +205,7 @@ def _ask_for_good(places: Places) -> NoReturn:
     """Raises `ImageError`, because no folder says that it has good parts."""
     root, defects = places.root, places.of(None, *DEFECTS) + places.of(Role.TEST, *DEFECTS)
     others = [one for one in places.images if one not in defects]
-    inner = [one for one in others if Role.GOOD in meaning_of(one.path[1:])]
+    inner = [one for one in others if {Role.GOOD, Role.TRAIN} & {*meaning_of(one.path[1:])}]
     if inner:
         folders = list(dict.fromkeys(one.path[0] for one in inner))
         raise ImageError(

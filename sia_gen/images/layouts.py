@@ -126,6 +126,12 @@ def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
     tests = [test_of(*one) for one in anomalous.items() if one[0] not in known]
     if layout.mask is not None and tests and not any(test.mask for test in tests):
         _require_no_masks(finder, tests, {*known, *anomalous})
+    if not known.keys() & normal:
+        raise ImageError(
+            problem=f"the masks of all images at {root / normal_place(layout, name)} mark "
+            "something, so none is normal.",
+            fix="Add normal images, or move the masks away if they do not mark defects.",
+        )
     kept, held_out, tested = (
         [path for path in group if path in known] for group in (normal, validation, test_normal)
     )

@@ -69,6 +69,7 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "folders gear, wheel",
         "gear",
     ),
+    "several classes of a set": (["Class1/Train/0.png", "Class2/Train/1.png"], "Class1", "Class1"),
     "days with good and bad": (
         ["good/0.png", "test/day1/good/1.png"],
         "test/day1/good (1)",

@@ -186,6 +186,23 @@ def test_masks_in_a_folder_beside_the_images_tell_it_too(tmp_path: Path) -> None
     assert [one.name for one in defects] == ["images/4.png"]
 
 
+def test_test_images_without_masks_stay_out_of_it(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"Train/{number}.png" for number in range(11)), "Test/0.png")
+    mark(tmp_path / "Train/Label/7_label.png", marked=True)
+    normal, tested, defects = labelled(tmp_path)
+    assert (len(normal), len(tested)) == (7, 3)
+    assert [one.name for one in defects] == ["Train/7.png"]
+
+
+def test_masks_that_all_mark_something_are_told(tmp_path: Path) -> None:
+    for number in range(3):
+        write_images(tmp_path, f"{number}.png")
+        mark(tmp_path / f"masks/{number}.png", marked=True)
+    recipe = recipe_for_folder(tmp_path)
+    with pytest.raises(ImageError, match="mark something, so none is normal"):
+        split_images(recipe, tmp_path, recipe.categories[0])
+
+
 def test_labels_follow_a_mask_that_changes(tmp_path: Path) -> None:
     write_images(tmp_path, "0.png", "1.png", "2.png")
     mark(tmp_path / "masks/0.png", marked=True)

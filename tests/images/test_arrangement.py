@@ -222,6 +222,15 @@ def test_defects_beside_images_that_lie_directly_inside(tmp_path: Path) -> None:
     assert all("/" not in name for name in normal + tested)
 
 
+def test_defects_among_those_to_learn_from_are_for_the_test_if_there_is_none(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *(f"train/good/{number}.png" for number in range(10)), "train/ng/0.png")
+    normal, _, tested, defects = purposes(root)
+    assert (len(normal), len(tested), defects) == (7, 3, {"ng": ["train/ng/0.png"]})
+
+
 def test_category_of_a_known_data_set_alone(tmp_path: Path) -> None:
     root = visa_table(tmp_path / "visa", ["candle"]) / "candle"
     normal, _, tested, defects = purposes(root)

@@ -17,7 +17,7 @@ from pathlib import Path
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
-from sia_gen.images.listing import data_root, list_test_images
+from sia_gen.images.listing import data_root, list_labelled_images
 from sia_gen.images.loading import ImageSpec, load_image, to_picture
 from sia_gen.report.pictures import contact_sheet
 
@@ -34,7 +34,7 @@ def main() -> None:
     recipe, rng = Recipe.load(options.recipe), random.SystemRandom()
     reader = SampleReader(options.twins, recipe.dataset, options.category)
     spec = ImageSpec.of(recipe, reader.form.image_size)
-    tests = list_test_images(recipe, data_root(recipe, None), options.category)
+    tests = list_labelled_images(recipe, data_root(recipe, None), options.category)
     real = rng.sample([test.path for test in tests if test.label], EACH)
     twins = [reader.read(number)[1] for number in range(EACH + SHOWN)]
     mixed = [(True, to_picture(load_image(path, spec))) for path in real]

@@ -32,7 +32,7 @@ from torch.nn.functional import interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.images.listing import data_root, list_images, list_test_images
+from sia_gen.images.listing import data_root, list_images, list_labelled_images
 from sia_gen.images.loading import ImageSpec, load_mask
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
@@ -125,7 +125,7 @@ def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
     started = time.perf_counter()
     bank = Bank(recipe, [*listed.fit, *listed.validation], options.image_size)
     fitted = time.perf_counter()
-    tests = list_test_images(recipe, root, category)
+    tests = list_labelled_images(recipe, root, category)
     found = []
     for images in image_batches(recipe, [test.path for test in tests], options.image_size):
         size = images.shape[-2:]

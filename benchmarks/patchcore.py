@@ -20,7 +20,7 @@ import torch
 from measuring import save, show
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.listing import data_root, list_images, list_test_images
+from sia_gen.images.listing import data_root, list_images, list_labelled_images
 from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone
@@ -64,7 +64,7 @@ def measure(recipe: Recipe, category: str) -> float:
     root = data_root(recipe, None)
     listed = list_images(recipe, root, category)
     bank = Bank(recipe, [*listed.fit, *listed.validation], SIZE)
-    tests = list_test_images(recipe, root, category)
+    tests = list_labelled_images(recipe, root, category)
     batches = image_batches(recipe, [test.path for test in tests], SIZE)
     scores = torch.cat([bank.distances(images).amax(dim=(1, 2, 3)) for images in batches])
     return auroc(np.array([test.label for test in tests]), scores.numpy())

@@ -35,12 +35,12 @@ from torch.nn.functional import interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.training import train_diffusion
-from sia_gen.images.listing import list_images, list_test_images
+from sia_gen.images.ground_truth import load_mask
+from sia_gen.images.listing import list_images, list_labelled_images
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
     load_images,
-    load_mask,
     to_picture,
 )
 from sia_gen.images.recognition import recipe_for_folder
@@ -148,7 +148,7 @@ class Judge:
         self.listed = list_images(recipe, data, category)
         self.normal = load_images(self.listed.fit, spec)
         self.features = Features(recipe, self.normal)
-        tests = list_test_images(recipe, data, category)
+        tests = list_labelled_images(recipe, data, category)
         self.labels = np.array([test.label for test in tests])
         self.masks = np.stack([load_mask(test, replace(spec, size=SIZE)) for test in tests])
         self.tests = self.features.of(load_images([test.path for test in tests], spec))

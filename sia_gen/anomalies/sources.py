@@ -16,7 +16,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
-from sia_gen.images.layouts import is_image
+from sia_gen.images.files import images_below
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels, to_square
 from sia_gen.images.store import Images
 from sia_gen.io.files import Location
@@ -269,7 +269,7 @@ def texture_files(folder: str | None) -> list[Path]:
             problem="no texture folder was given.",
             fix="Give a folder of images with --textures, e.g. that of DTD.",
         )
-    paths = sorted(path for path in Path(folder).rglob("*") if is_image(path))
+    paths = images_below(Path(folder))
     if not paths:
         raise ImageError(
             problem=f"there are no texture images in {folder}.", fix="Check --textures."

@@ -38,13 +38,20 @@ def load_inputs(
     categories: list[str] | None,
     changes: dict[str, Any] | None = None,
 ) -> tuple[Recipe, list[str], Path]:
-    """Returns the recipe, its chosen categories in order, and the folder of the images."""
+    """Returns the recipe, its chosen categories in order, and the folder of the images.
+
+    Without a recipe, a line on stderr says what was found in the folder.
+    """
     from sia_gen.config.recipe import choose_categories
     from sia_gen.images.listing import data_root
+    from sia_gen.images.survey import report
 
     recipe = load_recipe(name, changes or {}, data)
     chosen = [one.category for one in choose_categories(recipe, categories)]
-    return recipe, chosen, data_root(recipe, data)
+    root = data_root(recipe, data)
+    if name is None:
+        report(recipe, root, chosen)
+    return recipe, chosen, root
 
 
 def twin_settings(

@@ -37,29 +37,58 @@ class Section(BaseModel):
         return content
 
 
+Patterns = str | Annotated[list[str], Field(min_length=1)]
+
+
+def patterns_in(value: Patterns | None) -> list[str]:
+    """Returns the patterns of a setting, which may have one, several or none."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
 class FolderLayout(Section):
-    """Images that are sorted into folders. All patterns are globs below the root."""
+    """Images that are sorted into folders. All patterns are globs below the root.
+
+    In them, `**/` stands for any number of folders. Several patterns are a list. Files and folders
+    whose names begin with a dot, and the outputs of sia-gen, are left out.
+    """
 
     layout: Literal["folder"] = "folder"
     """Kind of the layout."""
-    normal: str
+    normal: Patterns
     """Pattern of the normal images to learn from, with `{category}` in it."""
-    test_normal: str | None = None
+    validation: Patterns | None = None
+    """Pattern of the normal images that choose the best weights and the threshold. Without it some
+    of the normal images are held out for this."""
+    test_normal: Patterns | None = None
     """Pattern of the normal test images. Without it some of the normal images are held out for the
     test, if there are anomalous test images."""
-    test_anomalous: str | None = None
-    """Pattern of the anomalous test images; the name of an image's folder is its defect."""
-    mask: str | None = None
-    """Pattern of the ground-truth mask of an anomalous image, with `{category}`, `{defect}` and
-    `{stem}`, the name of the image without its extension."""
+    test_anomalous: Patterns | None = None
+    """Pattern of the anomalous test images; the name of an image's folder is its defect, or if the
+    pattern has `**`, that of the folder before it."""
+    mask: Patterns | None = None
+    """Pattern of the ground-truth mask of an anomalous image, with `{category}`, `{defect}`,
+    `{stem}`, the name of the image without its extension, `{path}`, the same with the folders
+    below that of the defect, and `{folder}`, the folder of the image below the root. It may match
+    a folder, whose masks are united. Of several patterns the first that finds a mask counts."""
+    labels: Literal["folders", "masks"] = "folders"
+    """What tells anomalous images from normal ones: their patterns, or their masks, so that an
+    image is anomalous if its mask marks anything."""
+    exclude: list[str] = []
+    """Names of files and folders that are left out, with `*` in them, such as those of masks beside
+    their images."""
 
     @model_validator(mode="after")
     def _patterns_work(self) -> Self:
-        for pattern in (self.normal, self.test_normal, self.test_anomalous):
-            if pattern is not None:
+        for setting in (self.normal, self.validation, self.test_normal, self.test_anomalous):
+            for pattern in patterns_in(setting):
                 _require_glob(pattern, "category")
-        if self.mask is not None:
-            _require_glob(self.mask, "category", "defect", "stem")
+        for pattern in patterns_in(self.mask):
+            _require_glob(pattern, "category", "defect", "stem", "path", "folder")
+        if self.labels == "masks" and self.mask is None:
+            msg = "'labels' is masks, but 'mask' does not say where they are"
+            raise ValueError(msg)
         return self
 
 
@@ -103,8 +132,9 @@ class TableLayout(Section):
     anomalous image is its defect."""
     normal: str
     """Label of normal images."""
-    anomalous: str
-    """Label of anomalous images."""
+    anomalous: str | None = None
+    """Label of anomalous images. Without it all that are not normal are anomalous, and their labels
+    are the kinds of defects."""
     mask: str | None = None
     """Name of the column with the paths of the ground-truth masks."""
     split: str | None = None

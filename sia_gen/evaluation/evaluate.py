@@ -23,6 +23,7 @@ from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
+from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
 from sia_gen.io.locks import EVERYTHING
@@ -42,12 +43,15 @@ def evaluate(
 
     Returns the content of `metrics.json`, see `sia_gen.evaluation.results.Summary`. Categories that
     were evaluated in the same folder before stay in it. Missing models or test images, and a folder
-    with the evaluation of other models, are refused before anything is written.
+    with the evaluation of other models, are refused before anything is written, and so are masks
+    that cannot be used.
     """
     accelerator = runtime.accelerator()
     folders = {category: find_realnet(models, category) for category in categories}
     reports = {category: check_realnet(folder) for category, folder in folders.items()}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
+    for category, images in tests.items():
+        check_masks(images, category)
     found = {category: split_images(recipe, root, category) for category in categories}
     about: dict[str, Any] = {
         "recipe": recipe.name,
@@ -116,7 +120,7 @@ def _score_images(
     """Scores test images, shared out over the processes; every process gets all scores.
 
     Returns them with the files of the scores of the pixels by defect, also `good`, in a folder that
-    all processes share; none without masks.
+    all processes share; none without masks. Anomalous images without a mask have no pixels there.
     """
     rank = accelerator.process_index
     share = range(rank, len(tests), accelerator.num_processes)
@@ -129,7 +133,7 @@ def _score_images(
         scored = predict_tests(model, [tests[index] for index in share], recipe, accelerator)
         for index, (test, mask, score, anomaly_map) in zip(share, scored, strict=True):
             regions = 0
-            if numbers:
+            if numbers and (test.mask or not test.label):
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"
                 regions = append_pixels(path, anomaly_map, mask)
             found.append((index, score, regions))
@@ -138,13 +142,27 @@ def _score_images(
         ScoredImage(tests[index], score, regions)
         for index, score, regions in sorted(gather_object(found))
     ]
-    unmarked = sorted(one.image.name for one in images if one.image.label and not one.regions)
-    if numbers and unmarked and visible:
-        print(
-            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing at "
-            f"{model.image_size} x {model.image_size} pixels, the first that of {unmarked[0]}; "
-            "their pixels count as normal.",
-            file=sys.stderr,
-        )
+    if numbers and visible:
+        _report_masks(category, images, model.image_size)
     files = {name: sorted(folder.glob(f"{number}-*.pixels")) for name, number in numbers.items()}
     return images, files
+
+
+def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> None:
+    """Says on stderr which anomalous images have no mask, or one that marks nothing."""
+    anomalous = sorted((one for one in images if one.image.label), key=lambda one: one.image.name)
+    without = [one.image.name for one in anomalous if one.image.mask is None]
+    if without:
+        print(
+            f"{category}: {len(without)} of {len(anomalous)} anomalous images have no mask, the "
+            f"first {without[0]}; the metrics of pixels are those of the others.",
+            file=sys.stderr,
+        )
+    unmarked = [one.image.name for one in anomalous if one.image.mask and not one.regions]
+    if unmarked:
+        print(
+            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing at "
+            f"{size} x {size} pixels, the first that of {unmarked[0]}; their pixels count as "
+            "normal.",
+            file=sys.stderr,
+        )

@@ -21,6 +21,7 @@ from sia_gen.report.pictures import overlay, save_heatmap
 
 PAGE = "index.html"
 PICTURES = 8
+COUNTS = {"anomalous_images": "images", "masked_images": "with a mask"}
 
 
 def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
@@ -42,11 +43,11 @@ def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
 
 def metrics_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Returns a table of the metrics in percent: heads, categories, their mean."""
-    columns = [name for name in COLUMNS if name in summary[MEAN]]
+    columns = [name for name in COLUMNS if summary[MEAN].get(name) is not None]
     rows = [[summary["recipe"], *(COLUMNS[name] for name in columns)]]
     for name, values in [*summary["categories"].items(), (MEAN, summary[MEAN])]:
-        cells = (f"{100 * values[column]:.1f}" if column in values else "-" for column in columns)
-        rows.append([name, *cells])
+        figures = [values.get(column) for column in columns]
+        rows.append([name, *("-" if one is None else f"{100 * one:.1f}" for one in figures)])
     return rows
 
 
@@ -83,7 +84,7 @@ def write_category(
             title=f"{recipe.title}: evaluation of {category}",
             summary=selection_text({category: selected_on}),
             sections=[
-                _score_section(category, result),
+                _score_section(category, result, threshold),
                 *_picture_sections(heatmaps, category, chosen, model, recipe, accelerator),
                 _defect_section(category, result),
                 _feature_section(category, model),
@@ -113,19 +114,21 @@ def worth_looking_at(
     return groups
 
 
-def _score_section(category: str, result: Result) -> Section:
+def _score_section(category: str, result: Result, threshold: float) -> Section:
     found = [one.score for one in result.images if one.image.label]
     good = [one.score for one in result.images if not one.image.label]
     metrics = [
-        (head, f"{result.metrics[name]:.3f}")
+        (head, f"{value:.3f}")
         for name, head in COLUMNS.items()
-        if name in result.metrics
+        if (value := result.metrics[name]) is not None
     ]
+    masked = result.metrics["masked_images"]
+    pixels = f" The metrics of pixels are those of {masked} with a mask." if masked else ""
     return Section(
         title=category,
-        text=f"{len(found)} images with defects and {len(good)} good ones.",
+        text=f"{len(found)} images with defects and {len(good)} good ones.{pixels}",
         table=[("metric", "value"), *metrics],
-        histogram=score_histogram(good, found, result.metrics["threshold"]),
+        histogram=score_histogram(good, found, threshold),
         charts=_curves(result),
     )
 
@@ -133,6 +136,8 @@ def _score_section(category: str, result: Result) -> Section:
 def _curves(result: Result) -> list[Chart]:
     """Returns the ROC curve of the images, and the curves of the pixels if there are masks."""
     labels = [one.image.label for one in result.images]
+    if not any(labels):
+        return []
     false, true, _ = cumulative_counts(labels, [one.score for one in result.images])
     roc = np.stack([false / false[-1], true / true[-1]], axis=1)
     curves = {"ROC of the images: true positive rate": roc}
@@ -180,7 +185,7 @@ def _defect_section(category: str, result: Result) -> Section:
         (defect, *(_cell(values.get(name)) for name in names))
         for defect, values in result.defects.items()
     ]
-    heads = [COLUMNS.get(name, "images") for name in names]
+    heads = [COLUMNS.get(name) or COUNTS[name] for name in names]
     return Section(
         title=f"{category}: by type of defect",
         text="Each type against all good images.",

@@ -19,7 +19,7 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.results import csv_text
-from sia_gen.images.layouts import is_image
+from sia_gen.images.files import HEATMAPS, images_below
 from sia_gen.images.loading import ImageSpec, Pixels, load_image
 from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
 from sia_gen.io.locks import working_on
@@ -87,7 +87,7 @@ def predict(
                 verdict = "anomalous" if score > threshold else "normal"
                 table.append(Prediction(str(files[name]), score, verdict, threshold))
                 save = partial(save_heatmap, image=image, anomaly_map=anomaly_map)
-                pictures.add(out / "heatmaps" / name, save)
+                pictures.add(out / HEATMAPS / name, save)
             progress.advance()
         # The table comes last, so that the heat map of every image in it exists.
         pictures.publish()
@@ -123,7 +123,8 @@ def _images_at(given: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     for place in given:
         inside = [place]
         if place.is_dir():
-            inside = [path for path in sorted(place.rglob("*")) if is_image(path)]
+            # Its own heat maps from earlier are not among them.
+            inside = images_below(place)
         if not inside or not inside[0].exists():
             raise ImageError(
                 problem=f"there are no images at {place}.",

@@ -30,10 +30,11 @@ COLUMNS = {
     "pixel_f1_max": "pixel F1-max",
     "pixel_pro": "PRO",
     "pixel_pro_5": "PRO to 5 %",
+    "false_alarm_rate": "false alarms",
 }
 
-# Counts stay whole numbers.
-Figures = dict[str, int | float]
+# Counts stay whole numbers; what cannot be measured is None.
+Figures = dict[str, int | float | None]
 
 
 class ScoredImage(NamedTuple):
@@ -48,7 +49,8 @@ class ScoredImage(NamedTuple):
 class Result:
     """The metrics of a category, and some by type of defect, each against all good images.
 
-    Those of pixels, with their curves, are there only if masks mark any.
+    Those of pixels are None, without curves, unless masks mark any; so are those of images, except
+    the share of false alarms, if all images are good.
     """
 
     images: list[ScoredImage]
@@ -61,7 +63,9 @@ def category_result(
     images: list[ScoredImage], files: Mapping[str, list[Path]], threshold: float
 ) -> Result:
     """Computes the metrics of a category from its images, and its pixels in files by defect."""
-    metrics, pixels = _image_metrics(images, threshold), None
+    metrics: Figures = dict.fromkeys(COLUMNS)
+    metrics |= _image_metrics(images, threshold)
+    pixels = None
     if regions := sum(scored.regions for scored in images):
         pixels = pixel_metrics([*chain.from_iterable(files.values())], regions)
         metrics |= pixels.figures()
@@ -72,6 +76,9 @@ def category_result(
         defects[name] = {
             "image_auroc": auroc(labels, [scored.score for scored in chosen]),
             "anomalous_images": sum(labels),
+            "masked_images": _count_masked(chosen),
+            "pixel_auroc": None,
+            "pixel_pro": None,
         }
         if regions := sum(scored.regions for scored in chosen):
             found = pixel_metrics(files[GOOD] + files[name], regions)
@@ -84,15 +91,25 @@ def _image_metrics(images: Sequence[ScoredImage], threshold: float) -> Figures:
     scores = np.array([scored.score for scored in images])
     called = scores > threshold
     hits = float((called & (labels == 1)).sum())
-    return {
-        "image_auroc": auroc(labels, scores),
-        "image_average_precision": average_precision(labels, scores),
-        "image_f1_max": f1_max(labels, scores)[0],
-        "image_f1_at_threshold": 2 * hits / float(called.sum() + labels.sum()),
+    figures: Figures = {
+        "false_alarm_rate": float(called[labels == 0].mean()),
         "threshold": threshold,
         "normal_images": int((labels == 0).sum()),
         "anomalous_images": int(labels.sum()),
+        "masked_images": _count_masked(images),
     }
+    if labels.any():
+        figures |= {
+            "image_auroc": auroc(labels, scores),
+            "image_average_precision": average_precision(labels, scores),
+            "image_f1_max": f1_max(labels, scores)[0],
+            "image_f1_at_threshold": 2 * hits / float(called.sum() + labels.sum()),
+        }
+    return figures
+
+
+def _count_masked(images: Iterable[ScoredImage]) -> int:
+    return sum(one.image.label and one.image.mask is not None for one in images)
 
 
 class Summary(BaseModel):
@@ -146,8 +163,8 @@ def joined(
         names = dict.fromkeys([*order, *values])
         summary[field] = {name: values[name] for name in names if name in values}
     metrics = summary["categories"].values()
-    found = {name: [one[name] for one in metrics if name in one] for name in COLUMNS}
-    mean = {name: float(np.mean(values)) for name, values in found.items() if values}
+    found = {name: [one[name] for one in metrics if one.get(name) is not None] for name in COLUMNS}
+    mean = {name: float(np.mean(values)) if values else None for name, values in found.items()}
     return {**summary, MEAN: mean}
 
 

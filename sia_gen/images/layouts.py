@@ -1,27 +1,26 @@
 """Finds images below a data root by the layouts of a recipe: sorted into folders, or in a table."""
 
-import csv
-import glob
 import hashlib
 import os
-import re
-import sys
-from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from operator import attrgetter
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from sia_gen.config.data import Data, FolderLayout, Layout, TableLayout
+from sia_gen.config.data import Data, FolderLayout, Layout, Patterns, TableLayout, patterns_in
 from sia_gen.errors import ImageError
+from sia_gen.images.files import EXTENSIONS, images_matching
+from sia_gen.images.mask_files import MaskFinder, defect_of
+from sia_gen.images.masks import read_marks
+from sia_gen.images.tables import read_rows
+from sia_gen.images.words import Role, role_of
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-LAST_CHARACTER = chr(sys.maxunicode)
 # What normal images have in place of a defect.
 GOOD = "good"
-
-Row = dict[str, str]
+# The defect of images of which only their masks say that they are anomalous.
+DEFECT = "defect"
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,13 @@ class TestImage:
         return int(self.defect != GOOD)
 
 
-# Normal images, normal test images (None without a split) and anomalous test images.
-FoundImages = tuple[list[Path], list[Path] | None, list[TestImage]]
+class FoundImages(NamedTuple):
+    """The images of a category; None for those that the data set does not set apart."""
+
+    normal: list[Path]
+    validation: list[Path] | None
+    test_normal: list[Path] | None
+    test_anomalous: list[TestImage]
 
 
 def layouts_of(data: Data) -> list[Layout]:
@@ -55,17 +59,16 @@ def normal_place(layout: Layout, name: str) -> str:
     """Returns where a layout expects the normal images of a category, relative to the root."""
     if isinstance(layout, TableLayout):
         return layout.table
-    return layout.normal.format(category=name)
+    return " or ".join(one.format(category=name) for one in patterns_in(layout.normal))
 
 
 def layout_fits(layout: Layout, root: Path, name: str) -> bool:
     """Whether there are images of a category in this layout; `name` is its name in the data set."""
     if isinstance(layout, FolderLayout):
-        found = root.glob(_filled(layout.normal, {"category": name}))
-        return any(is_image(path) for path in found)
+        return any(images_of(root, layout.normal, name, layout.exclude))
     if not (root / layout.table).is_file():
         return False
-    return any(row[layout.category] == name for row in _read_rows(layout, root))
+    return any(row[layout.category] == name for row in read_rows(layout, root))
 
 
 def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
@@ -73,20 +76,6 @@ def read_layout(layout: Layout, root: Path, name: str) -> FoundImages:
     if isinstance(layout, TableLayout):
         return _read_table(layout, root, name)
     return _read_folders(layout, root, name)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file has the extension of an image."""
-    return path.suffix.lower() in EXTENSIONS
-
-
-def images_matching(root: Path, pattern: str, **names: str) -> list[Path]:
-    """Returns the images below the root that match a glob with some names in it, sorted."""
-    return sorted(path for path in root.glob(_filled(pattern, names)) if is_image(path))
-
-
-def _filled(pattern: str, names: Mapping[str, str]) -> str:
-    return pattern.format(**{key: glob.escape(value) for key, value in names.items()})
 
 
 def name_below(root: Path, path: Path) -> str:
@@ -107,57 +96,93 @@ def name_below(root: Path, path: Path) -> str:
 
 
 def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
-    def images(pattern: str | None) -> list[Path]:
-        return [] if pattern is None else images_matching(root, pattern, category=name)
-
-    normal = images(layout.normal)
+    normal, validation, test_normal, anomalous = (
+        images_of(root, patterns, name, layout.exclude)
+        for patterns in (
+            layout.normal,
+            layout.validation,
+            layout.test_normal,
+            layout.test_anomalous,
+        )
+    )
     if not normal:
         raise ImageError(
             problem=f"no images at {root / normal_place(layout, name)}.",
             fix="Check --data and the recipe's 'data.images'; "
             f"images end in {', '.join(sorted(EXTENSIONS))}.",
         )
-    test_normal = images(layout.test_normal) if layout.test_normal else None
-    known = {*normal, *(test_normal or [])}
-    masks = _MaskFolders(root, layout.mask, name)
-    anomalous = [
-        TestImage(path, name_below(root, path), path.parent.name, masks.find(path))
-        for path in images(layout.test_anomalous)
-        if path not in known
-    ]
-    return normal, test_normal, anomalous
+    finder = MaskFinder(root, patterns_in(layout.mask), name)
+    by_mask = layout.labels == "masks"
+
+    def test_of(path: Path, pattern: str) -> TestImage:
+        defect, below = defect_of(root, path, pattern)
+        mask = finder.find(path, defect, below)
+        return TestImage(path, name_below(root, path), DEFECT if by_mask else defect, mask)
+
+    known = normal | validation | test_normal
+    if by_mask:
+        tests = [test_of(*one) for one in (known | anomalous).items()]
+        known = {test.path: "" for test in tests if test.mask is None or not _marks(test.mask)}
+    tests = [test_of(*one) for one in anomalous.items() if one[0] not in known]
+    if layout.mask is not None and tests and not any(test.mask for test in tests):
+        _require_no_masks(finder, tests, {*known, *anomalous})
+    if not known.keys() & normal:
+        raise ImageError(
+            problem=f"the masks of all images at {root / normal_place(layout, name)} mark "
+            "something, so none is normal.",
+            fix="Add normal images, or move the masks away if they do not mark defects.",
+        )
+    kept, held_out, tested = (
+        [path for path in group if path in known] for group in (normal, validation, test_normal)
+    )
+    return FoundImages(
+        kept,
+        held_out if layout.validation is not None else None,
+        tested if layout.test_normal is not None else None,
+        tests,
+    )
 
 
-class _MaskFolders:
-    """The masks of a category; each folder is listed only once, however many masks it has."""
+def images_of(
+    root: Path, patterns: Patterns | None, category: str, exclude: Sequence[str]
+) -> dict[Path, str]:
+    """Returns the images of some patterns, sorted, each with the first pattern that matches it.
 
-    def __init__(self, root: Path, pattern: str | None, category: str) -> None:
-        self.root, self.category = root, category
-        self.folder, slash, self.name = (pattern or "").rpartition("/")
-        self.folder += slash
-        self.listed: dict[str, list[Path]] = {}
+    Files and folders whose names match one of `exclude` are left out.
+    """
+    found: dict[Path, str] = {}
+    for pattern in patterns_in(patterns):
+        for path in images_matching(root, pattern, category=category):
+            found.setdefault(path, pattern)
+    return {
+        path: found[path]
+        for path in sorted(found)
+        if not any(
+            fnmatchcase(part, name) for part in path.relative_to(root).parts for name in exclude
+        )
+    }
 
-    def find(self, image: Path) -> Path | None:
-        """Returns the mask of an image; ImageError if there are several."""
-        names = {"category": self.category, "defect": image.parent.name, "stem": image.stem}
-        pattern = _filled(self.name, names)
-        if not pattern:
-            return None
-        folder = self.folder.format(**names)
-        if folder not in self.listed:
-            inside = images_matching(self.root, f"{self.folder}*", **names)
-            self.listed[folder] = sorted(inside, key=attrgetter("name"))
-        masks = self.listed[folder]
-        prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
-        start = bisect_left(masks, prefix, key=attrgetter("name"))
-        end = bisect_left(masks, prefix + LAST_CHARACTER, key=attrgetter("name"))
-        found = sorted(path for path in masks[start:end] if fnmatch(path.name, pattern))
-        if len(found) > 1:
-            raise ImageError(
-                problem=f"{image} has more than one mask: {found[0]} and {found[1]}.",
-                fix="Remove one, or make the recipe's 'data.images.mask' more precise.",
-            )
-        return found[0] if found else None
+
+def _marks(mask: Path) -> bool:
+    """Whether a mask marks anything; it is read once, as long as it is not changed."""
+    return _marks_as_of(mask, mask.stat().st_mtime_ns)
+
+
+@cache
+def _marks_as_of(mask: Path, _: int) -> bool:
+    return bool(read_marks(mask).any())
+
+
+def _require_no_masks(finder: MaskFinder, tests: list[TestImage], images: set[Path]) -> None:
+    """Raises `ImageError` if there are files where masks should be, although none is found."""
+    other = finder.other_file(images)
+    if other is not None:
+        raise ImageError(
+            problem=f"none of the masks fits an image: {other} is a mask, {tests[0].path} an image "
+            "without one.",
+            fix="Rename the masks as their images, e.g. "
+            f"{other.with_stem(tests[0].path.stem).name}, or move their folder away.",
+        )
 
 
 def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
@@ -171,7 +196,7 @@ def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
         return folder / path.replace("\\", "/")
 
     train, test_normal, test_anomalous = list[Path](), list[Path](), list[TestImage]()
-    for row in _read_rows(layout, root):
+    for row in read_rows(layout, root):
         if row[layout.category] != name:
             continue
         path, label = file(row[layout.image]), row[layout.label]
@@ -180,41 +205,20 @@ def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
             train.append(path)
         if label == layout.normal and split in (None, layout.test):
             test_normal.append(path)
-        if label == layout.anomalous and split in (None, layout.test):
+        if _is_anomalous(layout, root, label) and split in (None, layout.test):
             mask = row[layout.mask] if layout.mask else ""
             masked = file(mask) if mask else None
             test_anomalous.append(TestImage(path, name_below(root, path), label, masked))
-    return train, test_normal if layout.split else None, test_anomalous
+    return FoundImages(train, None, test_normal if layout.split else None, test_anomalous)
 
 
-def _read_rows(layout: TableLayout, root: Path) -> list[Row]:
-    """Returns the values of each line by column."""
-    table = root / layout.table
-    try:
-        # Spreadsheets begin a file with a byte order mark.
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+def _is_anomalous(layout: TableLayout, root: Path, label: str) -> bool:
+    if layout.anomalous is not None:
+        return label == layout.anomalous
+    if label != layout.normal and (not label or role_of(label) is Role.GOOD):
         raise ImageError(
-            problem=f"cannot read the table of labels {table}: {reason}.",
-            fix="Check --data: it is the folder that contains it.",
-        ) from error
-    rows: list[Row] = []
-    for number, line in enumerate(lines, 1):
-        values = next(csv.reader([line])) if "," in line else line.split()
-        if len(values) != len(layout.columns):
-            raise ImageError(
-                problem=f"line {number} of {table} has {len(values)} values for "
-                f"{len(layout.columns)} columns.",
-                fix="Correct the line, or the recipe's 'data.images.columns'.",
-            )
-        rows.append(dict(zip(layout.columns, values, strict=True)))
-    if not layout.header:
-        return rows
-    if rows and list(rows[0].values()) != layout.columns:
-        raise ImageError(
-            problem=f"the columns of {table} are {', '.join(rows[0].values())}; "
-            f"expected {', '.join(layout.columns)}.",
-            fix="Correct its first line, or the recipe's 'data.images.columns'.",
+            problem=f"{root / layout.table} has an image with the label '{label}', but normal "
+            f"images have '{layout.normal}'.",
+            fix="Correct the label, or name the defects by 'data.images.anomalous'.",
         )
-    return rows[1:]
+    return label != layout.normal

@@ -110,22 +110,24 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     """Returns the images of a category, split by the recipe's seed, without reading any."""
     layout = _choose_layout(recipe, root, category)
     name = recipe.data.names.get(category, category)
-    normal, test_normal, test_anomalous = read_layout(layout, root, name)
+    normal, validation, test_normal, test_anomalous = read_layout(layout, root, name)
     # The order has to stay the same for ever, and is no secret.
     random.Random(recipe.data.split_seed).shuffle(normal)  # noqa: S311
     if test_normal is None:
         has_anomalies = isinstance(layout, TableLayout) or layout.test_anomalous is not None
         cut = int(recipe.data.fit_fraction * len(normal)) if has_anomalies else len(normal)
         normal, test_normal = normal[:cut], normal[cut:]
-    held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
-    return CategoryImages(normal[held_out:], normal[:held_out], test_normal, test_anomalous)
+    if validation is None:
+        held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
+        normal, validation = normal[held_out:], normal[:held_out]
+    return CategoryImages(normal, validation, test_normal, test_anomalous)
 
 
 def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImage]:
-    """Returns the test images of a category, normal ones first.
+    """Returns the test images of a category, normal ones first; there may be no anomalous ones.
 
     If the recipe allows it, those that cannot be read are left out, and a line on stderr reports
-    them.
+    them. That none of a kind is left is an `ImageError`.
     """
     listed = split_images(recipe, root, category)
     normal = [TestImage(path, name_below(root, path), GOOD) for path in listed.test_normal]
@@ -135,20 +137,27 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
         unreadable = find_unreadable(paths, f"{category}, test")
         normal = [test for test in normal if test.path not in unreadable]
         anomalous = [test for test in anomalous if test.path not in unreadable]
-    for kind, images in (("normal", normal), ("anomalous", anomalous)):
-        if not images:
-            raise ImageError(
-                problem=f"category '{category}' has no {kind} test images in {root}.",
-                fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
-                "or check --data.",
-            )
-    without = [test.path for test in anomalous if test.mask is None]
-    if 0 < len(without) < len(anomalous):
-        raise ImageError(
-            problem=f"{without[0]} has no mask, but others of '{category}' have.",
-            fix="Add its mask, or remove 'mask' from the recipe's 'data.images'.",
-        )
+    if not normal:
+        raise _without(category, "normal", root)
+    if listed.test_anomalous and not anomalous:
+        raise _without(category, "anomalous", root)
     return [*normal, *anomalous]
+
+
+def list_labelled_images(recipe: Recipe, root: Path, category: str) -> list[TestImage]:
+    """Returns the test images of a category as `list_test_images` does, of both kinds."""
+    tests = list_test_images(recipe, root, category)
+    if not any(test.label for test in tests):
+        raise _without(category, "anomalous", root)
+    return tests
+
+
+def _without(category: str, kind: str, root: Path) -> ImageError:
+    return ImageError(
+        problem=f"category '{category}' has no {kind} test images in {root}.",
+        fix="Add 'test_normal' and 'test_anomalous' to the recipe's 'data.images', "
+        "or check --data.",
+    )
 
 
 def describe_photographs(listed: Iterable[CategoryImages]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Loads images, and masks of test images, as square arrays of one mode and size.
+"""Loads images as square arrays of one mode and size.
 
 Files are judged by their content, not by their names:
 
 | file | result |
 |---|---|
-| PNG, JPEG, TIFF, BMP, WebP, GIF | read; no other format is, least of all those that run programs |
+| one of `FORMATS` | read; no other format is, least of all those that run programs |
 | empty, truncated, or a pipe or folder instead of a file | an error |
 | more than 89 million pixels, or very long text in it | an error, before any memory is allocated |
 | 1 x 1 pixel | read and enlarged |
@@ -37,15 +37,12 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, Unidentif
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
-from sia_gen.images.layouts import TestImage
+from sia_gen.images.files import FORMATS
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 FIXES = {
     "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
     "mask": "Replace the file.",
 }
-# Masks may number their defects, but photographs have more levels than this.
-MOST_LEVELS = 32
 # Values of TIFF tags.
 SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
 # Raw modes of PNG for which Pillow compares the transparent colour correctly.
@@ -151,7 +148,7 @@ def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Ima
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
             raise ValueError(msg)
-        with Image.open(path, formats=FORMATS) as file:
+        with Image.open(path, formats=list(FORMATS)) as file:
             _require_readable(file)
             yield file
     # A damaged file makes Pillow raise almost anything.
@@ -186,50 +183,6 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
     mode = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == mode else image.convert(mode)
-
-
-def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
-    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`."""
-    if image.mask is None:
-        return np.zeros((spec.size, spec.size), bool)
-    return read_mask(image.mask, spec, of=image.path)
-
-
-def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> NDArray[np.bool_]:
-    """Returns which pixels a mask marks, (size, size), after checks that it is one of image `of`.
-
-    The mode of `spec` does not matter.
-    """
-    with open_image(path, "mask") as file:
-        mask = upright(file)
-        levels = len(np.unique(np.asarray(mask)))
-        marked = _marked(mask)
-    size_of_image = mask.size if of is None else upright_size(of)
-    if mask.size != size_of_image:
-        raise ImageError(
-            problem=f"the mask {path} is {mask.width} x {mask.height} pixels, its image "
-            f"{size_of_image[0]} x {size_of_image[1]}.",
-            fix="Save the mask in the size of the image.",
-        )
-    if levels > MOST_LEVELS:
-        raise ImageError(
-            problem=f"the mask {path} is not binary: it has {levels} levels.",
-            fix="Save it as PNG, 0 where the image is normal and 255 where it is not.",
-        )
-    picture = Image.fromarray(marked.astype(np.uint8) * 255)
-    # A pixel is marked if more than half of it was before resizing.
-    return np.asarray(to_square(picture, path, spec, Image.Resampling.BOX)) > 127
-
-
-def _marked(mask: Image.Image) -> NDArray[np.bool_]:
-    """Returns which pixels are not black, (H, W); in a palette, which are not its first colour."""
-    numbered = mask.mode == "P" and (mask.getpalette() or [])[:3] == [0, 0, 0]
-    one_channel = len(mask.getbands()) == 1 and mask.mode != "P"
-    if mask.has_transparency_data or not (numbered or one_channel):
-        mask = to_eight_bits(mask)
-    # Levels of 16 or 32 bits stay as they are, because rounding to 8 bits would lose the first.
-    found: NDArray[np.bool_] = np.atleast_3d(np.asarray(mask) > 0).max(axis=2)
-    return found
 
 
 def _require_readable(file: ImageFile.ImageFile) -> None:

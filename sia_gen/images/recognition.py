@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sia_gen.config.data import FolderLayout
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.recipe_file import LONGEST_NAME, recipe_names
 from sia_gen.errors import ImageError
-from sia_gen.images.layouts import images_matching, layout_fits, layouts_of, normal_place
+from sia_gen.images.arrangement import own_layout
+from sia_gen.images.layouts import images_of, layout_fits, layouts_of, normal_place
 from sia_gen.images.loading import read_image
 
-# Where the normal images of an own folder may be, in the order in which these are tried.
-NORMAL = ("*", "good/*", "train/good/*")
-TEST_NORMAL, TEST, MASKS = "test/good/*", "test/*/*", "ground_truth/{defect}/{stem}"
 # Number of images that decide about the mode and the size.
 SAMPLED = 32
 # Fewer images than this get a small network, at a size that a laptop can train.
@@ -97,15 +96,12 @@ def existing_folder(folder: Path) -> Path:
 def recipe_for_folder(root: Path) -> Recipe:
     """Makes a recipe with one category, named after the folder, for photographs without a recipe.
 
-    Normal images are those directly in the folder, else in `good`, else in `train/good`. Test
-    images are in `test`, with masks in `ground_truth`, if these folders exist. The mode is L if
-    `SAMPLED` of the images have no colour. Images are cropped to squares.
+    `own_layout` finds the images and masks. The mode is L if `SAMPLED` of the images have no
+    colour. Images are cropped to squares.
     """
     root = Path(os.path.abspath(existing_folder(root)))
-    normal = _normal_pattern(root)
-    if normal is None or recognise(root, shipped_recipes()) is not None:
-        raise _not_own_images(root)
-    paths = images_matching(root, normal)
+    layout = _layout_of_own(root)
+    paths = list(images_of(root, layout.normal, "", layout.exclude))
     sampled = [read_image(path) for path in paths[:: -(-len(paths) // SAMPLED)]]
     name = re.sub(r"[^a-z0-9_]+", "-", root.name.lower())[:LONGEST_NAME].strip("-_") or "images"
     # The bytes of a folder's name need not be text.
@@ -120,7 +116,7 @@ def recipe_for_folder(root: Path) -> Recipe:
         "source": source,
         "categories": [name],
         "mode": "L" if all(_is_grey(image) for image in sampled) else "RGB",
-        "data": {"images": _own_layout(root, normal), "non_square": "crop"},
+        "data": {"images": layout.model_dump(), "non_square": "crop"},
         "diffusion": {"ema_decay": 0.999, "preset": preset, "image_size": size},
     }
     return Recipe.parse(content, where=str(root))
@@ -154,40 +150,22 @@ def _folders_in(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*") if os.path.isdir(path))
 
 
-def _normal_pattern(root: Path) -> str | None:
-    return next((pattern for pattern in NORMAL if images_matching(root, pattern)), None)
-
-
-def _own_layout(root: Path, normal: str) -> dict[str, str]:
-    layout = {"layout": "folder", "normal": normal}
-    test_normal = images_matching(root, TEST_NORMAL)
-    if test_normal:
-        layout["test_normal"] = TEST_NORMAL
-    if len(images_matching(root, TEST)) > len(test_normal):
-        layout["test_anomalous"] = TEST
-    masks = images_matching(root, "ground_truth/*/*")
-    if masks:
-        suffix = "_mask.*" if all(path.stem.endswith("_mask") for path in masks) else ".*"
-        layout["mask"] = MASKS + suffix
-    return layout
-
-
 def _is_grey(image: Image.Image) -> bool:
     pixels = np.atleast_3d(np.asarray(image))
     return bool((pixels == pixels[..., :1]).all())
 
 
-def _not_own_images(root: Path) -> ImageError:
-    found = _recognise_nearby(root, shipped_recipes())
-    if found is not None:
-        data = "" if found.root == root else f" --data {found.root}"
-        return ImageError(
-            problem=f"{found.relation_to(root)}.", fix=f"Give --recipe {found.recipe.name}{data}."
-        )
-    inside = [folder for folder in _folders_in(root) if _normal_pattern(folder) is not None]
-    return ImageError(
-        problem=f"no images in {root}, nor in its folders good or train/good.",
-        fix=f"Give a folder with images, e.g. --data {inside[0]}."
-        if inside
-        else "Check --data, or describe the folder in a recipe.",
+def _layout_of_own(root: Path) -> FolderLayout:
+    """Returns the layout of a folder; `ImageError` if it is not clear or that of a data set."""
+    found = recognise(root, shipped_recipes())
+    if found is None:
+        try:
+            return own_layout(root)
+        except ImageError:
+            found = _recognise_nearby(root, shipped_recipes())
+            if found is None:
+                raise
+    data = "" if found.root == root else f" --data {found.root}"
+    raise ImageError(
+        problem=f"{found.relation_to(root)}.", fix=f"Give --recipe {found.recipe.name}{data}."
     )

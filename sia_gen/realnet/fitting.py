@@ -25,8 +25,9 @@ from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
+from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.listing import list_images, list_test_images, require_readable
+from sia_gen.images.listing import list_images, list_labelled_images, require_readable
 from sia_gen.images.store import Images
 from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
@@ -78,8 +79,9 @@ def fit_realnet(
     execution = _execution(settings, runtime)
     sources = {category: open_sources(recipe, category, corpus) for category in categories}
     tests = {}
-    if settings.select_on == "test":
-        tests = {category: list_test_images(recipe, root, category) for category in categories}
+    for category in categories if settings.select_on == "test" else ():
+        tests[category] = list_labelled_images(recipe, root, category)
+        check_masks(tests[category], category)
     listed = {
         name: {category: list_images(recipe, root, category) for category in group}
         for name, group in groups.items()

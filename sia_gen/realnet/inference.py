@@ -14,8 +14,9 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, first_line
+from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_mask
+from sia_gen.images.loading import ImageSpec, Pixels, load_image
 from sia_gen.io.files import batches_ahead, read_json, worker_threads
 from sia_gen.io.refusals import explained_out_of_memory, ran_out
 from sia_gen.io.tensors import misfit

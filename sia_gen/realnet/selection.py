@@ -161,12 +161,15 @@ def threshold_for(scores: ArrayLike, aim: float) -> FalseAlarms:
 def validate_on_test(
     recipe: Recipe, tests: Sequence[TestImage], model: RealNet, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Returns the same metrics on the test images; those of pixels only if masks mark any."""
+    """Returns the same metrics on the test images; those of pixels only if masks mark any.
+
+    The pixels of anomalous images without a mask are left out.
+    """
     have_masks = any(test.mask for test in tests)
     scores, masks, maps = [], [], []
-    for _, mask, score, anomaly_map in predict_tests(model, tests, recipe, accelerator):
+    for test, mask, score, anomaly_map in predict_tests(model, tests, recipe, accelerator):
         scores.append(score)
-        if have_masks:
+        if have_masks and (test.mask or not test.label):
             masks.append(mask)
             maps.append(anomaly_map)
     metrics = _image_metrics([test.label for test in tests], scores)

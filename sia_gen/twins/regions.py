@@ -13,7 +13,8 @@ from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.sampling import generators
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, Pixels, read_mask
+from sia_gen.images.loading import ImageSpec, Pixels
+from sia_gen.images.masks import read_mask
 from sia_gen.sdas.perturbation import draw_fields, field_seeds
 
 # Sides of a box as shares of the image's.

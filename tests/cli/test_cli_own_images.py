@@ -84,11 +84,24 @@ def test_own_images_are_trained_on_and_the_recipe_is_kept(
     # What is chosen for few images takes a minute here.
     monkeypatch.setitem(PRESETS, "small", PRESETS["tiny"])
     write_images(tmp_path / "My Gears", *(f"good/{number}.png" for number in range(4)))
+    (tmp_path / "My Gears/film.mp4").touch()
     result = run("train-diffusion", "--data", "My Gears", "--max-steps", "1", *QUICK)
     assert result.code == 0, result.err
+    assert "my-gears: 3 good images to learn from, 1 to validate" in result.err
+    assert "passed over: 1 video." in result.err
     saved = "runs/my-gears/diffusion/recipe.yaml"
     assert f"Next: sia-gen synthesize --recipe {saved}" in result.out
     recipe = Recipe.load(saved)
     assert (recipe.categories, recipe.mode, recipe.diffusion.image_size) == (["my-gears"], "L", 32)
     again = run("train-diffusion", "--recipe", saved, "--data", "My Gears", *QUICK)
     assert again.code == 0, again.err
+    # Whoever gives a recipe knows the images.
+    assert "passed over" not in again.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unclear_own_folder_is_one_line(refuse: Refuse, tmp_path: Path, command: str) -> None:
+    write_images(tmp_path / "photos", "good/0.png", "good/1.png", "day2/0.png")
+    line = refuse(command, "--data", "photos")
+    assert "images of good parts in good (2), and others in day2 (1)" in line
+    assert "Move day2 to 'good/day2', or defects to 'test/bad/day2'" in line

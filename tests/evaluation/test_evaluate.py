@@ -14,9 +14,10 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images
-from sia_gen.images.loading import ImageSpec, load_images, load_mask
+from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.metrics import per_region_overlap
 from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.runtime.device import Runtime
@@ -62,10 +63,12 @@ def test_metrics_are_those_of_the_written_scores(evaluated: Evaluated) -> None:
         assert verdicts == [int(value > THRESHOLD) for value in values]
         expected = f1_score(labels, verdicts, zero_division=0)
         assert found["image_f1_at_threshold"] == pytest.approx(expected)
+        false = [verdict for label, verdict in zip(labels, verdicts, strict=True) if not label]
+        assert found["false_alarm_rate"] == pytest.approx(np.mean(false))
     for name, value in summary["mean"].items():
-        assert value == pytest.approx(
-            np.mean([found[name] for found in summary["categories"].values()])
-        )
+        values = [found[name] for found in summary["categories"].values()]
+        expected = None if name.startswith("pixel") else pytest.approx(np.mean(values))
+        assert value == expected
 
 
 def test_table_gives_percent_by_category_and_their_mean(evaluated: Evaluated) -> None:
@@ -91,7 +94,11 @@ def test_heat_maps_are_pictures_named_by_what_they_show(evaluated: Evaluated) ->
 
 def test_categories_without_masks_report_image_metrics_alone(evaluated: Evaluated) -> None:
     summary, out = evaluated
-    assert not any(name.startswith("pixel") for name in summary["mean"])
+    for values in (summary["mean"], *summary["categories"].values()):
+        pixels = [value for name, value in values.items() if name.startswith("pixel")]
+        assert pixels == [None] * 5
+    assert summary["defects"]["disc"]["scratch"]["pixel_pro"] is None
+    assert summary["categories"]["disc"]["masked_images"] == 0
     assert "PRO" not in (out / "metrics.md").read_text()
     assert summary["defects"]["disc"].keys() == {"scratch"}
     assert not (out / ".pixels").exists()
@@ -165,7 +172,6 @@ def test_page_of_a_category_has_everything_to_look_at(
         ("size", r"mask .*200_mask\.png is 16 x 16 pixels, its image 32 x 32"),
         ("levels", r"mask .*200_mask\.png is not binary: it has \d+ levels"),
         ("file", r"cannot read the mask .*200_mask\.png"),
-        ("missing", r"200\.png has no mask, but others of 'disc' have"),
     ],
 )
 def test_mask_that_does_not_fit_is_one_line(
@@ -181,10 +187,8 @@ def test_mask_that_does_not_fit_is_one_line(
     elif damage == "levels":
         gradient = np.arange(32 * 32, dtype=np.uint32).reshape(32, 32) % 256
         Image.fromarray(gradient.astype(np.uint8)).save(mask)
-    elif damage == "file":
-        mask.write_bytes(b"not an image")
     else:
-        mask.unlink()
+        mask.write_bytes(b"not an image")
     with pytest.raises(ImageError, match=message):
         run(recipe, root)
 
@@ -236,13 +240,95 @@ def test_missing_model_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("missing", "kind"), [("test_anomalous", "anomalous"), ("test_normal", "normal")]
-)
-def test_test_without_one_kind_of_image_is_refused(
-    run: Evaluate, recipe: Recipe, tmp_path: Path, missing: str, kind: str
-) -> None:
-    changed = recipe.override({f"data.images.{missing}": "{category}/nowhere/*"})
-    with pytest.raises(ImageError, match=f"'disc' has no {kind} test images"):
+def test_test_without_good_images_is_refused(run: Evaluate, recipe: Recipe, tmp_path: Path) -> None:
+    changed = recipe.override({"data.images.test_normal": "{category}/nowhere/*"})
+    with pytest.raises(ImageError, match="'disc' has no normal test images"):
         run(changed)
     assert not (tmp_path / "out").exists()
+
+
+def test_test_of_good_images_alone_measures_false_alarms(
+    run: Evaluate, recipe: Recipe, evaluated: Evaluated
+) -> None:
+    whole, _ = evaluated
+    summary, out = run(recipe.override({"data.images.test_anomalous": "{category}/nowhere/*"}))
+    # The same fields as ever, null where nothing can be measured.
+    assert json.loads((out / "metrics.json").read_text()) == summary
+    assert summary.keys() == whole.keys()
+    for category, found in summary["categories"].items():
+        assert found.keys() == whole["categories"][category].keys()
+        labels, values, verdicts = scores(out, category)
+        assert labels == [0] * 4
+        assert found["false_alarm_rate"] == np.mean([value > THRESHOLD for value in values])
+        assert found["false_alarm_rate"] == np.mean(verdicts)
+        measured = {name for name, value in found.items() if value is not None}
+        counts = {"normal_images", "anomalous_images", "masked_images"}
+        assert measured == {"false_alarm_rate", "threshold"} | counts
+        page = (out / category / "index.html").read_text()
+        assert "0 images with defects and 4 good ones" in page
+        assert "<polyline" not in page
+    assert summary["mean"].keys() == whole["mean"].keys()
+    assert (out / "metrics.md").read_text().startswith("| parts | false alarms |")
+
+
+def test_pixels_are_measured_where_there_are_masks(
+    run: Evaluate,
+    masked: tuple[Recipe, Path],
+    models: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe, root = masked
+    gone = sorted((root / "disc/ground_truth/hole").iterdir())
+    gone[0].unlink()
+    summary, out = run(recipe, root)
+    err = capsys.readouterr().err
+    assert "disc: 1 of 4 anomalous images have no mask, the first disc/test/hole/" in err
+    assert "plate: " not in err.replace("plate: evaluating", "")
+    tests = [one for one in list_test_images(recipe, root, "disc") if one.mask or not one.label]
+    assert len(tests) == 7
+    images = load_images([test.path for test in tests], ImageSpec("L", 64))
+    maps = predict_images(load_realnet(models / "disc").model, images, CPU.accelerator()).maps
+    masks = np.stack([load_mask(test, ImageSpec("L", 64)) for test in tests])
+    found = summary["categories"]["disc"]
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()))
+    assert found["pixel_pro"] == pytest.approx(per_region_overlap(maps, masks))
+    assert (found["anomalous_images"], found["masked_images"]) == (4, 3)
+    assert summary["categories"]["plate"]["masked_images"] == 4
+    assert summary["defects"]["disc"]["hole"]["masked_images"] == 1
+    assert (
+        "The metrics of pixels are those of 3 with a mask" in (out / "disc/index.html").read_text()
+    )
+
+
+def test_all_bad_masks_are_told_before_anything_is_scored(
+    run: Evaluate, masked: tuple[Recipe, Path], tmp_path: Path
+) -> None:
+    recipe, root = masked
+    for path in (root / "plate/ground_truth").rglob("*.png"):
+        Image.new("L", (16, 16)).save(path)
+    with pytest.raises(ImageError, match=r"4 of 4 masks of 'plate' cannot be used: .*; and 1 more"):
+        run(recipe, root)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_masks_of_an_image_are_evaluated_together(
+    run: Evaluate, masked: tuple[Recipe, Path]
+) -> None:
+    recipe, root = masked
+    expected = run(recipe, root)[0]
+    for path in sorted((root / "disc/ground_truth").rglob("*.png")):
+        pixels = np.asarray(Image.open(path))
+        folder = path.with_name(path.stem.removesuffix("_mask"))
+        folder.mkdir()
+        for name, rows in (("000", slice(0, 16)), ("001", slice(16, 32))):
+            part = np.zeros_like(pixels)
+            part[rows] = pixels[rows]
+            Image.fromarray(part).save(folder / f"{name}.png")
+        path.unlink()
+    pattern = [
+        "{category}/ground_truth/{defect}/{stem}_mask.png",
+        "{category}/ground_truth/{defect}/{stem}",
+    ]
+    changed = recipe.override({"data.images.mask": pattern})
+    shutil.rmtree(root.parent / "out")
+    assert run(changed, root)[0]["categories"] == expected["categories"]

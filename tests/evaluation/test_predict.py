@@ -115,6 +115,21 @@ def test_images_of_one_name_from_two_places_are_kept_apart(
     }
 
 
+def test_own_output_is_never_scored(model: Path, photographs: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(photographs / "disc/test", tmp_path / "photos")
+    for out in (folder / "predictions", folder / "deep/predictions", folder):
+        for _ in range(2):
+            assert len(predict(model, [folder], out, "csv", CPU)) == 8
+    assert len(list((folder / "heatmaps").rglob("*.png"))) == 8
+
+
+def test_hidden_files_are_not_scored(photographs: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(photographs / "disc/test/good", tmp_path / "photos")
+    (folder / "._000.png").touch()
+    shutil.copytree(folder, folder / ".ipynb_checkpoints")
+    assert len(image_files([folder])) == 4
+
+
 def test_wrong_input_is_refused_before_anything_is_written(
     model: Path, photographs: Path, tmp_path: Path
 ) -> None:

@@ -111,7 +111,7 @@ OTHERS = {
     "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(x) run\n",
     "PDF": b"%PDF-1.7\n",
-    "PPM": b"P6 8 8 255\n" + bytes(192),
+    "QOI": b"qoif" + bytes(60),
     "ZIP": b"PK\3\4" + bytes(60),
     "pickle": b"\x80\4\x95\0\0\0\0\0\0\0\0.",
     "ICO": b"\0\0\1\0\1\0\x08\x08" + bytes(60),

@@ -167,8 +167,34 @@ def test_pattern_that_cannot_work_is_an_error(pattern: str) -> None:
 @pytest.mark.parametrize("mask", ["{stm}.png", "{category}/{defect}/{stem", "/masks/{stem}.png"])
 def test_pattern_of_masks_that_cannot_work_is_an_error(mask: str) -> None:
     images = {"layout": "folder", "normal": "{category}/*", "mask": mask}
-    with pytest.raises(RecipeError, match=r"with only {category}, {defect}, {stem} in braces"):
+    with pytest.raises(RecipeError, match=r"with only {category}, {defect}, {stem}, .* in braces"):
         changed(Recipe.load("mvtec-ad"), images=images)
+
+
+def test_several_patterns_are_tried_and_each_image_is_taken_once(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    normal = ["disc/a/0.png", "disc/a/1.png", "disc/a/2.png", "disc/b/x/1.png"]
+    write_images(tmp_path, *normal, "disc/t/cut/day1/2.png", "disc/t/3.png")
+    images = {
+        "layout": "folder",
+        "normal": ["{category}/a/*", "{category}/b/**/*", "{category}/[ab]/*"],
+        "test_anomalous": ["{category}/t/*/**/*", "{category}/t/*"],
+    }
+    found = list_images(changed(recipe, images=images), tmp_path, "disc")
+    everything = [*found.fit, *found.validation, *found.test_normal]
+    assert below(tmp_path, sorted(everything)) == normal
+    defects = [(one.name, one.defect) for one in found.test_anomalous]
+    # The folder before `**`, else that of the image.
+    assert defects == [("disc/t/3.png", "t"), ("disc/t/cut/day1/2.png", "cut")]
+
+
+def test_labels_by_masks_need_masks(recipe: Recipe) -> None:
+    images = {"layout": "folder", "normal": "*", "labels": "masks"}
+    with pytest.raises(RecipeError, match=r"'data.images': 'labels' is masks, but 'mask'"):
+        changed(recipe, images=images)
+    with pytest.raises(RecipeError, match=r"'data.images.normal'"):
+        changed(recipe, images={"layout": "folder", "normal": []})
 
 
 def test_without_anomalous_images_nothing_is_kept_for_the_test(tmp_path: Path) -> None:

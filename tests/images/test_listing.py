@@ -10,7 +10,14 @@ import pytest
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.images.listing import CategoryImages, data_root, list_images, package_folder
+from sia_gen.images.listing import (
+    CategoryImages,
+    data_root,
+    list_images,
+    list_labelled_images,
+    list_test_images,
+    package_folder,
+)
 
 TABLE = """\
 images/a.png  0.0  mono
@@ -82,7 +89,7 @@ def test_table_may_be_separated_by_commas(table: Recipe, tmp_path: Path) -> None
     assert list_images(table, tmp_path, "mono") == before
 
 
-@pytest.mark.parametrize("line", ["images/g.png 0.0", "a,b,c,d", ""])
+@pytest.mark.parametrize("line", ["images/g.png 0.0", "a,b,c,d"])
 def test_wrong_line_of_a_table_is_named(table: Recipe, tmp_path: Path, line: str) -> None:
     (tmp_path / "data" / "labels.csv").write_text(f"{TABLE}{line}\n")
     with pytest.raises(ImageError, match=r"line 7 of .*labels\.csv has \d values for 3 columns"):
@@ -154,6 +161,29 @@ def test_two_normal_images_are_enough_and_one_is_not(
 def test_folder_without_images_is_named_with_the_pattern(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"no images at .*/disc/train/good/\*"):
         list_images(recipe, tmp_path, "disc")
+
+
+def test_good_test_images_alone_are_listed_but_not_enough_to_select_on(
+    recipe: Recipe, photographs: Path
+) -> None:
+    assert len(list_labelled_images(recipe, photographs, "disc")) == 8
+    good = recipe.override({"data.images.test_anomalous": "{category}/nowhere/*"})
+    assert {test.label for test in list_test_images(good, photographs, "disc")} == {0}
+    with pytest.raises(ImageError, match="'disc' has no anomalous test images"):
+        list_labelled_images(good, photographs, "disc")
+
+
+def test_validation_images_of_their_own_are_all_held_out(recipe: Recipe, photographs: Path) -> None:
+    own = recipe.override({"data.images.validation": ["{category}/test/good/*"]})
+    images = list_images(own, photographs, "disc")
+    assert (len(images.fit), len(images.validation)) == (12, 4)
+    assert {path.parent.parent.name for path in images.validation} == {"test"}
+
+
+def test_excluded_names_are_no_images(recipe: Recipe, photographs: Path) -> None:
+    some = recipe.override({"data.images.exclude": ["00[01].png", "scratch"]})
+    images = list_images(some, photographs, "disc")
+    assert [len(part) for part in parts(images)] == [8, 2, 2, 0]
 
 
 def test_given_folder_must_be_there(recipe: Recipe, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_stretch_keeps_the_whole_image(wide: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @pytest.mark.parametrize("keep", [0, 10, 60, 0.5, 0.99])
-@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif", "webp", "jp2", "ppm"])
 def test_truncated_file_is_named_in_one_line(tmp_path: Path, extension: str, keep: float) -> None:
     path = tmp_path / f"cut.{extension}"
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import nn
 
 from sia_gen.anomalies.paste import LocalAnomalies
@@ -173,3 +175,20 @@ def test_threshold_of_few_or_equal_scores_is_a_number(scores: list[float]) -> No
     found = threshold_for(scores, 0.01)
     assert found.threshold >= max(scores) - 1e-6
     assert 0 <= found.low <= found.high <= 1
+
+
+def test_pixels_of_unmasked_defects_are_left_out(
+    photographs: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    tests = list_test_images(recipe, photographs, "disc")
+    mask = np.zeros((32, 32), np.uint8)
+    mask[12:15, 4:28] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    model: Any = Darkness()
+    model.image_size = 32
+    masked = [replace(test, mask=tmp_path / "mask.png") for test in tests[4:6]]
+    accelerator = CPU.accelerator()
+    found = validate_on_test(recipe, [*tests[:4], *masked, *tests[6:]], model, accelerator)
+    alone = validate_on_test(recipe, [*tests[:4], *masked], model, accelerator)
+    # A dark scratch counts as a normal one nowhere.
+    assert found["pixel_average_precision"] == alone["pixel_average_precision"] == 1

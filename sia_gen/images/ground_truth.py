@@ -1,0 +1,73 @@
+"""The ground truth of test images: their masks, all of which are checked before any is used."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sia_gen.errors import ImageError, one_line
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.masks import looks_inverted, read_marks, read_mask
+from sia_gen.io.files import worker_threads
+
+# Number of problems that an error spells out.
+TOLD = 3
+
+
+def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
+    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`."""
+    if image.mask is None:
+        return np.zeros((spec.size, spec.size), bool)
+    return read_mask(image.mask, spec, of=image.path)
+
+
+def check_masks(tests: Sequence[TestImage], category: str) -> None:
+    """Raises one `ImageError` about all masks of a category that cannot be used.
+
+    A line on stderr reports masks that seem to show normal pixels in white; if most of them do,
+    that is an error too.
+    """
+    masked = [test for test in tests if test.mask is not None]
+    with worker_threads() as pool:
+        found = list(pool.map(_problem_of, masked))
+    errors = [one for one in found if isinstance(one, ImageError)]
+    if errors:
+        raise _joined(errors, len(masked), category)
+    inverted = [test for test, one in zip(masked, found, strict=True) if one]
+    if not inverted:
+        return
+    problem = (
+        f"{len(inverted)} of {len(masked)} masks of '{category}' mark most of the image and its "
+        f"edge, the first {inverted[0].mask}"
+    )
+    if 2 * len(inverted) > len(masked):
+        raise ImageError(
+            problem=f"{problem}.",
+            fix="Save them with 0 where the image is normal and 255 where it is not.",
+        )
+    if os.environ.get("RANK", "0") == "0":
+        print(one_line(f"warning: {problem}; look whether they are inverted."), file=sys.stderr)
+
+
+def _problem_of(test: TestImage) -> ImageError | bool:
+    """Returns what makes a mask unusable, else whether it looks inverted."""
+    if test.mask is None:
+        return False
+    try:
+        return looks_inverted(read_marks(test.mask, of=test.path))
+    except ImageError as error:
+        return error
+
+
+def _joined(errors: Sequence[ImageError], count: int, category: str) -> ImageError:
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(error.problem.rstrip(".") for error in errors[:TOLD])
+    more = f"; and {len(errors) - TOLD} more" if len(errors) > TOLD else ""
+    return ImageError(
+        problem=f"{len(errors)} of {count} masks of '{category}' cannot be used: {told}{more}.",
+        fix=errors[0].fix,
+    )

@@ -1,0 +1,112 @@
+"""Looks where images and masks lie in a folder of own photographs, and what the names say."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+from sia_gen.images.files import folders_below, is_image
+from sia_gen.images.words import SPLITS, Role, role_of
+
+# The end of the name of a mask that lies beside its image, or among others.
+MASK_ENDING = re.compile(r"(.+?)([ _.-](?:mask|masks|gt|label|labels|ground_?truth|seg))", re.I)
+CONTRADICTIONS = ({Role.GOOD, Role.BAD}, {Role.GOOD, Role.KIND})
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that directly holds images, and what its path says of them.
+
+    `named` is the number of the first names of the path that say it; the others are names of days,
+    of kinds of defects, and the like. The masks beside the images have the `endings`.
+    """
+
+    path: Names
+    images: tuple[Path, ...]
+    split: Role | None
+    role: Role | None
+    named: int
+    endings: frozenset[str]
+
+    @property
+    def top(self) -> Names:
+        """The part of the path that says what its images are."""
+        return self.path if self.role is None else self.path[: self.named]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders below a root that hold images, and the outermost folders of masks."""
+
+    root: Path
+    images: list[Place]
+    masks: dict[Names, list[Path]]
+
+    def of(self, split: Role | None, *roles: Role | None) -> list[Place]:
+        """Returns the places of a split and of some roles."""
+        return [one for one in self.images if one.split is split and one.role in roles]
+
+    def excluded(self) -> list[str]:
+        """Returns the names of masks, and of folders of masks, that lie among images."""
+        folders = {path[-1] for path in self.masks if len(path) > 1}
+        endings = {ending for place in self.images for ending in place.endings}
+        beside = [f"*{escape(ending)}.*" for ending in endings]
+        return [*sorted(map(escape, folders)), *sorted(beside)]
+
+
+def find_places(root: Path) -> Places:
+    """Returns all places of images below a root, sorted."""
+    images = list[Place]()
+    masks: dict[Names, list[Path]] = defaultdict(list)
+    for folder in sorted(folders_below(root)):
+        path = folder.relative_to(root).parts
+        files = sorted(file for file in folder.iterdir() if is_image(file))
+        roles = [role_of(name) for name in path]
+        if files and Role.MASKS in roles:
+            masks[path[: roles.index(Role.MASKS) + 1]] += files
+        elif files:
+            endings, beside = _masks_beside(files)
+            others = tuple(file for file in files if file not in beside)
+            images.append(Place(path, others, *meaning_of(path), endings))
+    return Places(root, images, masks)
+
+
+def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:
+    """Returns the split and the role of a folder, and the number of names that say so.
+
+    A split may stand before or after the role. Names that contradict each other are unclear.
+    """
+    split, role, named = None, None, 0
+    for depth, name in enumerate(path, 1):
+        found = role_of(name)
+        if role is Role.UNKNOWN and (found in SPLITS or found is Role.GOOD):
+            # The folder of one of several products, or of a day.
+            return (None, role, named) if split is None else (split, Role.UNCLEAR, depth)
+        if found in SPLITS:
+            if split not in (None, found):
+                return split, Role.UNCLEAR, depth
+            split, named = found, depth
+        elif role is None and found is not Role.ANY:
+            role, named = found, depth
+        elif {role, found} in CONTRADICTIONS:
+            return split, Role.UNCLEAR, depth
+    return split, role, named
+
+
+def described(places: Iterable[Place]) -> str:
+    """Describes places with the numbers of their images, such as `good (12), bad (3)`."""
+    counts: dict[str, int] = defaultdict(int)
+    for place in places:
+        counts["/".join(place.top) or "the folder itself"] += len(place.images)
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+
+
+def _masks_beside(files: list[Path]) -> tuple[frozenset[str], set[Path]]:
+    """Returns the files that are masks of others in the same folder, and how their names end."""
+    stems = {file.stem for file in files}
+    found = {file: MASK_ENDING.fullmatch(file.stem) for file in files}
+    beside = {file: match[2] for file, match in found.items() if match and match[1] in stems}
+    return frozenset(beside.values()), {*beside}

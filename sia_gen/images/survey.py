@@ -1,0 +1,159 @@
+"""Counts what a recipe finds in a folder, and what it passes over."""
+
+import filecmp
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sia_gen.config.data import TableLayout
+from sia_gen.config.recipe import Recipe
+from sia_gen.errors import one_line
+from sia_gen.images.files import folders_below, is_image, is_output
+from sia_gen.images.layouts import layouts_of
+from sia_gen.images.listing import CategoryImages, split_images
+from sia_gen.images.places import MASK_ENDING
+from sia_gen.images.words import Role, role_of
+
+VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+# Files that operating systems leave in folders.
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """How many images of a category serve which purpose, and how many files serve none.
+
+    Attributes:
+        defects: Number of anomalous images by defect.
+        masks: Number of anomalous images that have a mask.
+        passed_over: Number of files that are not used by kind, such as `.txt`.
+    """
+
+    fit: int
+    validation: int
+    test_normal: int
+    test_anomalous: int
+    masks: int
+    defects: dict[str, int]
+    passed_over: dict[str, int]
+
+    def __str__(self) -> str:
+        """Describes it in one line."""
+        good = [f"{self.fit} good images to learn from", f"{self.validation} to validate"]
+        test = f"{self.test_normal} good and {self.test_anomalous} defective ones to evaluate on"
+        kinds = f" ({_listed(self.defects)})" if self.defects else ""
+        masks = _listed({"masks": self.masks})
+        parts = [", ".join([*good, f"{test}{kinds}", masks])]
+        if self.passed_over:
+            parts.append(f"passed over: {_listed(self.passed_over)}")
+        return "; ".join(parts)
+
+
+def survey(recipe: Recipe, root: Path, category: str) -> Found:
+    """Counts the images of a category without reading any, and the other files beside them.
+
+    Raises:
+        ImageError: As `split_images` does.
+    """
+    images = split_images(recipe, root, category)
+    tests = images.test_anomalous
+    return Found(
+        fit=len(images.fit),
+        validation=len(images.validation),
+        test_normal=len(images.test_normal),
+        test_anomalous=len(tests),
+        masks=sum(test.mask is not None for test in tests),
+        defects=dict(sorted(Counter(test.defect for test in tests).items())),
+        passed_over=_passed_over(recipe, root, images),
+    )
+
+
+def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
+    """Says on stderr, once per run, what was found for some categories, and what seems wrong."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    for category in categories:
+        images = split_images(recipe, root, category)
+        if not images.fit or not images.validation:
+            # The error that follows says it.
+            continue
+        print(one_line(f"{category}: {survey(recipe, root, category)}."), file=sys.stderr)
+        twice = _used_twice(images)
+        if twice:
+            line = (
+                f"warning: {_listed({'images to evaluate on': len(twice)})} also among those to "
+                f"learn from, the first {twice[0]}; remove one of the two."
+            )
+            print(one_line(line), file=sys.stderr)
+
+
+def _used_twice(images: CategoryImages) -> list[Path]:
+    """Returns the test images of which there is a copy of the same name to learn from."""
+    learned = {
+        (path.name, path.stat().st_size): path
+        for path in (*images.fit, *images.validation)
+        if path.is_file()
+    }
+    tests = [*images.test_normal, *(test.path for test in images.test_anomalous)]
+    pairs = [
+        (path, learned.get((path.name, path.stat().st_size))) for path in tests if path.is_file()
+    ]
+    return [path for path, other in pairs if other and filecmp.cmp(path, other, shallow=False)]
+
+
+def _passed_over(recipe: Recipe, root: Path, images: CategoryImages) -> dict[str, int]:
+    """Counts by kind what lies below the root, or beside the images of one of many categories."""
+    used = {os.path.abspath(path) for path in _used(images)}
+    tables = [one.table for one in layouts_of(recipe.data) if isinstance(one, TableLayout)]
+    used |= {os.path.abspath(root / table) for table in tables}
+    place = root
+    if len(recipe.categories) > 1:
+        place = Path(os.path.commonpath([path.parent.absolute() for path in _used(images)]))
+    kinds = Counter(
+        _kind_of(path, place)
+        for folder in folders_below(place)
+        for path in folder.iterdir()
+        if os.path.abspath(path) not in used and not _is_looked_into(path)
+    )
+    return dict(sorted(kinds.items()))
+
+
+def _used(images: CategoryImages) -> Iterator[Path]:
+    """Yields the images of a category and their masks."""
+    yield from (*images.fit, *images.validation, *images.test_normal)
+    for test in images.test_anomalous:
+        yield test.path
+        if test.mask is not None:
+            yield from test.mask.iterdir() if test.mask.is_dir() else [test.mask]
+
+
+def _is_looked_into(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and not is_output(path)
+
+
+def _kind_of(path: Path, place: Path) -> str:
+    """Returns the kind of a file that is not used, or of a folder that is not looked into."""
+    if path.name.startswith(".") or path.name.lower() in SYSTEM_FILES:
+        return "hidden"
+    if path.is_dir():
+        return "outputs of sia-gen"
+    if not is_image(path):
+        extension = path.suffix.lower()
+        return "videos" if extension in VIDEOS else extension or "files without an extension"
+    folders = path.relative_to(place).parts[:-1]
+    if Role.MASKS in map(role_of, folders) or MASK_ENDING.fullmatch(path.stem):
+        return "masks"
+    return f"images in {'/'.join(folders)}" if folders else "images beside the folders"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Lists counts, such as `1 hidden, 2 videos`."""
+    return ", ".join(f"{count} {_in_number(name, count)}" for name, count in counts.items())
+
+
+def _in_number(name: str, count: int) -> str:
+    first, *others = name.split(" ")
+    return " ".join([first.removesuffix("s") if count == 1 else first, *others])

@@ -1,0 +1,74 @@
+"""Reads text files that list images, one per line."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from sia_gen.config.data import TableLayout
+from sia_gen.errors import ImageError
+
+Row = dict[str, str]
+# What separates values in files that some spreadsheets save.
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
+
+def read_rows(layout: TableLayout, root: Path) -> list[Row]:
+    """Returns the values of each line by column; lines without any are left out."""
+    table = root / layout.table
+    rows: list[Row] = []
+    for number, line in _lines_of(table):
+        values = next(csv.reader([line])) if "," in line else line.split()
+        if len(values) != len(layout.columns):
+            raise _wrong_line(layout, table, number, line, len(values))
+        named = zip(layout.columns, values, strict=True)
+        rows.append({column: value.strip() for column, value in named})
+    if not layout.header:
+        return rows
+    if rows and list(rows[0].values()) != layout.columns:
+        raise ImageError(
+            problem=f"the columns of {table} are {', '.join(rows[0].values())}; "
+            f"expected {', '.join(layout.columns)}.",
+            fix="Correct its first line, or the recipe's 'data.images.columns'.",
+        )
+    return rows[1:]
+
+
+def _lines_of(table: Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines of a table that are not blank, with their numbers."""
+    try:
+        content = table.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            problem=f"cannot read the table of labels {table}: {error.strerror}.",
+            fix="Check --data: it is the folder that contains it.",
+        ) from error
+    text, reason = "", "it is UTF-16" if b"\0" in content else None
+    try:
+        # Spreadsheets begin a file with a byte order mark.
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].count(b"\n")
+        reason = reason or f"its line {before + 1} is not UTF-8, but perhaps Latin-1"
+    if reason is not None:
+        raise ImageError(
+            problem=f"cannot read the table of labels {table}: {reason}.",
+            fix="Save it as UTF-8; spreadsheets call that 'CSV UTF-8'.",
+        )
+    for number, line in enumerate(text.splitlines(), 1):
+        # Spreadsheets write only commas for a row without values.
+        if line.strip(" ,;\t"):
+            yield number, line
+
+
+def _wrong_line(layout: TableLayout, table: Path, number: int, line: str, count: int) -> ImageError:
+    columns = len(layout.columns)
+    for separator, name in OTHER_SEPARATORS.items():
+        if line.count(separator) == columns - 1 > 0:
+            return ImageError(
+                problem=f"line {number} of {table} separates its values by {name}.",
+                fix="Save the table with commas between the values.",
+            )
+    return ImageError(
+        problem=f"line {number} of {table} has {count} values for {columns} columns.",
+        fix="Correct the line, or the recipe's 'data.images.columns'.",
+    )

@@ -1,0 +1,266 @@
+"""The arrangements in docs/own-images.md, as folders on disk: every image has the right purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sia_gen.config.recipe import Recipe
+from sia_gen.images.listing import split_images
+from sia_gen.images.recognition import recipe_for_folder
+from tests.images.trees import mvtec_ad, visa_table, write_images
+
+# What serves which purpose: normal ones, set apart to validate, to test, and defects by name.
+Purposes = tuple[list[str], list[str], list[str], dict[str, list[str]]]
+
+
+def purposes(root: Path) -> Purposes:
+    """What a folder's recipe, saved and read again, takes its images for."""
+    made = recipe_for_folder(root)
+    (root.parent / "recipe.yaml").write_text(made.to_yaml())
+    recipe = Recipe.load(root.parent / "recipe.yaml")
+    assert recipe == made
+    images = split_images(recipe, root, recipe.categories[0])
+
+    def below(paths: list[Path]) -> list[str]:
+        return sorted(path.relative_to(root).as_posix() for path in paths)
+
+    defects: dict[str, list[str]] = {}
+    for test in images.test_anomalous:
+        defects.setdefault(test.defect, []).append(test.path.relative_to(root).as_posix())
+    if recipe.data.images.validation is None:
+        return below(images.fit + images.validation), [], below(images.test_normal), defects
+    return below(images.fit), below(images.validation), below(images.test_normal), defects
+
+
+GOOD = [f"good/{number}.png" for number in range(4)]
+CASES: dict[str, tuple[list[str], Purposes]] = {
+    "flat": (["0.png", "1.png"], (["0.png", "1.png"], [], [], {})),
+    "images of a folder named so": (
+        ["images/0.png", "images/1.png"],
+        (["images/0.png", "images/1.png"], [], [], {}),
+    ),
+    "good and stray ones": ([*GOOD, "overview.png"], (GOOD, [], [], {})),
+    "train/good and stray ones": (
+        ["train/good/0.png", "train/good/1.png", "overview.png", "train/overview.png"],
+        (["train/good/0.png", "train/good/1.png"], [], [], {}),
+    ),
+    "test/ok": (
+        ["train/ok/0.png", "test/ok/1.png", "test/ng/2.png"],
+        (["train/ok/0.png"], [], ["test/ok/1.png"], {"ng": ["test/ng/2.png"]}),
+    ),
+    "capitals": (
+        ["Train/OK/0.png", "TEST/Ok/1.png", "TEST/NG/2.png", "TEST/NG/3.JPG"],
+        (
+            ["Train/OK/0.png"],
+            [],
+            ["TEST/Ok/1.png"],
+            {"NG": ["TEST/NG/2.png", "TEST/NG/3.JPG"]},
+        ),
+    ),
+    "German": (
+        ["Gutteile/0.png", "test/i.O./1.png", "test/n.i.O./2.png", "test/Kratzer/3.png"],
+        (
+            ["Gutteile/0.png"],
+            [],
+            ["test/i.O./1.png"],
+            {"n.i.O.": ["test/n.i.O./2.png"], "Kratzer": ["test/Kratzer/3.png"]},
+        ),
+    ),
+    "kinds of any name under test": (
+        ["train/good/0.png", "test/good/1.png", "test/typ_a/2.png", "test/猫/3.png"],
+        (
+            ["train/good/0.png"],
+            [],
+            ["test/good/1.png"],
+            {"typ_a": ["test/typ_a/2.png"], "猫": ["test/猫/3.png"]},
+        ),
+    ),
+    "days within kinds": (
+        ["good/day1/0.png", "good/day2/0.png", "test/good/0.png", "test/dent/day1/a/0.png"],
+        (
+            ["good/day1/0.png", "good/day2/0.png"],
+            [],
+            ["test/good/0.png"],
+            {"dent": ["test/dent/day1/a/0.png"]},
+        ),
+    ),
+    "kinds within bad": (
+        ["good/0.png", "test/good/1.png", "test/bad/2.png", "test/bad/cut/3.png"],
+        (
+            ["good/0.png"],
+            [],
+            ["test/good/1.png"],
+            {"bad": ["test/bad/2.png"], "cut": ["test/bad/cut/3.png"]},
+        ),
+    ),
+    "images directly in train": (
+        ["train/0.png", "train/1.png", "test/good/0.png", "test/hole/1.png"],
+        (["train/0.png", "train/1.png"], [], ["test/good/0.png"], {"hole": ["test/hole/1.png"]}),
+    ),
+    "validation": (
+        ["training/good/0.png", "validation/good/1.png", "test/good/2.png", "test/ko/3.png"],
+        (
+            ["training/good/0.png"],
+            ["validation/good/1.png"],
+            ["test/good/2.png"],
+            {"ko": ["test/ko/3.png"]},
+        ),
+    ),
+    "validation without folders of good ones": (
+        ["train/0.png", "val/1.png", "test/good/2.png", "test/bad/3.png"],
+        (["train/0.png"], ["val/1.png"], ["test/good/2.png"], {"bad": ["test/bad/3.png"]}),
+    ),
+    "defects in validation": (
+        ["train/good/0.png", "val/bad/1.png", "test/good/2.png", "test/bad/3.png"],
+        (["train/good/0.png"], [], ["test/good/2.png"], {"bad": ["test/bad/3.png"]}),
+    ),
+    "defects among those to learn from": (
+        ["train/good/0.png", "train/bad/1.png", "test/good/2.png", "test/bad/3.png"],
+        (["train/good/0.png"], [], ["test/good/2.png"], {"bad": ["test/bad/3.png"]}),
+    ),
+    "split within good and bad": (
+        ["good/train/0.png", "good/test/1.png", "bad/test/2.png", "bad/test/x/3.png"],
+        (
+            ["good/train/0.png"],
+            [],
+            ["good/test/1.png"],
+            {"bad": ["bad/test/2.png", "bad/test/x/3.png"]},
+        ),
+    ),
+    "two names for good": (["good/0.png", "OK/1.png"], (["OK/1.png", "good/0.png"], [], [], {})),
+    "folders around": (
+        ["data/images/good/0.png", "data/images/good/1.png"],
+        (["data/images/good/0.png", "data/images/good/1.png"], [], [], {}),
+    ),
+    "many formats": (
+        [f"good/0.{one}" for one in ("bmp", "gif", "jp2", "jpeg", "pgm", "tif", "webp")],
+        (
+            [f"good/0.{one}" for one in ("bmp", "gif", "jp2", "jpeg", "pgm", "tif", "webp")],
+            [],
+            [],
+            {},
+        ),
+    ),
+    "special characters": (
+        ["good/[1] {x}/0.png", "test/100 % [a]{b}/1.png", "test/good/2.png"],
+        (
+            ["good/[1] {x}/0.png"],
+            [],
+            ["test/good/2.png"],
+            {"100 % [a]{b}": ["test/100 % [a]{b}/1.png"]},
+        ),
+    ),
+    "empty folders": (
+        ["0.png", "1.png", "bad/", "good/", "test/good/"],
+        (["0.png", "1.png"], [], [], {}),
+    ),
+    "one image": (["good/0.png"], (["good/0.png"], [], [], {})),
+    "hidden files": (
+        ["good/0.png", "good/._0.png", "good/.ipynb_checkpoints/0.png", "test/.x/1.png"],
+        (["good/0.png"], [], [], {}),
+    ),
+}
+
+
+def make(root: Path, names: list[str]) -> Path:
+    write_images(root, *(name for name in names if not name.endswith("/")))
+    for name in names:
+        if name.endswith("/"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+    return root
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_image_serves_its_purpose(case: str, tmp_path: Path) -> None:
+    names, expected = CASES[case]
+    assert purposes(make(tmp_path / "photos", names)) == expected
+
+
+# Folders beside `good` of which some good images are held out for the test.
+BESIDE: dict[str, tuple[list[str], dict[str, list[str]]]] = {
+    "bad": (["bad/0.png"], {"bad": ["bad/0.png"]}),
+    "NG": (["NG/0.png"], {"NG": ["NG/0.png"]}),
+    "known kinds": (
+        ["dent/0.png", "Scratch_2/1.png"],
+        {"Scratch_2": ["Scratch_2/1.png"], "dent": ["dent/0.png"]},
+    ),
+    "kinds in bad": (
+        ["bad/0.png", "bad/a/1.png", "bad/b/2.png"],
+        {"bad": ["bad/0.png"], "a": ["bad/a/1.png"], "b": ["bad/b/2.png"]},
+    ),
+    "kinds and days in bad": (
+        ["bad/a/day1/1.png", "bad/b/2.png"],
+        {"a": ["bad/a/day1/1.png"], "b": ["bad/b/2.png"]},
+    ),
+    "a kind with days": (["dent/day1/0.png"], {"dent": ["dent/day1/0.png"]}),
+    "unlabelled test images": (["bad/0.png", "test/1.png"], {"bad": ["bad/0.png"]}),
+    "unknown names, if there is a test": (
+        ["old/0.png", "test/bad/1.png"],
+        {"bad": ["test/bad/1.png"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+@pytest.mark.parametrize("good", ["good", "OK"])
+def test_some_good_images_are_held_out(case: str, good: str, tmp_path: Path) -> None:
+    names, defects = BESIDE[case]
+    write_images(tmp_path / "photos", *names, *(f"{good}/{number}.png" for number in range(10)))
+    normal, _, tested, found = purposes(tmp_path / "photos")
+    assert (len(normal), len(tested)) == (7, 3)
+    assert all(name.startswith(f"{good}/") for name in normal + tested)
+    assert found == defects
+
+
+def test_defects_beside_images_that_lie_directly_inside(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *(f"{number}.png" for number in range(10)), "nok/0.png", "day1/1.png")
+    normal, _, tested, defects = purposes(root)
+    assert (len(normal), len(tested), defects) == (7, 3, {"nok": ["nok/0.png"]})
+    assert all("/" not in name for name in normal + tested)
+
+
+def test_defects_among_those_to_learn_from_are_for_the_test_if_there_is_none(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *(f"train/good/{number}.png" for number in range(10)), "train/ng/0.png")
+    normal, _, tested, defects = purposes(root)
+    assert (len(normal), len(tested), defects) == (7, 3, {"ng": ["train/ng/0.png"]})
+
+
+def test_category_of_a_known_data_set_alone(tmp_path: Path) -> None:
+    root = visa_table(tmp_path / "visa", ["candle"]) / "candle"
+    normal, _, tested, defects = purposes(root)
+    assert len(normal + tested) == 5
+    assert defects == {"Anomaly": ["Data/Images/Anomaly/000.JPG"]}
+    root = mvtec_ad(tmp_path / "mvtec", ["bottle"]) / "bottle"
+    assert purposes(root)[3].keys() == {"broken_large", "contamination"}
+
+
+def test_links_to_images_and_folders_are_followed(tmp_path: Path) -> None:
+    write_images(tmp_path, "disk/a/0.png", "disk/b/1.png", "disk/2.png", "photos/test/good/0.png")
+    root = tmp_path / "photos"
+    (root / "good").symlink_to(tmp_path / "disk/a")
+    (root / "test/bad").symlink_to(tmp_path / "disk/b")
+    (root / "test/good/2.png").symlink_to(tmp_path / "disk/2.png")
+    (root / "test/again").symlink_to("..")
+    assert purposes(root) == (
+        ["good/0.png"],
+        [],
+        ["test/good/0.png", "test/good/2.png"],
+        {"bad": ["test/bad/1.png"]},
+    )
+
+
+def test_recipe_of_plain_folders_stays_as_short_as_it_was(tmp_path: Path) -> None:
+    mvtec_ad(tmp_path, ["gear"])
+    images = recipe_for_folder(tmp_path / "gear").data.images
+    assert images.model_dump(exclude_defaults=True) == {
+        "normal": "train/good/*",
+        "test_normal": "test/good/*",
+        "test_anomalous": "test/*/*",
+        "mask": "ground_truth/{defect}/{stem}_mask.*",
+    }

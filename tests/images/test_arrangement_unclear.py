@@ -1,0 +1,114 @@
+"""What could mean several things is asked in one line, and what that says settles it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sia_gen.errors import ImageError
+from sia_gen.images.recognition import recipe_for_folder
+from tests.images.trees import write_images
+
+GOOD = ["good/0.png", "good/1.png"]
+# Folders, what the problem names with its number of images, and what the fix names.
+UNCLEAR: dict[str, tuple[list[str], str, str]] = {
+    "only defects": (["NG/0.png", "ng2/1.png"], "NG (1), ng2 (1)", "a folder 'good'"),
+    "only defects to test": (["test/bad/0.png"], "test/bad (1)", "a folder 'good'"),
+    "good in two places": (
+        [*GOOD, "train/good/2.png"],
+        "train/good (1) and in good (2)",
+        "into one of these folders",
+    ),
+    "images in two folders around": (
+        ["part1/0.png", "part2/1.png"],
+        "part1 (1) and in part2 (1)",
+        "one of",
+    ),
+    "an unknown name beside good": (
+        [*GOOD, "day2/0.png"],
+        "day2 (1)",
+        "'good/day2', or defects to 'test/bad/day2'",
+    ),
+    "an unknown name beside known ones": (
+        [*GOOD, "bad/0.png", "typ_a/1.png"],
+        "typ_a (1)",
+        "test/bad/typ_a",
+    ),
+    "several meanings": ([*GOOD, "good_old/2.png"], "good_old (1)", "'good/good_old'"),
+    "an unknown name to learn from": (
+        ["train/good/0.png", "train/typ_a/1.png"],
+        "train/typ_a (1)",
+        "'train/good/typ_a'",
+    ),
+    "unknown names beside images to learn from": (
+        ["train/0.png", "train/day2/1.png", "test/bad/2.png"],
+        "train/day2 (1)",
+        "all good parts to 'train/good', or defects to 'test/bad/day2'",
+    ),
+    "numbers to test": (
+        [*GOOD, "test/0/0.png", "test/1/1.png"],
+        "test/0 (1), test/1 (1)",
+        "'good'",
+    ),
+    "good or not to test": ([*GOOD, "test/good_new/0.png"], "test/good_new (1)", "'good'"),
+    "defects in good": (["good/0.png", "good/bad/1.png"], "good/bad (1)", "good/bad"),
+    "defects in good, at any depth": (
+        ["good/day1/0.png", "good/ng/1.png", "test/bad/2.png"],
+        "good/ng (1)",
+        "Move good/ng out",
+    ),
+    "defects in validation alone": (
+        ["train/good/0.png", "val/bad/1.png"],
+        "val/bad (1)",
+        "Rename 'val' to 'test'",
+    ),
+    "unknown names alone": (["day1/0.png", "day2/1.png"], "day1 (1), day2 (1)", "day1"),
+    "several products": (
+        ["gear/good/0.png", "wheel/train/ok/1.png"],
+        "folders gear, wheel",
+        "gear",
+    ),
+    "several classes of a set": (["Class1/Train/0.png", "Class2/Train/1.png"], "Class1", "Class1"),
+    "days with good and bad": (
+        ["good/0.png", "test/day1/good/1.png"],
+        "test/day1/good (1)",
+        "good",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_what_is_unclear_is_asked_in_one_line(case: str, tmp_path: Path) -> None:
+    names, problem, fix = UNCLEAR[case]
+    write_images(tmp_path, *names)
+    with pytest.raises(ImageError) as caught:
+        recipe_for_folder(tmp_path)
+    assert problem in caught.value.problem
+    assert fix.lower() in caught.value.fix.lower()
+    assert "\n" not in str(caught.value)
+
+
+# What the fix says, done.
+SETTLED = {
+    "an unknown name beside good": ("day2", "good/day2"),
+    "several meanings": ("good_old", "test/bad/good_old"),
+    "an unknown name to learn from": ("train/typ_a", "test/bad/typ_a"),
+    "good in two places": ("train/good/2.png", "good/2.png"),
+    "numbers to test": ("test/0", "test/good"),
+    "defects in good, at any depth": ("good/ng", "ng"),
+    "defects in validation alone": ("val", "test"),
+    "only defects": ("NG", "good"),
+}
+
+
+@pytest.mark.parametrize("case", SETTLED)
+def test_the_fix_settles_it(case: str, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *UNCLEAR[case][0])
+    old, new = SETTLED[case]
+    (root / new).parent.mkdir(parents=True, exist_ok=True)
+    (root / old).rename(root / new)
+    if case == "numbers to test":
+        (root / "test/1").rename(root / "test/crack")
+    assert recipe_for_folder(root).data.images.normal

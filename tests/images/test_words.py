@@ -1,0 +1,51 @@
+"""What names of folders say, in any case and in several languages."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from sia_gen.images.words import NAMES, ROLES, Role, role_of
+
+GOOD = "good GOOD Ok OK_parts parts_ok good-2 GoodParts OKTeile i.O. io gut Gutteile bon conforme "
+GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品"
+BAD = "bad Bad_2 NG nok KO n.i.O. nio not_ok NotGood nicht-io schlecht Défauts mauvais malo "
+BAD += "defective Anomalies ABNORMAL faulty reject Ausschuss 不良品"
+KIND = "scratch Scratch_large faulty_imprint crack3 ng_scratch Kratzer rayure grietas abnormal_b"
+UNCLEAR = "good_old ok_or_nok normal_scratch not_cleaned okparts goodies positive 0 2024-05 class_1"
+UNKNOWN = "day1 bottle thread oil line4 book smokey"
+
+
+@pytest.mark.parametrize(
+    ("names", "role"),
+    [
+        (GOOD, Role.GOOD),
+        (BAD, Role.BAD),
+        (KIND, Role.KIND),
+        (UNCLEAR, Role.UNCLEAR),
+        (UNKNOWN, Role.UNKNOWN),
+        ("train Training train_images TRAINSET", Role.TRAIN),
+        ("val validation valid", Role.VALIDATION),
+        ("test Testing test_set2", Role.TEST),
+        ("ground_truth GroundTruth GT masks Mask label Labels defect_masks masken", Role.MASKS),
+        ("images IMG photos_2 parts", Role.ANY),
+    ],
+)
+def test_names_are_understood_in_any_case(names: str, role: Role) -> None:
+    for name in names.split():
+        assert role_of(name) is role, name
+        # As some file systems write names with accents.
+        assert role_of(unicodedata.normalize("NFD", name)) is role, name
+
+
+def test_blanks_divide_words_as_well() -> None:
+    assert role_of("not ok") is Role.BAD
+    assert role_of("OK parts 2") is Role.GOOD
+    assert role_of("n. i. O.") is Role.BAD
+
+
+def test_no_word_has_two_meanings() -> None:
+    words = [word for text in NAMES.values() for word in text.split()]
+    assert len(set(words)) == len(words)
+    assert all(role_of(word) is role for word, role in ROLES.items())

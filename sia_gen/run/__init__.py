@@ -1,0 +1,1 @@
+"""All steps in one command, within the minutes that a person has."""

@@ -14,7 +14,7 @@ import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, push_to_hub, verify
 from sia_gen.cli.demo import demo, recipes
-from sia_gen.cli.detectors import evaluate, export, fit_realnet, predict
+from sia_gen.cli.detectors import evaluate, export, fit_realnet, import_realnet, predict
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
@@ -37,7 +37,7 @@ COMMANDS = {
     "Start here": (demo, recipes),
     "Diffusion models": (train_diffusion, train_classifier, import_adm),
     "Corpora": (calibrate, synthesize, verify, inspect, compose),
-    "Detectors": (fit_realnet, evaluate, predict, export),
+    "Detectors": (fit_realnet, import_realnet, evaluate, predict, export),
     "Sharing": (push_to_hub,),
 }
 for panel, commands in COMMANDS.items():

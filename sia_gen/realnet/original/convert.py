@@ -49,7 +49,8 @@ def convert_state_dict(state: State, settings: Settings) -> RealNet:
     try:
         with torch.device("meta"):
             model = RealNet(**_arguments(settings))
-    except ValueError as error:
+    # PyTorch raises the latter for tensors of more bytes than there are numbers.
+    except (ValueError, RuntimeError) as error:
         raise not_realnet(problem=f"the settings are impossible: {first_line(error)}.") from error
     expected = model.state_dict()
     names = _tensor_names(settings, expected)

@@ -112,7 +112,7 @@ class Network(BaseModel):
         known = STRIDES[self.backbone]
         for _, layer in self.layers():
             if layer.idx not in known:
-                msg = f"'structure' has '{layer.idx}', but {self.backbone} {', '.join(known)}"
+                msg = f"'structure' has '{layer.idx}', but {self.backbone} has {', '.join(known)}"
                 raise ValueError(msg)
         if len(self.modes) != len(self.mode_numbers):
             msg = "'mode_numbers' needs one number for every one of 'modes'"
@@ -178,6 +178,14 @@ class Settings(Network):
         validation_alias=AliasPath("evaluator", "metrics", "auc")
     )
 
+    @model_validator(mode="after")
+    def _blocks_have_room(self) -> Self:
+        for block in self.structure:
+            if block.stride > self.image_size:
+                msg = f"the stride of '{block.name}' leaves nothing of {self.image_size} pixels"
+                raise ValueError(msg)
+        return self
+
 
 def read_settings(path: Path) -> Settings:
     """Reads a `realnet.yaml`; `ModelError` if it is missing, damaged, or of another kind."""
@@ -215,4 +223,6 @@ def _first_problem(error: ValidationError) -> str:
     said = one_line(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "missing":
         return f"'{place}' is missing"
+    if problem["type"] == "model_type":
+        return f"'{place}' holds no settings" if place else "it holds no settings"
     return f"'{place}': {said[:1].lower()}{said[1:]}" if place else said

@@ -81,11 +81,13 @@ def import_realnet(
 
     Example: sia-gen import-realnet ckpt_best.pth.tar --config realnet.yaml --out models/bottle
     """
+    from sia_gen.realnet.inference import REPORT
     from sia_gen.realnet.original.importing import THRESHOLD
     from sia_gen.realnet.original.importing import import_realnet as convert
 
     kind = convert(checkpoint, config, out)
-    say(f"Imported into {out}: a {kind}. Its threshold is {THRESHOLD}, until you choose one.")
+    where = out / REPORT
+    say(f"Imported into {out}: a {kind}. Its threshold is {THRESHOLD}; choose one in {where}.")
 
 
 def evaluate(

@@ -177,6 +177,13 @@ def put(value: object, *keys: str | int) -> Callable[[Content], None]:
     return change
 
 
+def enlarge(content: Content) -> None:
+    """Asks for a network that no address space could hold."""
+    layer = {"idx": "layer2", "planes": 128}
+    content["structure"][0]["layers"] = [layer.copy() for _ in range(1000)]
+    content["net"][2]["kwargs"] |= {"hide_channels_ratio": 64, "channel_mult": [64]}
+
+
 NEEDED: list[tuple[str | int, ...]] = [
     ("structure",),
     ("structure", 0, "stride"),
@@ -226,7 +233,8 @@ def test_settings_without_what_is_needed_are_refused(
         (put(["max", "min"], "net", 3, "kwargs", "modes"), "modes"),
         (put([8], "net", 3, "kwargs", "mode_numbers"), "one number for every one of 'modes'"),
         (put([100, 8], "net", 3, "kwargs", "mode_numbers"), "cannot take 100 of 64 channels"),
-        (put([64] * 16, "net", 2, "kwargs", "channel_mult"), "is float"),
+        (put([64] * 16, "net", 2, "kwargs", "channel_mult"), r"is missing \(and"),
+        (enlarge, "the settings are impossible: Storage size calculation overflowed"),
         (put(0.4, "net", 2, "kwargs", "hide_channels_ratio"), "must be divisible"),
         (put([64, 96], "dataset", "input_size"), "64 x 96 is not square"),
         (put([64, 64, 64], "dataset", "input_size"), "dataset.input_size"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from sia_gen.errors import did_you_mean
@@ -18,7 +18,7 @@ Layers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Number = Annotated[int, Field(ge=0, le=64)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Structure:
     """The blocks of a RealNet, and its networks; the defaults are those of the authors' code.
 

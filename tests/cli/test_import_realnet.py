@@ -57,6 +57,13 @@ def test_checkpoint_becomes_a_detector(run: Run, training: Trained, tmp_path: Pa
     assert [float(row["score"]) for row in rows] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_imported_detector_is_not_published(run: Run, refuse: Refuse, training: Trained) -> None:
+    run(*IMPORT)
+    assert "bottle/fit.json, is missing or damaged, or of an import" in refuse(
+        "push-to-hub", "bottle", "ada/bottle"
+    )
+
+
 @pytest.mark.parametrize("left_out", [("--config", "realnet.yaml"), ("--out", "bottle")])
 def test_option_must_be_given(refuse: Refuse, left_out: tuple[str, str]) -> None:
     arguments = [one for one in IMPORT if one not in left_out]

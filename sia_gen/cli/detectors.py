@@ -75,6 +75,26 @@ def fit_realnet(
     say(f"The models are in {folder}. Next: {command}")
 
 
+def import_realnet(
+    checkpoint: Annotated[
+        Path, Argument(metavar="CHECKPOINT", help="A .pth.tar, .pth, .pt or .safetensors file.")
+    ],
+    config: Annotated[Path, Option(help="The realnet.yaml that it was trained with.")],
+    out: Annotated[Path, Option(help="Output folder.")],
+) -> None:
+    """Convert a checkpoint of the RealNet authors' train_realnet.py to a model folder.
+
+    Example: sia-gen import-realnet ckpt_best.pth.tar --config realnet.yaml --out models/bottle
+    """
+    from sia_gen.realnet.inference import REPORT
+    from sia_gen.realnet.original.importing import THRESHOLD
+    from sia_gen.realnet.original.importing import import_realnet as convert
+
+    kind = convert(checkpoint, config, out)
+    where = out / REPORT
+    say(f"Imported into {out}: a {kind}. Its threshold is {THRESHOLD}; choose one in {where}.")
+
+
 def evaluate(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,

@@ -152,6 +152,7 @@ def _read_report(path: Path) -> dict[str, Any]:
         TypeAdapter(list[str]).validate_python(report["categories"], strict=True)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(
-            problem=f"the report of the model, {path}, is missing or damaged.", fix=TRAINED
+            problem=f"the report of the model, {path}, is missing or damaged, or of an import.",
+            fix=TRAINED,
         ) from error
     return report

@@ -83,10 +83,16 @@ class ReconstructionResidualSelection(nn.Module):
         num_mean: Number of channels selected by their mean over the image (large anomalies).
         mode: `both` criteria. The paper's ablations select `num_max + num_mean` channels by one
             criterion, `max` or `mean`, or at `random` once, or they use `all` channels.
+        decoder_layers: Number of residual layers of the decoder.
     """
 
     def __init__(
-        self, channels: Sequence[int], num_max: int, num_mean: int, mode: Mode = "both"
+        self,
+        channels: Sequence[int],
+        num_max: int,
+        num_mean: int,
+        mode: Mode = "both",
+        decoder_layers: int = DECODER_RESIDUAL_LAYERS,
     ) -> None:
         super().__init__()
         total, both = sum(channels), num_max + num_mean
@@ -102,14 +108,14 @@ class ReconstructionResidualSelection(nn.Module):
         # Residuals of different layers differ in scale, so the ranking normalises them.
         # The momentum is the authors'; in PyTorch it is the weight of the newest batch.
         self.ranking_norm = nn.BatchNorm2d(total, momentum=0.9, affine=False)
-        self.decoder = Decoder(self.num_max + self.num_mean + fixed)
+        self.decoder = Decoder(self.num_max + self.num_mean + fixed, decoder_layers)
 
     def forward(self, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Decodes squared differences, one (B, C_i, H_i, W_i) per block, ascending in stride.
+        """Decodes squared differences, one (B, C_i, H_i, W_i) per block.
 
-        The logits (normal, anomalous) are (B, 2, 2H, 2W), twice the resolution of the first block.
+        The logits (normal, anomalous) are (B, 2, 2H, 2W), twice the resolution of the finest block.
         """
-        aligned = align(residuals)
+        aligned = align(residuals, max(tuple(block.shape[-2:]) for block in residuals))
         chosen = select_channels(aligned, self.channel_indices(aligned))
         logits: torch.Tensor = self.decoder(chosen)
         return logits
@@ -127,7 +133,7 @@ class ReconstructionResidualSelection(nn.Module):
 class Decoder(nn.Module):
     """Decodes the selected residuals (B, C, H, W) to two-class logits (B, 2, 2H, 2W)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, residual_layers: int = DECODER_RESIDUAL_LAYERS) -> None:
         super().__init__()
         self.residual_layers = nn.ModuleList(
             nn.Sequential(
@@ -136,7 +142,7 @@ class Decoder(nn.Module):
                 nn.ReLU(),
                 nn.Conv2d(channels, channels, 1, bias=False),
             )
-            for _ in range(DECODER_RESIDUAL_LAYERS)
+            for _ in range(residual_layers)
         )
         self.coarse = nn.Sequential(
             nn.ReLU(),
@@ -168,9 +174,8 @@ def select_channels(residual: torch.Tensor, indices: torch.Tensor) -> torch.Tens
     return residual.gather(1, indices[:, :, None, None].expand(-1, -1, height, width))
 
 
-def align(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Concatenates features, each (B, C_i, H_i, W_i), in the size of the first."""
-    size = features[0].shape[-2:]
+def align(features: Sequence[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
+    """Concatenates features, each (B, C_i, H_i, W_i), in one size: (B, C, *size)."""
     return torch.cat([resize(feature, size) for feature in features], dim=1)
 
 

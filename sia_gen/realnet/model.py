@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import RealNetFit
-from sia_gen.errors import ModelError, did_you_mean
+from sia_gen.errors import ModelError
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.channels import (
@@ -27,9 +27,8 @@ from sia_gen.realnet.channels import (
 )
 from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
 from sia_gen.realnet.reconstruction import ReconstructionUNet
+from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
 
-Architecture = Literal["independent", "neighbour-aligned", "retrieval"]
-RETRIEVAL = "retrieval"
 Size = Sequence[int]
 
 
@@ -50,7 +49,9 @@ class RealNet(
 ):
     """The detector. The weights of its frozen backbone are saved with it.
 
-    The arguments are the settings of the same names in `RealNetFit`, which describes them.
+    The arguments are the settings of the same names in `RealNetFit`, which describes them. A
+    `Structure`, or its fields, may take the place of an architecture; then a layer may be in
+    several blocks, and its stride comes as often in `strides`, in any order.
     """
 
     def __init__(
@@ -62,33 +63,40 @@ class RealNet(
         num_max: int = 256,
         num_mean: int = 256,
         rrs: Mode = "both",
-        architecture: Architecture = "independent",
+        architecture: Architecture | Structure | dict[str, Any] = "independent",
         memory_size: int = 5000,
         score_window: int = 16,
     ) -> None:
         super().__init__()
-        known = get_args(Architecture)
-        if architecture not in known:
-            hint = did_you_mean(architecture, known) or f", use one of {', '.join(known)}"
-            msg = f"unknown architecture '{architecture}'{hint}"
-            raise ValueError(msg)
+        structure = Structure.of(architecture, strides)
         self.image_size = image_size
         self.score_window = score_window
-        self.backbone = Backbone(backbone, strides)
-        self.afs = AnomalyAwareFeatureSelection(self.backbone.channels, channels_kept)
-        layers = range(len(self.afs.kept))
+        self.strides = strides
+        distinct = sorted({*strides})
+        self.backbone = Backbone(backbone, distinct)
+        self.layers = [distinct.index(stride) for stride in strides]
+        totals = [self.backbone.channels[layer] for layer in self.layers]
+        self.afs = AnomalyAwareFeatureSelection(totals, channels_kept)
+        self.blocks = [*zip(structure.blocks, structure.block_strides, strict=True)]
+        channels = [sum(self.afs.kept[layer] for layer in block) for block in structure.blocks]
         retrieval = architecture == RETRIEVAL
-        together = {"independent": 1, "neighbour-aligned": 2, RETRIEVAL: len(layers)}[architecture]
-        self.blocks = [list(layers[i : i + together]) for i in layers[::together]]
-        channels = [sum(self.afs.kept[layer] for layer in block) for block in self.blocks]
         self.reconstruction = nn.ModuleList(
-            ReconstructionUNet(count, width=max(count // 2, 1))
+            ReconstructionUNet(
+                count,
+                width=max(int(structure.width * count), 1),
+                multipliers=structure.multipliers,
+                attention_levels=structure.attention_levels,
+                layers_per_block=structure.layers_per_block,
+                norm_groups=structure.norm_groups,
+            )
             for count in channels
             if not retrieval
         )
         self.memory = PatchMemory(channels[0], memory_size) if retrieval else None
         self.fusion = MapFusion() if retrieval else None
-        self.rrs = ReconstructionResidualSelection(channels, num_max, num_mean, rrs)
+        self.rrs = ReconstructionResidualSelection(
+            channels, num_max, num_mean, rrs, structure.decoder_layers
+        )
 
     def forward(self, images: torch.Tensor, numbers: torch.Tensor | None = None) -> RealNetOutput:
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1].
@@ -129,12 +137,21 @@ class RealNet(
         selected: list[torch.Tensor] = self.afs(self.features(images))
         if self.memory is not None:
             return [neighbourhoods(selected)]
-        return [align([selected[layer] for layer in block]) for block in self.blocks]
+        return [self._block(selected, layers, stride) for layers, stride in self.blocks]
+
+    def _block(
+        self, selected: Sequence[torch.Tensor], layers: Sequence[int], stride: int
+    ) -> torch.Tensor:
+        """Concatenates layers in the size that features of a stride have."""
+        finest = min(layers, key=self.strides.__getitem__)
+        height, width = selected[finest].shape[-2:]
+        size = [side * self.strides[finest] // stride for side in (height, width)]
+        return align([selected[layer] for layer in layers], size)
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns all features of the backbone, one (B, C_i, H_i, W_i) per layer."""
         features: list[torch.Tensor] = self.backbone(images.expand(-1, 3, -1, -1))
-        return features
+        return [features[layer] for layer in self.layers]
 
     def reconstruct(
         self, features: Sequence[torch.Tensor], numbers: torch.Tensor | None = None

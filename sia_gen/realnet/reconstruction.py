@@ -7,6 +7,8 @@ the features are 2 and 4 times smaller, and a skip connection from every block o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -38,16 +40,19 @@ class ResidualBlock(nn.Module):
         *,
         attention: bool = False,
         resample: Literal["down", "up"] | None = None,
+        norm_groups: int | None = None,
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(_norm_groups(in_channels), in_channels)
+        self.norm = nn.GroupNorm(norm_groups or _norm_groups(in_channels), in_channels)
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.resample = resample
         self.resample_hidden = _resampler(in_channels, resample)
         self.resample_input = _resampler(in_channels, resample)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
-        self.attention = _attention(out_channels) if attention else nn.Identity()
+        self.attention = nn.Identity()
+        if attention:
+            self.attention = _attention(out_channels, norm_groups or _norm_groups(out_channels))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Returns (B, out_channels, H, W) for (B, in_channels, H, W), H and W resampled."""
@@ -62,11 +67,22 @@ class ReconstructionUNet(nn.Module):
 
     `forward` takes and returns float tensors of shape (B, channels, H, W), of any H and W. `width`
     is the number of channels of the highest resolution; the paper uses half of those of the block.
+    `Structure` describes the other arguments.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        multipliers: Sequence[float] = MULTIPLIERS,
+        attention_levels: Sequence[int] = ATTENTION_LEVELS,
+        layers_per_block: int = LAYERS_PER_BLOCK,
+        norm_groups: int | None = None,
+    ) -> None:
         super().__init__()
-        widths = [width * multiplier for multiplier in MULTIPLIERS]
+        residual_block = partial(ResidualBlock, norm_groups=norm_groups)
+        widths = [int(width * multiplier) for multiplier in multipliers]
         last = len(widths) - 1
         self.multiple = 2**last
         self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
@@ -74,29 +90,29 @@ class ReconstructionUNet(nn.Module):
         current, skips = widths[0], [widths[0]]
         self.down_blocks = nn.ModuleList()
         for level, out_channels in enumerate(widths):
-            for _ in range(LAYERS_PER_BLOCK):
-                attention = level in ATTENTION_LEVELS
-                self.down_blocks.append(ResidualBlock(current, out_channels, attention=attention))
+            for _ in range(layers_per_block):
+                attention = level in attention_levels
+                self.down_blocks.append(residual_block(current, out_channels, attention=attention))
                 current = out_channels
                 skips.append(current)
             if level != last:
-                self.down_blocks.append(ResidualBlock(current, current, resample="down"))
+                self.down_blocks.append(residual_block(current, current, resample="down"))
                 skips.append(current)
 
         self.mid_block = nn.Sequential(
-            ResidualBlock(current, current, attention=True), ResidualBlock(current, current)
+            residual_block(current, current, attention=True), residual_block(current, current)
         )
 
         self.up_blocks = nn.ModuleList()
         for level, out_channels in reversed(list(enumerate(widths))):
-            for _ in range(LAYERS_PER_BLOCK + 1):
-                attention, both = level in ATTENTION_LEVELS, current + skips.pop()
-                self.up_blocks.append(ResidualBlock(both, out_channels, attention=attention))
+            for _ in range(layers_per_block + 1):
+                attention, both = level in attention_levels, current + skips.pop()
+                self.up_blocks.append(residual_block(both, out_channels, attention=attention))
                 current = out_channels
             if level != 0:
-                self.up_blocks.append(ResidualBlock(current, current, resample="up"))
+                self.up_blocks.append(residual_block(current, current, resample="up"))
 
-        self.norm_out = nn.GroupNorm(_norm_groups(current), current)
+        self.norm_out = nn.GroupNorm(norm_groups or _norm_groups(current), current)
         self.conv_out = nn.Conv2d(current, channels, 3, padding=1)
         _zero(self.conv_out)
 
@@ -128,14 +144,14 @@ def _resampler(channels: int, resample: Literal["down", "up"] | None) -> nn.Modu
     return nn.Identity()
 
 
-def _attention(channels: int) -> Attention:
+def _attention(channels: int, norm_groups: int) -> Attention:
     """Returns residual self-attention over all positions, which begins as the identity."""
     head_dim = math.gcd(channels, HEAD_CHANNELS)
     attention = Attention(
         channels,
         heads=channels // head_dim,
         dim_head=head_dim,
-        norm_num_groups=_norm_groups(channels),
+        norm_num_groups=norm_groups,
         eps=1e-5,
         residual_connection=True,
         bias=True,

@@ -37,6 +37,7 @@ COMMANDS = [
     "inspect",
     "compose",
     "fit-realnet",
+    "import-realnet",
     "evaluate",
     "predict",
     "export",

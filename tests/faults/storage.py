@@ -33,6 +33,7 @@ COMMANDS = {
     "compose": [*DISC, "--corpus", "corpus"],
     "compose --format folder": [*DISC, "--corpus", "corpus"],
     "import-adm": ["adm.pt", "--image-size", "16"],
+    "import-realnet": ["ckpt_best.pth.tar", "--config", "realnet.yaml"],
     "evaluate": [*DISC, "--model", "realnet", *CPU],
     "train-classifier": ["--recipe", "parts.yaml", "--data", "images", *CPU],
     "calibrate": [*DISC, "--model", "models", *CPU],

@@ -24,6 +24,7 @@ from tests.faults.conftest import ALL, Tried, times
 from tests.faults.storage import COMMANDS, Story
 from tests.hub.server import Hub
 from tests.processes import apart
+from tests.realnet.original_realnet import realnet_yaml, save_training
 
 SETTINGS = {
     "data.images.mask": "{category}/ground_truth/{defect}/{stem}.png",
@@ -63,6 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
             mask[12:15, 4:28] = 255
             Image.fromarray(mask).save(masks / path.name)
     torch.save(small_unet().state_dict(), folder / "adm.pt")
+    save_training(folder, realnet_yaml())
     (folder / "whole").mkdir()
     for told in apart(storage.make_inputs, folder):
         assert told.code == 0, told

@@ -27,6 +27,7 @@ from tests.faults.weights import (
     CPU,
     DISC,
     FIT,
+    ORIGINAL,
     PARTS,
     REALNET,
     UNET,
@@ -112,7 +113,7 @@ def test_pickle_beside_or_for_the_weights_is_not_read(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("file", [BACKBONE, ADM])
+@pytest.mark.parametrize("file", [BACKBONE, ADM, ORIGINAL])
 def test_pickle_of_any_name_is_refused(
     run: Run, place: Path, file: str, suffix: str, kind: Callable[..., None], tried: Tried
 ) -> None:

@@ -19,6 +19,7 @@ from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.diffusion.original_adm import small_unet
 from tests.hostile import Evil
+from tests.realnet.original_realnet import realnet_yaml, save_training
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 PARTS = ["--recipe", "parts.yaml", "--data", "images"]
@@ -27,6 +28,7 @@ UNET = "models/disc/unet/diffusion_pytorch_model.safetensors"
 CLASSIFIER = "classifier/diffusion_pytorch_model.safetensors"
 REALNET = "realnet/disc/model.safetensors"
 BACKBONE, ADM = "backbone.safetensors", "adm.safetensors"
+ORIGINAL = "original.safetensors"
 GUIDED = ["--guidance-scale", "1", "--classifier", "classifier"]
 SYNTHESIZE = ["synthesize", "--recipe", "parts.yaml", "--model", "models", *CPU, "--out", "out"]
 FIT = ["fit-realnet", *DISC, "--corpus", "corpus", *CPU, "--out", "out"]
@@ -59,6 +61,9 @@ COMMANDS = {
         "a recipe": [*FIT, "--recipe", "weights.yaml"],
     },
     ADM: {"import-adm": ["import-adm", ADM, "--image-size", "16", "--out", "out"]},
+    ORIGINAL: {
+        "import-realnet": ["import-realnet", ORIGINAL, "--config", "realnet.yaml", "--out", "out"]
+    },
 }
 
 
@@ -94,6 +99,7 @@ def make_models(folder: Path, photographs: Path) -> None:
     }
     save_file(backbone, folder / BACKBONE)
     save_file(small_unet().state_dict(), folder / ADM)
+    save_file(save_training(folder, realnet_yaml()).network.state_dict(), folder / ORIGINAL)
 
 
 def describe(folder: Path, recipe: Recipe, report: str) -> None:

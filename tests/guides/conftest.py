@@ -32,6 +32,7 @@ from tests.diffusion.original_adm import small_unet
 from tests.documents import Reader, code_blocks
 from tests.hub.server import Hub
 from tests.images.trees import write_images
+from tests.realnet.original_realnet import realnet_yaml, save_training
 from tests.small_networks import BACKBONE, PRESET, small_networks
 
 TOP = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def write_recipes(folder: Path) -> None:
 
 
 def write_inputs(folder: Path) -> None:
-    """Writes images, models of the data sets of `sia-360k`, and a checkpoint of ADM."""
+    """Writes images, models of the data sets of `sia-360k`, and checkpoints of ADM and RealNet."""
     for place in ("btad/diffusion/01", "mvtec-ad/diffusion/bottle"):
         save_model(folder / "runs" / place, seed=0, channels=3, size=16)
     good = [f"train/good/{number:03d}.png" for number in range(4)]
@@ -123,6 +124,7 @@ def write_inputs(folder: Path) -> None:
             image.save(folder / "photos" / place / f"{number}.png")
     write_images(folder / "dtd/images", *(f"banded/{number}.png" for number in range(3)))
     torch.save(small_unet(out_channels=6).state_dict(), folder / "256x256_diffusion_uncond.pt")
+    save_training(folder, realnet_yaml())
 
 
 def write_cells(folder: Path, package: Path) -> None:

@@ -39,7 +39,13 @@ MADE = {
         "twins/mono/normal/synthetic",
         "runs/elpv/realnet-twins/mono/model.safetensors",
     ],
-    "detector": ["mixed/mono/fit.json", "predictions/predictions.csv", "mono.onnx"],
+    "detector": [
+        "mixed/mono/fit.json",
+        "imported/bottle/model.safetensors",
+        "theirs/index.html",
+        "predictions/predictions.csv",
+        "mono.onnx",
+    ],
     "hub": ["refitted/mono/model.safetensors"],
     "several-gpus": ["runs/elpv/evaluation/index.html"],
 }

@@ -60,17 +60,27 @@ class AttentionBlock(nn.Module):
 
 
 class OriginalReconstruction(nn.Module):
-    """A UNet of 1, 2 and 4 times half of its channels, with attention where there are more."""
+    """A UNet whose width is a share of its channels, with attention where the authors ask for it.
 
-    def __init__(self, channels: int, multipliers: Sequence[int] = (1, 2, 4)) -> None:
+    That is where features are `attention` times smaller.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        multipliers: Sequence[float] = (1, 2, 4),
+        share: float = 0.5,
+        attention: Sequence[int] = (2, 4),
+        number: int = 2,
+    ) -> None:
         super().__init__()
-        widths = [channels // 2 * one for one in multipliers]
+        widths = [int(int(share * channels) * one) for one in multipliers]
         width, skips = widths[0], [widths[0]]
         blocks: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
         for level, outer in enumerate(widths):
-            for _ in range(2):
+            for _ in range(number):
                 layers: list[nn.Module] = [ResBlock(width, outer)]
-                if level > 0:
+                if 2**level in attention:
                     layers.append(AttentionBlock(outer))
                 blocks.append(nn.Sequential(*layers))
                 width = outer
@@ -84,11 +94,11 @@ class OriginalReconstruction(nn.Module):
         )
         blocks = []
         for level, outer in reversed(list(enumerate(widths))):
-            for number in range(3):
+            for place in range(number + 1):
                 layers = [ResBlock(width + skips.pop(), outer)]
-                if level > 0:
+                if 2**level in attention:
                     layers.append(AttentionBlock(outer))
-                if level > 0 and number == 2:
+                if level > 0 and place == number:
                     layers.append(ResBlock(outer, outer, "up"))
                 blocks.append(nn.Sequential(*layers))
                 width = outer

@@ -81,6 +81,24 @@ def test_number_that_is_not_finite_is_one_line(
         load_realnet(folder)
 
 
+@pytest.mark.parametrize(
+    "structure",
+    [
+        {},
+        {"blocks": [], "block_strides": []},
+        {"blocks": [[0], [9]], "block_strides": [8, 16]},
+        {"blocks": [[0], [1]], "block_strides": [8]},
+        {"blocks": [[0], [1]], "block_strides": [8, 16], "layers_per_block": 10**9},
+        {"blocks": [[0], [1]], "block_strides": [8, 16], "evil": "evil.Evil"},
+    ],
+)
+def test_impossible_structure_is_one_line(folder: Path, structure: dict[str, object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architecture": structure}))
+    with pytest.raises(ModelError, match="cannot load the RealNet in"):
+        load_realnet(folder)
+
+
 def test_folder_of_another_version_is_refused(folder: Path) -> None:
     # Another version may have other fields.
     (folder / "fit.json").write_text(json.dumps({"model_version": 1, "cut": 0.5}))

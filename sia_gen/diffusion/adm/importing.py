@@ -9,7 +9,7 @@ OUT/                a classifier: a NoisyClassifier
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,11 @@ def import_adm(
         "conventions": asdict(conventions),
         "versions": environment(),
     }
-    check_output(out, report)
+    check_output(out / REPORT, report, IDENTITY)
     prepare_output(out)
     with working_on(out.parent, out.name), atomic_folder(out) as temporary:
         # Another process may have come first.
-        check_output(out, report)
+        check_output(out / REPORT, report, IDENTITY)
         if kind == "unet":
             scheduler = scheduler_for(model, conventions.beta_schedule)
             SDASPipeline(model, scheduler).save_pretrained(temporary)
@@ -166,13 +166,17 @@ def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def check_output(out: Path, report: dict[str, Any]) -> None:
-    """Raises `OutputError` if the folder holds anything but an import of the same."""
+def check_output(path: Path, report: dict[str, Any], identity: Iterable[str]) -> None:
+    """Raises `OutputError` if the folder of a report holds anything but an import of the same.
+
+    The fields `identity` of a report are equal for equal imports.
+    """
+    out = path.parent
     if not out.is_dir() or not any(out.iterdir()):
         return
     try:
-        previous = read_json(out / REPORT)
-        same = all(previous[key] == report[key] for key in IDENTITY)
+        previous = read_json(path)
+        same = all(previous[key] == report[key] for key in identity)
     except (OSError, ValueError, LookupError, TypeError):
         same = False
     if not same:

@@ -220,4 +220,4 @@ def test_new_classes_of_a_classifier_are_refused(tmp_path: Path) -> None:
 def test_folder_with_a_damaged_report_is_something_else(tmp_path: Path, content: str) -> None:
     (tmp_path / "import.json").write_text(content)
     with pytest.raises(OutputError, match="already holds something else"):
-        check_output(tmp_path, {"sha256": "0"})
+        check_output(tmp_path / REPORT, {"sha256": "0"}, ["sha256"])

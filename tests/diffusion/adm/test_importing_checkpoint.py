@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from sia_gen.diffusion.adm.importing import (
     recorded_conventions,
 )
 from sia_gen.errors import ModelError
+from tests.easydict import EasyDict, easydict_installed
 
 STATE = {"out.0.weight": torch.arange(3.0), "out.0.bias": torch.ones(2, 2)}
 Save = Callable[..., Path]
@@ -37,28 +36,6 @@ def save(tmp_path: Path) -> Save:
         return tmp_path / "checkpoint.pt"
 
     return call
-
-
-class EasyDict(dict[str, Any]):
-    """The class of the package easydict: its items are its attributes too."""
-
-    __module__ = "easydict"
-
-    def __init__(self, **items: Any) -> None:
-        for name, value in items.items():
-            setattr(self, name, value)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, value)
-        self[name] = value
-
-
-@pytest.fixture
-def easydict(monkeypatch: pytest.MonkeyPatch) -> type[EasyDict]:
-    module = ModuleType("easydict")
-    module.EasyDict = EasyDict
-    monkeypatch.setitem(sys.modules, "easydict", module)
-    return EasyDict
 
 
 def equal(ours: dict[str, torch.Tensor]) -> bool:
@@ -94,19 +71,19 @@ def test_safetensors_file_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_checkpoint_of_the_realnet_authors_is_read_without_their_packages(
-    save: Save, easydict: type[EasyDict], monkeypatch: pytest.MonkeyPatch, zipped: bool
+    save: Save, zipped: bool
 ) -> None:
     """They save settings in a class of the package easydict, and a NumPy number, beside it."""
-    unet = easydict(image_size=256, num_heads=4, num_head_channels=64, channel_mult=[1, 1, 2])
-    arch = easydict(unet=unet, TrainSampler=easydict(beta_scheduler="linear"))
+    unet = EasyDict(image_size=256, num_heads=4, num_head_channels=64, channel_mult=[1, 1, 2])
+    arch = EasyDict(unet=unet, TrainSampler=EasyDict(beta_scheduler="linear"))
     state = {f"module.{name}": value for name, value in STATE.items()}
     loss = np.mean([0.25, 0.5])
     content = {"epoch": 9, "arch": arch, "state_dict": state, "loss": loss}
-    path = save(content, _use_new_zipfile_serialization=zipped)
+    with easydict_installed():
+        path = save(content, _use_new_zipfile_serialization=zipped)
     if not zipped:
         # As NumPy 1 called it, which they had.
         path.write_bytes(path.read_bytes().replace(b"numpy._core", b"numpy.core"))
-    monkeypatch.delitem(sys.modules, "easydict")
     read = read_checkpoint(path)
     assert equal(find_state_dict(read))
     assert recorded_conventions(read) == {

@@ -1,0 +1,1 @@
+"""Imports checkpoints of the RealNet authors' `train_realnet.py`."""

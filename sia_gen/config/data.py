@@ -75,8 +75,8 @@ class FolderLayout(Section):
     labels: Literal["folders", "masks"] = "folders"
     """What tells anomalous images from normal ones: their patterns, or their masks, so that an
     image is anomalous if its mask marks anything."""
-    exclude: list[str] = []
-    """Names of files and folders that are left out, with `*` in them, such as those of masks beside
+    exclude: Patterns | None = None
+    """Name of files and folders that are left out, with `*` in it, such as that of masks beside
     their images."""
 
     @model_validator(mode="after")

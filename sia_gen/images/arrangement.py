@@ -46,8 +46,10 @@ def own_layout(root: Path) -> FolderLayout:
     else:
         _require_no_defects(places)
         layout |= _labelled_by_masks(places, normal, layout)
-    given = {key: _plain(value) for key, value in layout.items() if value}
-    return FolderLayout.model_validate({**given, "exclude": places.excluded()})
+    layout["exclude"] = places.excluded()
+    return FolderLayout.model_validate(
+        {key: _plain(value) for key, value in layout.items() if value}
+    )
 
 
 def _normal(places: Places) -> list[Place]:

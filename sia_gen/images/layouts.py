@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -144,7 +143,7 @@ def _read_folders(layout: FolderLayout, root: Path, name: str) -> FoundImages:
 
 
 def images_of(
-    root: Path, patterns: Patterns | None, category: str, exclude: Sequence[str]
+    root: Path, patterns: Patterns | None, category: str, exclude: Patterns | None
 ) -> dict[Path, str]:
     """Returns the images of some patterns, sorted, each with the first pattern that matches it.
 
@@ -158,7 +157,9 @@ def images_of(
         path: found[path]
         for path in sorted(found)
         if not any(
-            fnmatchcase(part, name) for part in path.relative_to(root).parts for name in exclude
+            fnmatchcase(part, name)
+            for part in path.relative_to(root).parts
+            for name in patterns_in(exclude)
         )
     }
 

@@ -47,7 +47,7 @@ OWN: dict[str, Any] = {
         "channels_kept": [40, 64],
         "rrs": "all",
         "afs_batches": 16,
-        "max_steps": 120,
+        "max_steps": 60,
         "learning_rate": 1e-3,
         "warmup_steps": 20,
         "decay_from": 0.5,

@@ -24,6 +24,7 @@ from sia_gen.diffusion import preview
 from sia_gen.images import listing, recognition
 from sia_gen.inspection import calibrate
 from sia_gen.realnet import export
+from sia_gen.run import run
 from sia_gen.twins import masks
 from sia_gen.twins.masks import ChanceLimits
 from tests.conftest import photograph, recipe_content
@@ -174,6 +175,8 @@ def reader(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow: N
     monkeypatch.setattr(
         recognition, "recipe_for_folder", lambda root: recipe_for_folder(root).override(changes)
     )
+    # The steps that fit into minutes would take minutes.
+    monkeypatch.setattr(run, "fit_into", lambda recipe, *_: recipe)
     monkeypatch.setattr(export, "export_realnet", export_quickly)
     write_cells(tmp_path / "cells", listing.package_folder("elpv_dataset"))
     monkeypatch.setattr(listing, "package_folder", lambda name: tmp_path / "cells")

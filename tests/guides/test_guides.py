@@ -26,8 +26,12 @@ BEFORE = {
 }
 # Some of the files that it leaves.
 MADE = {
-    "README": ["runs/photos/diffusion/photos/model_index.json", "runs/elpv/evaluation/index.html"],
-    "own-images": ["runs/photos/evaluation/index.html", "runs/gears/diffusion/gear"],
+    "README": ["runs/photos/index.html", "runs/elpv/evaluation/index.html"],
+    "own-images": [
+        "runs/photos/index.html",
+        "steps/evaluation/index.html",
+        "runs/gears/diffusion/gear",
+    ],
     "training": ["runs/mvtec-ad/diffusion/bottle", "guided/manifest.json"],
     "corpora": [
         "runs/elpv/inspection/index.html",

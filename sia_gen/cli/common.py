@@ -44,7 +44,7 @@ def load_inputs(
     """
     from sia_gen.config.recipe import choose_categories
     from sia_gen.images.listing import data_root
-    from sia_gen.images.survey import report
+    from sia_gen.images.found import report
 
     recipe = load_recipe(name, changes or {}, data)
     chosen = [one.category for one in choose_categories(recipe, categories)]

@@ -215,8 +215,8 @@ def _ask_for_good(places: Places) -> NoReturn:
         raise ImageError(
             problem=f"no images in {root} itself, but good parts in its folders "
             f"{', '.join(folders)}.",
-            fix=f"Put the good parts of all into '{root / 'good'}', or give one folder, e.g. --data "
-            f"{root / folders[0]}.",
+            fix=f"Put the good parts of all into '{root / 'good'}', or give one folder, e.g. "
+            f"--data {root / folders[0]}.",
         )
     if others:
         folder = f" {root / Path(*others[0].path)}" if len(others) == 1 else ""

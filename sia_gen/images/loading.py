@@ -4,7 +4,7 @@ Files are judged by their content, not by their names:
 
 | file | result |
 |---|---|
-| PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PPM | read; no other format is, least of all those that run programs |
+| one of `FORMATS` | read; no other format is, least of all those that run programs |
 | empty, truncated, or a pipe or folder instead of a file | an error |
 | more than 89 million pixels, or very long text in it | an error, before any memory is allocated |
 | 1 x 1 pixel | read and enlarged |

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.images.found import Found, report, survey
+from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.io.locks import working_on
 from tests.images.trees import mvtec_ad, visa_table, write_images
 

@@ -43,8 +43,8 @@ def load_inputs(
     Without a recipe, a line on stderr says what was found in the folder.
     """
     from sia_gen.config.recipe import choose_categories
+    from sia_gen.images.found import report
     from sia_gen.images.listing import data_root
-    from sia_gen.images.survey import report
 
     recipe = load_recipe(name, changes or {}, data)
     chosen = [one.category for one in choose_categories(recipe, categories)]

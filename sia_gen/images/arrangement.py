@@ -174,6 +174,8 @@ def _require_clear(places: Places, normal: Sequence[Place], tested: Sequence[Pla
         good = f"{first} to '{place}/{name}'"
         if role is None:
             good = f"all good parts to '{place}/good'"
+        elif open_[0].top[:-1] == normal[0].top:
+            good = f"good parts to '{place}'"
         raise ImageError(
             problem=f"{root} has images of good parts in {described(normal)}, and others in "
             f"{described(open_)}, which may be good parts too, or defects.",
@@ -213,13 +215,14 @@ def _ask_for_good(places: Places) -> NoReturn:
         raise ImageError(
             problem=f"no images in {root} itself, but good parts in its folders "
             f"{', '.join(folders)}.",
-            fix=f"Give a folder with images, e.g. --data {root / folders[0]}.",
+            fix=f"Put the good parts of all into '{root / 'good'}', or give one folder, e.g. "
+            f"--data {root / folders[0]}.",
         )
     if others:
-        folder = root / Path(*others[0].path)
+        folder = f" {root / Path(*others[0].path)}" if len(others) == 1 else ""
         raise ImageError(
             problem=f"no images in {root} are said to be good parts: it has {described(others)}.",
-            fix=f"Name the folder of good parts 'good', or give it, e.g. --data {folder}.",
+            fix=f"Name the folder of good parts 'good', or give it with --data{folder}.",
         )
     if defects:
         raise ImageError(

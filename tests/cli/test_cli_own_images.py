@@ -87,7 +87,7 @@ def test_own_images_are_trained_on_and_the_recipe_is_kept(
     (tmp_path / "My Gears/film.mp4").touch()
     result = run("train-diffusion", "--data", "My Gears", "--max-steps", "1", *QUICK)
     assert result.code == 0, result.err
-    assert "my-gears: 3 good images to learn from, 1 to validate" in result.err
+    assert "my-gears: good images to learn from: 3, to validate: 1;" in result.err
     assert "passed over: 1 video." in result.err
     saved = "runs/my-gears/diffusion/recipe.yaml"
     assert f"Next: sia-gen synthesize --recipe {saved}" in result.out

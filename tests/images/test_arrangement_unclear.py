@@ -52,7 +52,11 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "'good'",
     ),
     "good or not to test": ([*GOOD, "test/good_new/0.png"], "test/good_new (1)", "'good'"),
-    "defects in good": (["good/0.png", "good/bad/1.png"], "good/bad (1)", "good/bad"),
+    "defects in good": (
+        ["good/0.png", "good/bad/1.png"],
+        "good/bad (1)",
+        "good parts to 'good', or defects to 'test/bad/bad'",
+    ),
     "defects in good, at any depth": (
         ["good/day1/0.png", "good/ng/1.png", "test/bad/2.png"],
         "good/ng (1)",
@@ -63,7 +67,8 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "val/bad (1)",
         "Rename 'val' to 'test'",
     ),
-    "unknown names alone": (["day1/0.png", "day2/1.png"], "day1 (1), day2 (1)", "day1"),
+    "unknown names alone": (["day1/0.png", "day2/1.png"], "day1 (1), day2 (1)", "'good'"),
+    "an unknown name alone": (["photos2a/0.png"], "photos2a (1)", "--data /"),
     "several products": (
         ["gear/good/0.png", "wheel/train/ok/1.png"],
         "folders gear, wheel",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.found import Found, report, survey
 from sia_gen.images.recognition import recipe_for_folder
-from sia_gen.images.survey import Found, report, survey
 from sia_gen.io.locks import working_on
 from tests.images.trees import mvtec_ad, visa_table, write_images
 
@@ -65,10 +65,8 @@ def test_everything_in_a_folder_is_counted_once(root: Path) -> None:
 def test_line_says_it_all() -> None:
     line = str(EXPECTED)
     for part in (
-        "9 good images to learn from",
-        "1 to validate",
-        "1 good and 4 defective ones to evaluate on (3 dent, 1 hole)",
-        "1 mask;",
+        "good images to learn from: 9, to validate: 1;",
+        "to evaluate on: 1 good, 4 defective (3 dent, 1 hole), masks: 1;",
         "passed over: 2 .txt, 1 file without an extension, 3 hidden, 1 image beside the folders",
         "2 images in old/day1, 1 mask, 1 output of sia-gen, 1 video",
     ):

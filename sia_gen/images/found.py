@@ -42,11 +42,12 @@ class Found:
 
     def __str__(self) -> str:
         """Describes it in one line."""
-        good = [f"{self.fit} good images to learn from", f"{self.validation} to validate"]
-        test = f"{self.test_normal} good and {self.test_anomalous} defective ones to evaluate on"
-        kinds = f" ({_listed(self.defects)})" if self.defects else ""
-        masks = _listed({"masks": self.masks})
-        parts = [", ".join([*good, f"{test}{kinds}", masks])]
+        kinds = ", ".join(f"{count} {name}" for name, count in self.defects.items())
+        parts = [
+            f"good images to learn from: {self.fit}, to validate: {self.validation}",
+            f"to evaluate on: {self.test_normal} good, {self.test_anomalous} defective"
+            f"{f' ({kinds})' if kinds else ''}, masks: {self.masks}",
+        ]
         if self.passed_over:
             parts.append(f"passed over: {_listed(self.passed_over)}")
         return "; ".join(parts)

@@ -15,7 +15,7 @@ import torch
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OptionError
-from sia_gen.images.survey import Found
+from sia_gen.images.found import Found
 from sia_gen.networks.unet import build_unet
 from sia_gen.runtime.device import Runtime
 

@@ -24,8 +24,8 @@ from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.images.listing import split_images
 from sia_gen.images.found import survey
+from sia_gen.images.listing import split_images
 from sia_gen.inspection.calibrate import calibrate
 from sia_gen.io.files import prepare_output, read_json, write_json, write_text
 from sia_gen.realnet.fitting import fit_realnet

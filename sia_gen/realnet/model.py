@@ -30,6 +30,8 @@ from sia_gen.realnet.reconstruction import ReconstructionUNet
 
 Architecture = Literal["independent", "neighbour-aligned", "retrieval"]
 RETRIEVAL = "retrieval"
+# The paper's, for a model that names neither strides nor layers.
+STRIDES = (4, 8, 16, 32)
 Size = Sequence[int]
 
 
@@ -57,7 +59,7 @@ class RealNet(
         self,
         backbone: str = "wide_resnet50_2",
         image_size: int = 256,
-        strides: Sequence[int] = (4, 8, 16, 32),
+        strides: Sequence[int] | None = None,
         channels_kept: Sequence[int] = (256, 512, 512, 256),
         num_max: int = 256,
         num_mean: int = 256,
@@ -65,6 +67,7 @@ class RealNet(
         architecture: Architecture = "independent",
         memory_size: int = 20_000,
         score_window: int = 16,
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         known = get_args(Architecture)
@@ -74,12 +77,14 @@ class RealNet(
             raise ValueError(msg)
         self.image_size = image_size
         self.score_window = score_window
-        self.backbone = Backbone(backbone, strides)
+        if layers is None and strides is None:
+            strides = STRIDES
+        self.backbone = Backbone(backbone, strides, layers, image_size)
         self.afs = AnomalyAwareFeatureSelection(self.backbone.channels, channels_kept)
-        layers = range(len(self.afs.kept))
+        places = range(len(self.afs.kept))
         retrieval = architecture == RETRIEVAL
-        together = {"independent": 1, "neighbour-aligned": 2, RETRIEVAL: len(layers)}[architecture]
-        self.blocks = [list(layers[i : i + together]) for i in layers[::together]]
+        together = {"independent": 1, "neighbour-aligned": 2, RETRIEVAL: len(places)}[architecture]
+        self.blocks = [list(places[i : i + together]) for i in places[::together]]
         channels = [sum(self.afs.kept[layer] for layer in block) for block in self.blocks]
         self.reconstruction = nn.ModuleList(
             ReconstructionUNet(count, width=max(count // 2, 1))

@@ -241,7 +241,7 @@ class RealNetFit(Training):
     """Whether every channel of the features is scaled by its mean and deviation over the normal
     images."""
     image_size: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 256
-    """Side of the images in pixels."""
+    """Side of the images in pixels, for a transformer a multiple of its patches."""
     strides: list[Annotated[int, Field(ge=1, le=LARGEST_SIDE)]] | None = Field(
         default=[4, 8, 16, 32], min_length=1
     )

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -80,7 +81,8 @@ def _hub_weights(name: str, options: Options) -> Weights:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     print(f"fetching the weights of {name} from the hub or its cache", file=sys.stderr)
     try:
-        weights: Weights = timm.create_model(name, pretrained=True, **options).state_dict()
+        with warnings.catch_warnings(action="ignore"):
+            weights: Weights = timm.create_model(name, pretrained=True, **options).state_dict()
     # Without a network each client library between timm and the socket raises its own error.
     except Exception as error:
         raise ModelError(
@@ -145,8 +147,8 @@ def _converted(state: Weights, whole: nn.Module) -> Weights:
     if convert is None:
         return state
     try:
-        # Some of these functions print.
-        with redirect_stdout(None):
+        # Some of these functions print, and torch warns of how others call it.
+        with redirect_stdout(None), warnings.catch_warnings(action="ignore"):
             converted: Weights = convert(dict(state), whole)
     # What the tensors of another network raise depends on both networks.
     except Exception:

@@ -127,8 +127,8 @@ def _read(path: Path) -> Weights:
 
 def _difference(name: str, state: Weights, wanted: Weights) -> str | None:
     """Returns the first tensor of another type or shape than the network needs, if any."""
-    for key in wanted.keys() & state.keys():
-        found, needed = state[key], wanted[key]
+    for key, needed in wanted.items():
+        found = state.get(key, needed)
         if found.is_floating_point() != needed.is_floating_point():
             return f"'{key}' holds {found.dtype}, '{name}' needs {needed.dtype}"
         if found.shape != needed.shape:

@@ -189,6 +189,28 @@ def test_fit_goes_on_and_its_model_scores_and_is_exported(
         require_equal_export(whole / "disc", 70, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 64}, "64, not a multiple of 14. Use 56 or 70"),
+        ({"layers": [1, 4]}, "no layer 4, but 4 layers"),
+        ({"num_max": 40}, "RRS cannot take 40 of the 32 channels that AFS keeps"),
+    ],
+)
+def test_recipe_that_does_not_serve_is_refused_before_anything_is_written(
+    recipe: Recipe,
+    photographs: Path,
+    corpus: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    own = changed(recipe, tmp_path, "small_dinov2", 70, **changes)
+    with pytest.raises(ModelError, match=message):
+        fit_realnet(own, ["disc"], photographs, corpus, tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
+
+
 def require_equal_export(folder: Path, size: int, out: Path) -> None:
     """Exports a model; another runtime sees the same in images of its size."""
     images = torch.rand(4, 1, size, size, generator=torch.Generator().manual_seed(0))

@@ -54,16 +54,18 @@ def small_networks(folder: Path) -> dict[str, Any]:
 def save_detector(
     folder: Path,
     seed: int = 0,
-    strides: Sequence[int] = (8, 16),
+    strides: Sequence[int] | None = (8, 16),
     *,
     threshold: float = 0.5,
     backbone: str = BACKBONE,
+    layers: Sequence[int] | None = None,
     **options: Any,
 ) -> None:
     """Saves a RealNet of 64 pixels that nothing has fitted, as a fit would."""
     torch.manual_seed(seed)
-    channels = [8] * len(strides)
-    model = RealNet(backbone, 64, strides, channels, num_max=4, num_mean=4, **options)
+    channels = [8] * len(layers or strides or ())
+    options |= {"num_max": 4, "num_mean": 4, "layers": layers}
+    model = RealNet(backbone, 64, strides, channels, **options)
     # Without it all images would have almost the same score.
     normal = 0.5 + 0.1 * torch.rand(4, 1, 64, 64)
     model.backbone.standardise([model.features(normal)])

@@ -34,6 +34,8 @@ _MOST_SHOWN = 300
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)]
 # NumPy takes seeds below 2**32, and every process adds its rank.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# Settings of which a recipe has only one, and the other of each.
+_ALTERNATIVES = {"realnet.strides": "realnet.layers", "realnet.layers": "realnet.strides"}
 
 
 class RecipeFile(Section):
@@ -51,15 +53,19 @@ class RecipeFile(Section):
             ) from None
 
     def override(self, changes: Mapping[str, Any]) -> Self:
-        """Returns a copy with other values, e.g. `{"diffusion.max_steps": 4}`; None is skipped."""
+        """Returns a copy with other values, e.g. `{"diffusion.max_steps": 4}`; None is skipped.
+
+        `realnet.layers` take the place of `realnet.strides`, and the other way round.
+        """
         content = self.model_dump()
-        for dotted, value in changes.items():
+        given = {dotted: value for dotted, value in changes.items() if value is not None}
+        replaced = {_ALTERNATIVES[dotted]: None for dotted in given if dotted in _ALTERNATIVES}
+        for dotted, value in (replaced | given).items():
             *sections, field = dotted.split(".")
-            if value is not None:
-                target = content
-                for section in sections:
-                    target = target[section]
-                target[field] = value
+            target = content
+            for section in sections:
+                target = target[section]
+            target[field] = value
         return self.parse(content, where="command line")
 
     def to_yaml(self) -> str:

@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -241,11 +241,14 @@ class RealNetFit(Training):
     """Whether every channel of the features is scaled by its mean and deviation over the normal
     images."""
     image_size: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 256
-    """Side of the images in pixels."""
-    strides: list[Annotated[int, Field(ge=1, le=LARGEST_SIDE)]] = Field(
+    """Side of the images in pixels, for a transformer a multiple of its patches."""
+    strides: list[Annotated[int, Field(ge=1, le=LARGEST_SIDE)]] | None = Field(
         default=[4, 8, 16, 32], min_length=1
     )
     """Strides of the backbone's layers that are used, ascending."""
+    layers: list[int] | None = Field(default=None, min_length=1)
+    """Numbers of these layers in place of `strides`, ascending, for backbones with many layers of
+    one stride; as timm's `out_indices` they count from 0, and negative ones from the end."""
     channels_kept: list[Count] = Field(default=[256, 512, 512, 256])
     """Number of channels that AFS selects of each layer."""
     num_max: Count = 256
@@ -292,12 +295,26 @@ class RealNetFit(Training):
     validate_every: Count = 500
     """Number of steps between two validations, each of which saves a checkpoint."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_replace_default_strides(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("strides") is not None:
+            return content
+        rest = {key: value for key, value in content.items() if key != "strides"}
+        return rest if content.get("layers") is None else rest | {"strides": None}
+
     @model_validator(mode="after")
     def _one_count_per_layer(self) -> Self:
-        if self.strides != sorted(set(self.strides)):
-            msg = "'strides' do not ascend"
+        if self.strides is not None and self.layers is not None:
+            msg = "only one of 'strides' and 'layers' can choose layers, but both are given"
             raise ValueError(msg)
-        if len(self.channels_kept) != len(self.strides):
-            msg = "'channels_kept' needs one number for every number of 'strides'"
+        name, chosen = ("layers", self.layers) if self.layers else ("strides", self.strides or [])
+        # Where negative numbers lie among others depends on the backbone.
+        for part in ([one for one in chosen if one < 0], [one for one in chosen if one >= 0]):
+            if part != sorted(set(part)):
+                msg = f"'{name}' do not ascend"
+                raise ValueError(msg)
+        if len(self.channels_kept) != len(chosen):
+            msg = f"'channels_kept' needs one number for every number of '{name}'"
             raise ValueError(msg)
         return self

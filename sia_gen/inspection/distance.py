@@ -73,9 +73,9 @@ def enlarge(images: Sequence[Image.Image], size: int) -> Pixels:
 
 def open_backbone(recipe: Recipe, weights: Path | None = None) -> Backbone:
     """Opens the pretrained backbone of a recipe, with its weights or those of a file."""
-    settings = recipe.realnet
-    strides = [stride for stride in settings.strides if stride in STRIDES]
-    backbone = Backbone(settings.backbone, strides or settings.strides)
+    settings, size = recipe.realnet, recipe.realnet.image_size
+    middle = [stride for stride in settings.strides or [] if stride in STRIDES]
+    backbone = Backbone(settings.backbone, middle or settings.strides, settings.layers, size)
     backbone.load_weights(settings.weights if weights is None else str(weights))
     return backbone
 

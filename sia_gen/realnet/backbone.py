@@ -1,55 +1,65 @@
-"""The frozen feature extractor: any timm model, its layers chosen by stride, and its weights."""
+"""The frozen feature extractor: any timm model, its layers chosen by stride or number."""
 
-import logging
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Self
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Self
 
 import timm
 import torch
+from timm.layers import Format, PatchEmbed
 from torch import nn
 
 from sia_gen.config.settings import PackageFile
-from sia_gen.errors import ModelError, did_you_mean
-from sia_gen.images.listing import package_folder
-from sia_gen.io.tensors import is_state_dict, not_finite, read_tensor_file
+from sia_gen.errors import ModelError, did_you_mean, first_line
+from sia_gen.realnet.pretrained import load_into
 
 MINIMUM_STD = 1e-3
-
-Weights = Mapping[str, torch.Tensor]
 
 
 class Backbone(nn.Module):
     """A frozen timm feature extractor with optional standardisation of every channel.
 
-    `forward` takes RGB images (B, 3, H, W) in [0, 1] and returns one float tensor for each of the
-    ascending strides, (B, C_i, H / stride_i, W / stride_i). It is always in eval mode and keeps no
-    gradients. A `ModelError` says if timm has no such model, or the model no such layer.
+    `forward` takes RGB images (B, 3, H, W) in [0, 1] and returns one float tensor for each layer,
+    (B, C_i, H / stride_i, W / stride_i). It is always in eval mode and keeps no gradients.
+
+    Args:
+        name: Name of a timm model.
+        strides: Ascending strides of layers, each of which only one layer has.
+        layers: Ascending numbers of layers in place of strides, from 0, or negative from the end.
+        image_size: Side of the images in pixels; by default the size that the model is made for.
+
+    Raises:
+        ModelError: If timm has no such model, the model no such layer, or no layers of that size.
     """
 
-    def __init__(self, name: str, strides: Sequence[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        strides: Sequence[int] | None = None,
+        layers: Sequence[int] | None = None,
+        image_size: int | None = None,
+    ) -> None:
         super().__init__()
+        if (strides is None) == (layers is None):
+            msg = "layers are chosen either by strides or by layers"
+            raise ValueError(msg)
         self.name = name
-        if not timm.is_model(name):
-            raise ModelError(
-                problem=f"there is no backbone '{name}'{did_you_mean(name, timm.list_models())}.",
-                fix="Give the name of a timm model as 'realnet.backbone'; timm.list_models() has "
-                "them.",
-            )
-        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
-        missing = [stride for stride in strides if stride not in reductions]
-        if missing:
-            raise ModelError(
-                problem=f"backbone '{name}' has no layer of stride {missing[0]}, but {reductions}.",
-                fix="Choose 'realnet.strides' in the recipe among those.",
-            )
-        indices = tuple(reductions.index(stride) for stride in strides)
-        self.features = timm.create_model(name, features_only=True, out_indices=indices)
+        config = _config_of(name)
+        side = image_size or config.input_size[-1]
+        # Other models take images of any size, and know no such argument.
+        self.options = {"img_size": side} if config.fixed_input_size else {}
+        outline = _outline(name, side, self.options, config.input_size[-1])
+        reductions = [layer["reduction"] for layer in outline.feature_info.info]
+        if layers is None:
+            indices = _indices_of_strides(name, reductions, strides or ())
+        else:
+            indices = _indices_of_layers(name, len(reductions), layers)
+        options = {"features_only": True, "out_indices": indices, **self.options}
+        self.features = timm.create_model(name, **options)
         self.channels: list[int] = self.features.feature_info.channels()
-        config = timm.data.resolve_data_config({}, model=self.features)
-        self.register_buffer("image_mean", torch.tensor(config["mean"])[:, None, None])
-        self.register_buffer("image_std", torch.tensor(config["std"])[:, None, None])
+        scale = timm.data.resolve_data_config({}, model=self.features)
+        self.register_buffer("image_mean", torch.tensor(scale["mean"])[:, None, None])
+        self.register_buffer("image_std", torch.tensor(scale["std"])[:, None, None])
         for layer, channels in enumerate(self.channels):
             self.register_buffer(f"mean_{layer}", torch.zeros(channels, 1, 1))
             self.register_buffer(f"std_{layer}", torch.ones(channels, 1, 1))
@@ -65,6 +75,8 @@ class Backbone(nn.Module):
         """Returns the features of images (B, 3, H, W), one tensor per layer."""
         normalised = (images - self.get_buffer("image_mean")) / self.get_buffer("image_std")
         features = self.features(normalised)
+        if getattr(self.features, "output_fmt", None) == Format.NHWC:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
         return [
             (feature - self.get_buffer(f"mean_{layer}")) / self.get_buffer(f"std_{layer}")
             for layer, feature in enumerate(features)
@@ -94,12 +106,7 @@ class Backbone(nn.Module):
 
     def load_weights(self, given: PackageFile | str | None) -> None:
         """Loads pretrained weights from a file, a file of a package, or timm if None is given."""
-        path = None if given is None else weights_path(given)
-        state = _hub_weights(self.name) if path is None else _file_weights(self.name, path)
-        missing = self.features.load_state_dict(state, strict=False).missing_keys
-        if missing:
-            problem = f"the weights for '{self.name}' from {path or 'timm'} lack the tensor"
-            raise _misfit(problem=f"{problem} '{missing[0]}'")
+        load_into(self.features, self.name, self.options, given)
 
 
 def require_features(measured: Sequence[torch.Tensor]) -> None:
@@ -111,77 +118,84 @@ def require_features(measured: Sequence[torch.Tensor]) -> None:
         )
 
 
-def weights_path(given: PackageFile | str) -> Path:
-    """Returns the file that a recipe or option names; `ModelError` if it does not exist."""
-    if isinstance(given, PackageFile):
-        path = package_folder(given.package) / given.file
-    else:
-        path = Path(given)
-    if not path.is_file():
-        raise ModelError(
-            problem=f"there is no file of backbone weights {path}.", fix="Give one with --weights."
-        )
-    return path
+def _config_of(name: str) -> Any:
+    """Returns timm's facts about the weights of a model; `ModelError` if there is no such model."""
+    # timm raises for a tag of a model that does not have it.
+    with suppress(RuntimeError):
+        if timm.is_model(name) and (config := timm.get_pretrained_cfg(name)) is not None:
+            return config
+    known = [*timm.list_models(), *timm.list_pretrained()]
+    raise ModelError(
+        problem=f"there is no backbone '{name}'{did_you_mean(name, known)}.",
+        fix="Give the name of a timm model as 'realnet.backbone'; timm.list_models() has them.",
+    )
 
 
-def _hub_weights(name: str) -> Weights:
-    # The client warns of every retry, even if one of them succeeds.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    print(f"fetching the weights of {name} from the hub or its cache", file=sys.stderr)
+def _outline(name: str, side: int, options: dict[str, Any], usual: int) -> Any:
+    """Returns the extractor of a model without weights, after it has taken an image of a size."""
     try:
-        weights: Weights = timm.create_model(name, pretrained=True).state_dict()
-    # Without a network each client library between timm and the socket raises its own error.
+        with torch.device("meta"), torch.no_grad():
+            outline = timm.create_model(name, features_only=True, **options).eval()
+            _require_whole_patches(name, outline, side)
+            outline(torch.empty(1, 3, side, side))
+    except ModelError:
+        raise
+    # Each model refuses sizes in its own way.
     except Exception as error:
         raise ModelError(
-            problem=f"cannot download the weights of '{name}' ({type(error).__name__}).",
-            fix="Give a file (.safetensors or .pth) with --weights.",
+            problem=f"backbone '{name}' does not serve for images of {side} x {side} pixels "
+            f"({first_line(error).rstrip('.')}).",
+            fix=f"Choose another 'realnet.image_size', such as {usual}, or another backbone.",
         ) from error
-    return weights
+    return outline
 
 
-def _file_weights(name: str, path: Path) -> Weights:
-    """Returns the weights in a file under the names that timm gives them."""
-    state = read_tensor_file(path, "Give a .safetensors file or a PyTorch state_dict.")
-    if not isinstance(state, dict) or not is_state_dict(state):
-        raise ModelError(
-            problem=f"{path} does not hold a state_dict.",
-            fix="Give a file of named tensors with --weights.",
-        )
-    if damaged := not_finite(state):
-        raise ModelError(
-            problem=f"{path}: '{damaged}' has values that are not finite.",
-            fix="Give undamaged weights with --weights.",
-        )
-    with torch.device("meta"):
-        expected = timm.create_model(name, pretrained=False).state_dict()
-    if expected.keys() <= state.keys() or state.keys() <= expected.keys():
-        for key in expected.keys() & state.keys():
-            found, needed = state[key], expected[key]
-            if found.is_floating_point() != needed.is_floating_point():
-                kinds = f"holds {found.dtype}, '{name}' needs {needed.dtype}"
-                raise _misfit(problem=f"{path}: '{key}' {kinds}")
-            if found.shape != needed.shape:
-                shapes = f"has shape {tuple(found.shape)}, '{name}' needs {tuple(needed.shape)}"
-                raise _misfit(problem=f"{path}: '{key}' {shapes}")
-        return state
-    return _renamed_by_order(path, name, state, expected)
-
-
-def _renamed_by_order(path: Path, name: str, state: Weights, expected: Weights) -> Weights:
-    """Renames tensors of another implementation of the same network.
-
-    It is the same if the tensors, in order, have equal shapes and equal last names.
-    """
-    same_length = len(state) == len(expected)
-    for (ours, theirs), (key, value) in zip(expected.items(), state.items(), strict=False):
-        same_name = ours.rpartition(".")[2] == key.rpartition(".")[2]
-        if not same_length or not same_name or theirs.shape != value.shape:
-            raise _misfit(
-                problem=f"{path} does not hold the weights of '{name}': "
-                f"'{key}' does not fit '{ours}' {tuple(theirs.shape)}"
+def _require_whole_patches(name: str, features: nn.Module, side: int) -> None:
+    for module in features.modules():
+        patch = module.patch_size[0] if isinstance(module, PatchEmbed) else 1
+        if side % patch:
+            smaller = side // patch * patch
+            sizes = f"{smaller} or {smaller + patch}" if smaller else f"{patch}"
+            raise ModelError(
+                problem=f"backbone '{name}' takes patches of {patch} x {patch} pixels, but "
+                f"'realnet.image_size' is {side}, not a multiple of {patch}.",
+                fix=f"Use {sizes}.",
             )
-    return dict(zip(expected, state.values(), strict=True))
 
 
-def _misfit(problem: str) -> ModelError:
-    return ModelError(problem=f"{problem}.", fix="Give weights of that network with --weights.")
+def _indices_of_strides(
+    name: str, reductions: Sequence[int], strides: Sequence[int]
+) -> tuple[int, ...]:
+    for stride in strides:
+        count = reductions.count(stride)
+        if count == 0:
+            raise ModelError(
+                problem=f"backbone '{name}' has no layer of stride {stride}, but "
+                f"{sorted(set(reductions))}.",
+                fix="Choose 'realnet.strides' in the recipe among those, or layers by their "
+                "numbers with 'realnet.layers'.",
+            )
+        if count > 1:
+            raise ModelError(
+                problem=f"backbone '{name}' has {count} layers of stride {stride}.",
+                fix="Choose some by their numbers with 'realnet.layers' in place of "
+                "'realnet.strides'.",
+            )
+    return tuple(map(reductions.index, strides))
+
+
+def _indices_of_layers(name: str, count: int, layers: Sequence[int]) -> tuple[int, ...]:
+    for layer in layers:
+        if not -count <= layer < count:
+            raise ModelError(
+                problem=f"backbone '{name}' has no layer {layer}, but {count} layers.",
+                fix=f"Choose 'realnet.layers' from 0 to {count - 1}, or from -{count} to -1.",
+            )
+    indices = [layer % count for layer in layers]
+    if indices != sorted(set(indices)):
+        raise ModelError(
+            problem=f"'realnet.layers' {list(layers)} of backbone '{name}' do not ascend, they are "
+            f"{indices}.",
+            fix="Name each layer once, in ascending order.",
+        )
+    return tuple(indices)

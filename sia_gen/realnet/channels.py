@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sia_gen.errors import ModelError
+
 Mode = Literal["both", "max", "mean", "random", "all"]
 DECODER_RESIDUAL_LAYERS = 2
 
@@ -100,8 +102,12 @@ class ReconstructionResidualSelection(nn.Module):
         self.num_max, self.num_mean = numbers.get(mode, (0, 0))
         fixed = {"random": both, "all": total}.get(mode, 0)
         if max(self.num_max, self.num_mean, fixed) > total:
-            msg = f"RRS cannot take {max(self.num_max, self.num_mean, fixed)} of {total} channels"
-            raise ValueError(msg)
+            wanted = max(self.num_max, self.num_mean, fixed)
+            raise ModelError(
+                problem=f"RRS cannot take {wanted} of the {total} channels that AFS keeps.",
+                fix="Lower 'realnet.num_max' and 'realnet.num_mean', or raise "
+                "'realnet.channels_kept'.",
+            )
         order = torch.randperm(total) if mode == "random" else torch.arange(total)
         # A buffer, because the choice is saved with the model.
         self.register_buffer("fixed", order[:fixed].sort().values)

@@ -29,6 +29,8 @@ from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
 
+# The paper's, for a model that names neither strides nor layers.
+STRIDES = (4, 8, 16, 32)
 Size = Sequence[int]
 
 
@@ -58,7 +60,7 @@ class RealNet(
         self,
         backbone: str = "wide_resnet50_2",
         image_size: int = 256,
-        strides: Sequence[int] = (4, 8, 16, 32),
+        strides: Sequence[int] | None = None,
         channels_kept: Sequence[int] = (256, 512, 512, 256),
         num_max: int = 256,
         num_mean: int = 256,
@@ -66,15 +68,21 @@ class RealNet(
         architecture: Architecture | Structure | dict[str, Any] = "independent",
         memory_size: int = 5000,
         score_window: int = 16,
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        structure = Structure.of(architecture, strides)
         self.image_size = image_size
         self.score_window = score_window
-        self.strides = strides
-        distinct = sorted({*strides})
-        self.backbone = Backbone(backbone, distinct)
-        self.layers = [distinct.index(stride) for stride in strides]
+        if layers is None and strides is None:
+            strides = STRIDES
+        distinct = None if strides is None else sorted({*strides})
+        self.backbone = Backbone(backbone, distinct, layers, image_size)
+        reductions: list[int] = self.backbone.features.feature_info.reduction()
+        self.strides = reductions if strides is None else [*strides]
+        # An imported model may list a layer twice.
+        places = range(len(reductions))
+        self.layers = [*places] if strides is None else [reductions.index(one) for one in strides]
+        structure = Structure.of(architecture, self.strides)
         totals = [self.backbone.channels[layer] for layer in self.layers]
         self.afs = AnomalyAwareFeatureSelection(totals, channels_kept)
         self.blocks = [*zip(structure.blocks, structure.block_strides, strict=True)]

@@ -36,7 +36,7 @@ FORBIDDEN = {
 }
 # What talks to a network, and the only files that may: each because the user named a place.
 NETWORK = {
-    "create_model": {"realnet/backbone.py"},
+    "create_model": {"realnet/backbone.py", "realnet/pretrained.py"},
     "snapshot_download": {"sdas/pipeline.py"},
     "hf_hub_download": {"hub/repository.py"},
     "load_dataset": set[str](),

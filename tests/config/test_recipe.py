@@ -132,6 +132,24 @@ def test_every_field_changes_the_hash(recipe: Recipe) -> None:
             lambda c: c["realnet"].update(strides=[8]),
             "'realnet': 'channels_kept' needs one number for every number of 'strides'",
         ),
+        (
+            lambda c: c["realnet"].update(layers=[3, 5]),
+            "'realnet': only one of 'strides' and 'layers' can choose layers, but both are given",
+        ),
+        (lambda c: c["realnet"].update(layers=[], strides=None), "'realnet.layers': list should"),
+        (lambda c: c["realnet"].update(layers=[1.5], strides=None), "'realnet.layers.0'"),
+        (
+            lambda c: c["realnet"].update(layers=[3, 5, -1], strides=None),
+            "'realnet': 'channels_kept' needs one number for every number of 'layers'",
+        ),
+        (
+            lambda c: c["realnet"].update(layers=[3, 3], strides=None),
+            "'realnet': 'layers' do not ascend",
+        ),
+        (
+            lambda c: c["realnet"].update(layers=[0, -1, -2], strides=None),
+            "'realnet': 'layers' do not ascend",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(
@@ -169,6 +187,31 @@ def test_override_replaces_nested_fields_and_skips_none(recipe: Recipe) -> None:
     assert changed.synthesis.strength == "0"
     assert recipe.override({}) == recipe
     assert recipe.diffusion.max_steps == 4
+
+
+@pytest.mark.parametrize("strides", [{}, {"strides": None}])
+def test_layers_take_the_place_of_strides(
+    content: Content, tmp_path: Path, strides: Content
+) -> None:
+    del content["realnet"]["strides"]
+    content["realnet"] |= {"channels_kept": [9, 9, 9, 9]} | strides
+    by_stride = Recipe.parse(content, where="here")
+    assert (by_stride.realnet.strides, by_stride.realnet.layers) == ([4, 8, 16, 32], None)
+    content["realnet"]["layers"] = [0, 3, -2, -1]
+    by_number = Recipe.parse(content, where="here")
+    assert (by_number.realnet.strides, by_number.realnet.layers) == (None, [0, 3, -2, -1])
+    for recipe in (by_stride, by_number):
+        (tmp_path / "saved.yaml").write_text(recipe.to_yaml())
+        assert Recipe.load(tmp_path / "saved.yaml") == recipe
+
+
+def test_override_of_layers_replaces_strides_and_back(recipe: Recipe) -> None:
+    numbered = recipe.override({"realnet.layers": [3, 5]})
+    assert (numbered.realnet.strides, numbered.realnet.layers) == (None, [3, 5])
+    assert numbered.override({"realnet.strides": [8, 16]}) == recipe
+    assert numbered.override({"realnet.strides": None, "seed": 0}) == numbered
+    with pytest.raises(RecipeError, match="both are given"):
+        recipe.override({"realnet.layers": [3, 5], "realnet.strides": [8, 16]})
 
 
 def test_override_is_validated(recipe: Recipe) -> None:

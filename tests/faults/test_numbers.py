@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.realnet.backbone import weights_path
+from sia_gen.realnet.pretrained import weights_path
 from tests.conftest import SIZE, photograph, recipe_content
 from tests.corpus.conftest import save_model
 from tests.faults.conftest import ALL, Tried, few

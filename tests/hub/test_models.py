@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import CARD
-from sia_gen.hub.models import write_pipeline_card
+from sia_gen.hub.models import ModelPublication, write_pipeline_card
 
 OLD = {"noise_ratio": 1.5, "distance_ratio": 4.0, "ready": False}
 
@@ -39,3 +39,19 @@ def test_card_says_how_ready_a_model_is(
     count = sum(tensor.numel() for tensor in weights.values())
     assert f"| network | {count:,} parameters" in card
     assert "|\n| versions |" in card
+
+
+@pytest.mark.parametrize("chosen", [{"strides": [8, 16]}, {"layers": [3, -1]}])
+def test_card_names_the_layers_of_the_backbone(
+    realnet_folder: Path, tmp_path: Path, chosen: dict[str, list[int]]
+) -> None:
+    recipe = Recipe.load(realnet_folder / "recipe.yaml")
+    changed = recipe.override({f"realnet.{name}": value for name, value in chosen.items()})
+    (realnet_folder / "recipe.yaml").write_text(changed.to_yaml())
+    (tmp_path / "card").mkdir()
+    ModelPublication(realnet_folder).prepare("ada/parts", tmp_path / "card")
+    said = "strides 8, 16" if "strides" in chosen else "layers 3, -1"
+    assert (
+        f"| backbone | {recipe.realnet.backbone}, {said} |"
+        in (tmp_path / "card" / CARD).read_text()
+    )

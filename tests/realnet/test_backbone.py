@@ -30,6 +30,8 @@ def test_standardised_features_have_mean_zero_and_deviation_one() -> None:
         ("efficientnet_b4", [8, 16, 32]),
         ("convnext_atto", [4, 8, 16, 32]),
         ("tf_efficientnet_lite0", [2, 4]),
+        # Its extractor leaves out the first layer unless it is asked for.
+        ("dla46_c", [4, 8]),
     ],
 )
 def test_any_convolutional_network_of_timm_gives_the_layers_of_the_strides(

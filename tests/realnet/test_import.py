@@ -232,7 +232,7 @@ def test_settings_without_what_is_needed_are_refused(
         (put(["max", "max"], "net", 3, "kwargs", "modes"), "'max' is there twice"),
         (put(["max", "min"], "net", 3, "kwargs", "modes"), "modes"),
         (put([8], "net", 3, "kwargs", "mode_numbers"), "one number for every one of 'modes'"),
-        (put([100, 8], "net", 3, "kwargs", "mode_numbers"), "cannot take 100 of 64 channels"),
+        (put([100, 8], "net", 3, "kwargs", "mode_numbers"), "cannot take 100 of the 64 channels"),
         (put([64] * 16, "net", 2, "kwargs", "channel_mult"), r"is missing \(and"),
         (enlarge, "the settings are impossible: Storage size calculation overflowed"),
         (put(0.4, "net", 2, "kwargs", "hide_channels_ratio"), "must be divisible"),

@@ -18,7 +18,7 @@ from tests.realnet.original_reconstruction import (
 )
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (1, 1)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (37, 37), (1, 1)])
 def test_reconstruction_keeps_the_shape_of_its_block(height: int, width: int) -> None:
     unet = ReconstructionUNet(channels=12, width=6)
     features = torch.randn(2, 12, height, width)

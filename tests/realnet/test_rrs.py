@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sia_gen.errors import ModelError
 from sia_gen.realnet.channels import (
     Decoder,
     Mode,
@@ -77,7 +78,7 @@ def test_resizing_interpolates_between_aligned_corners() -> None:
 
 
 def test_more_channels_than_there_are_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot take 12 of 11 channels"):
+    with pytest.raises(ModelError, match="cannot take 12 of the 11 channels"):
         ReconstructionResidualSelection([6, 5], num_max=12, num_mean=1)
 
 

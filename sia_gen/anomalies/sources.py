@@ -17,7 +17,8 @@ from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.layouts import is_image
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels, to_square
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels
+from sia_gen.images.squares import to_square
 from sia_gen.images.store import Images
 from sia_gen.io.files import Location
 
@@ -72,7 +73,12 @@ class SDASSource:
     def read(self, number: int) -> tuple[dict[str, Any], Piece]:
         """Returns sample `number` of the corpus with its metadata."""
         metadata, image = self.reader[number]
-        square = to_square(image.convert(self.spec.mode), Path(metadata["key"]), self.spec)
+        square = to_square(
+            image.convert(self.spec.mode),
+            Path(metadata["key"]),
+            self.spec.size,
+            self.spec.non_square,
+        )
         return metadata, Piece(to_pixels(square), self.opacity)
 
 

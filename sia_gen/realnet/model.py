@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import RealNetFit
 from sia_gen.errors import ModelError, did_you_mean
+from sia_gen.images.squares import Area
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.channels import (
@@ -107,20 +108,38 @@ class RealNet(
         logits = torch.cat([torch.zeros_like(odds), odds], dim=1)
         return RealNetOutput(odds.sigmoid(), logits, score.asinh().sigmoid())
 
+    def score_within(self, logits: torch.Tensor, areas: Sequence[Area]) -> torch.Tensor:
+        """Returns the scores (B,) of images by the areas of their pictures, from their logits."""
+        fused = self.fusion is not None
+        # The logits of a retrieval are 0 and the inverse hyperbolic sine of its map.
+        maps = logits[:, 1:].sinh() if fused else logits.softmax(dim=1)[:, 1:]
+        scores = torch.cat(
+            [
+                image_score(area.cut(one)[None], self.score_window)
+                for one, area in zip(maps, areas, strict=True)
+            ]
+        )
+        return scores.asinh().sigmoid() if fused else scores
+
     @torch.no_grad()
-    def measure_normal(self, batches: Iterable[torch.Tensor]) -> None:
-        """Learns from batches of normal images how large the maps of a retrieval are by chance."""
+    def measure_normal(
+        self, batches: Iterable[torch.Tensor], areas: Sequence[Area] | None = None
+    ) -> None:
+        """Learns from batches of normal images how large the maps of a retrieval are by chance.
+
+        The areas are those of the pictures in all images; without them there is no padding.
+        """
         if self.fusion is None:
             return
-        scores = []
+        scores = list[torch.Tensor]()
         for images in batches:
             features = self.selected_features(images)
             reconstructed = self.reconstruct(features)
             logits = self.decode(features, reconstructed, images.shape[-2:]).float()
-            maps = separate_maps(features[0], reconstructed[0], logits)
-            each = (image_score(maps[:, place, None], self.score_window) for place in range(2))
-            scores.append(torch.stack([*each], dim=1))
-        self.fusion.measure(torch.cat(scores))
+            for maps in separate_maps(features[0], reconstructed[0], logits):
+                inside = maps if areas is None else areas[len(scores)].cut(maps)
+                scores.append(image_score(inside[:, None], self.score_window))
+        self.fusion.measure(torch.stack(scores))
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""

@@ -16,6 +16,8 @@ from accelerate import Accelerator
 from sia_gen.anomalies.paste import LocalAnomalies, to_unit_range
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.layouts import TestImage
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.squares import Area
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.realnet.model import RealNet
@@ -62,6 +64,8 @@ def validate(
     training never reads. `image_auroc` and `threshold` are among the metrics.
     """
     labels, scores, masks, maps = [], [], [], []
+    side = validation.normal[0].shape[-1]
+    every = validation.areas or [Area.whole(side)] * len(validation.normal)
     for indices in batches_of(len(validation.normal), BATCH_SIZE // 2):
         samples = [
             validation.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
@@ -69,11 +73,18 @@ def validate(
         ]
         normal = np.stack([to_unit_range(validation.normal[index]) for index in indices])
         anomalous, _, mask = (np.stack(part) for part in zip(*samples, strict=True))
-        predictions = predict_images(model, np.concatenate([normal, anomalous]), accelerator)
+        areas = [every[index] for index in indices]
+        predictions = predict_images(
+            model,
+            np.concatenate([normal, anomalous]),
+            accelerator,
+            areas=None if validation.areas is None else areas + areas,
+        )
         labels += np.repeat([0, 1], len(indices)).tolist()
         scores += predictions.scores.tolist()
-        masks.append(mask[:, 0] > 0)
-        maps.append(predictions.maps[len(indices) :])
+        of_anomalous = predictions.maps[len(indices) :]
+        masks += [area.cut(one[0] > 0).ravel() for area, one in zip(areas, mask, strict=True)]
+        maps += [area.cut(one).ravel() for area, one in zip(areas, of_anomalous, strict=True)]
     pixels = average_precision(np.concatenate(masks), np.concatenate(maps))
     return _image_metrics(labels, scores) | {"pixel_average_precision": pixels}
 
@@ -83,15 +94,17 @@ def validate_on_test(
 ) -> dict[str, float]:
     """Returns the same metrics on the test images; those of pixels only if masks mark any."""
     have_masks = any(test.mask for test in tests)
+    spec = ImageSpec.of(recipe, model.image_size)
     scores, masks, maps = [], [], []
-    for _, mask, score, anomaly_map in predict_tests(model, tests, recipe, accelerator):
+    for _, _, mask, score, anomaly_map in predict_tests(model, tests, spec, accelerator):
         scores.append(score)
         if have_masks:
-            masks.append(mask)
-            maps.append(anomaly_map)
+            masks.append(mask.ravel())
+            maps.append(anomaly_map.ravel())
     metrics = _image_metrics([test.label for test in tests], scores)
     if any(mask.any() for mask in masks):
-        metrics["pixel_average_precision"] = average_precision(masks, maps)
+        both = np.concatenate(masks), np.concatenate(maps)
+        metrics["pixel_average_precision"] = average_precision(*both)
     return metrics
 
 

@@ -99,7 +99,8 @@ def recipe_for_folder(root: Path) -> Recipe:
 
     Normal images are those directly in the folder, else in `good`, else in `train/good`. Test
     images are in `test`, with masks in `ground_truth`, if these folders exist. The mode is L if
-    `SAMPLED` of the images have no colour. Images are cropped to squares.
+    `SAMPLED` of the images have no colour. Images that are not square are stretched, so that no
+    part of them is lost.
     """
     root = Path(os.path.abspath(existing_folder(root)))
     normal = _normal_pattern(root)
@@ -120,7 +121,7 @@ def recipe_for_folder(root: Path) -> Recipe:
         "source": source,
         "categories": [name],
         "mode": "L" if all(_is_grey(image) for image in sampled) else "RGB",
-        "data": {"images": _own_layout(root, normal), "non_square": "crop"},
+        "data": {"images": _own_layout(root, normal), "non_square": "stretch"},
         "diffusion": {"ema_decay": 0.999, "preset": preset, "image_size": size},
     }
     return Recipe.parse(content, where=str(root))

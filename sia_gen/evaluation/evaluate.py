@@ -21,16 +21,26 @@ from accelerate.utils import gather_object
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
+from sia_gen.errors import ImageError
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.images.layouts import TestImage
+from sia_gen.images.learnt import Learnt
 from sia_gen.images.listing import list_test_images, split_images
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.survey import read_headers, say_shapes
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
-from sia_gen.realnet.inference import check_realnet, find_realnet, load_realnet, predict_tests
+from sia_gen.realnet.inference import (
+    check_realnet,
+    find_realnet,
+    load_realnet,
+    predict_tests,
+    recipe_of,
+)
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime
-from sia_gen.runtime.progress import Progress
+from sia_gen.runtime.progress import Progress, notice
 
 PIXELS = ".pixels"
 
@@ -47,8 +57,13 @@ def evaluate(
     accelerator = runtime.accelerator()
     folders = {category: find_realnet(models, category) for category in categories}
     reports = {category: check_realnet(folder) for category, folder in folders.items()}
+    # How a model takes images, whatever the recipe says now.
+    own = {folder: recipe_of(folder) for folder in folders.values()}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
     found = {category: split_images(recipe, root, category) for category in categories}
+    unseen = {
+        name: unseen_tests(folders[name], name, images, root) for name, images in tests.items()
+    }
     about: dict[str, Any] = {
         "recipe": recipe.name,
         # A relative path stays true if the models and the evaluation move together.
@@ -58,10 +73,12 @@ def evaluate(
             name: len(all_.test_normal) + len(all_.test_anomalous) - len(tests[name])
             for name, all_ in found.items()
         },
+        "learnt": {name: learnt for name, (_, learnt) in unseen.items()},
     }
-    main = accelerator.is_main_process
+    main, parts = accelerator.is_main_process, {"evaluation": EVERYTHING}
     read_summary(out, about["models"])
-    with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
+    # Categories may be evaluated on images that are arranged in other ways.
+    with claim_output(out, recipe, [], parts, main=main, always=["name"]):
         # Another process may have evaluated other models before this one claimed the folder.
         earlier = read_summary(out, about["models"])
         if main:
@@ -70,8 +87,8 @@ def evaluate(
         accelerator.wait_for_everyone()
         results: dict[str, Result] = {}
         for folder, group in groupby(folders, key=lambda category: folders[category]):
-            chosen = {category: tests[category] for category in group}
-            results |= _evaluate_model(folder, recipe, chosen, out, runtime)
+            chosen = {category: unseen[category][0] for category in group}
+            results |= _evaluate_model(folder, own[folder], chosen, out, runtime)
         accelerator.wait_for_everyone()
         about["categories"] = {name: result.metrics for name, result in results.items()}
         about["defects"] = {name: result.defects for name, result in results.items()}
@@ -81,6 +98,38 @@ def evaluate(
             write_summary(out, recipe.title, summary)
         accelerator.wait_for_everyone()
     return summary
+
+
+def unseen_tests(
+    folder: Path, category: str, tests: Sequence[TestImage], root: Path
+) -> tuple[Sequence[TestImage], int | None]:
+    """Returns the test images that a model did not learn from, and the number of those left out.
+
+    A line on stderr says how many there are; the number is None if the model does not say from
+    which images it learnt.
+
+    Raises:
+        ImageError: If no normal or no anomalous image is left, or there is a copy of an image that
+            the model learnt from.
+    """
+    learnt = Learnt.read(folder)
+    if learnt is None:
+        notice(f"warning: {category}: the model does not say from which images it learnt.")
+        return tests, None
+    unseen = learnt.unseen(tests, root)
+    count = len(tests) - len(unseen)
+    for label, kind in enumerate(("normal", "anomalous")):
+        if not any(test.label == label for test in unseen):
+            raise ImageError(
+                problem=f"the model learnt from all {kind} test images of '{category}'.",
+                fix="Add some that it has not seen, or fit it again.",
+            )
+    if count:
+        notice(
+            f"{category}: left out {count} of {len(tests)} test images, because the model learnt "
+            "from them."
+        )
+    return unseen, count
 
 
 def _evaluate_model(
@@ -94,11 +143,15 @@ def _evaluate_model(
     accelerator = runtime.accelerator()
     fitted = load_realnet(folder, channels_last=runtime.detector_channels_last)
     fitted.model.to(accelerator.device)
+    spec = ImageSpec.of(recipe, fitted.model.image_size)
+    if accelerator.is_main_process:
+        paths = [test.path for images in tests.values() for test in images]
+        say_shapes(read_headers(paths), spec.non_square)
     results: dict[str, Result] = {}
     for category, images in tests.items():
         pixels = out / PIXELS / category
         pixels.mkdir(exist_ok=True)
-        scores = _score_images(fitted.model, recipe, category, images, pixels, accelerator)
+        scores = _score_images(fitted.model, spec, category, images, pixels, accelerator)
         results[category] = category_result(*scores, fitted.threshold)
         if accelerator.is_main_process:
             write_category(out / category, recipe, fitted, results[category], accelerator)
@@ -107,7 +160,7 @@ def _evaluate_model(
 
 def _score_images(
     model: RealNet,
-    recipe: Recipe,
+    spec: ImageSpec,
     category: str,
     tests: Sequence[TestImage],
     folder: Path,
@@ -126,8 +179,8 @@ def _score_images(
     found = list[tuple[int, float, int]]()
     title, visible = f"{category}: evaluating", accelerator.is_main_process
     with Progress(title, len(share), visible=visible) as progress:
-        scored = predict_tests(model, [tests[index] for index in share], recipe, accelerator)
-        for index, (test, mask, score, anomaly_map) in zip(share, scored, strict=True):
+        scored = predict_tests(model, [tests[index] for index in share], spec, accelerator)
+        for index, (test, _, mask, score, anomaly_map) in zip(share, scored, strict=True):
             regions = 0
             if numbers:
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"

@@ -5,6 +5,7 @@ line each, because neither can be seen in the results.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,13 +49,16 @@ def settle(
         folders: Outputs of earlier steps; the first whose recipe says what is white decides.
 
     Returns:
-        The recipe with `data.white` if there are images of 16 bits.
-
-    Raises:
-        ImageError: If a category has no images.
+        The recipe with `data.white` if there are images of 16 bits. If images are missing, it is as
+        given: the step that needs them says so.
     """
-    listed = [split_images(recipe, root, category) for category in categories]
+    try:
+        listed = [split_images(recipe, root, category) for category in categories]
+    except ImageError:
+        return recipe
     paths = [path for images in listed for path in (*images.fit, *images.validation)]
+    if len(paths) < 2:
+        return recipe
     headers = read_headers(paths)
     say_shapes(headers, recipe.data.non_square)
     deep = [path for path, header in zip(paths, headers, strict=True) if header and header.deep]
@@ -85,11 +89,12 @@ def settle_corpus(
         names = [one.category for one in chosen]
         outputs = [*folders, *(one / member.name / "diffusion" for one in folders)]
         outputs += [one / name for one in outputs for name in names]
+        settled = _settle_as_saved(member, outputs)
         if chosen and twins is not None and twins.source == "image":
-            root = category_root(recipe, chosen[0], data)
-            members.append(settle(member, names, root, outputs))
-        else:
-            members.append(_settle_as_saved(member, outputs))
+            # The step that needs photographs says if there are none.
+            with suppress(ImageError):
+                settled = settle(settled, names, category_root(recipe, chosen[0], data), ())
+        members.append(settled)
     if isinstance(recipe, Collection):
         return recipe.override({"members": [member.model_dump() for member in members]})
     return members[0]

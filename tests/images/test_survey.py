@@ -75,6 +75,7 @@ def test_twelve_bits_are_read_as_eight(tmp_path: Path, extension: str, capfd: To
 
 def test_recipe_decides_what_is_white(tmp_path: Path, capfd: Told) -> None:
     grey(tmp_path / "parts/0.png", 4095)
+    grey(tmp_path / "parts/1.png", 100)
     recipe = recipe_for_folder(tmp_path / "parts").override({"data.white": 2000})
     assert settle(recipe, recipe.categories, tmp_path / "parts", []) == recipe
     assert capfd.readouterr().err == ""
@@ -84,7 +85,8 @@ def test_recipe_decides_what_is_white(tmp_path: Path, capfd: Told) -> None:
 
 
 def test_eight_bits_have_nothing_to_decide(tmp_path: Path, capfd: Told) -> None:
-    grey(tmp_path / "parts/0.png", 200, np.uint8)
+    for number in range(2):
+        grey(tmp_path / f"parts/{number}.png", 200, np.uint8)
     recipe = recipe_for_folder(tmp_path / "parts")
     assert settle(recipe, recipe.categories, tmp_path / "parts", []).data.white is None
     assert capfd.readouterr().err == ""
@@ -94,6 +96,7 @@ def test_white_that_an_earlier_step_saved_is_not_detected_again(
     tmp_path: Path, capfd: Told
 ) -> None:
     grey(tmp_path / "parts/0.png", 900)
+    grey(tmp_path / "parts/1.png", 100)
     recipe = recipe_for_folder(tmp_path / "parts")
     for name, changed in {
         "none": recipe,
@@ -114,6 +117,7 @@ def test_white_that_an_earlier_step_saved_is_not_detected_again(
 @pytest.mark.parametrize("name", ["0.png", "0.tif"])
 def test_colours_of_twelve_bits_are_refused_instead_of_black(tmp_path: Path, name: str) -> None:
     path = colour(tmp_path / "parts" / name, 4095)
+    grey(tmp_path / "parts/dark.png", 100)
     recipe = recipe_for_folder(tmp_path / "parts").override({"mode": "RGB"})
     settled = settle(recipe, recipe.categories, tmp_path / "parts", [])
     assert settled.data.white == 4095
@@ -126,6 +130,7 @@ def test_colours_of_twelve_bits_are_refused_instead_of_black(tmp_path: Path, nam
 @pytest.mark.parametrize("name", ["0.png", "0.tif"])
 def test_colours_of_sixteen_bits_are_read(tmp_path: Path, name: str) -> None:
     path = colour(tmp_path / "parts" / name, 65535)
+    grey(tmp_path / "parts/dark.png", 100)
     recipe = recipe_for_folder(tmp_path / "parts").override({"mode": "RGB"})
     settled = settle(recipe, recipe.categories, tmp_path / "parts", [])
     assert settled.data.white == 65535
@@ -183,6 +188,18 @@ def test_own_wide_photographs_are_kept_whole(tmp_path: Path, extension: str, cap
     assert loaded.mean() == pytest.approx(255 / 5, abs=4)
     lossy = recipe.override({"data.non_square": "crop"})
     assert load_image(tmp_path / f"parts/0.{extension}", ImageSpec.of(lossy, 32)).mean() < 1
+
+
+def test_missing_or_few_images_are_left_to_the_step_that_needs_them(
+    tmp_path: Path, recipe: Recipe, capfd: Told
+) -> None:
+    assert settle(recipe, ["disc"], tmp_path, []) == recipe
+    sized(tmp_path / "parts", (20, 10))
+    own = recipe_for_folder(tmp_path / "parts")
+    assert settle(own, own.categories, tmp_path / "parts", []) == own
+    twins = recipe.override({"synthesis.twins": {"source": "image"}})
+    assert settle_corpus(twins, all_categories(twins), None, [tmp_path]) == twins
+    assert capfd.readouterr().err == ""
 
 
 def test_corpus_has_the_white_of_its_models(tmp_path: Path, recipe: Recipe) -> None:

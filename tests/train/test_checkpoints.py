@@ -280,9 +280,8 @@ def test_checkpoint_of_unknown_inputs_is_refused(checkpoints: Path) -> None:
 
 
 def test_inputs_that_another_process_began_with_stay(checkpoints: Path) -> None:
-    before = (checkpoints / INPUTS).read_bytes()
+    before, other = (checkpoints / INPUTS).read_bytes(), {"photographs": {"sha256": "other"}}
     with pytest.raises(OutputError, match="different inputs"):
-        other = {"photographs": {"sha256": "other"}}
         begin_checkpoints(checkpoints, other, lambda: NOTHING, resume=True)
     assert (checkpoints / INPUTS).read_bytes() == before
 

@@ -75,11 +75,10 @@ def _continued(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
     from sia_gen.config.outputs import saved_in, with_limits
     from sia_gen.runtime.progress import notice
 
-    found = saved_in(folders, recipe.name)
-    if found is None:
-        return recipe
-    notice(f"Goes on with the recipe in {found[1]}.")
-    return with_limits(found[0], recipe)
+    for saved, path in saved_in(folders, recipe.name):
+        notice(f"Goes on with the recipe in {path}.")
+        return with_limits(saved, recipe)
+    return recipe
 
 
 def twin_settings(

@@ -77,14 +77,11 @@ def save_recipe(folder: Location, recipe: CorpusRecipe, sections: Iterable[str])
     _save_recipe(folder, recipe, [*ALWAYS, *sections])
 
 
-def saved_in(folders: Iterable[Location], name: str) -> tuple[Recipe, Location] | None:
-    """Returns the first recipe of a data set that is saved in one of some outputs, and its file."""
+def saved_in(folders: Iterable[Location], name: str) -> Iterator[tuple[Recipe, Location]]:
+    """Yields the recipes of a data set that are saved in some outputs, and their files."""
     for path in (folder / RECIPE for folder in folders):
-        if path.exists():
-            for member in load_corpus_recipe(path).members:
-                if member.name == name:
-                    return member, path
-    return None
+        members = load_corpus_recipe(path).members if path.exists() else []
+        yield from ((member, path) for member in members if member.name == name)
 
 
 def with_limits(saved: Recipe, limits: Recipe) -> Recipe:

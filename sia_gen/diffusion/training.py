@@ -2,7 +2,8 @@
 
 OUT/
     recipe.yaml
-    <category>/                 the pipeline with the EMA weights, and training.json
+    <category>/                 the pipeline with the EMA weights, training.json, and the images
+                                that it learnt from, learnt.json
     _joint/                     in its place, if one class-conditional model learns all categories
     checkpoints/<category>/     see sia_gen.train.checkpoints
     logs/<category>/            see sia_gen.train.logs

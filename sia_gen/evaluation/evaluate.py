@@ -21,14 +21,12 @@ from accelerate.utils import gather_object
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.errors import ImageError
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
+from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.learnt import Learnt
 from sia_gen.images.listing import list_test_images, split_images
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.survey import read_headers, say_shapes
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
 from sia_gen.realnet.inference import (
@@ -40,7 +38,7 @@ from sia_gen.realnet.inference import (
 )
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime
-from sia_gen.runtime.progress import Progress, notice
+from sia_gen.runtime.progress import Progress
 
 PIXELS = ".pixels"
 
@@ -81,6 +79,7 @@ def evaluate(
     with claim_output(out, recipe, [], parts, main=main, always=["name"]):
         # Another process may have evaluated other models before this one claimed the folder.
         earlier = read_summary(out, about["models"])
+        say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
         if main:
             shutil.rmtree(out / PIXELS, ignore_errors=True)
             (out / PIXELS).mkdir()
@@ -100,38 +99,6 @@ def evaluate(
     return summary
 
 
-def unseen_tests(
-    folder: Path, category: str, tests: Sequence[TestImage], root: Path
-) -> tuple[Sequence[TestImage], int | None]:
-    """Returns the test images that a model did not learn from, and the number of those left out.
-
-    A line on stderr says how many there are; the number is None if the model does not say from
-    which images it learnt.
-
-    Raises:
-        ImageError: If no normal or no anomalous image is left, or there is a copy of an image that
-            the model learnt from.
-    """
-    learnt = Learnt.read(folder)
-    if learnt is None:
-        notice(f"warning: {category}: the model does not say from which images it learnt.")
-        return tests, None
-    unseen = learnt.unseen(tests, root)
-    count = len(tests) - len(unseen)
-    for label, kind in enumerate(("normal", "anomalous")):
-        if not any(test.label == label for test in unseen):
-            raise ImageError(
-                problem=f"the model learnt from all {kind} test images of '{category}'.",
-                fix="Add some that it has not seen, or fit it again.",
-            )
-    if count:
-        notice(
-            f"{category}: left out {count} of {len(tests)} test images, because the model learnt "
-            "from them."
-        )
-    return unseen, count
-
-
 def _evaluate_model(
     folder: Path,
     recipe: Recipe,
@@ -144,9 +111,6 @@ def _evaluate_model(
     fitted = load_realnet(folder, channels_last=runtime.detector_channels_last)
     fitted.model.to(accelerator.device)
     spec = ImageSpec.of(recipe, fitted.model.image_size)
-    if accelerator.is_main_process:
-        paths = [test.path for images in tests.values() for test in images]
-        say_shapes(read_headers(paths), spec.non_square)
     results: dict[str, Result] = {}
     for category, images in tests.items():
         pixels = out / PIXELS / category

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sia_gen.config.data import NonSquare
@@ -38,6 +39,12 @@ class Area(NamedTuple):
     def cut(self, image: Any) -> Any:
         """Returns the area of an image (..., H, W), an array or a tensor."""
         return image[..., self.top : self.bottom, self.left : self.right]
+
+    def only(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Returns an image (..., H, W) that is 0 outside the area."""
+        alone = np.zeros_like(image)
+        self.cut(alone)[:] = self.cut(image)
+        return alone
 
 
 def area_of(picture: tuple[int, int], side: int, rule: NonSquare | None) -> Area:

@@ -121,8 +121,9 @@ def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
 def _foreground_within(images: Padded, index: int, rule: Foreground | None) -> Pixels:
     """Finds the object in the picture of a padded image."""
     area, image = images.areas[index], images.images[index]
-    mask = np.zeros_like(image[:1])
-    area.cut(mask)[:] = foreground_mask(area.cut(image), rule) if _finds_objects(rule) else 1
+    mask = area.only(np.ones_like(image[:1]))
+    if _finds_objects(rule):
+        area.cut(mask)[:] = foreground_mask(area.cut(image), rule)
     return mask
 
 

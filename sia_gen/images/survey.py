@@ -101,16 +101,13 @@ def settle_corpus(
 
 
 def _settle_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:
-    """Returns a recipe with what is white in its images, if an output of an earlier step says it.
-
-    The first of the folders with a recipe of the same name decides.
-    """
-    saved = saved_in(folders, recipe.name) if recipe.data.white is None else None
-    if saved is None or saved[0].data.white is None:
-        return recipe
-    white = saved[0].data.white
-    notice(f"16-bit images: white is {white}, as in {saved[1]}.")
-    return recipe.override({"data.white": white})
+    """Returns a recipe with what is white in its images, as the first output that says it."""
+    if recipe.data.white is None:
+        for saved, path in saved_in(folders, recipe.name):
+            if saved.data.white is not None:
+                notice(f"16-bit images: white is {saved.data.white}, as in {path}.")
+                return recipe.override({"data.white": saved.data.white})
+    return recipe
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header | None]:

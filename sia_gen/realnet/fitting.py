@@ -2,7 +2,8 @@
 
     OUT/
         recipe.yaml
-        <category>/                 the model (config, weights) and fit.json; `_joint` for all
+        <category>/                 the model (config, weights), fit.json, and the images that it
+                                    learnt from, learnt.json; `_joint` for all
         checkpoints/<category>/     what a resumed fit needs; see sia_gen.train.checkpoints
         logs/<category>/            losses and validation figures; see sia_gen.train.logs
 

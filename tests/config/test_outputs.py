@@ -80,7 +80,7 @@ def test_what_a_result_does_not_depend_on_may_differ(recipe: Recipe, tmp_path: P
     assert Recipe.load(tmp_path / RECIPE) == other
 
 
-def test_saved_recipe_is_the_first_of_its_name(recipe: Recipe, tmp_path: Path) -> None:
+def test_saved_recipes_of_a_data_set_are_found_in_order(recipe: Recipe, tmp_path: Path) -> None:
     others = recipe.override({"name": "others"})
     content = {"name": "all", "title": "All", "members": [others.model_dump(), recipe.model_dump()]}
     saved = {
@@ -92,8 +92,10 @@ def test_saved_recipe_is_the_first_of_its_name(recipe: Recipe, tmp_path: Path) -
         (tmp_path / name).mkdir()
         (tmp_path / name / RECIPE).write_text(one.to_yaml())
     folders = [tmp_path / name for name in ("missing", *saved)]
-    assert saved_in(folders, "parts") == (recipe, tmp_path / "collection" / RECIPE)
-    assert saved_in(folders[:2], "parts") is None
+    assert list(saved_in(folders, "parts")) == [
+        (recipe, tmp_path / "collection" / RECIPE),
+        (saved["late"], tmp_path / "late" / RECIPE),
+    ]
 
 
 def test_each_run_has_its_own_limits(recipe: Recipe) -> None:

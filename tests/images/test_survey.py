@@ -106,7 +106,7 @@ def test_white_that_an_earlier_step_saved_is_not_detected_again(
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.yaml").write_text(changed.to_yaml())
-    folders = [tmp_path / name for name in ("missing", "other", "earlier", "later")]
+    folders = [tmp_path / name for name in ("missing", "none", "other", "earlier", "later")]
     assert settle(recipe, recipe.categories, tmp_path / "parts", folders).data.white == 4095
     assert "white is 4095, as in" in capfd.readouterr().err
     # A recipe that does not say it leaves it to the images.

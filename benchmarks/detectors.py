@@ -32,8 +32,9 @@ from torch.nn.functional import interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.listing import data_root, list_images, list_labelled_images
-from sia_gen.images.loading import ImageSpec, load_mask
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
 from sia_gen.realnet.fitting import fit_realnet

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from sia_gen.anomalies.sources import Piece, Source, TwinSource
 from sia_gen.images.loading import Pixels
+from sia_gen.images.squares import Area
 from sia_gen.images.store import Images
 from sia_gen.train.batches import BatchOrder, random_flips
 
@@ -60,6 +61,7 @@ class LocalAnomalies:
     vertical_flip: bool = False
     foreground: Images | None = None  # pixels that may be anomalous, (1, H, W), 1 or 0; None: all
     groups: NDArray[np.int64] | None = None  # number of the source of each N; None: the first
+    areas: Sequence[Area] | None = None  # of the picture in each padded N; None: no padding
     twins: Sequence[TwinSource] = ()  # one per category
     twin_fraction: float = 0.0  # share of the anomalies that are twins
 

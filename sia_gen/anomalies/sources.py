@@ -17,8 +17,9 @@ from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
 from sia_gen.images.files import images_below
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels, to_square
-from sia_gen.images.store import Images
+from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels
+from sia_gen.images.squares import Area, to_square
+from sia_gen.images.store import Images, areas_of
 from sia_gen.io.files import Location
 
 # Random changes of a texture.
@@ -72,7 +73,12 @@ class SDASSource:
     def read(self, number: int) -> tuple[dict[str, Any], Piece]:
         """Returns sample `number` of the corpus with its metadata."""
         metadata, image = self.reader[number]
-        square = to_square(image.convert(self.spec.mode), Path(metadata["key"]), self.spec)
+        square = to_square(
+            image.convert(self.spec.mode),
+            Path(metadata["key"]),
+            self.spec.size,
+            self.spec.non_square,
+        )
         return metadata, Piece(to_pixels(square), self.opacity)
 
 
@@ -108,11 +114,13 @@ class TwinSource:
         twin = Twin(resized("image"), resized("normal"), binary)
         if self.photographs is None:
             return metadata, twin
-        photograph = self.photographs[metadata["index"] % len(self.photographs)]
-        return metadata, self._moved_to(photograph, twin)
+        number = metadata["index"] % len(self.photographs)
+        areas = areas_of(self.photographs)
+        area = Area.whole(self.spec.size) if areas is None else areas[number]
+        return metadata, self._moved_to(self.photographs[number], area, twin)
 
-    def _moved_to(self, photograph: Pixels, twin: Twin) -> Twin:
-        """Moves the anomaly of a twin to a photograph, if it started from that one."""
+    def _moved_to(self, photograph: Pixels, area: Area, twin: Twin) -> Twin:
+        """Moves the anomaly of a twin to a photograph, within an area, if it started from it."""
         small = (self.reader.form.image_size,) * 2
         reduced, normal = (
             np.asarray(to_picture(one).resize(small, Image.Resampling.BOX), np.float32)
@@ -122,7 +130,8 @@ class TwinSource:
             return twin
         difference = twin.anomalous.astype(np.int16) - twin.normal
         anomalous = (photograph + difference).clip(0, 255).astype(np.uint8)
-        return Twin(anomalous, photograph, twin.mask)
+        inside = area.only(np.ones_like(photograph)) > 0
+        return Twin(np.where(inside, anomalous, photograph), photograph, area.only(twin.mask))
 
 
 @dataclass(frozen=True)

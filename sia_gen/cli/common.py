@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,21 +37,53 @@ def load_inputs(
     data: Path | None,
     categories: list[str] | None,
     changes: dict[str, Any] | None = None,
+    steps: Mapping[str, Path | str | None] | None = None,
 ) -> tuple[Recipe, list[str], Path]:
     """Returns the recipe, its chosen categories in order, and the folder of the images.
 
-    Without a recipe, a line on stderr says what was found in the folder.
+    Without a recipe, lines on stderr say what was found in the folder.
+
+    Args:
+        name: Name or path of the recipe; without it the folder of the images tells it.
+        data: Folder of the images.
+        categories: Categories to choose.
+        changes: Values to change in the recipe.
+        steps: The outputs that the result goes on from, by step; without a folder its default. The
+            first recipe of the data set that is saved in one of them is taken if none is named, and
+            tells what is white in the images.
     """
     from sia_gen.config.recipe import choose_categories
     from sia_gen.images.found import report
     from sia_gen.images.listing import data_root
 
-    recipe = load_recipe(name, changes or {}, data)
+    recipe = load_recipe(name, {}, data)
+    folders = [Path(given or run_folder(recipe, step)) for step, given in (steps or {}).items()]
+    if name is None:
+        recipe = _continued(recipe, folders)
+    recipe = recipe.override(changes or {})
     chosen = [one.category for one in choose_categories(recipe, categories)]
     root = data_root(recipe, data)
     if name is None:
         report(recipe, root, chosen)
+    if steps is not None:
+        from sia_gen.images.shapes import settle
+
+        recipe = settle(recipe, chosen, root, folders)
     return recipe, chosen, root
+
+
+def _continued(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
+    """Returns the recipe that an earlier run made for the same folder of images, if one did.
+
+    More photographs might make another one, which would not fit what is there.
+    """
+    from sia_gen.config.outputs import saved_in, with_limits
+    from sia_gen.runtime.progress import notice
+
+    for saved, path in saved_in(folders, recipe.name):
+        notice(f"Goes on with the recipe in {path}.")
+        return with_limits(saved, recipe)
+    return recipe
 
 
 def twin_settings(

@@ -52,7 +52,8 @@ def calibrate(
 
     Example: sia-gen calibrate --recipe elpv --category mono
     """
-    chosen, categories, root = load_inputs(recipe, data, category)
+    steps = {"diffusion": model}
+    chosen, categories, root = load_inputs(recipe, data, category, steps=steps)
     settings = twin_settings(source, start, invert, edit, region)
     changes = {"synthesis.perturbation": perturbation}
     chosen = chosen.override(changes | twin_changes(chosen, twins, settings))
@@ -159,7 +160,8 @@ def compose(
     from sia_gen.composition.compose import compose as paste
     from sia_gen.io.files import location
 
-    chosen, categories, root = load_inputs(recipe, data, category, {"seed": seed})
+    steps = {"triplets": out, "corpus": corpus, "diffusion": None}
+    chosen, categories, root = load_inputs(recipe, data, category, {"seed": seed}, steps)
     samples = location(corpus or run_folder(chosen, "corpus"))
     target = location(out or run_folder(chosen, "triplets"))
     left_out = paste(chosen, categories, root, samples, target, form, images)

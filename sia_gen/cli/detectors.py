@@ -12,6 +12,7 @@ from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_reci
 def fit_realnet(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
+    non_square: options.NonSquare = None,
     category: options.Category = None,
     corpus: options.Corpus = None,
     joint: Annotated[bool, Option("--joint", help="One detector for all categories.")] = False,
@@ -49,6 +50,7 @@ def fit_realnet(
     """
     changes = {
         "seed": seed,
+        "data.non_square": non_square,
         "realnet.max_steps": max_steps,
         "realnet.max_minutes": max_minutes,
         "realnet.joint": joint or None,
@@ -59,7 +61,8 @@ def fit_realnet(
         "realnet.textures": textures,
         "realnet.weights": None if weights is None else str(weights),
     }
-    chosen, categories, root = load_inputs(recipe, data, category, changes)
+    steps = {"realnet": out, "corpus": corpus, "diffusion": None}
+    chosen, categories, root = load_inputs(recipe, data, category, changes, steps)
     folder = out or run_folder(chosen, "realnet")
     from sia_gen.io.files import location
     from sia_gen.realnet.fitting import fit_realnet as fit
@@ -158,11 +161,10 @@ def export(
 
     Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx
     """
-    from sia_gen.config.recipe import Recipe
     from sia_gen.realnet.export import export_realnet
-    from sia_gen.realnet.inference import check_realnet
+    from sia_gen.realnet.inference import check_realnet, recipe_of
 
     check_realnet(model)
-    channels = len(Recipe.load(saved_recipe(model)).mode)
+    channels = len(recipe_of(model).mode)
     difference = export_realnet(model, out, channels)
     say(f"Exported to {out}; its anomaly maps differ by at most {difference:.1e}.")

@@ -12,6 +12,7 @@ from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_reci
 def train_diffusion(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
+    non_square: options.NonSquare = None,
     category: options.Category = None,
     joint: Annotated[
         bool, Option("--joint", help="One class-conditional model of all categories.")
@@ -33,12 +34,14 @@ def train_diffusion(
     """
     changes = {
         "seed": seed,
+        "data.non_square": non_square,
         "diffusion.joint": joint or None,
         "diffusion.init": None if init is None else str(init),
         "diffusion.max_steps": max_steps,
         "diffusion.max_minutes": max_minutes,
     }
-    chosen, categories, root = load_inputs(recipe, data, category, changes)
+    steps = {"diffusion": out}
+    chosen, categories, root = load_inputs(recipe, data, category, changes, steps)
     folder = out or run_folder(chosen, "diffusion")
     from sia_gen.diffusion.training import train_diffusion as train
     from sia_gen.runtime.device import Runtime
@@ -63,7 +66,8 @@ def train_classifier(
     Example: sia-gen train-classifier --recipe mvtec-ad --data mvtec
     """
     changes = {"seed": seed, "classifier.max_steps": max_steps}
-    chosen, _, root = load_inputs(recipe, data, None, changes)
+    steps = {"classifier": out, "diffusion": None}
+    chosen, _, root = load_inputs(recipe, data, None, changes, steps)
     folder = out or run_folder(chosen, "classifier")
     from sia_gen.diffusion.classifier_training import train_classifier as train
     from sia_gen.runtime.device import Runtime

@@ -22,6 +22,10 @@ OptionalRecipe = Annotated[
 Data = Annotated[
     Path | None, Option(help="Image folder. Not needed if the recipe names a package.")
 ]
+NonSquare = Annotated[
+    Literal["stretch", "pad", "crop"] | None,
+    Option(help="What to do with images that are not square; overrides the recipe."),
+]
 Category = Annotated[
     list[str] | None, Option(metavar="<str>", help="Category; repeatable (default: all).")
 ]

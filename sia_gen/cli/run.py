@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, Option, echo
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, load_recipe, saved_recipe, say
+from sia_gen.cli.common import load_inputs, load_recipe, run_folder, saved_recipe, say
 
 
 def run(
@@ -41,8 +41,7 @@ def run(
     Example: sia-gen run --data photos --minutes 30
     """
     changes = {"seed": seed, "realnet.weights": None if weights is None else str(weights)}
-    chosen, categories, root = load_inputs(recipe, data, category, changes)
-    folder = out or Path("runs") / chosen.name
+    folder = out or run_folder(load_recipe(recipe, {}, data), "")
     from sia_gen.config.outputs import RECIPE
     from sia_gen.run.plan import default_minutes
     from sia_gen.run.run import plan_run
@@ -51,8 +50,9 @@ def run(
 
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
+    given = (saved_recipe(folder), {}) if begun else (recipe, changes)
+    chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={})
     if begun:
-        chosen = load_recipe(saved_recipe(folder), {})
         minutes = None
     elif minutes is None and recipe is None:
         minutes = default_minutes(runtime)

@@ -68,6 +68,7 @@ def synthesize(
     Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
     """
     from sia_gen.config.recipe import choose_categories, load_corpus_recipe
+    from sia_gen.images.shapes import settle_corpus
 
     if only is not None:
         _require_absent({"shards": shards, "category": category, "plan": plan})
@@ -83,8 +84,10 @@ def synthesize(
     inputs = [name for name, value in {"data": data, "weights": weights}.items() if value]
     chosen = load_corpus_recipe(recipe)
     chosen = chosen.override(changes | twin_changes(chosen, twins, settings, *inputs))
-    categories = choose_categories(chosen, category)
     models, guide = _model_folders(chosen, model, classifier)
+    earlier = [Path(out or run_folder(chosen, "corpus")), models]
+    chosen = settle_corpus(chosen, choose_categories(chosen, category), data, earlier)
+    categories = choose_categories(chosen, category)
     from sia_gen.corpus.estimate import estimate
     from sia_gen.runtime.device import Runtime
 

@@ -12,6 +12,7 @@ from sia_gen.errors import did_you_mean
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 KernelSide = Annotated[int, Field(ge=0, le=128)]
 UNKNOWN_KEY = "unknown_key"
+NonSquare = Literal["crop", "stretch", "pad"]
 
 
 class Section(BaseModel):
@@ -175,8 +176,14 @@ class Data(Section):
     threshold."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the shuffle."""
-    non_square: Literal["crop", "stretch"] | None = None
-    """What to do with images that are not square. Without it they are an error."""
+    non_square: NonSquare | None = None
+    """What to do with images that are not square: `stretch` them, `pad` them with a plain border
+    that never counts, or `crop` them, which loses what is beside the central square. Without it
+    they are an error."""
+    white: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Value of white in images of 16 bits, such as 4095 if a camera uses 12 of them; larger values
+    count as white. Without it the largest value in the images to learn from decides, and the recipe
+    that is saved with a model has it."""
     unreadable: Literal["error", "skip"] = "error"
     """What to do with images that cannot be decoded: stop with an error, or leave them out and
     report how many there are. To leave them out, every file is decoded once before the work."""

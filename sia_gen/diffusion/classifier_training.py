@@ -19,6 +19,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.dataset import DiffusionImages, noise_batches
 from sia_gen.diffusion.memory import prepare_norms
 from sia_gen.errors import OptionError, TrainingError
+from sia_gen.images.learnt import Learnt
 from sia_gen.images.listing import describe_photographs, list_images
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.io.refusals import explained_out_of_memory
@@ -28,7 +29,13 @@ from sia_gen.runtime.progress import Progress
 from sia_gen.sdas.loading import REPORT
 from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 from sia_gen.train.batches import load_batches
-from sia_gen.train.checkpoints import begin_checkpoints, check_inputs, load_last, save_checkpoint
+from sia_gen.train.checkpoints import (
+    begin_checkpoints,
+    check_inputs,
+    images_as_begun,
+    load_last,
+    save_checkpoint,
+)
 from sia_gen.train.logs import TrainingLog, TrainingWatch
 from sia_gen.train.loop import save_model
 
@@ -52,8 +59,9 @@ def train_classifier(
         )
     accelerator = runtime.accelerator()
     build_classifier(recipe)
-    listed = [list_images(recipe, root, category) for category in recipe.categories]
     settings, checkpoints = recipe.diffusion, out / "checkpoints"
+    listed = [list_images(recipe, root, category) for category in recipe.categories]
+    listed = images_as_begun(checkpoints, listed, root, resume=resume)
     inputs = {
         "photographs": describe_photographs(listed),
         "image size": settings.image_size,
@@ -65,7 +73,7 @@ def train_classifier(
     main, parts = accelerator.is_main_process, {NAME: EVERYTHING}
     with claim_output(out, recipe, ["classifier", "categories"], parts, main=main):
         if main:
-            begin_checkpoints(checkpoints, inputs, resume=resume)
+            begin_checkpoints(checkpoints, inputs, lambda: Learnt.of(listed, root), resume=resume)
         accelerator.wait_for_everyone()
         with explained_out_of_memory(
             f"out of memory with 'classifier.batch_size' {recipe.classifier.batch_size} at "
@@ -123,13 +131,13 @@ def _train_model(
             if saves:
                 save_checkpoint(accelerator, checkpoints, done)
     if accelerator.is_main_process:
-        _save_classifier(accelerator.unwrap_model(model).eval(), recipe, images, out / "model")
+        _save_classifier(accelerator.unwrap_model(model).eval(), recipe, images, out)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
 
 def _save_classifier(
-    classifier: NoisyClassifier, recipe: Recipe, images: DiffusionImages, folder: Path
+    classifier: NoisyClassifier, recipe: Recipe, images: DiffusionImages, out: Path
 ) -> None:
     report = {
         "steps": recipe.classifier.max_steps,
@@ -140,7 +148,7 @@ def _save_classifier(
         },
         "seed": recipe.seed,
     }
-    save_model(folder, classifier, recipe, REPORT, report)
+    save_model(out / "model", classifier, recipe, REPORT, report, out / "checkpoints")
 
 
 @torch.no_grad()

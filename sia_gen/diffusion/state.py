@@ -131,7 +131,8 @@ class TrainingState:
                 "readiness": None if readiness is None else readiness.to_json(),
             }
             with self.averaged() as pipeline:
-                save_model(self.out / self.name, pipeline, self.recipe, REPORT, report)
+                checkpoints = self.out / "checkpoints" / self.name
+                save_model(self.out / self.name, pipeline, self.recipe, REPORT, report, checkpoints)
         self.accelerator.wait_for_everyone()
 
 

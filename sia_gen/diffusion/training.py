@@ -2,7 +2,8 @@
 
 OUT/
     recipe.yaml
-    <category>/                 the pipeline with the EMA weights, and training.json
+    <category>/                 the pipeline with the EMA weights, training.json, and the images
+                                that it learnt from, learnt.json
     _joint/                     in its place, if one class-conditional model learns all categories
     checkpoints/<category>/     see sia_gen.train.checkpoints
     logs/<category>/            see sia_gen.train.logs
@@ -23,12 +24,13 @@ from sia_gen.diffusion.loss import DiffusionSchedule, denoising_loss
 from sia_gen.diffusion.memory import out_of_memory, report_memory
 from sia_gen.diffusion.preview import Previews
 from sia_gen.diffusion.state import TrainingState, is_finished, planned_network
+from sia_gen.images.learnt import Learnt
 from sia_gen.images.listing import describe_photographs, list_images, require_readable
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import load_batches
-from sia_gen.train.checkpoints import load_last, save_checkpoint
+from sia_gen.train.checkpoints import images_as_begun, load_last, save_checkpoint
 from sia_gen.train.logs import TrainingLog, TrainingWatch
 from sia_gen.train.loop import Budget, model_groups, set_learning_rate, train_models
 
@@ -53,7 +55,12 @@ def train_diffusion(
     runtime.accelerator()
     network = planned_network(recipe)
     listed = {
-        name: [list_images(recipe, root, category) for category in group]
+        name: images_as_begun(
+            out / "checkpoints" / name,
+            [list_images(recipe, root, category) for category in group],
+            root,
+            resume=resume,
+        )
         for name, group in groups.items()
     }
     first, *later = listed
@@ -70,6 +77,7 @@ def train_diffusion(
         {name: {"photographs": describe_photographs(images)} for name, images in listed.items()},
         lambda name: DiffusionImages.of(recipe, listed[name]),
         train,
+        lambda name: Learnt.of(listed[name], root),
         sections=["diffusion"],
         out=out,
         runtime=runtime,

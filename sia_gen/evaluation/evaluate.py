@@ -23,12 +23,20 @@ from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
+from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
+from sia_gen.images.loading import ImageSpec
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
-from sia_gen.realnet.inference import check_realnet, find_realnet, load_realnet, predict_tests
+from sia_gen.realnet.inference import (
+    check_realnet,
+    find_realnet,
+    load_realnet,
+    predict_tests,
+    recipe_of,
+)
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
@@ -49,10 +57,15 @@ def evaluate(
     accelerator = runtime.accelerator()
     folders = {category: find_realnet(models, category) for category in categories}
     reports = {category: check_realnet(folder) for category, folder in folders.items()}
+    # How a model takes images, whatever the recipe says now.
+    own = {folder: recipe_of(folder) for folder in folders.values()}
     tests = {category: list_test_images(recipe, root, category) for category in categories}
     for category, images in tests.items():
         check_masks(images, category)
     found = {category: split_images(recipe, root, category) for category in categories}
+    unseen = {
+        name: unseen_tests(folders[name], name, images, root) for name, images in tests.items()
+    }
     about: dict[str, Any] = {
         "recipe": recipe.name,
         # A relative path stays true if the models and the evaluation move together.
@@ -62,20 +75,23 @@ def evaluate(
             name: len(all_.test_normal) + len(all_.test_anomalous) - len(tests[name])
             for name, all_ in found.items()
         },
+        "learnt": {name: learnt for name, (_, learnt) in unseen.items()},
     }
-    main = accelerator.is_main_process
+    main, parts = accelerator.is_main_process, {"evaluation": EVERYTHING}
     read_summary(out, about["models"])
-    with claim_output(out, recipe, [], {"evaluation": EVERYTHING}, main=main):
+    # Categories may be evaluated on images that are arranged in other ways.
+    with claim_output(out, recipe, [], parts, main=main, always=["name"]):
         # Another process may have evaluated other models before this one claimed the folder.
         earlier = read_summary(out, about["models"])
+        say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
         if main:
             shutil.rmtree(out / PIXELS, ignore_errors=True)
             (out / PIXELS).mkdir()
         accelerator.wait_for_everyone()
         results: dict[str, Result] = {}
         for folder, group in groupby(folders, key=lambda category: folders[category]):
-            chosen = {category: tests[category] for category in group}
-            results |= _evaluate_model(folder, recipe, chosen, out, runtime)
+            chosen = {category: unseen[category][0] for category in group}
+            results |= _evaluate_model(folder, own[folder], chosen, out, runtime)
         accelerator.wait_for_everyone()
         about["categories"] = {name: result.metrics for name, result in results.items()}
         about["defects"] = {name: result.defects for name, result in results.items()}
@@ -98,11 +114,12 @@ def _evaluate_model(
     accelerator = runtime.accelerator()
     fitted = load_realnet(folder, channels_last=runtime.detector_channels_last)
     fitted.model.to(accelerator.device)
+    spec = ImageSpec.of(recipe, fitted.model.image_size)
     results: dict[str, Result] = {}
     for category, images in tests.items():
         pixels = out / PIXELS / category
         pixels.mkdir(exist_ok=True)
-        scores = _score_images(fitted.model, recipe, category, images, pixels, accelerator)
+        scores = _score_images(fitted.model, spec, category, images, pixels, accelerator)
         results[category] = category_result(*scores, fitted.threshold)
         if accelerator.is_main_process:
             write_category(out / category, recipe, fitted, results[category], accelerator)
@@ -111,7 +128,7 @@ def _evaluate_model(
 
 def _score_images(
     model: RealNet,
-    recipe: Recipe,
+    spec: ImageSpec,
     category: str,
     tests: Sequence[TestImage],
     folder: Path,
@@ -130,8 +147,8 @@ def _score_images(
     found = list[tuple[int, float, int]]()
     title, visible = f"{category}: evaluating", accelerator.is_main_process
     with Progress(title, len(share), visible=visible) as progress:
-        scored = predict_tests(model, [tests[index] for index in share], recipe, accelerator)
-        for index, (test, mask, score, anomaly_map) in zip(share, scored, strict=True):
+        scored = predict_tests(model, [tests[index] for index in share], spec, accelerator)
+        for index, (test, _, mask, score, anomaly_map) in zip(share, scored, strict=True):
             regions = 0
             if numbers and (test.mask or not test.label):
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"

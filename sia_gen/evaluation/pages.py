@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, load_images, to_picture
+from sia_gen.images.loading import ImageSpec, to_picture
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.metrics import cumulative_counts
-from sia_gen.realnet.inference import Fitted, predict_images
+from sia_gen.realnet.inference import Fitted, predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import overlay, save_heatmap
@@ -68,7 +68,10 @@ def selection_text(selected_on: Mapping[str, str]) -> str:
 def write_category(
     folder: Path, recipe: Recipe, fitted: Fitted, result: Result, accelerator: Accelerator
 ) -> None:
-    """Writes the folder of a category: its scores, some heat maps, and its page."""
+    """Writes the folder of a category: its scores, some heat maps, and its page.
+
+    The recipe is that of the model.
+    """
     category, (model, threshold, selected_on) = folder.name, fitted
     with atomic_folder(folder) as temporary:
         kinds = ("normal", "anomalous")
@@ -164,14 +167,13 @@ def _picture_sections(
     spec, number, sections = ImageSpec.of(recipe, model.image_size), 0, []
     for title, images in chosen.items():
         pictures, maps = [], []
-        for image, score, _ in images:
-            pixels = load_images([image.path], spec)
-            anomaly_map = predict_images(model, pixels, accelerator).maps[0]
+        found = predict_tests(model, [one.image for one in images], spec, accelerator)
+        for (_, score, _), (image, pixels, _, _, anomaly_map) in zip(images, found, strict=True):
             kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)
             name = f"{number:02d}_{kind}_{score:.3f}_{stem}.png"
-            save_heatmap(folder / name, pixels[0], anomaly_map)
-            pictures.append(Figure.small(to_picture(pixels[0]), image.name))
-            colours = overlay(pixels[0], anomaly_map)
+            save_heatmap(folder / name, pixels, anomaly_map)
+            pictures.append(Figure.small(to_picture(pixels), image.name))
+            colours = overlay(pixels, anomaly_map)
             maps.append(Figure.small(colours, f"{image.defect}: {score:.2f}"))
             number += 1
         if images:

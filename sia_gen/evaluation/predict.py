@@ -15,15 +15,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sia_gen.config.outputs import RECIPE
-from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.results import csv_text
 from sia_gen.images.files import HEATMAPS, images_below
-from sia_gen.images.loading import ImageSpec, Pixels, load_image
+from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
+from sia_gen.images.shapes import read_headers, say_shapes
+from sia_gen.images.squares import Area
 from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
 from sia_gen.io.locks import working_on
-from sia_gen.realnet.inference import load_realnet, predict_ahead
+from sia_gen.realnet.inference import load_realnet, predict_ahead, recipe_of
 from sia_gen.realnet.model import forward_flops
 from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.report.pictures import save_heatmap
@@ -55,16 +55,18 @@ def predict(
     model, threshold, selected_on = load_realnet(model_folder, channels_last=channels_last)
     if selected_on == SELECTED_ON["test"]:
         print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
-    spec = ImageSpec.of(Recipe.load(model_folder / RECIPE), model.image_size)
+    spec = ImageSpec.of(recipe_of(model_folder), model.image_size)
     files = image_files(images)
 
-    def load(name: str) -> tuple[Pixels, ImageError | None]:
+    def load(name: str) -> tuple[Pixels, Area, ImageError | None]:
         try:
-            return load_image(files[name], spec), None
+            return *load_with_area(files[name], spec), None
         except ImageError as error:
             # A black image takes its place in the batch.
-            return np.zeros((len(spec.mode), spec.size, spec.size), np.uint8), error
+            black = np.zeros((len(spec.mode), spec.size, spec.size), np.uint8)
+            return black, Area.whole(spec.size), error
 
+    say_shapes(read_headers(list(files.values())), spec.non_square)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
     compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))

@@ -19,7 +19,7 @@ from sia_gen.io.files import read_json
 from sia_gen.metrics import PixelMetrics, auroc, average_precision, f1_max, pixel_metrics
 
 METRICS, MEAN = "metrics.json", "mean"
-BY_CATEGORY = ("selected_on", "unreadable", "categories", "defects")
+BY_CATEGORY = ("selected_on", "unreadable", "learnt", "categories", "defects")
 COLUMNS = {
     "image_auroc": "AUROC",
     "image_average_precision": "AP",
@@ -121,6 +121,9 @@ class Summary(BaseModel):
     models: str  # their folder, relative to that of the evaluation
     selected_on: dict[Name, str]  # images that selected the weights and the threshold
     unreadable: dict[Name, int]  # number of test images that were left out
+    # Number of test images that were left out because the model learnt from them; None if it does
+    # not say from which it did.
+    learnt: dict[Name, int | None] = {}
     categories: dict[Name, Figures]
     defects: dict[Name, dict[str, Figures]]
     mean: Figures  # over the categories

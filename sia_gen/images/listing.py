@@ -89,7 +89,7 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     """
     images = split_images(recipe, root, category)
     if recipe.data.unreadable == "skip":
-        unreadable = find_unreadable([*images.fit, *images.validation], category)
+        unreadable = find_unreadable([*images.fit, *images.validation], category, recipe.data.white)
         images = replace(
             images,
             fit=[path for path in images.fit if path not in unreadable],
@@ -120,7 +120,19 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     if validation is None:
         held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
         normal, validation = normal[held_out:], normal[:held_out]
+    tests = [*test_normal, *(test.path for test in test_anomalous)]
+    _require_apart([*normal, *validation], tests)
     return CategoryImages(normal, validation, test_normal, test_anomalous)
+
+
+def _require_apart(normal: Iterable[Path], tests: Iterable[Path]) -> None:
+    """Raises `ImageError` if an image is both to learn from and to test on."""
+    both = sorted(set(normal) & set(tests))
+    if both:
+        raise ImageError(
+            problem=f"{both[0]} is an image to learn from and also a test image.",
+            fix="List it once, or correct the patterns in the recipe's 'data.images'.",
+        )
 
 
 def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImage]:
@@ -134,7 +146,7 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
     anomalous = listed.test_anomalous
     if recipe.data.unreadable == "skip":
         paths = [test.path for test in (*normal, *anomalous)]
-        unreadable = find_unreadable(paths, f"{category}, test")
+        unreadable = find_unreadable(paths, f"{category}, test", recipe.data.white)
         normal = [test for test in normal if test.path not in unreadable]
         anomalous = [test for test in anomalous if test.path not in unreadable]
     if not normal:

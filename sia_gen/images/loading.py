@@ -10,7 +10,8 @@ Files are judged by their content, not by their names:
 | 1 x 1 pixel | read and enlarged |
 | rotated by EXIF | upright |
 | several frames or pages | the first one |
-| 16 bits | scaled to 8 bits over the whole range, so 12 bits stored in 16 come out dark |
+| 16 bits, grey | scaled to 8 bits, from black at 0 to white at the recipe's `data.white` |
+| 16 bits, colour | scaled over the whole range; another white is an error |
 | 32 bits, floating point, signed | an error, because the value of white is unknown |
 | palette, CMYK, YCbCr, Lab | converted to RGB |
 | transparent | composited on black |
@@ -35,14 +36,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from sia_gen.config.data import NonSquare
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.files import FORMATS
+from sia_gen.images.squares import Area, area_of, to_square
 
 FIXES = {
     "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
     "mask": "Replace the file.",
 }
+# White in images of 16 bits whose whole range is used.
+WIDEST = 65535
 # Values of TIFF tags.
 SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
 # Raw modes of PNG for which Pillow compares the transparent colour correctly.
@@ -57,13 +62,13 @@ class ImageSpec:
 
     mode: Literal["L", "RGB"]
     size: int  # height and width in pixels
-    # Whether images that are not square lose their edges or are stretched; None: an error.
-    non_square: Literal["crop", "stretch"] | None = None
+    non_square: NonSquare | None = None  # how images become square; None: others are an error
+    white: int | None = None  # value of white in images of 16 bits; None: 65535
 
     @classmethod
     def of(cls, recipe: Recipe, size: int) -> Self:
         """Returns the form that a recipe asks for, in the size of one of its models."""
-        return cls(recipe.mode, size, recipe.data.non_square)
+        return cls(recipe.mode, size, recipe.data.non_square, recipe.data.white)
 
 
 def load_image(path: Path, spec: ImageSpec) -> Pixels:
@@ -71,11 +76,24 @@ def load_image(path: Path, spec: ImageSpec) -> Pixels:
 
     Raises `ImageError` if it cannot be decoded, or is not square and `spec` has no rule for that.
     """
-    image = read_image(path)
+    return load_with_area(path, spec)[0]
+
+
+def load_with_area(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
+    """Reads an image file like `load_image`; returns also where the picture is in it."""
+    image = read_image(path, spec.white)
     if image.mode != spec.mode:
         image = image.convert(spec.mode)
+    square = to_square(image, path, spec.size, spec.non_square)
     # Copied because Pillow's own pixels are read-only, about which torch warns.
-    return np.array(to_pixels(to_square(image, path, spec)), order="C")
+    return np.array(to_pixels(square), order="C"), area_of(image.size, spec.size, spec.non_square)
+
+
+def load_area(path: Path, spec: ImageSpec) -> Area:
+    """Returns where the picture of a file is in the image that `load_image` makes of it."""
+    if spec.non_square != "pad":
+        return Area.whole(spec.size)
+    return area_of(upright_size(path), spec.size, spec.non_square)
 
 
 def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
@@ -86,10 +104,19 @@ def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
     return images
 
 
-def read_image(path: Path) -> Image.Image:
-    """Reads an image file upright, in mode L or RGB; `ImageError` if it cannot be decoded."""
+def read_image(path: Path, white: int | None = None) -> Image.Image:
+    """Reads an image file upright, in mode L or RGB; `ImageError` if it cannot be decoded.
+
+    `white` is the value of white in images of 16 bits, by default 65535.
+    """
     with open_image(path, "image") as file:
-        return to_eight_bits(upright(file))
+        if white not in (None, WIDEST) and has_deep_colours(file):
+            msg = (
+                f"its colours have 16 bits, which are read over the whole range, so {white} cannot "
+                "be white; save it with 8 bits, or set 'data.white' to 65535"
+            )
+            raise ValueError(msg)
+        return to_eight_bits(upright(file), white)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -98,12 +125,14 @@ def upright_size(path: Path) -> tuple[int, int]:
         return file.size if file.width == file.height else upright(file).size
 
 
-def find_unreadable(paths: Sequence[Path], category: str) -> frozenset[Path]:
+def find_unreadable(
+    paths: Sequence[Path], category: str, white: int | None = None
+) -> frozenset[Path]:
     """Returns the images that cannot be read, and reports their number in a line on stderr."""
     problems: dict[Path, str] = {}
     for path in paths:
         try:
-            read_image(path)
+            read_image(path, white)
         except ImageError as error:
             problems[path] = error.problem
     if problems and os.environ.get("RANK", "0") == "0":
@@ -123,32 +152,16 @@ def to_pixels(image: Image.Image) -> Pixels:
     return np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1)
 
 
-def to_square(
-    image: Image.Image,
-    path: Path,
-    spec: ImageSpec,
-    resampling: Image.Resampling = Image.Resampling.BICUBIC,
-) -> Image.Image:
-    """Resizes an image with antialiasing; `ImageError` if no rule says how to make it square."""
-    if image.width != image.height and spec.non_square is None:
-        raise ImageError(
-            problem=f"{path} is {image.width} x {image.height} pixels, not square.",
-            fix="Set 'data.non_square' in the recipe to 'crop' (keeps the centre) or 'stretch'.",
-        )
-    if spec.non_square == "crop":
-        return ImageOps.fit(image, (spec.size, spec.size), resampling)
-    return image.resize((spec.size, spec.size), resampling)
-
-
 @contextmanager
-def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[Image.Image]:
+def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[ImageFile.ImageFile]:
     """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
             raise ValueError(msg)
-        with Image.open(path, formats=list(FORMATS)) as file:
+        # Given the path, Pillow maps plain TIFF files into memory and mixes up turned ones.
+        with path.open("rb") as stream, Image.open(stream, formats=list(FORMATS)) as file:
             _require_readable(file)
             yield file
     # A damaged file makes Pillow raise almost anything.
@@ -169,15 +182,28 @@ def upright(file: Image.Image) -> Image.Image:
     return file
 
 
-def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Converts an image of any mode to L or RGB; ValueError if its range of values is unknown."""
+def has_deep_colours(file: ImageFile.ImageFile) -> bool:
+    """Whether an open file that is not yet read has colours of 16 bits, of which Pillow reads 8."""
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        deep = _is_deep(file)
+    else:
+        deep = file.format == "PNG" and "16" in str(file.tile[0].args)
+    return deep and not file.mode.startswith("I;16")
+
+
+def to_eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
+    """Converts an image of any mode to L or RGB; ValueError if its range of values is unknown.
+
+    `white` is the value of white in 16 bits, by default 65535; what is above is white too.
+    """
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "32-bit floating-point numbers"
         msg = f"its pixels are {kind}, whose range is unknown; save it with 8 or 16 bits"
         raise ValueError(msg)
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        white = white or WIDEST
+        wide = np.asarray(image).astype(np.uint32).clip(max=white)
+        return Image.fromarray(((wide * 255 + white // 2) // white).astype(np.uint8))
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "black")
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
@@ -200,9 +226,13 @@ def _require_readable(file: ImageFile.ImageFile) -> None:
         raise ValueError(msg)
 
 
+def _is_deep(file: TiffImagePlugin.TiffImageFile) -> bool:
+    return any(bits > 8 for bits in file.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
+
+
 def _misread_tiff(file: TiffImagePlugin.TiffImageFile) -> str | None:
     tags, base = file.tag_v2, ExifTags.Base
-    deep = any(bits > 8 for bits in tags.get(base.BitsPerSample, (1,)))
+    deep = _is_deep(file)
     if file.mode == "L" and SIGNED in tags.get(base.SampleFormat, ()):
         return "its pixels are signed numbers"
     if deep and tags.get(base.PhotometricInterpretation) == WHITE_IS_ZERO:

@@ -24,10 +24,10 @@ from sia_gen.images.loading import (
     ImageSpec,
     open_image,
     to_eight_bits,
-    to_square,
     upright,
     upright_size,
 )
+from sia_gen.images.squares import to_square
 
 # Masks may number their defects, but photographs have more levels than this.
 MOST_LEVELS = 32
@@ -50,7 +50,10 @@ def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> Marks:
     """
     picture = Image.fromarray(read_marks(path, of=of).astype(np.uint8) * 255)
     # A pixel is marked if more than half of it was before resizing.
-    return np.asarray(to_square(picture, path, spec, Image.Resampling.BOX)) > 127
+    square = to_square(
+        picture, path, spec.size, spec.non_square, resampling=Image.Resampling.BOX, padding=0
+    )
+    return np.asarray(square) > 127
 
 
 def read_marks(path: Path, *, of: Path | None = None) -> Marks:

@@ -14,7 +14,16 @@ from scipy.ndimage import grey_closing, grey_opening
 from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images, to_picture
+from sia_gen.images.loading import (
+    ImageSpec,
+    Pixels,
+    load_area,
+    load_image,
+    load_images,
+    to_picture,
+)
+from sia_gen.images.squares import Area
+from sia_gen.io.files import worker_threads
 
 # Bytes for all images of a model, in each process.
 MEMORY = 2 << 30
@@ -47,6 +56,25 @@ class Streamed:
         return self.read(self.items[index])
 
 
+@dataclass(frozen=True)
+class Padded:
+    """Images with padding around their pictures, and the area of each picture."""
+
+    images: Images
+    areas: Sequence[Area]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.images[index]
+
+
+def areas_of(images: Images) -> Sequence[Area] | None:
+    """Returns where the picture is in each image; None if it is everywhere."""
+    return images.areas if isinstance(images, Padded) else None
+
+
 def open_images(
     groups: Sequence[Sequence[Path]],
     spec: ImageSpec,
@@ -56,23 +84,47 @@ def open_images(
 
     Memory must suffice for the foregrounds that the rule of each group finds as well.
     """
-    layers = [len(spec.mode) + _finds_objects(rule) for rule in rules or [None] * len(groups)]
+    padded = spec.non_square == "pad"
+    layers = [
+        len(spec.mode) + (padded or _finds_objects(rule)) for rule in rules or [None] * len(groups)
+    ]
     planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
+    images: list[Images]
     if planes * spec.size**2 > MEMORY:
-        return [Streamed(list(paths), partial(load_image, spec=spec)) for paths in groups]
-    return [load_images(paths, spec) for paths in groups]
+        images = [Streamed(list(paths), partial(load_image, spec=spec)) for paths in groups]
+    else:
+        images = [load_images(paths, spec) for paths in groups]
+    if not padded:
+        return images
+    with worker_threads() as pool:
+        areas = [list(pool.map(partial(load_area, spec=spec), paths)) for paths in groups]
+    return list(map(Padded, images, areas))
 
 
 def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
     """Returns masks (1, H, W), 1 on the object in each image, in memory if the images are.
 
-    None if the whole of every image is the object.
+    None if the whole of every image is the object. Padding never is.
     """
+    if isinstance(images, Padded):
+        find = partial(_foreground_within, images, rule=rule)
+        if isinstance(images.images, np.ndarray):
+            return np.stack([find(index) for index in range(len(images))])
+        return Streamed(range(len(images)), find)
     if not _finds_objects(rule):
         return None
     if isinstance(images, np.ndarray):
         return np.stack([foreground_mask(image, rule) for image in images])
     return Streamed(images, partial(foreground_mask, rule=rule))
+
+
+def _foreground_within(images: Padded, index: int, rule: Foreground | None) -> Pixels:
+    """Finds the object in the picture of a padded image."""
+    area, image = images.areas[index], images.images[index]
+    mask = area.only(np.ones_like(image[:1]))
+    if _finds_objects(rule):
+        area.cut(mask)[:] = foreground_mask(area.cut(image), rule)
+    return mask
 
 
 def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
@@ -93,7 +145,7 @@ def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:
     for smooth, side in ((grey_closing, rule.close), (grey_opening, rule.open)):
         if side:
             # These mirror the image at its edges, so an object may touch them.
-            scaled = max(1, round(side * len(mask) / REFERENCE_SIZE))
+            scaled = max(1, round(side * max(mask.shape) / REFERENCE_SIZE))
             mask = smooth(mask, size=(scaled, scaled))
     return mask[None] if mask.any() else np.ones_like(mask)[None]
 

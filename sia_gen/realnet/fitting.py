@@ -2,7 +2,8 @@
 
     OUT/
         recipe.yaml
-        <category>/                 the model (config, weights) and fit.json; `_joint` for all
+        <category>/                 the model (config, weights), fit.json, and the images that it
+                                    learnt from, learnt.json; `_joint` for all
         checkpoints/<category>/     what a resumed fit needs; see sia_gen.train.checkpoints
         logs/<category>/            losses and validation figures; see sia_gen.train.logs
 
@@ -27,7 +28,13 @@ from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.listing import list_images, list_labelled_images, require_readable
+from sia_gen.images.learnt import Learnt
+from sia_gen.images.listing import (
+    CategoryImages,
+    list_images,
+    list_labelled_images,
+    require_readable,
+)
 from sia_gen.images.store import Images
 from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
@@ -54,7 +61,12 @@ from sia_gen.realnet.selection import (
 from sia_gen.runtime.device import NOTICE, Execution, Runtime, compile_network
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, load_batches
-from sia_gen.train.checkpoints import last_checkpoint, load_last, save_checkpoint
+from sia_gen.train.checkpoints import (
+    images_as_begun,
+    last_checkpoint,
+    load_last,
+    save_checkpoint,
+)
 from sia_gen.train.logs import TrainingLog, TrainingWatch
 from sia_gen.train.loop import Budget, model_groups, save_model, set_learning_rate, train_models
 
@@ -78,14 +90,22 @@ def fit_realnet(
     groups = model_groups(recipe, categories, joint=settings.joint)
     execution = _execution(settings, runtime)
     sources = {category: open_sources(recipe, category, corpus) for category in categories}
+    listed = {}
+    for name, group in groups.items():
+        found = images_as_begun(
+            out / "checkpoints" / name,
+            [list_images(recipe, root, category) for category in group],
+            root,
+            resume=resume,
+        )
+        listed[name] = dict(zip(group, found, strict=True))
     tests = {}
-    for category in categories if settings.select_on == "test" else ():
-        tests[category] = list_labelled_images(recipe, root, category)
-        check_masks(tests[category], category)
-    listed = {
-        name: {category: list_images(recipe, root, category) for category in group}
-        for name, group in groups.items()
-    }
+    if settings.select_on == "test":
+        tests = {
+            category: _unlearnt_tests(recipe, root, category, images)
+            for group in listed.values()
+            for category, images in group.items()
+        }
     inputs = {name: describe_inputs(recipe, images, sources) for name, images in listed.items()}
     later = list(groups)[1:]
     require_readable(recipe, [images for name in later for images in listed[name].values()])
@@ -107,11 +127,25 @@ def fit_realnet(
         inputs,
         lambda name: load_normal(recipe, listed[name]),
         fit,
+        lambda name: Learnt.of(listed[name].values(), root),
         sections=["realnet", "foreground"],
         out=out,
         runtime=runtime,
         resume=resume,
     )
+
+
+def _unlearnt_tests(
+    recipe: Recipe, root: Path, category: str, learnt: CategoryImages
+) -> list[TestImage]:
+    """Returns test images with usable masks, without those that were learnt.
+
+    The split may have changed since the fit began.
+    """
+    tests = list_labelled_images(recipe, root, category)
+    check_masks(tests, category)
+    known = {*learnt.fit, *learnt.validation}
+    return [test for test in tests if test.path not in known]
 
 
 def _execution(settings: RealNetFit, runtime: Runtime) -> Execution:
@@ -241,10 +275,11 @@ class Fit:
         """Tells a model that retrieves patches how its maps of normal images are."""
         if self.model.memory is not None:
             settings, device = self.recipe.realnet, self.accelerator.device
-            normal = self.data.validation.normal or self.data.fit.normal
+            part = self.data.validation if self.data.validation.normal else self.data.fit
             self.model.eval()
             with self.accelerator.autocast():
-                self.model.measure_normal(image_batches(normal, settings.batch_size, device))
+                batches = image_batches(part.normal, settings.batch_size, device)
+                self.model.measure_normal(batches, part.areas)
             self.model.train()
 
     def save(self, done: int) -> None:
@@ -268,4 +303,5 @@ class Fit:
             **threshold,
             "seed": self.recipe.seed,
         }
-        save_model(self.out / self.name, self.model, self.recipe, REPORT, report)
+        folder = self.out / self.name
+        save_model(folder, self.model, self.recipe, REPORT, report, self.checkpoints)

@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
+from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, first_line
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, Pixels, load_image
+from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
+from sia_gen.images.squares import Area
 from sia_gen.io.files import batches_ahead, read_json, worker_threads
 from sia_gen.io.refusals import explained_out_of_memory, ran_out
 from sia_gen.io.tensors import misfit
@@ -32,6 +34,7 @@ BATCH_SIZE = 16
 Item = TypeVar("Item")
 Extra = TypeVar("Extra")
 AnomalyMap = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 class Report(BaseModel):
@@ -94,6 +97,16 @@ def check_realnet(folder: Path) -> Report:
     return report
 
 
+def recipe_of(folder: Path) -> Recipe:
+    """Returns the recipe of a model, which says how it takes images; `ModelError` without one."""
+    if not (folder / RECIPE).is_file():
+        raise ModelError(
+            problem=f"the RealNet in {folder} has no {RECIPE}, which says how it takes images.",
+            fix="Copy it from where the model was fitted.",
+        )
+    return Recipe.load(folder / RECIPE)
+
+
 def load_realnet(folder: Path, *, channels_last: bool = True) -> Fitted:
     """Loads a model from its folder; `ModelError` if it is missing or damaged."""
     report = check_realnet(folder)
@@ -132,12 +145,13 @@ def predict_images(
     accelerator: Accelerator,
     batch_size: int = BATCH_SIZE,
     numbers: NDArray[np.int64] | None = None,
+    areas: Sequence[Area] | None = None,
 ) -> Predictions:
     """Scores images (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
 
     The model scores in eval mode and keeps its mode. The batch size does not change the result
     beyond rounding. `numbers` are those of the images, (N,), if a memory holds them and is to leave
-    them out.
+    them out. If images are padded, only the areas of their pictures count in the scores.
     """
     was_training = model.training
     model.eval()
@@ -151,7 +165,10 @@ def predict_images(
         some = () if numbers is None else (torch.from_numpy(numbers[start : start + batch_size]),)
         with accelerator.autocast():
             output = model(batch.float() / scale, *(one.to(accelerator.device) for one in some))
-        scores.append(output.score[:number].float().cpu().numpy())
+        score = output.score[:number]
+        if areas is not None:
+            score = model.score_within(output.logits[:number], areas[start : start + number])
+        scores.append(score.float().cpu().numpy())
         maps.append(output.anomaly_map[:number, 0].float().cpu().numpy())
     model.train(was_training)
     require_numbers(np.concatenate(scores))
@@ -161,37 +178,42 @@ def predict_images(
 def predict_ahead(
     model: RealNet,
     items: Sequence[Item],
-    load: Callable[[Item], tuple[Pixels, Extra]],
+    load: Callable[[Item], tuple[Pixels, Area, Extra]],
     accelerator: Accelerator,
 ) -> Iterator[tuple[Item, Pixels, Extra, float, AnomalyMap]]:
-    """Yields each item, its image and whatever else `load` returns, its score and its anomaly map.
+    """Yields each item, its picture and whatever else `load` returns, its score and anomaly map.
 
-    Threads load the next batch while the model scores one.
+    `load` returns an image and the area of the picture in it; picture (C, H, W) and map (H, W) are
+    without padding. Threads load the next batch while the model scores one.
     """
     batches = [[items[index] for index in some] for some in batches_of(len(items), BATCH_SIZE)]
     with worker_threads() as pool:
         for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
-            images, extras = zip(*(future.result() for future in loaded), strict=True)
+            images, areas, extras = zip(*(future.result() for future in loaded), strict=True)
             with explained_out_of_memory(
                 f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a "
                 "time.",
                 "Use --precision bf16 or --device cpu, or close other programs that use memory.",
             ):
-                found = predict_images(model, np.stack(images), accelerator)
-            yield from zip(batch, images, extras, found.scores.tolist(), found.maps, strict=True)
+                padded = any(area != Area.whole(model.image_size) for area in areas)
+                found = predict_images(
+                    model, np.stack(images), accelerator, areas=areas if padded else None
+                )
+            scored = zip(batch, images, areas, extras, *found, strict=True)
+            for item, image, area, extra, score, anomaly_map in scored:
+                yield item, area.cut(image), extra, float(score), area.cut(anomaly_map)
 
 
 def predict_tests(
-    model: RealNet, tests: Sequence[TestImage], recipe: Recipe, accelerator: Accelerator
-) -> Iterator[tuple[TestImage, NDArray[np.bool_], float, AnomalyMap]]:
-    """Yields each test image with its mask (H, W), its score and its anomaly map (H, W)."""
-    spec = ImageSpec.of(recipe, model.image_size)
+    model: RealNet, tests: Sequence[TestImage], spec: ImageSpec, accelerator: Accelerator
+) -> Iterator[tuple[TestImage, Pixels, Mask, float, AnomalyMap]]:
+    """Yields each test image, its picture (C, H, W), mask (H, W), score and anomaly map (H, W)."""
 
-    def load(test: TestImage) -> tuple[Pixels, NDArray[np.bool_]]:
-        return load_image(test.path, spec), load_mask(test, spec)
+    def load(test: TestImage) -> tuple[Pixels, Area, Mask]:
+        image, area = load_with_area(test.path, spec)
+        return image, area, area.cut(load_mask(test, spec))
 
-    for test, _, mask, score, anomaly_map in predict_ahead(model, tests, load, accelerator):
-        yield test, mask, score, anomaly_map
+    yield from predict_ahead(model, tests, load, accelerator)
 
 
 def require_numbers(scores: NDArray[np.float32]) -> None:

@@ -1,7 +1,7 @@
 """RealNet: reconstructs selected features and finds anomalies in the residuals (section 3)."""
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sia_gen.config.settings import RealNetFit
 from sia_gen.errors import ModelError
+from sia_gen.images.squares import Area
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.channels import (
@@ -126,19 +127,47 @@ class RealNet(
         logits = torch.cat([torch.zeros_like(odds), odds], dim=1)
         return RealNetOutput(odds.sigmoid(), logits, score.asinh().sigmoid())
 
+    def score_within(self, logits: torch.Tensor, areas: Sequence[Area]) -> torch.Tensor:
+        """Returns the scores (B,) of images by the areas of their pictures, from their logits."""
+        fused = self.fusion is not None
+        # The logits of a retrieval are 0 and the inverse hyperbolic sine of its map.
+        maps = logits[:, 1:].sinh() if fused else logits.softmax(dim=1)[:, 1:]
+        scores = torch.cat(
+            [
+                image_score(area.cut(one)[None], self.score_window)
+                for one, area in zip(maps, areas, strict=True)
+            ]
+        )
+        return scores.asinh().sigmoid() if fused else scores
+
     @torch.no_grad()
-    def measure_normal(self, batches: Iterable[torch.Tensor]) -> None:
-        """Learns from batches of normal images how large the maps of a retrieval are by chance."""
+    def measure_normal(
+        self, batches: Iterable[torch.Tensor], areas: Sequence[Area] | None = None
+    ) -> None:
+        """Learns from batches of normal images how large the maps of a retrieval are by chance.
+
+        The areas are those of the pictures in all images; without them there is no padding.
+        """
         if self.fusion is None:
             return
+        self.fusion.measure(self._maps_within(batches, areas))
 
-        def maps(images: torch.Tensor) -> torch.Tensor:
+    def _maps_within(
+        self, batches: Iterable[torch.Tensor], areas: Sequence[Area] | None
+    ) -> Iterator[torch.Tensor]:
+        """Yields both maps of a retrieval, (B, 2, H, W); (1, 2, H, W) for each area."""
+        done = 0
+        for images in batches:
             features = self.selected_features(images)
             reconstructed = self.reconstruct(features)
             logits = self.decode(features, reconstructed, images.shape[-2:]).float()
-            return separate_maps(features[0], reconstructed[0], logits)
-
-        self.fusion.measure(map(maps, batches))
+            maps = separate_maps(features[0], reconstructed[0], logits)
+            if areas is None:
+                yield maps
+            else:
+                here = areas[done : done + len(maps)]
+                yield from (area.cut(one)[None] for one, area in zip(maps, here, strict=True))
+            done += len(maps)
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""

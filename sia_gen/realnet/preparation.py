@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from sia_gen.anomalies.sources import Parts, PhotographSource, Sources, texture_
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import Images, open_foregrounds, open_images
+from sia_gen.images.store import Images, areas_of, open_foregrounds, open_images
 from sia_gen.io.files import fingerprint
 from sia_gen.realnet.backbone import require_features
 from sia_gen.realnet.channels import channel_losses
@@ -84,6 +85,7 @@ def _anomalies(
         np.broadcast_to(whole, (len(some), *whole.shape)) if mask is None else mask
         for mask, some in zip(masks, images, strict=True)
     ]
+    areas = [areas_of(some) or () for some in images]
     return LocalAnomalies(
         normal=ConcatDataset(images),
         sources=[choose(one.pieces) for one in sources if one.pieces is not None],
@@ -96,6 +98,7 @@ def _anomalies(
         ],
         twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
+        areas=list(chain.from_iterable(areas)) or None,
     )
 
 

@@ -19,7 +19,8 @@ from scipy.stats import binomtest
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.store import Images
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.squares import Area
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.realnet.model import RealNet
@@ -70,7 +71,7 @@ def validate(data: FitData, model: RealNet, accelerator: Accelerator) -> dict[st
     training never reads. `image_auroc` and `threshold` are among the metrics. Those whose names
     begin with `unseen_` are of anomalies of a kind that training never sees.
     """
-    normal = score_photographs(data.validation.normal, model, accelerator)
+    normal = score_photographs(data.validation, model, accelerator)
     seen = _metrics_on(data.validation, normal, model, accelerator)
     unseen = _metrics_on(data.unseen, normal, model, accelerator)
     return seen | {f"unseen_{name}": unseen[name] for name in SCORED}
@@ -90,25 +91,34 @@ def _metrics_on(
             for index in indices
         ]
         images, _, mask = (np.stack(part) for part in zip(*samples, strict=True))
-        predictions = predict_images(model, images, accelerator)
+        areas = _areas_of(anomalies, indices)
+        predictions = predict_images(model, images, accelerator, areas=areas)
         scores.append(predictions.scores)
-        masks.append(mask[:, 0] > 0)
-        maps.append(predictions.maps)
+        inside = areas or [Area.whole(images.shape[-1])] * len(images)
+        masks += [area.cut(one[0] > 0).ravel() for area, one in zip(inside, mask, strict=True)]
+        maps += [area.cut(one).ravel() for area, one in zip(inside, predictions.maps, strict=True)]
     joined = np.concatenate(scores)
     labels = np.arange(len(joined)) >= len(normal)
     pixels = average_precision(np.concatenate(masks), np.concatenate(maps))
     return _image_metrics(labels, joined) | {"pixel_average_precision": pixels}
 
 
+def _areas_of(data: LocalAnomalies, indices: Sequence[int]) -> list[Area] | None:
+    """Returns where the pictures are in some normal images; None if there is no padding."""
+    return None if data.areas is None else [data.areas[index] for index in indices]
+
+
 def score_photographs(
-    photographs: Images, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
+    data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
 ) -> NDArray[np.float32]:
-    """Returns the scores (N,) of photographs; a memory that holds them may be left out."""
+    """Returns the scores (N,) of normal images; a memory that holds them may leave each out."""
     scores = []
-    for indices in batches_of(len(photographs), BATCH_SIZE):
-        pixels = np.stack([photographs[index] for index in indices])
+    for indices in batches_of(len(data.normal), BATCH_SIZE):
+        pixels = np.stack([data.normal[index] for index in indices])
         numbers = np.array(indices) if left_out else None
-        scores.append(predict_images(model, pixels, accelerator, numbers=numbers).scores)
+        areas = _areas_of(data, indices)
+        found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
+        scores.append(found.scores)
     return np.concatenate(scores)
 
 
@@ -117,10 +127,10 @@ def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDA
 
     Networks have learned the others. A memory only holds them, so it leaves each out.
     """
-    scores = score_photographs(data.validation.normal, model, accelerator)
+    scores = score_photographs(data.validation, model, accelerator)
     if model.memory is None:
         return scores
-    learned = score_photographs(data.fit.normal, model, accelerator, left_out=True)
+    learned = score_photographs(data.fit, model, accelerator, left_out=True)
     return np.concatenate([scores, learned])
 
 
@@ -166,15 +176,17 @@ def validate_on_test(
     The pixels of anomalous images without a mask are left out.
     """
     have_masks = any(test.mask for test in tests)
+    spec = ImageSpec.of(recipe, model.image_size)
     scores, masks, maps = [], [], []
-    for test, mask, score, anomaly_map in predict_tests(model, tests, recipe, accelerator):
+    for test, _, mask, score, anomaly_map in predict_tests(model, tests, spec, accelerator):
         scores.append(score)
         if have_masks and (test.mask or not test.label):
-            masks.append(mask)
-            maps.append(anomaly_map)
+            masks.append(mask.ravel())
+            maps.append(anomaly_map.ravel())
     metrics = _image_metrics([test.label for test in tests], scores)
     if any(mask.any() for mask in masks):
-        metrics["pixel_average_precision"] = average_precision(masks, maps)
+        both = np.concatenate(masks), np.concatenate(maps)
+        metrics["pixel_average_precision"] = average_precision(*both)
     return metrics
 
 

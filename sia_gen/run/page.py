@@ -14,9 +14,17 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
 from sia_gen.images.listing import list_images, list_test_images
-from sia_gen.images.loading import ImageSpec, load_image, load_images, to_picture
+from sia_gen.images.loading import (
+    ImageSpec,
+    Pixels,
+    load_image,
+    load_images,
+    load_with_area,
+    to_picture,
+)
+from sia_gen.images.squares import Area
 from sia_gen.io.files import atomic_path
-from sia_gen.realnet.inference import find_realnet, load_realnet, predict_images
+from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import contact_sheet, overlay
 from sia_gen.runtime.device import Runtime
@@ -213,10 +221,14 @@ def _heat_maps(
     model, threshold, _ = load_realnet(folder, channels_last=runtime.detector_channels_last)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
-    images = load_images(paths, ImageSpec.of(recipe, model.image_size))
-    found = predict_images(model, images, accelerator)
+    spec = ImageSpec.of(recipe, model.image_size)
+
+    def load(path: Path) -> tuple[Pixels, Area, None]:
+        return *load_with_area(path, spec), None
+
     pictures, maps = [], []
-    for path, image, score, anomaly_map in zip(paths, images, *found, strict=True):
+    scored = predict_ahead(model, paths, load, accelerator)
+    for path, image, _, score, anomaly_map in scored:
         verdict = "anomalous" if score > threshold else "normal"
         pictures.append(Figure(to_picture(image), path.stem))
         maps.append(Figure(overlay(image, anomaly_map), f"{score:.2f}, {verdict}"))

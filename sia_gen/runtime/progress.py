@@ -1,12 +1,21 @@
 """Progress of long work: a bar on a terminal, otherwise a line every 30 seconds."""
 
+import os
 import sys
 import time
 from typing import Self
 
 from tqdm import tqdm
 
+from sia_gen.errors import one_line
+
 SECONDS_BETWEEN_LINES = 30.0
+
+
+def notice(text: str) -> None:
+    """Prints a line on stderr, once per run even if several processes share it."""
+    if os.environ.get("RANK", "0") == "0":
+        print(one_line(text), file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -2,6 +2,7 @@
 
     OUT/checkpoints/
         inputs.json         what the training was begun with
+        learnt.json         the images that it learns from; see sia_gen.images.learnt
         step-00000500/      everything `Accelerator.save_state` saves, of every process
         step-00001000/
         last -> step-00001000
@@ -11,7 +12,7 @@ Only then is the oldest removed.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from accelerate import Accelerator
 from accelerate.utils import load, patch_environment
 
 from sia_gen.errors import OutputError, TrainingError
+from sia_gen.images.learnt import LEARNT, Learnt
+from sia_gen.images.listing import CategoryImages
 from sia_gen.io.files import PLACE, publish_folder, read_json, sync, write_json
 from sia_gen.io.refusals import ran_out, writing
 from sia_gen.io.tensors import reason_of, what_it_calls
+from sia_gen.runtime.progress import notice
 
 KEPT = 2
 INPUTS = "inputs.json"
@@ -118,14 +122,44 @@ def _tidy_up(newest: Path, kept: int) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def begin_checkpoints(checkpoints: Path, inputs: Inputs, *, resume: bool) -> None:
-    """Saves the inputs of a training; without `resume` it removes earlier checkpoints."""
+def begin_checkpoints(
+    checkpoints: Path, inputs: Inputs, learnt: Callable[[], Learnt], *, resume: bool
+) -> None:
+    """Saves the inputs of a training; without `resume` it removes earlier checkpoints.
+
+    `learnt` describes the images that it learns from, unless an earlier run did.
+    """
     if resume:
         # Another process may have begun the training with other inputs meanwhile.
         check_inputs(checkpoints, inputs)
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
+    if last_checkpoint(checkpoints) is None or Learnt.read(checkpoints) is None:
+        write_json(checkpoints / LEARNT, learnt().model_dump())
     write_json(checkpoints / INPUTS, inputs)
+
+
+def images_as_begun(
+    checkpoints: Path, listed: Sequence[CategoryImages], root: Path, *, resume: bool
+) -> list[CategoryImages]:
+    """Returns the images that a training goes on with: those it began with, if all are there.
+
+    A line on stderr says if others have been added since.
+    """
+    begun = Learnt.read(checkpoints)
+    if not resume or begun is None or last_checkpoint(checkpoints) is None:
+        return list(listed)
+    found = begun.images_of(listed, root)
+    if not set(_learnt_in(listed)) <= set(_learnt_in(found)):
+        notice(
+            f"{checkpoints.name}: goes on with the {len(begun)} photographs that it began with; "
+            "those added since are left out. Start again with --no-resume to learn from all."
+        )
+    return found
+
+
+def _learnt_in(listed: Sequence[CategoryImages]) -> list[Path]:
+    return [path for images in listed for path in (*images.fit, *images.validation)]
 
 
 def check_inputs(checkpoints: Path, inputs: Inputs) -> None:

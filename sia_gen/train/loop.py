@@ -1,9 +1,11 @@
 """What trainings have in common: the order of models, the time limit, and the learning rate."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from sia_gen.config.outputs import RECIPE, claim_output
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import Training
 from sia_gen.errors import OptionError
+from sia_gen.images.learnt import LEARNT, Learnt
 from sia_gen.io.files import atomic_folder, write_json
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.runtime.device import Runtime, environment
@@ -44,6 +47,7 @@ def train_models(
     inputs: Mapping[str, Inputs],
     open_images: Callable[[str], Images],
     train: Callable[[str, Images, Accelerator], None],
+    learnt: Callable[[str], Learnt],
     *,
     sections: Sequence[str],
     out: Path,
@@ -57,6 +61,9 @@ def train_models(
 
     Args:
         inputs: Description of what each model learns from, by its name, in the order of training.
+        open_images: Opens the images of a model.
+        train: Trains a model.
+        learnt: Describes the images of a model by their contents.
         sections: Fields of the recipe that the result depends on.
         out: Output folder; the checkpoints are in `checkpoints/<model>`.
     """
@@ -73,7 +80,9 @@ def train_models(
             # Objects registered for checkpoints stay registered, so every model needs a new one.
             accelerator = runtime.accelerator()
             if main:
-                begin_checkpoints(out / "checkpoints" / name, inputs[name], resume=resume)
+                begin_checkpoints(
+                    out / "checkpoints" / name, inputs[name], partial(learnt, name), resume=resume
+                )
             accelerator.wait_for_everyone()
             # No variable keeps the images, so they make room for those of the next model.
             train(name, opened.pop(name) if name in opened else open_images(name), accelerator)
@@ -82,12 +91,22 @@ def train_models(
 
 
 def save_model(
-    folder: Path, network: Any, recipe: Recipe, file: str, report: Mapping[str, Any]
+    folder: Path,
+    network: Any,
+    recipe: Recipe,
+    file: str,
+    report: Mapping[str, Any],
+    checkpoints: Path | None = None,
 ) -> None:
-    """Saves a network, its recipe, and its report in a `file`, as a folder whole or absent."""
+    """Saves a network, its recipe, and its report in a `file`, as a folder whole or absent.
+
+    What it learnt, which its checkpoints say, is kept with it; an imported one has none.
+    """
     with atomic_folder(folder) as temporary:
         network.save_pretrained(temporary)
         (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        if checkpoints is not None:
+            shutil.copyfile(checkpoints / LEARNT, temporary / LEARNT)
         write_json(temporary / file, {**report, "versions": environment()})
 
 

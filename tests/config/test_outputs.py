@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sia_gen.config.outputs import RECIPE, claim_output
-from sia_gen.config.recipe import Recipe
+from sia_gen.config.outputs import RECIPE, claim_output, saved_in, with_limits
+from sia_gen.config.recipe import Collection, Recipe
 from sia_gen.errors import OutputError
 from sia_gen.io.locks import EVERYTHING, LOCKS
 
@@ -70,6 +70,47 @@ def test_start_of_twins_does_not_change_to_photographs(recipe: Recipe, tmp_path:
     claim(tmp_path, twins)
     with pytest.raises(OutputError, match=r"synthesis\.twins\.source: noise, now image"):
         claim(tmp_path, twins.override({"synthesis.twins": {"source": "image"}}))
+
+
+def test_what_a_result_does_not_depend_on_may_differ(recipe: Recipe, tmp_path: Path) -> None:
+    other = recipe.override({"mode": "RGB", "seed": 3, "data.images.normal": "x"})
+    for one in (recipe, other):
+        with claim_output(tmp_path, one, [], {"disc": EVERYTHING}, always=["name"]):
+            pass
+    assert Recipe.load(tmp_path / RECIPE) == other
+
+
+def test_saved_recipes_of_a_data_set_are_found_in_order(recipe: Recipe, tmp_path: Path) -> None:
+    others = recipe.override({"name": "others"})
+    content = {"name": "all", "title": "All", "members": [others.model_dump(), recipe.model_dump()]}
+    saved = {
+        "others": others,
+        "collection": Collection.parse(content, where="test"),
+        "late": recipe.override({"seed": 9}),
+    }
+    for name, one in saved.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RECIPE).write_text(one.to_yaml())
+    folders = [tmp_path / name for name in ("missing", *saved)]
+    assert list(saved_in(folders, "parts")) == [
+        (recipe, tmp_path / "collection" / RECIPE),
+        (saved["late"], tmp_path / "late" / RECIPE),
+    ]
+
+
+def test_each_run_has_its_own_limits(recipe: Recipe) -> None:
+    saved = recipe.override(
+        {
+            "seed": 5,
+            "diffusion.max_steps": 1,
+            "diffusion.max_minutes": 3,
+            "diffusion.batch_size": 7,
+            "realnet.max_minutes": 4,
+        }
+    )
+    limits = recipe.override({"realnet.max_steps": 9})
+    expected = recipe.override({"seed": 5, "diffusion.batch_size": 7, "realnet.max_steps": 9})
+    assert with_limits(saved, limits) == expected
 
 
 def test_file_in_place_of_the_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ THRESHOLD = 0.5
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, small: Recipe) -> Path:
     """Unfitted models; what counts here is that their scores are counted rightly."""
     folder = tmp_path_factory.mktemp("realnet")
     for seed, category in enumerate(["disc", "plate"]):
         save_detector(folder / category, seed, threshold=THRESHOLD)
+        (folder / category / "recipe.yaml").write_text(small.to_yaml())
     return folder
 
 

@@ -54,6 +54,13 @@ def test_sixteen_bits_are_rounded_to_the_nearest_of_eight(values: list[int]) -> 
     assert np.array_equal(np.asarray(to_eight_bits(image)), expected)
 
 
+@given(st.integers(1, 65535), st.lists(st.integers(0, 65535), min_size=1, max_size=64))
+def test_sixteen_bits_are_scaled_to_white_and_clipped_there(white: int, values: list[int]) -> None:
+    image = Image.fromarray(np.array([values], np.uint16))
+    scaled = np.minimum(np.array([values], np.float64), white) * 255 / white
+    assert np.array_equal(np.asarray(to_eight_bits(image, white)), np.floor(scaled + 0.5))
+
+
 def test_sixteen_bits_in_either_byte_order_are_the_same(tmp_path: Path) -> None:
     pixels = RAMP.astype(np.uint16) * 257
     Image.frombytes("I;16B", (8, 8), pixels.astype(">u2").tobytes()).save(tmp_path / "big.tif")
@@ -125,6 +132,17 @@ def test_every_rotation_in_exif_is_undone(tmp_path: Path, orientation: int, bits
     stored = np.ascontiguousarray(STORED[orientation](pixels))
     Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
     assert np.array_equal(grey(tmp_path / "x.png"), RAMP)
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_plain_tiff_is_turned_too(tmp_path: Path, orientation: int, depth: type) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    pixels = RAMP[:4].astype(depth) * (257 if depth is np.uint16 else 1)
+    stored = np.ascontiguousarray(STORED[orientation](pixels))
+    Image.fromarray(stored).save(tmp_path / "x.tif", exif=exif)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "x.tif")), RAMP[:4])
 
 
 @pytest.mark.parametrize("extension", ["tif", "png", "webp"])

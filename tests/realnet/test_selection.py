@@ -125,11 +125,9 @@ def test_images_to_select_on_are_looked_at_in_batches(
 ) -> None:
     model, sizes = load_realnet(whole / "disc").model, list[int]()
 
-    def watched(
-        model: RealNet, images: np.ndarray, accelerator: Accelerator, **named: Any
-    ) -> Predictions:
+    def watched(model: RealNet, images: np.ndarray, *given: Any, **options: Any) -> Predictions:
         sizes.append(len(images))
-        return predict_images(model, images, accelerator, **named)
+        return predict_images(model, images, *given, **options)
 
     def look() -> dict[str, float]:
         if on == "test":

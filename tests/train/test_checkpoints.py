@@ -16,6 +16,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.errors import OutputError, TrainingError
+from sia_gen.images.learnt import LEARNT, Learnt
 from sia_gen.io.files import fingerprint
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.runtime.device import Runtime
@@ -232,13 +233,14 @@ def test_other_folders_beside_checkpoints_are_none(tmp_path: Path) -> None:
 
 
 CPU = Runtime("fp32", "cpu")
+NOTHING = Learnt(fit={}, validation={})
 BEGUN = {"photographs": {"place": "here", "sha256": "1"}, "corpus": {"disc": {"sha256": "2"}}}
 
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Path:
     """A folder with a checkpoint of a training that began with `BEGUN`."""
-    begin_checkpoints(tmp_path, BEGUN, resume=True)
+    begin_checkpoints(tmp_path, BEGUN, lambda: NOTHING, resume=True)
     (tmp_path / "step-00000002").mkdir()
     return tmp_path
 
@@ -259,8 +261,9 @@ def test_without_a_checkpoint_anything_may_begin(checkpoints: Path) -> None:
 
 
 def test_starting_again_forgets(checkpoints: Path) -> None:
-    begin_checkpoints(checkpoints, {"photographs": {"sha256": "other"}}, resume=False)
-    assert [path.name for path in checkpoints.iterdir()] == [INPUTS]
+    other = {"photographs": {"sha256": "other"}}
+    begin_checkpoints(checkpoints, other, lambda: NOTHING, resume=False)
+    assert {path.name for path in checkpoints.iterdir()} == {INPUTS, LEARNT}
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "null"])
@@ -273,13 +276,13 @@ def test_damaged_description_is_refused(checkpoints: Path, content: str) -> None
 def test_checkpoint_of_unknown_inputs_is_refused(checkpoints: Path) -> None:
     (checkpoints / INPUTS).unlink()
     with pytest.raises(OutputError, match=r"inputs\.json is missing or damaged"):
-        begin_checkpoints(checkpoints, BEGUN, resume=True)
+        begin_checkpoints(checkpoints, BEGUN, lambda: NOTHING, resume=True)
 
 
 def test_inputs_that_another_process_began_with_stay(checkpoints: Path) -> None:
-    before = (checkpoints / INPUTS).read_bytes()
+    before, other = (checkpoints / INPUTS).read_bytes(), {"photographs": {"sha256": "other"}}
     with pytest.raises(OutputError, match="different inputs"):
-        begin_checkpoints(checkpoints, {"photographs": {"sha256": "other"}}, resume=True)
+        begin_checkpoints(checkpoints, other, lambda: NOTHING, resume=True)
     assert (checkpoints / INPUTS).read_bytes() == before
 
 
@@ -316,13 +319,38 @@ def train(request: pytest.FixtureRequest, recipe: Recipe, tmp_path: Path) -> Tra
     return run
 
 
+def learnt_by(train: Train, photographs: Path, out: Path) -> bytes:
+    """The record of a training after another run of it."""
+    train(photographs, out)
+    (record,) = out.rglob(f"checkpoints/**/{LEARNT}")
+    return record.read_bytes()
+
+
 @pytest.mark.parametrize("train", ["diffusion", "classifier", "realnet"], indirect=True)
-def test_photographs_that_were_added_are_noticed(
-    train: Train, photographs: Path, tmp_path: Path
+def test_training_goes_on_with_the_photographs_it_began_with(
+    train: Train, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine, out = shutil.copytree(photographs, tmp_path / "mine"), tmp_path / "out"
+    record = learnt_by(train, mine, out)
+    assert "added since" not in capfd.readouterr().err
+    photograph(99).save(mine / "disc/train/good/005b.png")
+    assert learnt_by(train, mine, out) == record
+    assert "photographs that it began with; those added since are left out." in (
+        capfd.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("train", ["diffusion", "classifier", "realnet"], indirect=True)
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_photographs_that_were_lost_are_noticed(
+    train: Train, photographs: Path, tmp_path: Path, change: str
 ) -> None:
     mine = shutil.copytree(photographs, tmp_path / "mine")
     train(mine, tmp_path / "out")
-    photograph(99).save(mine / "disc/train/good/099.png")
+    path = mine / "disc/train/good/003.png"
+    path.unlink()
+    if change == "replaced":
+        photograph(99).resize((64, 64)).save(path)
     with pytest.raises(OutputError, match=r"different inputs \(photographs\)"):
         train(mine, tmp_path / "out")
 

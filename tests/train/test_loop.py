@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.settings import Training
 from sia_gen.errors import OptionError, OutputError
+from sia_gen.images.learnt import Learnt
 from sia_gen.runtime.device import Runtime
 from sia_gen.train.loop import model_groups, set_learning_rate, train_models
 
@@ -44,6 +45,7 @@ class Models:
             inputs,
             self.open,
             self.train,
+            lambda _: Learnt(fit={}, validation={}),
             sections=["diffusion"],
             out=self.out,
             runtime=Runtime(device="cpu"),

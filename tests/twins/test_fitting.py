@@ -22,6 +22,8 @@ from sia_gen.corpus import reading
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
+from sia_gen.images.squares import Area
+from sia_gen.images.store import Padded
 from sia_gen.realnet.fitting import fit_realnet
 from tests.anomalies.conftest import ArraySource
 from tests.conftest import recipe_content
@@ -138,6 +140,18 @@ def test_anomalies_are_moved_to_the_sharp_photographs_of_the_twins() -> None:
     assert np.abs(twin.anomalous[0, :14].astype(int) - sharp[0, :14] - 51).max() <= 3
     assert np.array_equal(twin.anomalous[0, outside], sharp[0, outside])
     assert inside.mean() == pytest.approx(8 / SIDE, abs=0.02)
+
+
+def test_anomalies_are_not_moved_to_the_padding_of_photographs() -> None:
+    photographs = np.full((1, 1, SIDE, SIDE), 100, np.uint8)
+    area = Area(4, 20, 0, SIDE)
+    padded = replace(source([8]), photographs=Padded(photographs, [area]))
+    twin = padded.draw(0)
+    marked = np.zeros((1, SIDE, SIDE), bool)
+    marked[:, 4:8] = True
+    assert np.array_equal(twin.mask, np.where(marked, 255, 0))
+    assert np.array_equal(twin.anomalous, np.where(marked, 151, 100))
+    assert np.array_equal(twin.normal, photographs[0])
 
 
 @pytest.fixture

@@ -1,0 +1,54 @@
+"""Which test images a model is evaluated on, and how it takes them."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sia_gen.config.data import NonSquare
+from sia_gen.config.recipe import Recipe
+from sia_gen.errors import ImageError
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.learnt import Learnt
+from sia_gen.images.shapes import read_headers, say_shapes
+from sia_gen.runtime.progress import notice
+
+
+def unseen_tests(
+    folder: Path, category: str, tests: Sequence[TestImage], root: Path
+) -> tuple[Sequence[TestImage], int | None]:
+    """Returns the test images that a model did not learn from, and the number of those left out.
+
+    A line on stderr says how many there are; the number is None if the model does not say from
+    which images it learnt.
+
+    Raises:
+        ImageError: If none of the normal or of the anomalous images is left, or there is a copy of
+            an image that the model learnt from.
+    """
+    learnt = Learnt.read(folder)
+    if learnt is None:
+        notice(f"warning: {category}: the model does not say from which images it learnt.")
+        return tests, None
+    unseen = learnt.unseen(tests, root)
+    count = len(tests) - len(unseen)
+    for label, kind in enumerate(("normal", "anomalous")):
+        left, listed = (sum(test.label == label for test in some) for some in (unseen, tests))
+        if listed and not left:
+            raise ImageError(
+                problem=f"the model learnt from all {kind} test images of '{category}'.",
+                fix="Add some that it has not seen, or fit it again.",
+            )
+    if count:
+        notice(
+            f"{category}: left out {count} of {len(tests)} test images, because the model learnt "
+            "from them."
+        )
+    return unseen, count
+
+
+def say_shapes_of(tests: Iterable[tuple[Sequence[TestImage], Recipe]]) -> None:
+    """Says what the recipes of models do to the test images that are not square."""
+    paths: dict[NonSquare | None, list[Path]] = {}
+    for images, recipe in tests:
+        paths.setdefault(recipe.data.non_square, []).extend(test.path for test in images)
+    for rule, some in paths.items():
+        say_shapes(read_headers(some), rule)

@@ -91,7 +91,8 @@ def fit_into(recipe: Recipe, categories: Sequence[str], minutes: float, runtime:
         OptionError: If there are too few minutes for any model.
     """
     each = 60 * minutes / len(categories)
-    if minutes < LEAST_MINUTES * len(categories):
+    # Written so that NaN is too few.
+    if not minutes >= LEAST_MINUTES * len(categories):
         raise OptionError(
             problem=f"{minutes:g} minutes are too few for {len(categories)} models.",
             fix=f"Give at least --minutes {LEAST_MINUTES * len(categories):g}, or fewer "

@@ -136,3 +136,18 @@ def test_white_follows_the_corpus_of_a_fit(
     assert result.code == 0, result.err
     assert "white is 16383, as in corpus/recipe.yaml." in result.err
     assert Recipe.load(tmp_path / "fitted/disc/recipe.yaml").data.white == 16383
+
+
+def test_run_settles_what_is_white_and_goes_on_with_it(run: Run, parts: Path, deep: Path) -> None:
+    given = ["--recipe", parts, "--data", deep, "--category", "disc", "--plan", *CPU]
+    result = run("run", *given)
+    assert result.code == 0, result.err
+    assert "16-bit images use 12 bits: white is 4095." in result.err
+    begun = Recipe.load(parts).override({"data.white": 16383, "diffusion.max_steps": 3})
+    Path("runs/parts").mkdir(parents=True)
+    Path("runs/parts/recipe.yaml").write_text(begun.to_yaml())
+    result = run("run", *given)
+    assert result.code == 0, result.err
+    assert "white is" not in result.err
+    assert " 3 steps of" in result.out
+    assert "white is 4095" in run("run", *given, "--no-resume").err

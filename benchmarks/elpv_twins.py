@@ -5,9 +5,9 @@
 
 For each category it trains the model of `recipes/demo.yaml` with 700 steps and makes two corpora:
 samples of white noise, and twins of correlated noise in natural regions of photographs, at
-calibrated strengths. RealNet is fitted to pieces of the first, to the twins, and to both, with the same budget
-and the same seeds. What is there is kept, so it can be stopped and run again. One large GPU, with
-many cores beside it, holds several fits at once.
+calibrated strengths. RealNet, with the paper's networks, is fitted to pieces of the first, to the
+twins, and to both, with the same budget and the same seeds. What is there is kept, so it can be
+stopped and run again. One large GPU, with many cores beside it, holds several fits at once.
 """
 
 from __future__ import annotations

@@ -283,7 +283,7 @@ def test_pixels_are_measured_where_there_are_masks(
     summary, out = run(recipe, root)
     err = capsys.readouterr().err
     assert "disc: 1 of 4 anomalous images have no mask, the first disc/test/hole/" in err
-    assert "plate: 1 of" not in err
+    assert err.count("have no mask") == 1
     tests = [one for one in list_test_images(recipe, root, "disc") if one.mask or not one.label]
     assert len(tests) == 7
     images = load_images([test.path for test in tests], ImageSpec("L", 64))

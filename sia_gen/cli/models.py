@@ -47,7 +47,10 @@ def train_diffusion(
     from sia_gen.runtime.device import Runtime
 
     train(chosen, categories, root, folder, Runtime(precision, device), resume=resume)
-    command = next_command("synthesize", recipe or saved_recipe(folder), category, model=out)
+    twins = chosen.synthesis.twins
+    photographs = data if twins is not None and twins.source == "image" else None
+    folders = {"data": photographs, "model": out}
+    command = next_command("synthesize", recipe or saved_recipe(folder), category, **folders)
     say(f"The models are in {folder}. Next: {command}")
 
 

@@ -8,6 +8,7 @@ from typer import Argument, Option, echo
 
 from sia_gen.cli import options
 from sia_gen.cli.common import load_inputs, load_recipe, run_folder, saved_recipe, say
+from sia_gen.errors import OptionError
 
 
 def run(
@@ -52,6 +53,11 @@ def run(
     begun = resume and (folder / RECIPE).is_file()
     given = (saved_recipe(folder), {}) if begun else (recipe, changes)
     chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={})
+    if begun and chosen.override(changes) != chosen:
+        raise OptionError(
+            problem=f"the run in {folder} has begun with another seed or other weights.",
+            fix="Leave the option out, choose another --out, or begin anew with --no-resume.",
+        )
     if begun:
         minutes = None
     elif minutes is None and recipe is None:
@@ -63,7 +69,7 @@ def run(
     for line in planned.lines():
         say(line)
     if begun:
-        say(f"going on with the run in {folder}; --no-resume begins anew")
+        say(f"going on with the run in {folder} as planned; --no-resume begins anew")
     if not plan:
         go(planned, categories, root, folder, runtime, resume=resume)
         say(f"Open {folder / 'index.html'} in a browser.")

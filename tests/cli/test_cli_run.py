@@ -73,6 +73,9 @@ def test_run_goes_on_with_its_own_recipe(
     assert second.code == 0, second
     assert "going on with the run in out" in second.out
     assert Recipe.load(tmp_path / "out/recipe.yaml") == kept
+    third = run(*command, "--seed", "7")
+    assert third.code == 2
+    assert "the run in out has begun with another seed" in third.err
 
 
 @pytest.mark.parametrize("minutes", ["0.1", "nan", "-3"])

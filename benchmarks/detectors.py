@@ -68,6 +68,14 @@ REALNETS: dict[str, dict[str, Any]] = {
         "validate_every": 60,
         "false_alarm_rate": 0.15,
     },
+    "RealNet, retrieval, random": {
+        "architecture": "retrieval",
+        "rrs": "all",
+        "memory_choice": "random",
+        "max_steps": 60,
+        "validate_every": 60,
+        "false_alarm_rate": 0.15,
+    },
     "RealNet, independent": {"architecture": "independent", **NETWORKS},
     "RealNet, neighbour-aligned": {"architecture": "neighbour-aligned", **NETWORKS},
 }

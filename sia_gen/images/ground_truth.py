@@ -14,7 +14,7 @@ from sia_gen.images.masks import looks_inverted, read_marks, read_mask
 from sia_gen.io.files import worker_threads
 
 # Number of problems that an error spells out.
-TOLD = 3
+LISTED = 3
 
 
 def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
@@ -65,9 +65,9 @@ def _problem_of(test: TestImage) -> ImageError | bool:
 def _joined(errors: Sequence[ImageError], count: int, category: str) -> ImageError:
     if len(errors) == 1:
         return errors[0]
-    told = "; ".join(error.problem.rstrip(".") for error in errors[:TOLD])
-    more = f"; and {len(errors) - TOLD} more" if len(errors) > TOLD else ""
+    listed = "; ".join(error.problem.rstrip(".") for error in errors[:LISTED])
+    more = f"; and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
     return ImageError(
-        problem=f"{len(errors)} of {count} masks of '{category}' cannot be used: {told}{more}.",
+        problem=f"{len(errors)} of {count} masks of '{category}' cannot be used: {listed}{more}.",
         fix=errors[0].fix,
     )

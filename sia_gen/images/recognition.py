@@ -25,8 +25,8 @@ SAMPLED = 32
 MANY = 500
 SIZES = (256, 128, 64, 32)
 # Spots, scratches and stains in photographs, at about the strengths that `calibrate --twins` finds,
-# and the detector that did best in `benchmarks/detectors.py`. Its backbone comes with a package, so
-# it needs no download.
+# and a detector that fits in minutes on a CPU. Its backbone comes with a package, so it needs no
+# download.
 OWN: dict[str, Any] = {
     "synthesis": {
         "images": 240,

@@ -20,8 +20,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 # Number of distances of each image that are in memory together.
 BLOCK = 1 << 20
 SMALLEST_DEVIATION = 1e-3
-# The decoder finds what it has learned, and may be wrong about what it has not; the distance is
-# wrong about neither. See `benchmarks/RESULTS.md` for what other weights do.
+# Below 1, because the decoder can be wrong about anomalies unlike those that it has learned.
 DECODER_WEIGHT = 0.5
 # Number of patches that a memory is chosen from, and of dimensions to measure their distances in.
 CANDIDATES, PROJECTED = 100_000, 32

@@ -1,7 +1,7 @@
 """Decides what a run does in the minutes it has, from the measured speed of this machine.
 
-Half of the time trains the diffusion model. Its size is the largest at which enough steps fit in.
-What the other steps take follows from the same measurement, and each has a limit of its own.
+Half of the time trains the diffusion model, at the largest size that leaves time for enough steps.
+The number of samples follows from the same measurement; the detector has a limit of its own.
 """
 
 import time
@@ -18,6 +18,8 @@ from sia_gen.errors import OptionError
 from sia_gen.images.found import Found
 from sia_gen.networks.unet import build_unet
 from sia_gen.runtime.device import Runtime
+from sia_gen.twins.masks import IMAGES as CHANCE_IMAGES
+from sia_gen.twins.masks import TIMES as CHANCE_TIMES
 
 DEFAULT_MINUTES = {"cpu": 15.0, "cuda": 60.0, "mps": 60.0}
 # Networks and sizes in pixels to choose from, the best first.
@@ -29,13 +31,13 @@ CHOICES = {
 # Fewer steps than this leave noise in what a network draws.
 ENOUGH_STEPS, MOST_STEPS = 400, 20_000
 # Shares of the time. What is left is for loading, evaluating and pages.
-TRAINING, CALIBRATION, SYNTHESIS, FITTING = 0.5, 0.1, 0.1, 0.2
+TRAINING, SYNTHESIS, FITTING = 0.5, 0.1, 0.2
 BATCH_SIZE = 16
 # What is timed.
 TIMED_STEPS, TIMED_SIZE = 3, 64
 LEAST_MINUTES = 2.0
-# Twins per category: fewer teach little, more teach no more.
-FEWEST_TWINS, MOST_TWINS = 16, 240
+# Samples per category: fewer teach little, more teach no more.
+FEWEST_IMAGES, MOST_IMAGES = 16, 240
 
 
 class Speed(NamedTuple):
@@ -80,7 +82,7 @@ class Plan:
 
 
 def default_minutes(runtime: Runtime) -> float:
-    """Returns how long a run takes if nobody says."""
+    """Returns the minutes that a run takes by default."""
     return DEFAULT_MINUTES[runtime.accelerator().device.type]
 
 
@@ -106,7 +108,7 @@ def fit_into(recipe: Recipe, categories: Sequence[str], minutes: float, runtime:
         steps = min(MOST_STEPS, int(TRAINING * each / speed.step))
         if steps >= ENOUGH_STEPS:
             break
-    images = _twins_within(SYNTHESIS * each, speed, recipe)
+    images = _images_within(SYNTHESIS * each, speed, recipe)
     return recipe.override(
         chosen
         | _training(steps, TRAINING * each / 60)
@@ -134,12 +136,14 @@ def _training(steps: int, minutes: float) -> dict[str, Any]:
     }
 
 
-def _twins_within(seconds: float, speed: Speed, recipe: Recipe) -> int:
-    passes = recipe.synthesis.steps
-    if recipe.synthesis.twins is not None and recipe.synthesis.twins.source == "image":
-        passes = round(passes * recipe.synthesis.twins.start)
-    fitting = int(seconds / (speed.image * max(1, passes)))
-    return max(FEWEST_TWINS, min(MOST_TWINS, fitting))
+def _images_within(seconds: float, speed: Speed, recipe: Recipe) -> int:
+    """Returns how many samples can be made, besides those that tell what twins differ by chance."""
+    passes, twins = recipe.synthesis.steps, recipe.synthesis.twins
+    if twins is not None and twins.source == "image":
+        passes = round(passes * twins.start)
+    made = int(seconds / (speed.image * max(1, passes)))
+    by_chance = 0 if twins is None else CHANCE_IMAGES * (1 + CHANCE_TIMES)
+    return max(FEWEST_IMAGES, min(MOST_IMAGES, made - by_chance))
 
 
 def measure_speed(recipe: Recipe, runtime: Runtime, preset: str) -> Speed:

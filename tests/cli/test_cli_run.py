@@ -26,12 +26,12 @@ def test_plan_says_what_is_there_and_writes_nothing(
     run: Run, parts: Path, images: Path, tmp_path: Path
 ) -> None:
     before = shown(tmp_path)
-    told = run("run", "--recipe", parts, "--data", "images", "--category", "disc", "--plan", *QUICK)
-    assert told.code == 0, told
-    assert "good images to learn from" in told.out
-    assert "train-diffusion: network" in told.out
-    told = run("run", "--recipe", parts, "--data", "images", "--category", "disc", "--json", *QUICK)
-    content = json.loads(told.out)
+    done = run("run", "--recipe", parts, "--data", "images", "--category", "disc", "--plan", *QUICK)
+    assert done.code == 0, done
+    assert "good images to learn from" in done.out
+    assert "train-diffusion: network" in done.out
+    done = run("run", "--recipe", parts, "--data", "images", "--category", "disc", "--json", *QUICK)
+    content = json.loads(done.out)
     assert {
         "fit",
         "validation",

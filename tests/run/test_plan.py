@@ -68,3 +68,14 @@ def test_plan_says_what_was_found(recipe: Recipe, photographs: Path) -> None:
     assert content["minutes"] is None
     assert [*content["steps"]] == ["train-diffusion", "synthesize", "fit-realnet", "evaluate"]
     assert any("good images to learn from" in line for line in found.lines())
+
+
+def test_samples_that_tell_chance_are_counted(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = recipe.override({"synthesis.twins": {"source": "noise"}})
+    for step in (0.5, 2.0, 8.0):
+        plain = planned(recipe, 10, step, monkeypatch).synthesis.images
+        beside = planned(twins, 10, step, monkeypatch).synthesis.images
+        assert plan.FEWEST_IMAGES <= beside <= plain <= plan.MOST_IMAGES
+        assert beside in (plain - 96, plan.FEWEST_IMAGES, plan.MOST_IMAGES)

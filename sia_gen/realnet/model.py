@@ -30,6 +30,9 @@ from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
 
+# Deviations above normal pixels at which a pixel counts as anomalous rather than normal: heat maps
+# colour it fully, and normal pixels hardly.
+EVEN_ODDS = 6.0
 # The paper's, for a model that names neither strides nor layers.
 STRIDES = (4, 8, 16, 32)
 Size = Sequence[int]
@@ -123,9 +126,9 @@ class RealNet(
         fused = self.fusion(separate_maps(features[0], reconstructed[0], logits))
         score = image_score(fused, self.score_window)
         # Unlike a sigmoid alone, it tells scores apart however high they are.
-        odds = fused.asinh()
+        odds = (fused - EVEN_ODDS).asinh()
         logits = torch.cat([torch.zeros_like(odds), odds], dim=1)
-        return RealNetOutput(odds.sigmoid(), logits, score.asinh().sigmoid())
+        return RealNetOutput(odds.sigmoid(), logits, (score - EVEN_ODDS).asinh().sigmoid())
 
     def score_within(self, logits: torch.Tensor, areas: Sequence[Area]) -> torch.Tensor:
         """Returns the scores (B,) of images by the areas of their pictures, from their logits."""

@@ -20,7 +20,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.realnet import memory
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.inference import load_realnet
+from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.realnet.memory import (
     DECODER_WEIGHT,
     MapFusion,
@@ -29,7 +29,7 @@ from sia_gen.realnet.memory import (
     first_of,
     neighbourhoods,
 )
-from sia_gen.realnet.model import image_score
+from sia_gen.realnet.model import EVEN_ODDS, image_score
 from sia_gen.realnet.selection import score_normal, threshold_for
 from tests.realnet.conftest import CPU, data_of
 from tests.small_networks import BACKBONE
@@ -235,9 +235,9 @@ def test_scores_are_those_of_both_maps(fit: Fit) -> None:
     standard = (maps - fusion.means.view(2, 1, 1)) / fusion.deviations.view(2, 1, 1)
     expected = standard[:, :1] + DECODER_WEIGHT * standard[:, 1:]
     odds = (output.anomaly_map / (1 - output.anomaly_map)).log()
-    assert torch.allclose(odds.sinh(), expected, rtol=1e-2, atol=1e-2)
+    assert torch.allclose(odds.sinh() + EVEN_ODDS, expected, rtol=1e-2, atol=1e-2)
     score = image_score(expected, model.score_window)
-    assert torch.allclose(output.score, score.asinh().sigmoid(), atol=1e-4)
+    assert torch.allclose(output.score, (score - EVEN_ODDS).asinh().sigmoid(), atol=1e-4)
 
 
 def test_scores_are_told_apart_however_high_they_are() -> None:
@@ -249,3 +249,13 @@ def test_scores_are_told_apart_however_high_they_are() -> None:
         scores = model(images).score
     assert scores.unique().numel() == 4
     assert scores.max() < 1
+
+
+def test_most_pixels_of_normal_images_are_hardly_coloured(
+    fit: Fit, photographs: Path, corpus: Path, recipe: Recipe
+) -> None:
+    model = load_realnet(fit("out") / "disc").model
+    normal = data_of(recipe, photographs, corpus).validation.normal
+    found = predict_images(model, np.stack([*normal]), CPU.accelerator())
+    # A pixel as normal as the average is at 0 deviations.
+    assert np.median(found.maps) < 0.15

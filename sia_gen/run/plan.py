@@ -36,6 +36,8 @@ BATCH_SIZE = 16
 # What is timed.
 TIMED_STEPS, TIMED_SIZE = 3, 64
 LEAST_MINUTES = 2.0
+# The mask of a twin needs features of a backbone, whatever the network; about this on two cores.
+MASK_SECONDS = 0.2
 # Samples per category: fewer teach little, more teach no more.
 FEWEST_IMAGES, MOST_IMAGES = 16, 240
 
@@ -141,9 +143,10 @@ def _images_within(seconds: float, speed: Speed, recipe: Recipe) -> int:
     passes, twins = recipe.synthesis.steps, recipe.synthesis.twins
     if twins is not None and twins.source == "image":
         passes = round(passes * twins.start)
-    made = int(seconds / (speed.image * max(1, passes)))
-    by_chance = 0 if twins is None else CHANCE_IMAGES * (1 + CHANCE_TIMES)
-    return max(FEWEST_IMAGES, min(MOST_IMAGES, made - by_chance))
+    each, by_chance = speed.image * max(1, passes), 0
+    if twins is not None:
+        each, by_chance = each + MASK_SECONDS, CHANCE_IMAGES * (1 + CHANCE_TIMES)
+    return max(FEWEST_IMAGES, min(MOST_IMAGES, int(seconds / each) - by_chance))
 
 
 def measure_speed(recipe: Recipe, runtime: Runtime, preset: str) -> Speed:

@@ -1,12 +1,13 @@
 """Detectors held against each other: fitted to the same good images, judged on the same defects.
 
     python benchmarks/detectors.py elpv/mono elpv/poly screw commutator --textures textures
+    python benchmarks/detectors.py commutator --textures textures --tile 256:64
 
 Each of the data is a folder of own images with a test set, or a recipe and a category. All
-detectors have the same backbone, layers, image size (squeezed to squares) and split, and no test
-label chooses anything. PatchCore has all channels and the same memory as RealNet, a greedy coreset;
-an image scores by its highest mean over 16 x 16 pixels, as with RealNet, or by its highest patch,
-as in the paper. RealNet learns from pieces of textures.
+detectors have the same backbone, layers, image size (squeezed to squares, or tiles of photographs)
+and split, and no test label chooses anything. PatchCore has all channels and the same memory as
+RealNet, a greedy coreset; an image scores by its highest mean over 16 x 16 pixels, as with RealNet,
+or by its highest patch, as in the paper. RealNet learns from pieces of textures.
 
 Every fit runs in a process of its own, whose peak of memory is its own. What is there is kept.
 """
@@ -27,18 +28,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from measuring import save, show
-from patchcore import Bank, image_batches
+from numpy.typing import NDArray
+from patchcore import BATCH, Bank
+from patchcore import opened as open_normal
 from torch.nn.functional import interpolate
 
+from sia_gen.cli.common import tile_changes
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.listing import data_root, list_images, list_labelled_images
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
 from sia_gen.images.recognition import recipe_for_folder
-from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
+from sia_gen.metrics import append_pixels, auroc, f1_max, pixel_metrics
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.model import image_score
+from sia_gen.realnet.tiling import blended_map, highest_mean, resized_map
 from sia_gen.runtime.device import Runtime
 
 RUNTIME = Runtime()
@@ -113,6 +117,8 @@ def opened(options: argparse.Namespace, fit: Fit) -> tuple[Recipe, str, Path]:
         recipe = Recipe.load(name)
         root = data_root(recipe, None)
     changes = {"seed": fit.seed, "realnet.image_size": options.image_size, **COMMON}
+    if options.tile is not None:
+        changes |= tile_changes(options.tile, options.scale)
     return recipe.override(changes | {"realnet.textures": str(options.textures)}), category, root
 
 
@@ -140,31 +146,42 @@ def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
     recipe, category, root = opened(options, fit)
     listed = list_images(recipe, root, category)
     started = time.perf_counter()
-    bank = Bank(recipe, [*listed.fit, *listed.validation], options.image_size)
+    bank = Bank(recipe, open_normal(recipe, [*listed.fit, *listed.validation], options.image_size))
     fitted = time.perf_counter()
     tests = list_labelled_images(recipe, root, category)
-    found = []
-    for images in image_batches(recipe, [test.path for test in tests], options.image_size):
-        size = images.shape[-2:]
-        found.append(interpolate(bank.distances(images), size, mode="bilinear"))
-    maps, labels = torch.cat(found), np.array([test.label for test in tests])
-    highest, scores = (image_score(maps, window).numpy() for window in (1, 16))
+    spec, tile = ImageSpec.of(recipe, options.image_size), recipe.data.tile
+    scores = list[tuple[float, float]]()
+    regions, path = 0, options.out / f"{Path(fit.data).name}-{fit.seed}.pixels"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+
+    def distances(images: Pixels) -> NDArray[np.float32]:
+        batch = torch.from_numpy(images).expand(-1, 3, -1, -1) / 255
+        found = interpolate(bank.distances(batch), images.shape[-2:], mode="bilinear")
+        return found[:, 0].numpy()
+
+    for test in tests:
+        image, _ = load_with_area(test.path, spec)
+        if tile is None:
+            anomaly_map = distances(image[None])[0]
+        else:
+            anomaly_map = blended_map(image, tile, options.image_size, distances, BATCH)
+        values = torch.from_numpy(anomaly_map)
+        scores.append((float(values.amax()), float(highest_mean(values, 16))))
+        mask = load_mask(test, spec)
+        regions += append_pixels(path, resized_map(anomaly_map, mask.shape), mask)
+    labels = np.array([test.label for test in tests])
+    highest, averaged = np.array(scores).T
     figures = {
-        "image_auroc": auroc(labels, scores),
+        "image_auroc": auroc(labels, averaged),
         "image_auroc_highest": auroc(labels, highest),
-        "image_f1_max": f1_max(labels, scores)[0],
+        "image_f1_max": f1_max(labels, averaged)[0],
         "fit_seconds": fitted - started,
         "images_per_second": len(tests) / (time.perf_counter() - fitted),
     }
-    if any(test.mask for test in tests):
-        spec = ImageSpec.of(recipe, options.image_size)
-        masks = np.stack([load_mask(test, spec) for test in tests])
-        pixels = maps[:, 0].numpy()
-        figures |= {
-            "pixel_auroc": auroc(masks, pixels),
-            "pixel_average_precision": average_precision(masks, pixels),
-            "pixel_pro": per_region_overlap(pixels, masks),
-        }
+    if regions:
+        figures |= pixel_metrics([path], regions).figures()
+    path.unlink()
     return figures
 
 
@@ -192,6 +209,8 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="*", default=[PATCHCORE, *REALNETS])
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tile", help="Side of tiles and their overlap, such as 256:64.")
+    parser.add_argument("--scale", type=float, default=1.0)
     options = parser.parse_args()
     columns = ["detector", *FIGURES, "peak_gib"]
     tables = {}

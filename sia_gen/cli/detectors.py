@@ -6,13 +6,22 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
+from sia_gen.cli.common import (
+    load_inputs,
+    next_command,
+    run_folder,
+    saved_recipe,
+    say,
+    tile_changes,
+)
 
 
 def fit_realnet(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
     non_square: options.NonSquare = None,
+    tile: options.Tile = None,
+    scale: options.Scale = None,
     category: options.Category = None,
     corpus: options.Corpus = None,
     joint: Annotated[bool, Option("--joint", help="One detector for all categories.")] = False,
@@ -51,6 +60,7 @@ def fit_realnet(
     changes = {
         "seed": seed,
         "data.non_square": non_square,
+        **tile_changes(tile, scale),
         "realnet.max_steps": max_steps,
         "realnet.max_minutes": max_minutes,
         "realnet.joint": joint or None,

@@ -157,6 +157,37 @@ class TableLayout(Section):
 Layout = Annotated[FolderLayout | TableLayout, Field(discriminator="layout")]
 
 
+class Tile(Section):
+    """Squares of photographs, which models then take in place of whole photographs.
+
+    They lie on a grid that covers the photograph; the last ones end at its edge.
+    """
+
+    size: Annotated[int, Field(ge=8)]
+    """Side of a tile in pixels of the photograph, after `scale`."""
+    overlap: Annotated[int, Field(ge=0)]
+    """Pixels that neighbouring tiles share where photographs are scored; a quarter of `size` if not
+    given. There anomaly maps pass smoothly from one tile to the next."""
+    scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Scale to which photographs are reduced before they are cut. Without it the size of the
+    photographs to learn from decides, and the recipe that is saved with a model has it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _overlap_is_a_quarter(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("overlap") is not None:
+            return content
+        size = content.get("size")
+        return {**content, "overlap": size // 4 if isinstance(size, int) else 0}
+
+    @model_validator(mode="after")
+    def _tiles_advance(self) -> Self:
+        if self.overlap >= self.size:
+            msg = f"'overlap' {self.overlap} is not below 'size' {self.size}"
+            raise ValueError(msg)
+        return self
+
+
 class Data(Section):
     """Where the images are, and which of them are used for what."""
 
@@ -180,6 +211,9 @@ class Data(Section):
     """What to do with images that are not square: `stretch` them, `pad` them with a plain border
     that never counts, or `crop` them, which loses what is beside the central square. Without it
     they are an error."""
+    tile: Tile | None = None
+    """Tiles to cut photographs into, so that small defects are seen; without it photographs are
+    resized as a whole."""
     white: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Value of white in images of 16 bits, such as 4095 if a camera uses 12 of them; larger values
     count as white. Without it the largest value in the images to learn from decides, and the recipe

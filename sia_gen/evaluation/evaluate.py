@@ -160,13 +160,16 @@ def _score_images(
         for index, score, regions in sorted(gather_object(found))
     ]
     if numbers and visible:
-        _report_masks(category, images, model.image_size)
+        _report_masks(category, images, None if spec.tile else model.image_size)
     files = {name: sorted(folder.glob(f"{number}-*.pixels")) for name, number in numbers.items()}
     return images, files
 
 
-def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> None:
-    """Says on stderr which anomalous images have no mask, or one that marks nothing."""
+def _report_masks(category: str, images: Sequence[ScoredImage], size: int | None) -> None:
+    """Says on stderr which anomalous images have no mask, or one that marks nothing.
+
+    `size` is that which images were resized to.
+    """
     anomalous = sorted((one for one in images if one.image.label), key=lambda one: one.image.name)
     without = [one.image.name for one in anomalous if one.image.mask is None]
     if without:
@@ -177,9 +180,9 @@ def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> No
         )
     unmarked = [one.image.name for one in anomalous if one.image.mask and not one.regions]
     if unmarked:
+        at = "" if size is None else f" at {size} x {size} pixels"
         print(
-            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing at "
-            f"{size} x {size} pixels, the first that of {unmarked[0]}; their pixels count as "
-            "normal.",
+            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing{at}, "
+            f"the first that of {unmarked[0]}; their pixels count as normal.",
             file=sys.stderr,
         )

@@ -13,12 +13,10 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.results import csv_text
 from sia_gen.images.files import HEATMAPS, images_below
-from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
+from sia_gen.images.loading import ImageSpec, Pixels, black_image, load_with_area
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.images.squares import Area
 from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
@@ -63,10 +61,10 @@ def predict(
             return *load_with_area(files[name], spec), None
         except ImageError as error:
             # A black image takes its place in the batch.
-            black = np.zeros((len(spec.mode), spec.size, spec.size), np.uint8)
-            return black, Area.whole(spec.size), error
+            return *black_image(spec), error
 
-    say_shapes(read_headers(list(files.values())), spec.non_square)
+    if spec.tile is None:
+        say_shapes(read_headers(list(files.values())), spec.non_square)
     accelerator = runtime.accelerator()
     model.to(accelerator.device)
     compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))
@@ -74,7 +72,7 @@ def predict(
     if compiled:
         compile_network(model, channels_last=channels_last, graphs=True)
         print(NOTICE, file=sys.stderr)
-    scored = predict_ahead(model, list(files), load, accelerator)
+    scored = predict_ahead(model, list(files), load, accelerator, spec.tile)
     table, problems = list[Prediction](), list[ImageError]()
     with (
         working_on(out, "predictions"),

@@ -49,6 +49,8 @@ def say_shapes_of(tests: Iterable[tuple[Sequence[TestImage], Recipe]]) -> None:
     """Says what the recipes of models do to the test images that are not square."""
     paths: dict[NonSquare | None, list[Path]] = {}
     for images, recipe in tests:
+        if recipe.data.tile is not None:
+            continue
         paths.setdefault(recipe.data.non_square, []).extend(test.path for test in images)
     for rule, some in paths.items():
         say_shapes(read_headers(some), rule)

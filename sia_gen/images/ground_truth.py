@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, upright_size
 from sia_gen.images.masks import looks_inverted, read_marks, read_mask
 from sia_gen.io.files import worker_threads
 
@@ -18,9 +18,15 @@ LISTED = 3
 
 
 def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
-    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`."""
+    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`.
+
+    Of a photograph that is cut into tiles these are its own pixels, (H, W).
+    """
     if image.mask is None:
-        return np.zeros((spec.size, spec.size), bool)
+        shape = (spec.size, spec.size)
+        return np.zeros(shape if spec.tile is None else upright_size(image.path)[::-1], bool)
+    if spec.tile is not None:
+        return read_marks(image.mask, of=image.path)
     return read_mask(image.mask, spec, of=image.path)
 
 

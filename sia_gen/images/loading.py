@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from sia_gen.config.data import NonSquare
+from sia_gen.config.data import NonSquare, Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.files import FORMATS
@@ -64,29 +64,79 @@ class ImageSpec:
     size: int  # height and width in pixels
     non_square: NonSquare | None = None  # how images become square; None: others are an error
     white: int | None = None  # value of white in images of 16 bits; None: 65535
+    tile: Tile | None = None  # tiles that photographs are cut into; None: models take them whole
 
     @classmethod
     def of(cls, recipe: Recipe, size: int) -> Self:
         """Returns the form that a recipe asks for, in the size of one of its models."""
-        return cls(recipe.mode, size, recipe.data.non_square, recipe.data.white)
+        data = recipe.data
+        return cls(recipe.mode, size, data.non_square, data.white, data.tile)
 
 
 def load_image(path: Path, spec: ImageSpec) -> Pixels:
     """Reads an image file as (C, size, size), 0 to 255, C = 1 or 3.
 
-    Raises `ImageError` if it cannot be decoded, or is not square and `spec` has no rule for that.
+    `spec.tile` does not matter here. Raises `ImageError` if it cannot be decoded, or is not square
+    and `spec` has no rule for that.
     """
-    return load_with_area(path, spec)[0]
+    return _load_square(path, spec)[0]
 
 
 def load_with_area(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
-    """Reads an image file like `load_image`; returns also where the picture is in it."""
-    image = read_image(path, spec.white)
-    if image.mode != spec.mode:
-        image = image.convert(spec.mode)
+    """Reads an image file as it is scored; returns also where the picture is in it.
+
+    That is a square as from `load_image`, or the whole photograph if it is cut into tiles.
+    """
+    if spec.tile is None:
+        return _load_square(path, spec)
+    photograph = load_photograph(path, spec)
+    height, width = photograph.shape[-2:]
+    return photograph, Area(0, height, 0, width)
+
+
+def _load_square(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
+    image = _read_in_mode(path, spec)
     square = to_square(image, path, spec.size, spec.non_square)
     # Copied because Pillow's own pixels are read-only, about which torch warns.
     return np.array(to_pixels(square), order="C"), area_of(image.size, spec.size, spec.non_square)
+
+
+def black_image(spec: ImageSpec) -> tuple[Pixels, Area]:
+    """Returns what can be scored in place of an image that cannot be read."""
+    side = spec.size if spec.tile is None else spec.tile.size
+    return np.zeros((len(spec.mode), side, side), np.uint8), Area.whole(side)
+
+
+def load_photograph(path: Path, spec: ImageSpec) -> Pixels:
+    """Reads a photograph to be cut into tiles, (C, H, W), 0 to 255, at the scale of `spec.tile`.
+
+    Raises `ImageError` if it cannot be decoded, or is smaller than a tile.
+    """
+    image = _read_in_mode(path, spec)
+    size = scaled_size(path, image.size, spec)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    return np.array(to_pixels(image), order="C")
+
+
+def scaled_size(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
+    """Returns width and height at the scale of the tiles; `ImageError` if a tile is larger."""
+    if spec.tile is None:
+        return size
+    width, height = (max(1, round(side * (spec.tile.scale or 1))) for side in size)
+    if min(width, height) < spec.tile.size:
+        scaled = "" if (width, height) == size else f", {width} x {height} at the scale"
+        raise ImageError(
+            problem=f"{path} is {size[0]} x {size[1]} pixels{scaled}, less than a tile of "
+            f"{spec.tile.size}.",
+            fix="Choose smaller tiles with --tile, or another --scale.",
+        )
+    return width, height
+
+
+def _read_in_mode(path: Path, spec: ImageSpec) -> Image.Image:
+    image = read_image(path, spec.white)
+    return image if image.mode == spec.mode else image.convert(spec.mode)
 
 
 def load_area(path: Path, spec: ImageSpec) -> Area:

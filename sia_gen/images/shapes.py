@@ -1,7 +1,7 @@
 """Looks at the images of a folder before they are read: are they square, how deep are they?
 
-What happens to those that are not square, and what is white in those of 16 bits, is said in one
-line each, because neither can be seen in the results.
+What happens to those that are not square, how photographs are cut into tiles, and what is white in
+those of 16 bits, is said in one line each, because none can be seen in the results.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sia_gen.config.data import NonSquare
+from sia_gen.config.data import NonSquare, Tile
 from sia_gen.config.outputs import saved_in
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.grid import Grid
 from sia_gen.images.listing import category_root, split_images
-from sia_gen.images.loading import WIDEST, has_deep_colours, open_image, upright
+from sia_gen.images.loading import (
+    WIDEST,
+    ImageSpec,
+    has_deep_colours,
+    open_image,
+    scaled_size,
+    upright,
+)
 from sia_gen.io.files import Location, worker_threads
 from sia_gen.runtime.progress import notice
 
@@ -27,6 +36,8 @@ HAPPENS = {
     "pad": "padded, and the padding never counts",
     "crop": "cropped, which loses {lost:.0%} of all pixels",
 }
+# Pixels of a photograph that are cut into tiles without being asked for: some 100 tiles of 256.
+MOST_PIXELS = 8_000_000
 
 
 class Header(NamedTuple):
@@ -40,7 +51,7 @@ class Header(NamedTuple):
 def settle(
     recipe: Recipe, categories: Sequence[str], root: Path, folders: Iterable[Location]
 ) -> Recipe:
-    """Decides what is white in the normal images of some categories, and says how they are read.
+    """Decides how the normal images of some categories are read, and says it.
 
     Args:
         recipe: A recipe, which may say itself what is white.
@@ -49,8 +60,11 @@ def settle(
         folders: Outputs of earlier steps; the first whose recipe says what is white decides.
 
     Returns:
-        The recipe with `data.white` if there are images of 16 bits. If images are missing, it is as
-        given: the step that needs them says so.
+        The recipe with `data.white` if there are images of 16 bits, and with the scale of tiles if
+        it asks for tiles. If images are missing, it is as given: the step that needs them says so.
+
+    Raises:
+        ImageError: If a tile is larger than an image.
     """
     try:
         listed = [split_images(recipe, root, category) for category in categories]
@@ -60,7 +74,10 @@ def settle(
     if len(paths) < 2:
         return recipe
     headers = read_headers(paths)
-    say_shapes(headers, recipe.data.non_square)
+    if recipe.data.tile is None:
+        say_shapes(headers, recipe.data.non_square)
+    else:
+        recipe = _settle_tiles(recipe, recipe.data.tile, paths, headers, folders)
     deep = [path for path, header in zip(paths, headers, strict=True) if header and header.deep]
     if recipe.data.white is not None or not deep:
         return recipe
@@ -98,6 +115,48 @@ def settle_corpus(
     if isinstance(recipe, Collection):
         return recipe.override({"members": [member.model_dump() for member in members]})
     return members[0]
+
+
+def _settle_tiles(
+    recipe: Recipe,
+    tile: Tile,
+    paths: Sequence[Path],
+    headers: Sequence[Header | None],
+    folders: Iterable[Location],
+) -> Recipe:
+    """Returns a recipe with the scale of its tiles, and says how photographs are cut."""
+    sizes = {path: one[:2] for path, one in zip(paths, headers, strict=True) if one is not None}
+    if not sizes:
+        return recipe
+    pixels = np.array(list(sizes.values()))
+    scale = tile.scale or _saved_scale(recipe, folders) or find_scale(pixels, tile.size)
+    settled = recipe.override({"data.tile.scale": scale})
+    spec = ImageSpec.of(settled, tile.size)
+    scaled = [scaled_size(path, size, spec) for path, size in sizes.items()]
+    counts = [len(Grid.of((height, width), tile).places) for width, height in scaled]
+    reduced = "" if scale == 1 else f", reduced to a scale of {scale:g},"
+    notice(
+        f"{len(counts)} photographs{reduced} are cut into tiles of {tile.size} x {tile.size} "
+        f"pixels that share {tile.overlap}: {round(np.median(counts))} tiles each ('data.tile')."
+    )
+    return settled
+
+
+def _saved_scale(recipe: Recipe, folders: Iterable[Location]) -> float | None:
+    """Returns the scale of tiles that the first output with one tells."""
+    saved = (one.data.tile for one, _ in saved_in(folders, recipe.name))
+    return next((tile.scale for tile in saved if tile is not None and tile.scale), None)
+
+
+def find_scale(sizes: NDArray[np.int64], side: int) -> float:
+    """Returns the scale at which photographs of these widths and heights, (N, 2), are cut.
+
+    It is 1, or halved until they have `MOST_PIXELS`, as long as tiles fit in the smallest one.
+    """
+    scale, pixels = 1.0, float(np.median(sizes.prod(axis=1)))
+    while pixels * scale**2 > MOST_PIXELS and sizes.min() * scale / 2 >= side:
+        scale /= 2
+    return scale
 
 
 def _settle_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:

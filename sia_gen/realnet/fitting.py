@@ -26,6 +26,7 @@ from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
+from sia_gen.images.by_number import Images
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.learnt import Learnt
@@ -35,7 +36,6 @@ from sia_gen.images.listing import (
     list_labelled_images,
     require_readable,
 )
-from sia_gen.images.store import Images
 from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT

@@ -15,9 +15,10 @@ from torch.utils.data import ConcatDataset
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
 from sia_gen.anomalies.sources import Parts, PhotographSource, Sources, texture_files
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.by_number import Images, Tiles, areas_of, numbers_of
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import Images, areas_of, open_foregrounds, open_images
+from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.files import fingerprint
 from sia_gen.realnet.backbone import require_features
 from sia_gen.realnet.channels import channel_losses
@@ -87,9 +88,9 @@ def _anomalies(
     ]
     areas = [areas_of(some) or () for some in images]
     return LocalAnomalies(
-        normal=ConcatDataset(images),
+        normal=joined(images),
         sources=[choose(one.pieces) for one in sources if one.pieces is not None],
-        foreground=ConcatDataset(foregrounds) if any(mask is not None for mask in masks) else None,
+        foreground=joined(foregrounds) if any(mask is not None for mask in masks) else None,
         twins=[
             # Whichever part they are in, twins start from photographs that a model learns from.
             replace(choose(one.twins), photographs=photographs.fit)
@@ -100,6 +101,18 @@ def _anomalies(
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
         areas=list(chain.from_iterable(areas)) or None,
     )
+
+
+def joined(groups: Sequence[Any]) -> Any:
+    """Returns the images of several groups as one, whose photographs are numbered throughout."""
+    if not all(isinstance(one, Tiles) for one in groups):
+        return ConcatDataset(groups)
+    places, first = [], 0
+    for one in groups:
+        places.append(one.places + np.array([first, 0, 0]))
+        first += len(one.photographs)
+    photographs: Any = ConcatDataset([one.photographs for one in groups])
+    return replace(groups[0], photographs=photographs, places=np.concatenate(places))
 
 
 def describe_inputs(
@@ -159,7 +172,7 @@ def initialise(
         pictures = image_batches(anomalies.normal, settings.batch_size, device)
         with accelerator.autocast():
             features = (model.selected_features(some)[0] for some in pictures)
-            model.memory.fill(features, len(anomalies.normal), recipe.seed, choose)
+            model.memory.fill(features, numbers_of(anomalies.normal).tolist(), recipe.seed, choose)
 
 
 def image_batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:

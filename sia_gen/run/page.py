@@ -227,7 +227,7 @@ def _heat_maps(
         return *load_with_area(path, spec), None
 
     pictures, maps = [], []
-    scored = predict_ahead(model, paths, load, accelerator)
+    scored = predict_ahead(model, paths, load, accelerator, spec.tile)
     for path, image, _, score, anomaly_map in scored:
         verdict = "anomalous" if score > threshold else "normal"
         pictures.append(Figure(to_picture(image), path.stem))

@@ -66,6 +66,7 @@ def evaluate(
     unseen = {
         name: unseen_tests(folders[name], name, images, root) for name, images in tests.items()
     }
+    say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
     about: dict[str, Any] = {
         "recipe": recipe.name,
         # A relative path stays true if the models and the evaluation move together.
@@ -83,7 +84,6 @@ def evaluate(
     with claim_output(out, recipe, [], parts, main=main, always=["name"]):
         # Another process may have evaluated other models before this one claimed the folder.
         earlier = read_summary(out, about["models"])
-        say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
         if main:
             shutil.rmtree(out / PIXELS, ignore_errors=True)
             (out / PIXELS).mkdir()

@@ -89,7 +89,12 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     """
     images = split_images(recipe, root, category)
     if recipe.data.unreadable == "skip":
-        unreadable = find_unreadable([*images.fit, *images.validation], category, recipe.data.white)
+        unreadable = find_unreadable(
+            [*images.fit, *images.validation],
+            category,
+            recipe.data.white,
+            large=recipe.data.tile is not None,
+        )
         images = replace(
             images,
             fit=[path for path in images.fit if path not in unreadable],
@@ -146,7 +151,9 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
     anomalous = listed.test_anomalous
     if recipe.data.unreadable == "skip":
         paths = [test.path for test in (*normal, *anomalous)]
-        unreadable = find_unreadable(paths, f"{category}, test", recipe.data.white)
+        unreadable = find_unreadable(
+            paths, f"{category}, test", recipe.data.white, large=recipe.data.tile is not None
+        )
         normal = [test for test in normal if test.path not in unreadable]
         anomalous = [test for test in anomalous if test.path not in unreadable]
     if not normal:

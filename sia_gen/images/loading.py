@@ -6,7 +6,8 @@ Files are judged by their content, not by their names:
 |---|---|
 | one of `FORMATS` | read; no other format is, least of all those that run programs |
 | empty, truncated, or a pipe or folder instead of a file | an error |
-| more than 89 million pixels, or very long text in it | an error, before any memory is allocated |
+| more than 89 million pixels, 1,073 if cut into tiles | an error, before any memory is allocated |
+| very long text in it | an error |
 | 1 x 1 pixel | read and enlarged |
 | rotated by EXIF | upright |
 | several frames or pages | the first one |
@@ -30,7 +31,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from threading import Lock
+from typing import BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +48,13 @@ FIXES = {
     "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
     "mask": "Replace the file.",
 }
+# Photographs that are cut into tiles may have so many times the pixels that Pillow reads safely.
+LARGE = 12
+_OPENING = Lock()
 # White in images of 16 bits whose whole range is used.
 WIDEST = 65535
+# Orientations by EXIF in which rows are columns.
+TURNED = (5, 6, 7, 8)
 # Values of TIFF tags.
 SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
 # Raw modes of PNG for which Pillow compares the transparent colour correctly.
@@ -135,7 +142,7 @@ def scaled_size(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int
 
 
 def _read_in_mode(path: Path, spec: ImageSpec) -> Image.Image:
-    image = read_image(path, spec.white)
+    image = read_image(path, spec.white, large=spec.tile is not None)
     return image if image.mode == spec.mode else image.convert(spec.mode)
 
 
@@ -154,12 +161,13 @@ def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
     return images
 
 
-def read_image(path: Path, white: int | None = None) -> Image.Image:
+def read_image(path: Path, white: int | None = None, *, large: bool = False) -> Image.Image:
     """Reads an image file upright, in mode L or RGB; `ImageError` if it cannot be decoded.
 
-    `white` is the value of white in images of 16 bits, by default 65535.
+    `white` is the value of white in images of 16 bits, by default 65535; a `large` image may have
+    `LARGE` times the pixels of others.
     """
-    with open_image(path, "image") as file:
+    with open_image(path, "image", large=large) as file:
         if white not in (None, WIDEST) and has_deep_colours(file):
             msg = (
                 f"its colours have 16 bits, which are read over the whole range, so {white} cannot "
@@ -169,20 +177,23 @@ def read_image(path: Path, white: int | None = None) -> Image.Image:
         return to_eight_bits(upright(file), white)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
-    """Returns width and height as `read_image` gives them, from the header if that is enough."""
-    with open_image(path, "image") as file:
-        return file.size if file.width == file.height else upright(file).size
+def upright_size(path: Path, what: Literal["image", "mask"] = "image") -> tuple[int, int]:
+    """Returns width and height as `read_image` gives them, without decoding any pixels."""
+    with open_image(path, what, large=True) as file:
+        turned = file.getexif().get(ExifTags.Base.Orientation) in TURNED
+        # Pillow gives the size of TIFF files as they are upright.
+        as_stored = turned and not isinstance(file, TiffImagePlugin.TiffImageFile)
+        return (file.height, file.width) if as_stored else file.size
 
 
 def find_unreadable(
-    paths: Sequence[Path], category: str, white: int | None = None
+    paths: Sequence[Path], category: str, white: int | None = None, *, large: bool = False
 ) -> frozenset[Path]:
     """Returns the images that cannot be read, and reports their number in a line on stderr."""
     problems: dict[Path, str] = {}
     for path in paths:
         try:
-            read_image(path, white)
+            read_image(path, white, large=large)
         except ImageError as error:
             problems[path] = error.problem
     if problems and os.environ.get("RANK", "0") == "0":
@@ -203,22 +214,40 @@ def to_pixels(image: Image.Image) -> Pixels:
 
 
 @contextmanager
-def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[ImageFile.ImageFile]:
-    """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`."""
+def open_image(
+    path: Path, what: Literal["image", "mask"], *, large: bool = False
+) -> Iterator[ImageFile.ImageFile]:
+    """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`.
+
+    A `large` image may have `LARGE` times the pixels that Pillow reads safely.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
             raise ValueError(msg)
         # Given the path, Pillow maps plain TIFF files into memory and mixes up turned ones.
-        with path.open("rb") as stream, Image.open(stream, formats=list(FORMATS)) as file:
-            _require_readable(file)
+        with path.open("rb") as stream, _opened(stream, large=large) as file:
             yield file
     # A damaged file makes Pillow raise almost anything.
     except Exception as error:
         raise ImageError(
             problem=f"cannot read the {what} {path}: {_reason(error)}.", fix=FIXES[what]
         ) from error
+
+
+def _opened(stream: BinaryIO, *, large: bool) -> ImageFile.ImageFile:
+    # Pillow has one limit for the whole process.
+    with _OPENING:
+        limit = Image.MAX_IMAGE_PIXELS
+        most = limit * LARGE if large and limit is not None else limit
+        try:
+            Image.MAX_IMAGE_PIXELS = most
+            file = Image.open(stream, formats=list(FORMATS))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    _require_readable(file, most)
+    return file
 
 
 def upright(file: Image.Image) -> Image.Image:
@@ -261,9 +290,9 @@ def to_eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _require_readable(file: ImageFile.ImageFile) -> None:
+def _require_readable(file: ImageFile.ImageFile, limit: int | None) -> None:
     """Refuses images that are too large, or of which Pillow would silently return wrong pixels."""
-    pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
+    pixels = file.width * file.height
     # Between once and twice this limit Pillow only warns.
     if limit is not None and pixels > limit:
         msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"

@@ -76,16 +76,16 @@ def looks_inverted(marks: Marks) -> bool:
 
 
 def _read_one(path: Path, size: tuple[int, int] | None) -> Marks:
-    with open_image(path, "mask") as file:
-        lossy = file.format in LOSSY
-        mask = upright(file)
-        values = _values(mask).astype(np.float64)
-    if size is not None and mask.size != size:
+    if size is not None and (own := upright_size(path, "mask")) != size:
         raise ImageError(
-            problem=f"the mask {path} is {mask.width} x {mask.height} pixels, its image "
+            problem=f"the mask {path} is {own[0]} x {own[1]} pixels, its image "
             f"{size[0]} x {size[1]}.",
             fix="Save the mask in the size of the image.",
         )
+    # It has as many pixels as its image, which may be large.
+    with open_image(path, "mask", large=size is not None) as file:
+        lossy = file.format in LOSSY
+        values = _values(upright(file))
     marks = _marked(values, lossy=lossy)
     if marks is None:
         raise ImageError(

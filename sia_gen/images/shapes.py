@@ -6,6 +6,7 @@ those of 16 bits, is said in one line each, because none can be seen in the resu
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ def settle(
         return recipe
     settled = _settle_as_saved(recipe, folders)
     if settled.data.white is None:
-        white = find_white(deep)
+        white = find_white(deep, large=recipe.data.tile is not None)
         settled = recipe.override({"data.white": white})
         notice(f"16-bit images use {white.bit_length()} bits: white is {white}.")
     return settled
@@ -125,21 +126,32 @@ def _settle_tiles(
     folders: Iterable[Location],
 ) -> Recipe:
     """Returns a recipe with the scale of its tiles, and says how photographs are cut."""
-    sizes = {path: one[:2] for path, one in zip(paths, headers, strict=True) if one is not None}
-    if not sizes:
+    sizes = np.array([one[:2] for one in headers if one is not None], np.int64)
+    if not len(sizes):
         return recipe
-    pixels = np.array(list(sizes.values()))
-    scale = tile.scale or _saved_scale(recipe, folders) or find_scale(pixels, tile.size)
+    scale = tile.scale or _saved_scale(recipe, folders) or find_scale(sizes, tile.size)
     settled = recipe.override({"data.tile.scale": scale})
-    spec = ImageSpec.of(settled, tile.size)
-    scaled = [scaled_size(path, size, spec) for path, size in sizes.items()]
-    counts = [len(Grid.of((height, width), tile).places) for width, height in scaled]
-    reduced = "" if scale == 1 else f", reduced to a scale of {scale:g},"
-    notice(
-        f"{len(counts)} photographs{reduced} are cut into tiles of {tile.size} x {tile.size} "
-        f"pixels that share {tile.overlap}: {round(np.median(counts))} tiles each ('data.tile')."
-    )
+    say_tiles(paths, headers, settled)
     return settled
+
+
+def say_tiles(paths: Sequence[Path], headers: Sequence[Header | None], recipe: Recipe) -> None:
+    """Says in a line on stderr how photographs are cut; `ImageError` if a tile is larger than one.
+
+    The recipe has tiles, and the headers are those of the paths.
+    """
+    spec = ImageSpec.of(recipe, 1)
+    tile, counts = spec.tile, list[int]()
+    for path, header in zip(paths, headers, strict=True):
+        if header is not None and tile is not None:
+            width, height = scaled_size(path, header[:2], spec)
+            counts.append(len(Grid.of((height, width), tile).places))
+    if tile is not None and counts:
+        reduced = "" if tile.scale in (None, 1) else f", reduced to a scale of {tile.scale:g},"
+        notice(
+            f"{len(counts)} photographs{reduced} are cut into tiles of {tile.size} pixels that "
+            f"share {tile.overlap}: {round(np.median(counts))} tiles each ('data.tile')."
+        )
 
 
 def _saved_scale(recipe: Recipe, folders: Iterable[Location]) -> float | None:
@@ -188,25 +200,25 @@ def say_shapes(headers: Iterable[Header | None], rule: NonSquare | None) -> None
     )
 
 
-def find_white(paths: Sequence[Path]) -> int:
+def find_white(paths: Sequence[Path], *, large: bool = False) -> int:
     """Returns the value of white that the largest one in images of 16 bits tells."""
     with worker_threads() as pool:
-        largest = max(pool.map(_largest_value, paths))
+        largest = max(pool.map(partial(_largest_value, large=large), paths))
     return next(white for white in WHITES if white >= largest)
 
 
 def _read_header(path: Path) -> Header | None:
     try:
-        with open_image(path, "image") as file:
+        with open_image(path, "image", large=True) as file:
             deep = file.mode.startswith("I;16") or has_deep_colours(file)
             return Header(file.width, file.height, deep)
     except ImageError:
         return None
 
 
-def _largest_value(path: Path) -> int:
+def _largest_value(path: Path, *, large: bool) -> int:
     try:
-        with open_image(path, "image") as file:
+        with open_image(path, "image", large=large) as file:
             colours = has_deep_colours(file)
             image = upright(file)
             opaque = [name for name in image.getbands() if name != "A"]

@@ -161,12 +161,12 @@ def predict_images(
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         some = None if numbers is None else numbers[start : start + batch_size]
-        output = _output(model, batch, some, accelerator, batch_size)
-        score = output.score
+        output, number = _output(model, batch, some, accelerator, batch_size), len(batch)
+        score = output.score[:number]
         if areas is not None:
-            score = model.score_within(output.logits, areas[start : start + len(batch)])
+            score = model.score_within(output.logits[:number], areas[start : start + number])
         scores.append(score.float().cpu().numpy())
-        maps.append(output.anomaly_map[:, 0].float().cpu().numpy())
+        maps.append(output.anomaly_map[:number, 0].float().cpu().numpy())
     model.train(was_training)
     require_numbers(np.concatenate(scores))
     return Predictions(np.concatenate(scores), np.concatenate(maps))
@@ -179,7 +179,7 @@ def _output(
     accelerator: Accelerator,
     batch_size: int,
 ) -> RealNetOutput:
-    """Returns the output of a model for a batch of at most `batch_size` images."""
+    """Returns the output of a model for at most `batch_size` images, maybe with some more rows."""
     batch = torch.from_numpy(images).to(accelerator.device)
     number, scale = len(batch), 255 if batch.dtype == torch.uint8 else 1
     if is_compiled(model) and number < batch_size:
@@ -187,8 +187,8 @@ def _output(
         batch = torch.cat([batch, batch[:1].expand(batch_size - number, -1, -1, -1)])
     some = () if numbers is None else (torch.from_numpy(numbers).to(accelerator.device),)
     with accelerator.autocast():
-        output = model(batch.float() / scale, *some)
-    return RealNetOutput(output.anomaly_map[:number], output.logits[:number], output.score[:number])
+        output: RealNetOutput = model(batch.float() / scale, *some)
+    return output
 
 
 @torch.no_grad()
@@ -210,7 +210,8 @@ def predict_photograph(
     def averaged(tiles: Pixels) -> AnomalyMap:
         numbers = None if number is None else np.full(len(tiles), number)
         output = _output(model, tiles, numbers, accelerator, BATCH_SIZE)
-        found: AnomalyMap = model.averaged_map(output.logits)[:, 0].float().cpu().numpy()
+        values = model.averaged_map(output.logits)[: len(tiles), 0].float()
+        found: AnomalyMap = values.cpu().numpy()
         return found
 
     values = torch.from_numpy(blended_map(photograph, tile, model.image_size, averaged, BATCH_SIZE))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.config.data import Tile
-from sia_gen.images.grid import Grid
+from sia_gen.images.grid import Grid, fading
 from sia_gen.images.loading import Pixels, to_picture, to_pixels
 from sia_gen.images.squares import Area
 
@@ -120,6 +120,36 @@ class Tiles:
             photograph[:, top : top + side, left : left + side], self.size, self.resampling
         )
 
+    def changed(
+        self, index: int, before: Pixels, after: Pixels, mask: Pixels
+    ) -> tuple[Pixels, Pixels, Pixels]:
+        """Puts the change of a tile into its photograph, without a seam.
+
+        Args:
+            index: Number of the tile.
+            before: The tile as it was, (C, size, size).
+            after: The tile as it is now.
+            mask: Where it changed, (1, size, size), 0 or 255.
+
+        Returns:
+            The photograph, changed, (C, H, W); where, (1, H, W); and as it was. The change fades
+            out before the edges of the tile that are not edges of the photograph.
+        """
+        number, top, left = self.places[index].tolist()
+        photograph, side = self.photographs[number], self.tile.size
+        rows, columns = (
+            fading(side, start, length)
+            for start, length in zip((top, left), photograph.shape[-2:], strict=True)
+        )
+        weight = rows[:, None] * columns
+        change = resized_values(after.astype(np.float32) - before, side)
+        here = (slice(None), slice(top, top + side), slice(left, left + side))
+        found, where = photograph.copy(), np.zeros_like(photograph[:1])
+        found[here] = (photograph[here] + weight * change).round().clip(0, 255).astype(np.uint8)
+        inside = (resized_values(mask.astype(np.float32), side) > 127) & (weight > 0.5)
+        where[here] = inside * np.uint8(255)
+        return found, where, photograph
+
     def pasted(self, photograph: Pixels, tile: Pixels, top: int, left: int) -> Pixels:
         """Returns a photograph with a tile, in the size that a model takes, put in its place."""
         side, changed = self.tile.size, photograph.copy()
@@ -135,6 +165,16 @@ def resized(
         # The photograph keeps its pixels whatever becomes of the tile.
         return tile.copy()
     return np.array(to_pixels(to_picture(tile).resize((size, size), resampling)), order="C")
+
+
+def resized_values(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Returns values (C, H, W) of any sign in another height and width."""
+    if values.shape[-1] == side:
+        return values
+    planes = [
+        Image.fromarray(one).resize((side, side), Image.Resampling.BILINEAR) for one in values
+    ]
+    return np.stack([np.asarray(plane) for plane in planes])
 
 
 def drawn(images: Images, index: int, rng: np.random.Generator) -> Pixels:

@@ -86,6 +86,19 @@ def weights_along(starts: list[int], side: int) -> Weights:
     return weights
 
 
+def fading(side: int, start: int, length: int) -> Weights:
+    """Returns weights of a tile along an axis, (side,), that fade out in its outer quarters.
+
+    They do not where the tile ends with the photograph, which has `length` pixels.
+    """
+    weights, rise = np.ones(side), _smooth_rise(side // 4)
+    if start > 0:
+        weights[: len(rise)] *= rise
+    if start + side < length:
+        weights[side - len(rise) :] *= rise[::-1]
+    return weights
+
+
 def _smooth_rise(length: int) -> Weights:
     """Returns weights that rise from 0 to 1, (length,), of which the reverse is the complement."""
     places = (np.arange(length) + 0.5) / length

@@ -15,7 +15,7 @@ from scipy.ndimage import grey_closing, grey_opening
 from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground, Tile
-from sia_gen.images.by_number import Images, Latest, Padded, Streamed, Tiles
+from sia_gen.images.by_number import Images, Latest, Padded, Streamed, Tiles, numbers_of
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
@@ -60,6 +60,20 @@ def open_images(
     with worker_threads() as pool:
         areas = [list(pool.map(partial(load_area, spec=spec), paths)) for paths in groups]
     return list(map(Padded, images, areas))
+
+
+def load_some(paths: Sequence[Path], spec: ImageSpec, most: int) -> tuple[list[Path], Pixels]:
+    """Loads at most so many images into memory, (N, C, size, size), and says of which file each is.
+
+    Tiles are evenly spaced over those of all photographs.
+    """
+    if spec.tile is None:
+        chosen = list(paths[:most])
+        return chosen, load_images(chosen, spec)
+    (tiles,) = open_images([paths], spec)
+    places = np.unique(np.linspace(0, len(tiles) - 1, most).round().astype(int))
+    shown = numbers_of(tiles)[places].tolist()
+    return [paths[number] for number in shown], np.stack([tiles[place] for place in places])
 
 
 def _open_tiles(

@@ -149,8 +149,8 @@ class RealNet(
         return logits.softmax(dim=1)[:, 1:] if self.fusion is None else logits[:, 1:].sinh()
 
     def probability(self, values: torch.Tensor) -> torch.Tensor:
-        """Returns the probabilities of an anomaly, in [0, 1], for means of `averaged_map`."""
-        return values if self.fusion is None else values.asinh().sigmoid()
+        """Turns means of `averaged_map` into probabilities of an anomaly, in place, and returns."""
+        return values if self.fusion is None else values.asinh_().sigmoid_()
 
     @torch.no_grad()
     def measure_normal(

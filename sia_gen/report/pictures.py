@@ -14,6 +14,8 @@ from sia_gen.images.loading import to_picture
 PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
+# Longest side of a heat map in pixels.
+LONGEST = 4096
 # Sides on a contact sheet in pixels.
 CELL, GAP, TITLE_WIDTH = 96, 4, 110
 
@@ -34,9 +36,28 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
 
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:
-    """Writes the image and its heat map side by side, as PNG."""
+    """Writes the image and its heat map side by side, as PNG; large ones are reduced."""
+    image, anomaly_map = within_limit(image, anomaly_map)
     both = [np.asarray(to_picture(image).convert("RGB")), np.asarray(overlay(image, anomaly_map))]
     Image.fromarray(np.hstack(both)).save(path, format="PNG")
+
+
+def within_limit(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Reduces an image (C, H, W) and its map (H, W) until their longer side is `LONGEST`.
+
+    A pixel then has the highest probability of those that it stands for, so no defect is lost.
+    """
+    every = -(-max(anomaly_map.shape) // LONGEST)
+    if every == 1:
+        return image, anomaly_map
+    height, width = (-(-side // every) * every for side in anomaly_map.shape)
+    missing = [
+        (0, end - side) for end, side in zip((height, width), anomaly_map.shape, strict=True)
+    ]
+    highest = np.pad(anomaly_map, missing).reshape(height // every, every, width // every, every)
+    return image[:, ::every, ::every], highest.max(axis=(1, 3))
 
 
 def contact_sheet(

@@ -17,12 +17,11 @@ from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
-    load_image,
-    load_images,
     load_with_area,
     to_picture,
 )
 from sia_gen.images.squares import Area
+from sia_gen.images.store import load_some, open_images
 from sia_gen.io.files import atomic_path
 from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
@@ -102,8 +101,8 @@ def _read_scores(path: Path) -> dict[str, dict[str, float]]:
 
 def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     paths = list_images(recipe, root, category).fit
-    images = load_images(paths[:SHOWN], ImageSpec.of(recipe, PICTURE_SIZE))
-    shown = zip(images, paths[:SHOWN], strict=False)
+    chosen, images = load_some(paths, ImageSpec.of(recipe, PICTURE_SIZE), SHOWN)
+    shown = zip(images, chosen, strict=True)
     return Section(
         title="Good parts",
         text=f"Some of the {len(paths)} photographs of good parts that the models learned from.",
@@ -119,6 +118,7 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
     from_photographs = (
         recipe.synthesis.twins is not None and recipe.synthesis.twins.source == "image"
     )
+    starts = open_images([paths], spec)[0] if from_photographs else []
     columns: list[list[Image.Image]] = []
     captions: list[str] = []
     for number in range(reader.total):
@@ -126,7 +126,7 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
         if len(columns) < SHOWN_TWINS and images[MASK].getbbox():
             normal = images[f"normal.{reader.form.format}"]
             if from_photographs:
-                normal = to_picture(load_image(paths[metadata["index"] % len(paths)], spec))
+                normal = to_picture(starts[metadata["index"] % len(starts)])
             columns.append([normal, images[reader.form.picture], images[MASK]])
             captions.append(f"{metadata['perturbation']}, {metadata['strength']:.2f}")
     if columns:

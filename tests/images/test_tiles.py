@@ -136,3 +136,36 @@ def test_tiles_larger_than_a_photograph_are_refused(
         open_images([paths], ImageSpec("L", 32, tile=tile))
     assert told in error.value.problem
     assert "--tile" in error.value.fix
+
+
+def test_changes_fade_out_where_a_tile_meets_others(paths: list[Path]) -> None:
+    tiles = open_tiles(paths, ImageSpec("L", 32, tile=TILE))
+    before, mask = tiles[3], np.full((1, 32, 32), 255, np.uint8)
+    after = np.where(before > 127, before - 40, before + 40)
+    # The last tile of a photograph of 40 x 64, at row 8 and column 32.
+    changed, where, whole = tiles.changed(3, before, after, mask)
+    assert np.array_equal(whole, tiles.photographs[0])
+    difference = np.abs(changed.astype(int) - whole)[0]
+    assert difference[:8].max() == difference[:, :32].max() == 0
+    assert (difference[16:, 40:] == 40).all()
+    # No step along the seams is much larger than that of a sine squared over half of 8 pixels.
+    steps = np.abs(np.diff(np.pad(difference, ((0, 0), (0, 0))), axis=0)[:, 48:])
+    assert steps.max() <= np.ceil(40 * np.sin(np.pi / 8))
+    assert difference[8, 48] == 0
+    assert where[0, 20:, 44:].all()
+    assert not where[0, :8].any()
+    assert (where[0] > 0).sum() < 32 * 32
+    unchanged, _, _ = tiles.changed(3, before, before, mask)
+    assert np.array_equal(unchanged, whole)
+
+
+def test_changes_of_tiles_in_another_size(paths: list[Path]) -> None:
+    tiles = open_tiles(paths, ImageSpec("L", 16, tile=TILE))
+    before, mask = tiles[8], np.zeros((1, 16, 16), np.uint8)
+    mask[:, 4:8, 4:8] = 255
+    after = np.where(mask > 0, 0, before)
+    # A tile that is the whole photograph fades out nowhere.
+    changed, where, whole = tiles.changed(8, before, after, mask)
+    assert np.array_equal(where[0] > 0, np.kron(mask[0] > 0, np.ones((2, 2), bool)))
+    assert (changed.astype(int) - whole)[:, 10:14, 10:14].max() < -20
+    assert np.array_equal(changed[:, 20:], whole[:, 20:])

@@ -142,12 +142,17 @@ class Tiles:
             for start, length in zip((top, left), photograph.shape[-2:], strict=True)
         )
         weight = rows[:, None] * columns
+        marks = resized_values(mask.astype(np.float32), side)
+        # A mark that is too small for the photograph's pixels still marks one.
+        marked = marks > min(127, marks.max() / 2)
+        if not (marked & (weight > 0.5)).any():
+            # What lies at the edge alone would be lost.
+            weight = np.ones_like(weight)
         change = resized_values(after.astype(np.float32) - before, side)
         here = (slice(None), slice(top, top + side), slice(left, left + side))
         found, where = photograph.copy(), np.zeros_like(photograph[:1])
         found[here] = (photograph[here] + weight * change).round().clip(0, 255).astype(np.uint8)
-        inside = (resized_values(mask.astype(np.float32), side) > 127) & (weight > 0.5)
-        where[here] = inside * np.uint8(255)
+        where[here] = (marked & (weight > 0.5)) * np.uint8(255)
         return found, where, photograph
 
     def pasted(self, photograph: Pixels, tile: Pixels, top: int, left: int) -> Pixels:

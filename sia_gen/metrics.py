@@ -182,8 +182,17 @@ class PixelMetrics:
         return {f"pixel_{name}": getattr(self, name) for name in names}
 
 
-def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-    """Appends the pixels of an image to a file; returns the number of regions of its mask."""
+def append_pixels(
+    path: Path,
+    anomaly_map: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    counted: NDArray[np.bool_] | None = None,
+) -> int:
+    """Appends the pixels of an image to a file; returns the number of regions of its mask.
+
+    If not all pixels are `counted`, only those are appended, and regions are parts of them.
+    """
+    mask = mask if counted is None else mask & counted
     if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
         msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
         raise ValueError(msg)
@@ -198,6 +207,8 @@ def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np
             pixels["score"], pixels["anomalous"] = anomaly_map[here].ravel(), mask[here].ravel()
             inside = pixels["anomalous"]
             pixels["weight"][inside] = 1 / areas[components[here].ravel()[inside]]
+            if counted is not None:
+                pixels = pixels[counted[here].ravel()]
             file.write(pixels.view(np.uint8).data)
     return int(regions)
 

@@ -22,6 +22,7 @@ def train_diffusion(
     non_square: options.NonSquare = None,
     tile: options.Tile = None,
     scale: options.Scale = None,
+    ignore: options.Ignore = None,
     category: options.Category = None,
     joint: Annotated[
         bool, Option("--joint", help="One class-conditional model of all categories.")
@@ -45,6 +46,7 @@ def train_diffusion(
         "seed": seed,
         "data.non_square": non_square,
         **tile_changes(tile, scale),
+        "data.ignore": ignore,
         "diffusion.joint": joint or None,
         "diffusion.init": None if init is None else str(init),
         "diffusion.max_steps": max_steps,

@@ -34,6 +34,10 @@ Scale = Annotated[
     float | None,
     Option(help="Reduce photographs before they are cut (default: chosen by their size)."),
 ]
+Ignore = Annotated[
+    str | None,
+    Option(metavar="MASK", help="Mask of what never counts, '{stem}' for one of each image."),
+]
 Category = Annotated[
     list[str] | None, Option(metavar="<str>", help="Category; repeatable (default: all).")
 ]

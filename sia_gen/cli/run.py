@@ -36,6 +36,7 @@ def run(
     as_json: Annotated[bool, Option("--json", help="Show the plan as JSON, and stop.")] = False,
     tile: options.Tile = None,
     scale: options.Scale = None,
+    ignore: options.Ignore = None,
     weights: options.Weights = None,
     out: Annotated[Path | None, Option(help="Output folder (default: runs/RECIPE).")] = None,
     seed: options.Seed = None,
@@ -54,6 +55,7 @@ def run(
         "seed": seed,
         "realnet.weights": None if weights is None else str(weights),
         **tile_changes(tile, scale),
+        "data.ignore": ignore,
     }
     folder = out or run_folder(load_recipe(recipe, {}, data), "")
     from sia_gen.config.outputs import RECIPE

@@ -38,9 +38,10 @@ from sia_gen.corpus.schema import MASK, TRIPLETS, TWINS, TripletMetadata, TwinMe
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.errors import CorpusError, OutputError
 from sia_gen.images.by_number import Images, Tiles, numbers_of
+from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, Pixels, load_with_area, to_picture
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.files import FileGroups, Location, write_text
 from sia_gen.runtime.progress import Progress
@@ -300,7 +301,7 @@ def _write_normal(
     spec = ImageSpec.of(recipe, recipe.realnet.image_size)
 
     def resized(path: Path) -> Image.Image:
-        return to_picture(load_with_area(path, spec)[0])
+        return to_picture(load_scored(path, spec)[0])
 
     for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
         for number, path in enumerate(paths):

@@ -24,6 +24,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
+from sia_gen.images.counted import load_counted
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
@@ -152,7 +153,8 @@ def _score_images(
             regions = 0
             if numbers and (test.mask or not test.label):
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"
-                regions = append_pixels(path, anomaly_map, mask)
+                counted = load_counted(test.path, spec)
+                regions = append_pixels(path, anomaly_map, mask, counted)
             found.append((index, score, regions))
             progress.advance()
     images = [

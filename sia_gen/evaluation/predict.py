@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.results import csv_text
+from sia_gen.images.counted import Counted, load_scored
 from sia_gen.images.files import HEATMAPS, images_below
-from sia_gen.images.loading import ImageSpec, Pixels, black_image, load_with_area
+from sia_gen.images.loading import ImageSpec, Pixels, black_image
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.images.squares import Area
 from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
@@ -56,9 +57,9 @@ def predict(
     spec = ImageSpec.of(recipe_of(model_folder), model.image_size)
     files = image_files(images)
 
-    def load(name: str) -> tuple[Pixels, Area, ImageError | None]:
+    def load(name: str) -> tuple[Pixels, Area | Counted, ImageError | None]:
         try:
-            return *load_with_area(files[name], spec), None
+            return *load_scored(files[name], spec), None
         except ImageError as error:
             # A black image takes its place in the batch.
             return *black_image(spec), error

@@ -79,6 +79,7 @@ class Tiles:
         tile: How photographs are cut.
         size: Height and width that a model takes.
         resampling: Filter to resize tiles with.
+        counted: Which pixels of each photograph count, (1, H, W), 1 or 0; None if all do.
     """
 
     photographs: Images
@@ -86,10 +87,16 @@ class Tiles:
     tile: Tile
     size: int
     resampling: Image.Resampling = Image.Resampling.BICUBIC
+    counted: Images | None = None
 
     @classmethod
     def of(
-        cls, photographs: Images, shapes: Sequence[tuple[int, int]], tile: Tile, size: int
+        cls,
+        photographs: Images,
+        shapes: Sequence[tuple[int, int]],
+        tile: Tile,
+        size: int,
+        counted: Images | None = None,
     ) -> Self:
         """Returns the tiles of photographs of these heights and widths."""
         places = [
@@ -97,7 +104,7 @@ class Tiles:
             for number, shape in enumerate(shapes)
             for top, left in Grid.of(shape, tile, overlap=0).places
         ]
-        return cls(photographs, np.array(places, np.int64), tile, size)
+        return cls(photographs, np.array(places, np.int64), tile, size, counted=counted)
 
     def __len__(self) -> int:
         return len(self.places)

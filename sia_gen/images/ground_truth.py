@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, upright_size
-from sia_gen.images.masks import looks_inverted, read_marks, read_mask
+from sia_gen.images.loading import ImageSpec, size_within, upright_size
+from sia_gen.images.masks import looks_inverted, read_marks, read_mask, within
 from sia_gen.io.files import worker_threads
 
 # Number of problems that an error spells out.
@@ -24,9 +24,11 @@ def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
     """
     if image.mask is None:
         shape = (spec.size, spec.size)
-        return np.zeros(shape if spec.tile is None else upright_size(image.path)[::-1], bool)
+        if spec.tile is not None:
+            shape = size_within(image.path, upright_size(image.path), spec)[::-1]
+        return np.zeros(shape, bool)
     if spec.tile is not None:
-        return read_marks(image.mask, of=image.path)
+        return within(read_marks(image.mask, of=image.path), spec)
     return read_mask(image.mask, spec, of=image.path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sia_gen.config.data import Layout, TableLayout
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import (
     GOOD,
     TestImage,
@@ -21,7 +22,7 @@ from sia_gen.images.layouts import (
     normal_place,
     read_layout,
 )
-from sia_gen.images.loading import ImageSpec, find_unreadable, load_with_area
+from sia_gen.images.loading import ImageSpec, find_unreadable
 from sia_gen.images.recognition import existing_folder, require_right_root
 from sia_gen.io.files import fingerprint, worker_threads
 
@@ -191,7 +192,7 @@ def require_readable(recipe: Recipe, listed: Iterable[CategoryImages]) -> None:
         return
     paths = [path for images in listed for path in (*images.fit, *images.validation)]
     with worker_threads() as pool:
-        deque(pool.map(partial(load_with_area, spec=ImageSpec.of(recipe, 1)), paths), maxlen=0)
+        deque(pool.map(partial(load_scored, spec=ImageSpec.of(recipe, 1)), paths), maxlen=0)
 
 
 def _choose_layout(recipe: Recipe, root: Path, category: str) -> Layout:

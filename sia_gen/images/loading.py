@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from sia_gen.config.data import NonSquare, Tile
+from sia_gen.config.data import Box, NonSquare, Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.files import FORMATS
@@ -72,12 +72,14 @@ class ImageSpec:
     non_square: NonSquare | None = None  # how images become square; None: others are an error
     white: int | None = None  # value of white in images of 16 bits; None: 65535
     tile: Tile | None = None  # tiles that photographs are cut into; None: models take them whole
+    roi: Box | None = None  # left, top, right and bottom of what counts; None: everything
+    ignore: str | None = None  # path of a mask of what never counts; see `Data.ignore`
 
     @classmethod
     def of(cls, recipe: Recipe, size: int) -> Self:
         """Returns the form that a recipe asks for, in the size of one of its models."""
         data = recipe.data
-        return cls(recipe.mode, size, data.non_square, data.white, data.tile)
+        return cls(recipe.mode, size, data.non_square, data.white, data.tile, data.roi, data.ignore)
 
 
 def load_image(path: Path, spec: ImageSpec) -> Pixels:
@@ -86,22 +88,11 @@ def load_image(path: Path, spec: ImageSpec) -> Pixels:
     `spec.tile` does not matter here. Raises `ImageError` if it cannot be decoded, or is not square
     and `spec` has no rule for that.
     """
-    return _load_square(path, spec)[0]
+    return load_with_area(path, spec)[0]
 
 
 def load_with_area(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
-    """Reads an image file as it is scored; returns also where the picture is in it.
-
-    That is a square as from `load_image`, or the whole photograph if it is cut into tiles.
-    """
-    if spec.tile is None:
-        return _load_square(path, spec)
-    photograph = load_photograph(path, spec)
-    height, width = photograph.shape[-2:]
-    return photograph, Area(0, height, 0, width)
-
-
-def _load_square(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
+    """Reads an image file like `load_image`; returns also where the picture is in it."""
     image = _read_in_mode(path, spec)
     square = to_square(image, path, spec.size, spec.non_square)
     # Copied because Pillow's own pixels are read-only, about which torch warns.
@@ -142,15 +133,33 @@ def scaled_size(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int
 
 
 def _read_in_mode(path: Path, spec: ImageSpec) -> Image.Image:
+    """Reads the region of interest of an image in the mode of a model."""
     image = read_image(path, spec.white, large=spec.tile is not None)
+    if spec.roi is not None:
+        size_within(path, image.size, spec)
+        image = image.crop(spec.roi)
     return image if image.mode == spec.mode else image.convert(spec.mode)
+
+
+def size_within(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
+    """Returns width and height of the region of interest; `ImageError` if it is not in an image."""
+    if spec.roi is None:
+        return size
+    left, top, right, bottom = spec.roi
+    if right > size[0] or bottom > size[1]:
+        raise ImageError(
+            problem=f"{path} is {size[0]} x {size[1]} pixels, but the region of interest ends at "
+            f"{right}, {bottom}.",
+            fix="Correct 'data.roi' in the recipe, which is left, top, right and bottom.",
+        )
+    return right - left, bottom - top
 
 
 def load_area(path: Path, spec: ImageSpec) -> Area:
     """Returns where the picture of a file is in the image that `load_image` makes of it."""
     if spec.non_square != "pad":
         return Area.whole(spec.size)
-    return area_of(upright_size(path), spec.size, spec.non_square)
+    return area_of(size_within(path, upright_size(path), spec), spec.size, spec.non_square)
 
 
 def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:

@@ -48,12 +48,22 @@ def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> Marks:
 
     The mode of `spec` does not matter.
     """
-    picture = Image.fromarray(read_marks(path, of=of).astype(np.uint8) * 255)
+    marks = read_marks(path, of=of)
+    # Another mask has no photograph that a region of interest could be in.
+    picture = Image.fromarray((marks if of is None else within(marks, spec)) * np.uint8(255))
     # A pixel is marked if more than half of it was before resizing.
     square = to_square(
         picture, path, spec.size, spec.non_square, resampling=Image.Resampling.BOX, padding=0
     )
     return np.asarray(square) > 127
+
+
+def within(marks: Marks, spec: ImageSpec) -> Marks:
+    """Returns which pixels of the region of interest are marked."""
+    if spec.roi is None:
+        return marks
+    left, top, right, bottom = spec.roi
+    return marks[top:bottom, left:right]
 
 
 def read_marks(path: Path, *, of: Path | None = None) -> Marks:

@@ -25,6 +25,7 @@ from sia_gen.images.loading import (
     has_deep_colours,
     open_image,
     scaled_size,
+    size_within,
     upright,
 )
 from sia_gen.io.files import Location, worker_threads
@@ -144,7 +145,7 @@ def say_tiles(paths: Sequence[Path], headers: Sequence[Header | None], recipe: R
     tile, counts = spec.tile, list[int]()
     for path, header in zip(paths, headers, strict=True):
         if header is not None and tile is not None:
-            width, height = scaled_size(path, header[:2], spec)
+            width, height = scaled_size(path, size_within(path, header[:2], spec), spec)
             counts.append(len(Grid.of((height, width), tile).places))
     if tile is not None and counts:
         reduced = "" if tile.scale in (None, 1) else f", reduced to a scale of {tile.scale:g},"

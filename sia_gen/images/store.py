@@ -3,7 +3,7 @@
 They are in memory if they fit, else they are read from their files whenever they are needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground, Tile
 from sia_gen.images.by_number import Images, Latest, Padded, Streamed, Tiles, numbers_of
+from sia_gen.images.counted import counted_plane, load_visible
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
     load_area,
     load_image,
     load_images,
-    load_photograph,
     scaled_size,
+    size_within,
     to_picture,
     upright_size,
 )
@@ -84,24 +85,32 @@ def _open_tiles(
 ) -> list[Images]:
     """Opens the tiles of each group of photographs; these are in memory if they fit."""
     shapes = [_shapes_of(paths, spec) for paths in groups]
-    planes = [len(spec.mode) + _finds_objects(rule) for rule in _each(groups, rules)]
+    ignores = spec.ignore is not None
+    planes = [len(spec.mode) + (ignores or _finds_objects(rule)) for rule in _each(groups, rules)]
     pixels = [sum(height * width for height, width in some) for some in shapes]
-    read = partial(load_photograph, spec=spec)
     fit = sum(np.multiply(planes, pixels)) <= MEMORY
-    opened = []
+
+    def opened(items: Sequence[Any], read: Callable[[Any], Pixels]) -> Any:
+        return list(map(read, items)) if fit else Latest(Streamed(items, read))
+
+    tiles = list[Images]()
     for paths, some in zip(groups, shapes, strict=True):
-        streamed = Streamed(list(paths), read)
-        photographs: Any = list(map(read, paths)) if fit else Latest(streamed)
-        opened.append(Tiles.of(photographs, some, tile, spec.size))
-    return opened
+        photographs = opened(list(paths), partial(load_visible, spec=spec))
+        pairs = list(zip(paths, some, strict=True))
+        counted = opened(pairs, partial(counted_plane, spec=spec)) if ignores else None
+        tiles.append(Tiles.of(photographs, some, tile, spec.size, counted))
+    return tiles
 
 
 def _shapes_of(paths: Sequence[Path], spec: ImageSpec) -> list[tuple[int, int]]:
     """Returns height and width of each photograph at the scale of the tiles."""
     with worker_threads() as pool:
         sizes = list(pool.map(upright_size, paths))
-    scaled = (scaled_size(path, size, spec) for path, size in zip(paths, sizes, strict=True))
-    return [(height, width) for width, height in scaled]
+    shapes = []
+    for path, size in zip(paths, sizes, strict=True):
+        width, height = scaled_size(path, size_within(path, size, spec), spec)
+        shapes.append((height, width))
+    return shapes
 
 
 def _each(
@@ -118,6 +127,10 @@ def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
     """
     if isinstance(images, Tiles):
         found: Any = open_foregrounds(images.photographs, rule)
+        if images.counted is not None:
+            both = Streamed(range(len(images.counted)), partial(_both, found, images.counted))
+            # Those that count are in memory if the photographs are.
+            found = list(both) if isinstance(images.counted, list) else Latest(both)
         if found is None:
             return None
         return replace(images, photographs=found, resampling=Image.Resampling.NEAREST)
@@ -134,6 +147,11 @@ def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
         return [foreground_mask(image, rule) for image in images]
     found = Streamed(images, partial(foreground_mask, rule=rule))
     return Latest(found) if isinstance(images, Latest) else found
+
+
+def _both(foregrounds: Images | None, counted: Images, index: int) -> Pixels:
+    """Returns the pixels of the object that count."""
+    return counted[index] if foregrounds is None else foregrounds[index] * counted[index]
 
 
 def _foreground_within(images: Padded, index: int, rule: Foreground | None) -> Pixels:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from sia_gen.config.data import Tile
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, first_line
+from sia_gen.images.counted import Counted, load_scored
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.squares import Area
 from sia_gen.io.files import batches_ahead, read_json, worker_threads
 from sia_gen.io.refusals import explained_out_of_memory, ran_out
@@ -197,12 +198,15 @@ def predict_photograph(
     photograph: Pixels,
     tile: Tile,
     accelerator: Accelerator,
+    *,
     number: int | None = None,
+    counted: Mask | None = None,
 ) -> tuple[float, AnomalyMap]:
     """Scores a photograph (C, H, W), 0 to 255, tile by tile; returns its score and map (H, W).
 
     The maps of tiles are blended where these overlap, and the score is that of the whole map.
-    `number` is that of the photograph, if a memory holds it and is to leave it out.
+    `number` is that of the photograph, if a memory holds it and is to leave it out. If not all
+    pixels are `counted`, (H, W), the score is that of those, and the map is 0 elsewhere.
     """
     was_training = model.training
     model.eval()
@@ -217,24 +221,28 @@ def predict_photograph(
     values = torch.from_numpy(blended_map(photograph, tile, model.image_size, averaged, BATCH_SIZE))
     # The window has its size in pixels that the model sees.
     window = max(1, round(model.score_window * tile.size / model.image_size))
-    score = model.probability(highest_mean(values, window))
+    inside = None if counted is None else torch.from_numpy(counted)
+    score = float(model.probability(highest_mean(values, window, inside)))
     model.train(was_training)
-    require_numbers(score.numpy()[None])
-    return float(score), model.probability(values).numpy()
+    require_numbers(np.array([score], np.float32))
+    anomaly_map = model.probability(values).numpy()
+    if counted is not None:
+        anomaly_map[~counted] = 0
+    return score, anomaly_map
 
 
 def predict_ahead(
     model: RealNet,
     items: Sequence[Item],
-    load: Callable[[Item], tuple[Pixels, Area, Extra]],
+    load: Callable[[Item], tuple[Pixels, Area | Counted, Extra]],
     accelerator: Accelerator,
     tile: Tile | None = None,
 ) -> Iterator[tuple[Item, Pixels, Extra, float, AnomalyMap]]:
     """Yields each item, its picture and whatever else `load` returns, its score and anomaly map.
 
-    `load` returns an image and the area of the picture in it; picture (C, H, W) and map (H, W) are
-    without padding. With a tile, images are photographs that are cut. Threads load the next batch
-    while the model scores one.
+    `load` returns an image and what counts in it, as `load_scored` does; picture (C, H, W) and map
+    (H, W) are without padding. With a tile, images are photographs that are cut. Threads load the
+    next batch while the model scores one.
     """
     # Photographs are large, and their tiles make a batch.
     together = BATCH_SIZE if tile is None else 1
@@ -250,22 +258,33 @@ def predict_ahead(
                 found = _predict_loaded(model, images, areas, accelerator, tile)
             scored = zip(batch, images, areas, extras, *found, strict=True)
             for item, image, area, extra, score, anomaly_map in scored:
-                yield item, area.cut(image), extra, float(score), area.cut(anomaly_map)
+                cut = area.cut if isinstance(area, Area) else _as_it_is
+                yield item, cut(image), extra, float(score), cut(anomaly_map)
+
+
+def _as_it_is(image: Any) -> Any:
+    return image
 
 
 def _predict_loaded(
     model: RealNet,
     images: Sequence[Pixels],
-    areas: Sequence[Area],
+    areas: Sequence[Area | Counted],
     accelerator: Accelerator,
     tile: Tile | None,
 ) -> tuple[Sequence[float], Sequence[AnomalyMap]]:
     """Returns the scores and anomaly maps of images, or of photographs that are cut into tiles."""
     if tile is not None:
-        scored = [predict_photograph(model, image, tile, accelerator) for image in images]
+        scored = [
+            predict_photograph(
+                model, image, tile, accelerator, counted=None if isinstance(area, Area) else area
+            )
+            for image, area in zip(images, areas, strict=True)
+        ]
         return [score for score, _ in scored], [anomaly_map for _, anomaly_map in scored]
-    padded = any(area != Area.whole(model.image_size) for area in areas)
-    found = predict_images(model, np.stack(images), accelerator, areas=areas if padded else None)
+    inside = [area for area in areas if isinstance(area, Area)]
+    padded = any(area != Area.whole(model.image_size) for area in inside)
+    found = predict_images(model, np.stack(images), accelerator, areas=inside if padded else None)
     return found.scores.tolist(), list(found.maps)
 
 
@@ -278,10 +297,10 @@ def predict_tests(
     picture has that of the tiles.
     """
 
-    def load(test: TestImage) -> tuple[Pixels, Area, Mask]:
-        image, area = load_with_area(test.path, spec)
+    def load(test: TestImage) -> tuple[Pixels, Area | Counted, Mask]:
+        image, area = load_scored(test.path, spec)
         mask = load_mask(test, spec)
-        return image, area, mask if spec.tile is not None else area.cut(mask)
+        return image, area, area.cut(mask) if spec.tile is None else mask
 
     for test, image, mask, score, anomaly_map in predict_ahead(
         model, tests, load, accelerator, spec.tile

@@ -112,7 +112,12 @@ def joined(groups: Sequence[Any]) -> Any:
         places.append(one.places + np.array([first, 0, 0]))
         first += len(one.photographs)
     photographs: Any = ConcatDataset([one.photographs for one in groups])
-    return replace(groups[0], photographs=photographs, places=np.concatenate(places))
+    counted: Any = None
+    if groups[0].counted is not None:
+        counted = ConcatDataset([one.counted for one in groups])
+    return replace(
+        groups[0], photographs=photographs, places=np.concatenate(places), counted=counted
+    )
 
 
 def describe_inputs(

@@ -141,10 +141,16 @@ def _predict_in_photographs(
         image, _, mask = anomalies.sample(index, rng, number=number)
         _, top, left = tiles.places[index].tolist()
         changed = tiles.pasted(photograph, np.rint(image * 255).astype(np.uint8), top, left)
-        score, anomaly_map = predict_photograph(model, changed, tiles.tile, accelerator)
+        score, anomaly_map = predict_photograph(
+            model, changed, tiles.tile, accelerator, counted=_counted(tiles, number)
+        )
         side = tiles.tile.size
         here = anomaly_map[top : top + side, left : left + side]
         yield Anomalous(score, mask[0].ravel() > 0, resized_map(here, mask.shape[1:]).ravel())
+
+
+def _counted(tiles: Tiles, number: int) -> NDArray[np.bool_] | None:
+    return None if tiles.counted is None else tiles.counted[number][0] > 0
 
 
 def _each(images: Images) -> Iterator[tuple[int, Pixels]]:
@@ -167,8 +173,15 @@ def score_photographs(
     if isinstance(data.normal, Tiles):
         tile = data.normal.tile
         for number, photograph in _each(data.normal.photographs):
-            of = number if left_out else None
-            scores.append(predict_photograph(model, photograph, tile, accelerator, of)[0])
+            score, _ = predict_photograph(
+                model,
+                photograph,
+                tile,
+                accelerator,
+                number=number if left_out else None,
+                counted=_counted(data.normal, number),
+            )
+            scores.append(score)
         return np.array(scores, np.float32)
     for indices in batches_of(len(data.normal), BATCH_SIZE):
         pixels = np.stack([data.normal[index] for index in indices])

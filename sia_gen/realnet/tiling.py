@@ -15,6 +15,8 @@ from sia_gen.train.batches import batches_of
 
 # Rows of a map that are averaged together.
 ROWS = 1024
+# Share of the pixels in a square that have to count for their mean to be a score.
+LEAST_COUNTED = 0.5
 
 Map = NDArray[np.float32]
 
@@ -62,12 +64,29 @@ def resized_map(anomaly_map: Map, shape: tuple[int, ...]) -> Map:
     return found
 
 
-def highest_mean(values: torch.Tensor, window: int) -> torch.Tensor:
-    """Returns the highest mean of a `window` x `window` square of a map (H, W), a scalar."""
+def highest_mean(
+    values: torch.Tensor, window: int, counted: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Returns the highest mean of a `window` x `window` square of a map (H, W), a scalar.
+
+    If not all pixels are `counted`, (H, W), it is the mean of those in a square, of which they are
+    at least half; without such a square it is the lowest value of all.
+    """
     height, width = values.shape
     window = min(window, height, width)
-    highest = []
+    highest = values.amin()
     for top in range(0, height - window + 1, ROWS):
-        rows = values[None, None, top : top + ROWS + window - 1]
-        highest.append(functional.avg_pool2d(rows, window, stride=1).amax())
-    return torch.stack(highest).amax()
+        here = slice(top, top + ROWS + window - 1)
+        means = _means(values[here], window)
+        if counted is not None:
+            weights = counted[here].to(values)
+            share = _means(weights, window)
+            means = _means(torch.where(counted[here], values[here], 0), window) / share
+            means = means[share >= LEAST_COUNTED]
+        if means.numel():
+            highest = torch.maximum(highest, means.amax())
+    return highest
+
+
+def _means(values: torch.Tensor, window: int) -> torch.Tensor:
+    return functional.avg_pool2d(values[None, None], window, stride=1)

@@ -13,11 +13,11 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
+from sia_gen.images.counted import Counted, load_scored
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
-    load_with_area,
     to_picture,
 )
 from sia_gen.images.squares import Area
@@ -223,8 +223,8 @@ def _heat_maps(
     model.to(accelerator.device)
     spec = ImageSpec.of(recipe, model.image_size)
 
-    def load(path: Path) -> tuple[Pixels, Area, None]:
-        return *load_with_area(path, spec), None
+    def load(path: Path) -> tuple[Pixels, Area | Counted, None]:
+        return *load_scored(path, spec), None
 
     pictures, maps = [], []
     scored = predict_ahead(model, paths, load, accelerator, spec.tile)

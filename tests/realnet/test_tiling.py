@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sia_gen import RealNet
@@ -90,12 +91,37 @@ def test_tiles_of_another_size_than_the_model_takes(model: RealNet) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 50), (16, 16), (3000, 20), (1024 + 15, 16)])
 def test_highest_mean_by_brute_force(shape: tuple[int, int]) -> None:
-    import torch
-
     values = np.random.default_rng(0).normal(size=shape)
     views = np.lib.stride_tricks.sliding_window_view(values, (16, 16))
     found = highest_mean(torch.from_numpy(values), 16)
     assert float(found) == pytest.approx(views.mean(axis=(2, 3)).max(), abs=1e-12)
+
+
+def test_pixels_that_do_not_count_are_in_no_mean() -> None:
+    rng = np.random.default_rng(0)
+    values, counted = rng.normal(size=(60, 50)), rng.random((60, 50)) > 0.3
+    counted[20:45, 10:40] = False
+    values[~counted] = 1000
+    best = -np.inf
+    for top in range(60 - 7):
+        for left in range(50 - 7):
+            here = (slice(top, top + 8), slice(left, left + 8))
+            if counted[here].mean() >= 0.5:
+                best = max(best, values[here][counted[here]].mean())
+    found = highest_mean(torch.from_numpy(values), 8, torch.from_numpy(counted))
+    assert float(found) == pytest.approx(best, abs=1e-12)
+
+
+def test_what_is_ignored_does_not_change_score_and_map(model: RealNet) -> None:
+    photograph, counted = pixels(64, 100), np.ones((64, 100), bool)
+    accelerator = CPU.accelerator()
+    whole = predict_photograph(model, photograph, TILE, accelerator)
+    every = predict_photograph(model, photograph, TILE, accelerator, counted=counted)
+    assert every[0] == pytest.approx(whole[0], abs=1e-5)
+    counted[:, 40:60] = False
+    _, anomaly_map = predict_photograph(model, photograph, TILE, accelerator, counted=counted)
+    assert (anomaly_map[~counted] == 0).all()
+    assert np.array_equal(anomaly_map[counted], whole[1][counted])
 
 
 def test_photographs_are_yielded_in_their_own_size(model: RealNet) -> None:
@@ -150,6 +176,20 @@ def tiled(small: Recipe, wide: Path) -> Recipe:
             "realnet.memory_size": 50,
         }
     )
+
+
+def test_ignored_regions_count_in_no_metric(tiled: Recipe, wide: Path, tmp_path: Path) -> None:
+    """The scratches are in the left half, which is ignored."""
+    half = np.zeros((100, 160), np.uint8)
+    half[:, :80] = 255
+    Image.fromarray(half).save(tmp_path / "left.png")
+    changes = {"data.ignore": str(tmp_path / "left.png"), "realnet.architecture": "retrieval"}
+    recipe = tiled.override(changes | {"realnet.rrs": "all", "realnet.false_alarm_rate": 0.2})
+    fit_realnet(recipe, ["wide"], wide, tmp_path / "none", tmp_path / "realnet", CPU)
+    found = evaluate(recipe, ["wide"], wide, tmp_path / "realnet", tmp_path / "evaluation", CPU)
+    metrics = found["categories"]["wide"]
+    assert metrics["masked_images"] == 2
+    assert metrics["pixel_auroc"] is None
 
 
 @pytest.mark.parametrize("architecture", ["independent", "retrieval"])

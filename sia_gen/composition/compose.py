@@ -266,8 +266,9 @@ def _compose_folders(
             if twins:
                 triplets = twin_triplets(sources[category], indices)
             else:
-                composer = Composer(recipe, category, root, corpus, whole=True)
-                triplets = map(composer.triplet, indices)
+                make = Composer(recipe, category, root, corpus, whole=True).triplet
+                triplets = map(make, indices)
+                del make
             folder, lines = out / category, list[str]()
             with FileGroups() as files:
                 _write_normal(recipe, category, root, folder, files)
@@ -278,7 +279,7 @@ def _compose_folders(
             progress.advance(len(indices) - len(lines))
             left_out += len(indices) - len(lines)
             # Frees its images before those of the next category are loaded.
-            del triplets, composer
+            del triplets
             # Written last, so that a folder with this file is whole.
             write_text(folder / METADATA, "\n".join(lines) + "\n")
     return left_out

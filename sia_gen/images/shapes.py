@@ -97,7 +97,9 @@ def settle_corpus(
     data: Path | None,
     folders: Sequence[Path],
 ) -> CorpusRecipe:
-    """Returns the recipe of a corpus with what is white, as the models of its categories learnt it.
+    """Returns the recipe of a corpus with what the models of its categories learnt of photographs.
+
+    That is what is white in them, and how they are cut into tiles.
 
     If samples start from photographs, those in `data` tell what the models do not. The folders are
     outputs of earlier steps; for a collection, those of each data set are at `<recipe>/diffusion`.
@@ -108,11 +110,11 @@ def settle_corpus(
         names = [one.category for one in chosen]
         outputs = [*folders, *(one / member.name / "diffusion" for one in folders)]
         outputs += [one / name for one in outputs for name in names]
-        settled = _settle_as_saved(member, outputs)
+        settled = _cut_as_saved(_settle_as_saved(member, outputs), outputs)
         if chosen and twins is not None and twins.source == "image":
             # The step that needs photographs says if there are none.
             with suppress(ImageError):
-                settled = settle(settled, names, category_root(recipe, chosen[0], data), ())
+                settled = settle(settled, names, category_root(recipe, chosen[0], data), outputs)
         members.append(settled)
     if isinstance(recipe, Collection):
         return recipe.override({"members": [member.model_dump() for member in members]})
@@ -179,6 +181,16 @@ def _settle_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:
             if saved.data.white is not None:
                 notice(f"16-bit images: white is {saved.data.white}, as in {path}.")
                 return recipe.override({"data.white": saved.data.white})
+    return recipe
+
+
+def _cut_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:
+    """Returns a recipe that cuts photographs as the first output does that cuts them."""
+    for saved, path in saved_in(folders, recipe.name):
+        if recipe.data.tile is None and saved.data.tile is not None:
+            notice(f"Photographs are cut into tiles of {saved.data.tile.size}, as in {path}.")
+            cut = saved.data.model_dump(include={"tile", "roi", "ignore"})
+            return recipe.override({f"data.{name}": value for name, value in cut.items()})
     return recipe
 
 

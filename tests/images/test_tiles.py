@@ -13,7 +13,7 @@ from sia_gen.config.data import Foreground, Tile
 from sia_gen.errors import ImageError
 from sia_gen.images import store
 from sia_gen.images.by_number import Tiles, drawn, numbers_of
-from sia_gen.images.loading import ImageSpec, load_photograph
+from sia_gen.images.loading import ImageSpec, load_image, load_photograph
 from sia_gen.images.store import foreground_mask, open_foregrounds, open_images
 
 OTSU = Foreground(method="otsu", close=16)
@@ -136,6 +136,21 @@ def test_tiles_larger_than_a_photograph_are_refused(
         open_images([paths], ImageSpec("L", 32, tile=tile))
     assert told in error.value.problem
     assert "--tile" in error.value.fix
+
+
+def test_photographs_may_be_larger_than_images(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ImageSpec("L", 32, tile=TILE)
+    # Their 2560 pixels are between the limit and 12 times the limit.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert load_photograph(paths[0], spec).shape == (1, 40, 64)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    with pytest.raises(ImageError, match="decompression bomb"):
+        load_image(paths[0], ImageSpec("L", 32, "stretch"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(ImageError, match="decompression bomb"):
+        load_photograph(paths[0], spec)
 
 
 def test_changes_fade_out_where_a_tile_meets_others(paths: list[Path]) -> None:

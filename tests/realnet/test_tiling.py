@@ -12,11 +12,15 @@ import torch
 from PIL import Image
 
 from sia_gen import RealNet
+from sia_gen.anomalies.paste import AnomalyBatches
+from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
+from sia_gen.images.by_number import Tiles, numbers_of
 from sia_gen.images.grid import Grid
+from sia_gen.images.listing import list_images
 from sia_gen.images.squares import Area
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import (
@@ -25,7 +29,9 @@ from sia_gen.realnet.inference import (
     predict_images,
     predict_photograph,
 )
+from sia_gen.realnet.preparation import fit_data, load_normal
 from sia_gen.realnet.tiling import highest_mean
+from sia_gen.train.batches import BatchOrder
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
 
@@ -225,3 +231,26 @@ def test_fit_evaluate_and_predict_on_tiles(
     for one in predictions:
         name = Path(one.image).relative_to(wide).as_posix()
         assert one.score == pytest.approx(by_name[name], abs=1e-5)
+
+
+def test_tiles_of_all_categories_have_the_numbers_of_their_photographs(
+    small: Recipe, photographs: Path, corpus: Path
+) -> None:
+    recipe = small.override({"data.tile.size": 16, "realnet.image_size": 32})
+    listed = {name: list_images(recipe, photographs, name) for name in ("disc", "plate")}
+    sources = [open_sources(recipe, name, corpus) for name in listed]
+    data = fit_data(recipe, load_normal(recipe, listed), sources).fit
+    tiles = data.normal
+    assert isinstance(tiles, Tiles)
+    # Four tiles of each of 9 photographs of two categories.
+    assert numbers_of(tiles).tolist() == [number for number in range(18) for _ in range(4)]
+    assert data.groups is not None
+    assert data.groups.tolist() == [0] * 36 + [1] * 36
+    paths = [path for images in listed.values() for path in images.fit]
+    for index in (0, 35, 36, 71):
+        number, top, left = tiles.places[index]
+        whole = Image.fromarray(np.asarray(Image.open(paths[number]))[top:, left:][:16, :16])
+        assert np.array_equal(tiles[index][0], whole.resize((32, 32), Image.Resampling.BICUBIC))
+    batch = AnomalyBatches(data, BatchOrder(0, len(tiles), 8))[3]
+    indices = [index for _, index in BatchOrder(0, len(tiles), 8).positions(3)]
+    assert batch.number.tolist() == [index // 4 for index in indices]

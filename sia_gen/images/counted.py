@@ -55,7 +55,8 @@ def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
         return counted
     picture = Image.fromarray(counted * np.uint8(255))
     height, width = shape
-    return np.asarray(picture.resize((width, height), Image.Resampling.BOX)) == 255
+    found: Counted = np.asarray(picture.resize((width, height), Image.Resampling.BOX)) == 255
+    return found
 
 
 def load_with_counted(path: Path, spec: ImageSpec) -> tuple[Pixels, Counted | None]:

@@ -12,6 +12,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def _read_one(path: Path, size: tuple[int, int] | None) -> Marks:
     return marks
 
 
-def _values(mask: Image.Image) -> NDArray[np.generic]:
+def _values(mask: Image.Image) -> NDArray[Any]:
     """Returns the value of each pixel, (H, W), 0 where it is certainly normal."""
     if mask.has_transparency_data:
         shown = np.atleast_3d(np.asarray(to_eight_bits(mask))).max(axis=2)
@@ -116,7 +117,7 @@ def _values(mask: Image.Image) -> NDArray[np.generic]:
     # Levels of 16 or 32 bits stay as they are, because rounding to 8 bits would lose the first.
     if len(mask.getbands()) > 1 or mask.mode == "P":
         mask = to_eight_bits(mask)
-    values: NDArray[np.generic] = np.atleast_3d(np.asarray(mask)).max(axis=2)
+    values: NDArray[Any] = np.atleast_3d(np.asarray(mask)).max(axis=2)
     return values
 
 
@@ -127,7 +128,7 @@ def _is_grey(mask: Image.Image) -> bool:
     return different and bool((colours == colours[:, :1]).all())
 
 
-def _marked(values: NDArray[np.float64], *, lossy: bool) -> Marks | None:
+def _marked(values: NDArray[Any], *, lossy: bool) -> Marks | None:
     """Returns which values mark their pixels; None if that is unknown."""
     levels = np.unique(values)
     lowest, highest = float(levels[0]), float(levels[-1])
@@ -145,7 +146,7 @@ def _marked(values: NDArray[np.float64], *, lossy: bool) -> Marks | None:
     return values > highest / 2
 
 
-def _flat(values: NDArray[np.float64]) -> Marks:
+def _flat(values: NDArray[Any]) -> Marks:
     """Returns which pixels have the value of all pixels around them, unlike those of edges."""
     same: Marks = maximum_filter(values, 3) == minimum_filter(values, 3)
     return same

@@ -130,7 +130,9 @@ def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
         if images.counted is not None:
             both = Streamed(range(len(images.counted)), partial(_both, found, images.counted))
             # Those that count are in memory if the photographs are.
-            found = list(both) if isinstance(images.counted, list) else Latest(both)
+            found = Latest(both)
+            if isinstance(images.counted, list):
+                found = [both[number] for number in range(len(both))]
         if found is None:
             return None
         return replace(images, photographs=found, resampling=Image.Resampling.NEAREST)

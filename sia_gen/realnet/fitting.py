@@ -53,6 +53,7 @@ from sia_gen.realnet.preparation import (
 from sia_gen.realnet.selection import (
     SELECTED_ON,
     Best,
+    measure_places,
     score_normal,
     threshold_for,
     validate,
@@ -280,6 +281,7 @@ class Fit:
             with self.accelerator.autocast():
                 batches = image_batches(part.normal, settings.batch_size, device)
                 self.model.measure_normal(batches, part.areas)
+            measure_places(self.data.fit, self.model, self.accelerator)
             self.model.train()
 
     def save(self, done: int) -> None:

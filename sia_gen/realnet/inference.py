@@ -208,6 +208,29 @@ def predict_photograph(
     `number` is that of the photograph, if a memory holds it and is to leave it out. If not all
     pixels are `counted`, (H, W), the score is that of those, and the map is 0 elsewhere.
     """
+    values = averaged_photograph(model, photograph, tile, accelerator, number)
+    if model.places is not None:
+        model.places.place(values)
+    # The window has its size in pixels that the model sees.
+    window = max(1, round(model.score_window * tile.size / model.image_size))
+    inside = None if counted is None else torch.from_numpy(counted)
+    score = float(model.probability(highest_mean(values, window, inside)))
+    require_numbers(np.array([score], np.float32))
+    anomaly_map = model.probability(values).numpy()
+    if counted is not None:
+        anomaly_map[~counted] = 0
+    return score, anomaly_map
+
+
+@torch.no_grad()
+def averaged_photograph(
+    model: RealNet,
+    photograph: Pixels,
+    tile: Tile,
+    accelerator: Accelerator,
+    number: int | None = None,
+) -> torch.Tensor:
+    """Returns what the score of a photograph is a mean of, (H, W), blended from its tiles."""
     was_training = model.training
     model.eval()
 
@@ -218,17 +241,9 @@ def predict_photograph(
         found: AnomalyMap = values.cpu().numpy()
         return found
 
-    values = torch.from_numpy(blended_map(photograph, tile, model.image_size, averaged, BATCH_SIZE))
-    # The window has its size in pixels that the model sees.
-    window = max(1, round(model.score_window * tile.size / model.image_size))
-    inside = None if counted is None else torch.from_numpy(counted)
-    score = float(model.probability(highest_mean(values, window, inside)))
+    blended = blended_map(photograph, tile, model.image_size, averaged, BATCH_SIZE)
     model.train(was_training)
-    require_numbers(np.array([score], np.float32))
-    anomaly_map = model.probability(values).numpy()
-    if counted is not None:
-        anomaly_map[~counted] = 0
-    return score, anomaly_map
+    return torch.from_numpy(blended)
 
 
 def predict_ahead(
@@ -300,7 +315,10 @@ def predict_tests(
     def load(test: TestImage) -> tuple[Pixels, Area | Counted, Mask]:
         image, area = load_scored(test.path, spec)
         mask = load_mask(test, spec)
-        return image, area, area.cut(mask) if spec.tile is None else mask
+        # A photograph that is cut into tiles has its mask in its own size.
+        if isinstance(area, Area) and spec.tile is None:
+            mask = area.cut(mask)
+        return image, area, mask
 
     for test, image, mask, score, anomaly_map in predict_ahead(
         model, tests, load, accelerator, spec.tile

@@ -27,6 +27,7 @@ from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, batches_of, load_batches
 
+ENOUGH_TILES = 1024
 # Share of the anomalies that are twins.
 TWIN_FRACTIONS = {"perlin": 0.0, "mixed": 0.5, "twins": 1.0}
 
@@ -148,7 +149,7 @@ def initialise(
     settings, device = recipe.realnet, accelerator.device
     if settings.standardise:
         with accelerator.autocast():
-            pictures = image_batches(anomalies.normal, settings.batch_size, device)
+            pictures = image_batches(_enough(anomalies.normal), settings.batch_size, device)
             model.backbone.standardise(map(model.features, pictures))
     # The batches do not depend on the number of processes, so neither does the choice.
     order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
@@ -178,6 +179,14 @@ def initialise(
         with accelerator.autocast():
             features = (model.selected_features(some)[0] for some in pictures)
             model.memory.fill(features, numbers_of(anomalies.normal).tolist(), recipe.seed, choose)
+
+
+def _enough(images: Images) -> Images:
+    """Returns images to standardise channels by: of very many tiles some, evenly spaced."""
+    if not isinstance(images, Tiles) or len(images) <= ENOUGH_TILES:
+        return images
+    chosen = np.linspace(0, len(images) - 1, ENOUGH_TILES).round().astype(int)
+    return replace(images, places=images.places[chosen])
 
 
 def image_batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:

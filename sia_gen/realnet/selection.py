@@ -25,6 +25,7 @@ from sia_gen.images.squares import Area
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import (
     BATCH_SIZE,
+    averaged_photograph,
     predict_images,
     predict_photograph,
     predict_tests,
@@ -42,6 +43,8 @@ VALIDATION_SEED = 1
 # Share of normal images whose scores are the tail, and the least number of them.
 TAIL, FEWEST_BEYOND = 0.15, 5
 SMALLEST_ODDS = 1e-12
+# Photographs that tell what is normal where.
+MOST_PLACED = 64
 # Metrics, of every kind of anomalies, whose sum selects the weights.
 SCORED = ("image_auroc", "pixel_average_precision")
 
@@ -190,6 +193,20 @@ def score_photographs(
         found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
         scores.append(found.scores)
     return np.concatenate(scores)
+
+
+def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerator) -> None:
+    """Tells a model what is normal at each place, by photographs that its memory leaves out."""
+    tiles = data.normal
+    if model.places is None or not isinstance(tiles, Tiles):
+        return
+    count = len(tiles.photographs)
+    numbers = np.unique(np.linspace(0, count - 1, MOST_PLACED).round().astype(int)).tolist()
+    maps = (
+        averaged_photograph(model, tiles.photographs[number], tiles.tile, accelerator, number)
+        for number in numbers
+    )
+    model.places.measure(maps)
 
 
 def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from sia_gen.anomalies.paste import AnomalyBatches
 from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
+from sia_gen.errors import RecipeError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
 from sia_gen.images.by_number import Tiles, numbers_of
@@ -198,11 +199,16 @@ def test_ignored_regions_count_in_no_metric(tiled: Recipe, wide: Path, tmp_path:
     assert metrics["pixel_auroc"] is None
 
 
-@pytest.mark.parametrize("architecture", ["independent", "retrieval"])
+@pytest.mark.parametrize("architecture", ["independent", "retrieval", "retrieval by position"])
 def test_fit_evaluate_and_predict_on_tiles(
     tiled: Recipe, wide: Path, tmp_path: Path, architecture: str
 ) -> None:
-    changes = {"realnet.architecture": architecture, "realnet.false_alarm_rate": 0.2}
+    architecture, position = architecture.split()[0], " " in architecture
+    changes: dict[str, Any] = {
+        "realnet.architecture": architecture,
+        "realnet.false_alarm_rate": 0.2,
+        "realnet.position": position,
+    }
     if architecture == "retrieval":
         changes["realnet.rrs"] = "all"
     recipe = tiled.override(changes)
@@ -213,6 +219,10 @@ def test_fit_evaluate_and_predict_on_tiles(
     model = load_realnet(tmp_path / "realnet/wide").model
     if model.memory is not None:
         assert set(model.memory.numbers.tolist()) <= set(range(4))
+    assert (model.places is not None) == position
+    if model.places is not None:
+        assert float(model.places.deviations.min()) >= 0.25
+        assert model.places.means.unique().numel() > 1
     # The recipe of the model counts, not that of the evaluation.
     plain = recipe.model_copy(update={"data": recipe.data.model_copy(update={"tile": None})})
     found = evaluate(plain, ["wide"], wide, tmp_path / "realnet", tmp_path / "evaluation", CPU)
@@ -254,3 +264,17 @@ def test_tiles_of_all_categories_have_the_numbers_of_their_photographs(
     batch = AnomalyBatches(data, BatchOrder(0, len(tiles), 8))[3]
     indices = [index for _, index in BatchOrder(0, len(tiles), 8).positions(3)]
     assert batch.number.tolist() == [index // 4 for index in indices]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"realnet.architecture": "retrieval"}, "needs photographs that are cut into tiles"),
+        ({"data.tile.size": 16}, "'position' applies to retrieval"),
+    ],
+)
+def test_positions_are_those_of_a_retrieval_in_photographs(
+    small: Recipe, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(RecipeError, match=told):
+        small.override({"realnet.position": True, **changes})

@@ -64,6 +64,7 @@ COMMON: dict[str, Any] = {
     "realnet.source": "dtd",
 }
 NETWORKS = {"num_max": 64, "num_mean": 64, "max_steps": 240, "validate_every": 80}
+BY_POSITION = "RealNet, retrieval by position"
 REALNETS: dict[str, dict[str, Any]] = {
     "RealNet, retrieval": {
         "architecture": "retrieval",
@@ -76,6 +77,14 @@ REALNETS: dict[str, dict[str, Any]] = {
         "architecture": "retrieval",
         "rrs": "all",
         "memory_choice": "random",
+        "max_steps": 60,
+        "validate_every": 60,
+        "false_alarm_rate": 0.15,
+    },
+    BY_POSITION: {
+        "architecture": "retrieval",
+        "rrs": "all",
+        "position": True,
         "max_steps": 60,
         "validate_every": 60,
         "false_alarm_rate": 0.15,
@@ -119,6 +128,8 @@ def opened(options: argparse.Namespace, fit: Fit) -> tuple[Recipe, str, Path]:
     changes = {"seed": fit.seed, "realnet.image_size": options.image_size, **COMMON}
     if options.tile is not None:
         changes |= tile_changes(options.tile, options.scale)
+    if options.memory_size is not None:
+        changes["realnet.memory_size"] = options.memory_size
     return recipe.override(changes | {"realnet.textures": str(options.textures)}), category, root
 
 
@@ -146,7 +157,8 @@ def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
     recipe, category, root = opened(options, fit)
     listed = list_images(recipe, root, category)
     started = time.perf_counter()
-    bank = Bank(recipe, open_normal(recipe, [*listed.fit, *listed.validation], options.image_size))
+    normal = open_normal(recipe, [*listed.fit, *listed.validation], options.image_size)
+    bank = Bank(recipe, normal, recipe.realnet.memory_size)
     fitted = time.perf_counter()
     tests = list_labelled_images(recipe, root, category)
     spec, tile = ImageSpec.of(recipe, options.image_size), recipe.data.tile
@@ -206,12 +218,16 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--textures", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("detectors"))
-    parser.add_argument("--detectors", nargs="*", default=[PATCHCORE, *REALNETS])
+    parser.add_argument("--detectors", nargs="*")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tile", help="Side of tiles and their overlap, such as 256:64.")
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--memory-size", type=int)
     options = parser.parse_args()
+    # Without tiles there are no places.
+    known = [name for name in REALNETS if options.tile is not None or name != BY_POSITION]
+    options.detectors = options.detectors or [PATCHCORE, *known]
     columns = ["detector", *FIGURES, "peak_gib"]
     tables = {}
     for data in options.data:

@@ -37,11 +37,11 @@ LIMIT = "image AUROC 0.5, which chance reaches"
 class Bank:
     """A memory of the patches of normal images in all channels of a backbone."""
 
-    def __init__(self, recipe: Recipe, normal: Images) -> None:
+    def __init__(self, recipe: Recipe, normal: Images, size: int = MEMORY_SIZE) -> None:
         self.backbone = Backbone(recipe.realnet.backbone, STRIDES)
         self.backbone.load_weights(recipe.realnet.weights)
         self.backbone.standardise(map(self.backbone, coloured(normal)))
-        self.memory = PatchMemory(sum(self.backbone.channels), MEMORY_SIZE)
+        self.memory = PatchMemory(sum(self.backbone.channels), size)
         self.memory.fill(
             map(self.features, coloured(normal)), numbers_of(normal).tolist(), recipe.seed, coreset
         )

@@ -18,7 +18,7 @@ from sia_gen.realnet.inference import Fitted, predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.tiling import resized_map
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
-from sia_gen.report.pictures import overlay, save_heatmap
+from sia_gen.report.pictures import overlay, save_heatmap, within_limit
 
 PAGE = "index.html"
 PICTURES = 8
@@ -169,9 +169,9 @@ def _picture_sections(
     for title, images in chosen.items():
         pictures, maps = [], []
         found = predict_tests(model, [one.image for one in images], spec, accelerator)
-        for (_, score, _), (image, pixels, _, _, full_map) in zip(images, found, strict=True):
+        for (_, score, _), (image, whole, _, _, full_map) in zip(images, found, strict=True):
             # Photographs that are cut into tiles may be shown at a smaller scale.
-            anomaly_map = resized_map(full_map, pixels.shape[-2:])
+            pixels, anomaly_map = within_limit(whole, resized_map(full_map, whole.shape[-2:]))
             kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)
             name = f"{number:02d}_{kind}_{score:.3f}_{stem}.png"
             save_heatmap(folder / name, pixels, anomaly_map)

@@ -25,7 +25,7 @@ from sia_gen.images.store import load_some, open_images
 from sia_gen.io.files import atomic_path
 from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
 from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
-from sia_gen.report.pictures import contact_sheet, overlay
+from sia_gen.report.pictures import contact_sheet, overlay, within_limit
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
 
@@ -228,7 +228,8 @@ def _heat_maps(
 
     pictures, maps = [], []
     scored = predict_ahead(model, paths, load, accelerator, spec.tile)
-    for path, image, _, score, anomaly_map in scored:
+    for path, whole, _, score, full_map in scored:
+        image, anomaly_map = within_limit(whole, full_map)
         verdict = "anomalous" if score > threshold else "normal"
         pictures.append(Figure(to_picture(image), path.stem))
         maps.append(Figure(overlay(image, anomaly_map), f"{score:.2f}, {verdict}"))

@@ -172,20 +172,9 @@ def score_photographs(
 
     Of images that are tiles, the scores are those of whole photographs.
     """
-    scores = []
     if isinstance(data.normal, Tiles):
-        tile = data.normal.tile
-        for number, photograph in _each(data.normal.photographs):
-            score, _ = predict_photograph(
-                model,
-                photograph,
-                tile,
-                accelerator,
-                number=number if left_out else None,
-                counted=_counted(data.normal, number),
-            )
-            scores.append(score)
-        return np.array(scores, np.float32)
+        return _score_cut(data.normal, model, accelerator, left_out=left_out)
+    scores = []
     for indices in batches_of(len(data.normal), BATCH_SIZE):
         pixels = np.stack([data.normal[index] for index in indices])
         numbers = np.array(indices) if left_out else None
@@ -193,6 +182,24 @@ def score_photographs(
         found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
         scores.append(found.scores)
     return np.concatenate(scores)
+
+
+def _score_cut(
+    tiles: Tiles, model: RealNet, accelerator: Accelerator, *, left_out: bool
+) -> NDArray[np.float32]:
+    """Returns the scores of the photographs that tiles were cut from."""
+    scores = []
+    for number, photograph in _each(tiles.photographs):
+        score, _ = predict_photograph(
+            model,
+            photograph,
+            tiles.tile,
+            accelerator,
+            number=number if left_out else None,
+            counted=_counted(tiles, number),
+        )
+        scores.append(score)
+    return np.array(scores, np.float32)
 
 
 def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerator) -> None:

@@ -178,8 +178,7 @@ def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
             anomaly_map = distances(image[None])[0]
         else:
             anomaly_map = blended_map(image, tile, options.image_size, distances, BATCH)
-        values = torch.from_numpy(anomaly_map)
-        scores.append((float(values.amax()), float(highest_mean(values, 16))))
+        scores.append((float(anomaly_map.max()), highest_mean(anomaly_map, 16)))
         mask = load_mask(test, spec)
         regions += append_pixels(path, resized_map(anomaly_map, mask.shape), mask)
     labels = np.array([test.label for test in tests])

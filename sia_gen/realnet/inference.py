@@ -213,8 +213,8 @@ def predict_photograph(
         model.places.place(values)
     # The window has its size in pixels that the model sees.
     window = max(1, round(model.score_window * tile.size / model.image_size))
-    inside = None if counted is None else torch.from_numpy(counted)
-    score = float(model.probability(highest_mean(values, window, inside)))
+    highest = highest_mean(values.numpy(), window, counted)
+    score = float(model.probability(torch.tensor(highest)))
     require_numbers(np.array([score], np.float32))
     anomaly_map = model.probability(values).numpy()
     if counted is not None:

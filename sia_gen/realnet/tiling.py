@@ -1,10 +1,12 @@
 """Scores photographs tile by tile, in one map without seams."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 from torch.nn import functional
 
 from sia_gen.config.data import Tile
@@ -64,29 +66,32 @@ def resized_map(anomaly_map: Map, shape: tuple[int, ...]) -> Map:
     return found
 
 
-def highest_mean(
-    values: torch.Tensor, window: int, counted: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Returns the highest mean of a `window` x `window` square of a map (H, W), a scalar.
+def highest_mean(values: Map, window: int, counted: NDArray[np.bool_] | None = None) -> float:
+    """Returns the highest mean of a `window` x `window` square of a map (H, W).
 
     If not all pixels are `counted`, (H, W), it is the mean of those in a square, of which they are
     at least half; without such a square it is the lowest value of all.
     """
     height, width = values.shape
     window = min(window, height, width)
-    highest = values.amin()
+    highest = float(values.min())
     for top in range(0, height - window + 1, ROWS):
         here = slice(top, top + ROWS + window - 1)
-        means = _means(values[here], window)
-        if counted is not None:
-            weights = counted[here].to(values)
-            share = _means(weights, window)
-            means = _means(torch.where(counted[here], values[here], 0), window) / share
-            means = means[share >= LEAST_COUNTED]
-        if means.numel():
-            highest = torch.maximum(highest, means.amax())
+        if counted is None:
+            means = _means(values[here], window)
+        else:
+            share = _means(counted[here].astype(np.float64), window)
+            sums = _means(np.where(counted[here], values[here], 0), window)
+            enough = share >= LEAST_COUNTED
+            means = sums[enough] / share[enough]
+        if means.size:
+            highest = max(highest, float(means.max()))
     return highest
 
 
-def _means(values: torch.Tensor, window: int) -> torch.Tensor:
-    return functional.avg_pool2d(values[None, None], window, stride=1)
+def _means(values: NDArray[Any], window: int) -> NDArray[Any]:
+    """Returns the means of all squares by running sums, however large the squares are."""
+    for axis in (0, 1):
+        places = np.arange(values.shape[axis] - window + 1) + window // 2
+        values = uniform_filter1d(values, window, axis=axis).take(places, axis=axis)
+    return values

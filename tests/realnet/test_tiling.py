@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sia_gen import RealNet
@@ -97,11 +96,12 @@ def test_tiles_of_another_size_than_the_model_takes(model: RealNet) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (16, 16), (3000, 20), (1024 + 15, 16)])
-def test_highest_mean_by_brute_force(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("window", [1, 15, 16])
+def test_highest_mean_by_brute_force(shape: tuple[int, int], window: int) -> None:
     values = np.random.default_rng(0).normal(size=shape)
-    views = np.lib.stride_tricks.sliding_window_view(values, (16, 16))
-    found = highest_mean(torch.from_numpy(values), 16)
-    assert float(found) == pytest.approx(views.mean(axis=(2, 3)).max(), abs=1e-12)
+    views = np.lib.stride_tricks.sliding_window_view(values, (window, window))
+    found = highest_mean(values, window)
+    assert found == pytest.approx(views.mean(axis=(2, 3)).max(), abs=1e-12)
 
 
 def test_pixels_that_do_not_count_are_in_no_mean() -> None:
@@ -115,7 +115,7 @@ def test_pixels_that_do_not_count_are_in_no_mean() -> None:
             here = (slice(top, top + 8), slice(left, left + 8))
             if counted[here].mean() >= 0.5:
                 best = max(best, values[here][counted[here]].mean())
-    found = highest_mean(torch.from_numpy(values), 8, torch.from_numpy(counted))
+    found = highest_mean(values, 8, counted)
     assert float(found) == pytest.approx(best, abs=1e-12)
 
 

@@ -1,7 +1,7 @@
 """Models of anomalib, trained in plain loops on the images that RealNet is fitted to.
 
-`pip install 'anomalib>=2.7'`. PatchCore and SuperSimpleNet get the backbone of the recipe at strides
-8 and 16; DRAEM has networks of its own. All use the recipe's size of images and seed.
+`pip install 'anomalib>=2.7'`. PatchCore and SuperSimpleNet get the backbone of the recipe at
+strides 8 and 16; DRAEM has networks of its own. All use the recipe's size of images and seed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ Each of the data is a folder of own images with a test set, or a recipe and a ca
 detectors have the same backbone, layers, image size (squeezed to squares, or tiles of photographs)
 and split, and no test label chooses anything. PatchCore has all channels and the same memory as
 RealNet, a greedy coreset; an image scores by its highest mean over 16 x 16 pixels, as with RealNet,
-or by its highest patch, as in the paper. RealNet learns from pieces of textures.
+or by its highest patch, as in the paper. RealNet learns from pieces of textures. Models of anomalib
+run if `--detectors` names them, without tiles; their scores are their own.
 
 Every fit runs in a process of its own, whose peak of memory is its own. What is there is kept.
 """
@@ -19,29 +20,34 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anomalib_models
 import numpy as np
 import torch
 from measuring import save, show
 from numpy.typing import NDArray
-from patchcore import BATCH, Bank
-from patchcore import opened as open_normal
+from patchcore import BATCH, Bank, image_batches
+from patchcore import opened as opened_images
 from torch.nn.functional import interpolate
 
 from sia_gen.cli.common import tile_changes
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.counted import load_scored
 from sia_gen.images.ground_truth import load_mask
+from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import data_root, list_images, list_labelled_images
-from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.metrics import append_pixels, auroc, f1_max, pixel_metrics
 from sia_gen.realnet.fitting import fit_realnet
+from sia_gen.realnet.model import image_score
 from sia_gen.realnet.tiling import blended_map, highest_mean, resized_map
 from sia_gen.runtime.device import Runtime
 
@@ -126,10 +132,9 @@ def opened(options: argparse.Namespace, fit: Fit) -> tuple[Recipe, str, Path]:
         recipe = Recipe.load(name)
         root = data_root(recipe, None)
     changes = {"seed": fit.seed, "realnet.image_size": options.image_size, **COMMON}
+    changes["realnet.memory_size"] = options.memory_size
     if options.tile is not None:
         changes |= tile_changes(options.tile, options.scale)
-    if options.memory_size is not None:
-        changes["realnet.memory_size"] = options.memory_size
     return recipe.override(changes | {"realnet.textures": str(options.textures)}), category, root
 
 
@@ -152,41 +157,32 @@ def realnet(options: argparse.Namespace, fit: Fit) -> Figures:
     return metrics | seconds
 
 
-def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
-    """Fills and asks a memory of all channels."""
+def peer(options: argparse.Namespace, fit: Fit) -> Figures:
+    """Fits and evaluates PatchCore, or a model of anomalib."""
     recipe, category, root = opened(options, fit)
     listed = list_images(recipe, root, category)
+    torch.manual_seed(fit.seed)
     started = time.perf_counter()
-    normal = open_normal(recipe, [*listed.fit, *listed.validation], options.image_size)
-    bank = Bank(recipe, normal, recipe.realnet.memory_size)
+    make = patchcore if fit.detector == PATCHCORE else anomalib_models.MODELS[fit.detector]
+    score = make(recipe, [*listed.fit, *listed.validation])
     fitted = time.perf_counter()
     tests = list_labelled_images(recipe, root, category)
-    spec, tile = ImageSpec.of(recipe, options.image_size), recipe.data.tile
-    scores = list[tuple[float, float]]()
-    regions, path = 0, options.out / f"{Path(fit.data).name}-{fit.seed}.pixels"
+    predict = photographs_scored if recipe.data.tile is not None else images_scored
+    path = options.out / f"{Path(fit.data).name}-{fit.seed}.pixels"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-
-    def distances(images: Pixels) -> NDArray[np.float32]:
-        batch = torch.from_numpy(images).expand(-1, 3, -1, -1) / 255
-        found = interpolate(bank.distances(batch), images.shape[-2:], mode="bilinear")
-        return found[:, 0].numpy()
-
-    for test in tests:
-        image, _ = load_with_area(test.path, spec)
-        if tile is None:
-            anomaly_map = distances(image[None])[0]
-        else:
-            anomaly_map = blended_map(image, tile, options.image_size, distances, BATCH)
-        scores.append((float(anomaly_map.max()), highest_mean(anomaly_map, 16)))
+    found, highest, regions = list[float](), list[float](), 0
+    spec = ImageSpec.of(recipe, options.image_size)
+    for test, (one, anomaly_map) in zip(tests, predict(recipe, tests, score), strict=True):
+        found.append(one)
+        highest.append(float(anomaly_map.max()))
         mask = load_mask(test, spec)
         regions += append_pixels(path, resized_map(anomaly_map, mask.shape), mask)
     labels = np.array([test.label for test in tests])
-    highest, averaged = np.array(scores).T
     figures = {
-        "image_auroc": auroc(labels, averaged),
+        "image_auroc": auroc(labels, found),
         "image_auroc_highest": auroc(labels, highest),
-        "image_f1_max": f1_max(labels, averaged)[0],
+        "image_f1_max": f1_max(labels, found)[0],
         "fit_seconds": fitted - started,
         "images_per_second": len(tests) / (time.perf_counter() - fitted),
     }
@@ -196,11 +192,49 @@ def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
     return figures
 
 
+def images_scored(
+    recipe: Recipe, tests: Sequence[TestImage], score: anomalib_models.Scorer
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """The score and the map of each test image, (H, W)."""
+    paths = [test.path for test in tests]
+    for images in image_batches(recipe, paths, recipe.realnet.image_size):
+        scores, maps = score(images)
+        yield from zip(scores.tolist(), maps[:, 0].numpy(), strict=True)
+
+
+def photographs_scored(
+    recipe: Recipe, tests: Sequence[TestImage], score: anomalib_models.Scorer
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """The same of photographs that are cut into tiles."""
+    settings, tile = recipe.realnet, recipe.data.tile
+    spec = ImageSpec.of(recipe, settings.image_size)
+
+    def maps(tiles: Pixels) -> NDArray[np.float32]:
+        return score(torch.from_numpy(tiles).expand(-1, 3, -1, -1) / 255)[1][:, 0].numpy()
+
+    for test in tests:
+        photograph, _ = load_scored(test.path, spec)
+        anomaly_map = blended_map(photograph, tile, settings.image_size, maps, BATCH)
+        yield highest_mean(anomaly_map, settings.score_window), anomaly_map
+
+
+def patchcore(recipe: Recipe, paths: Sequence[Path]) -> anomalib_models.Scorer:
+    """Fills a memory of all channels, and asks it."""
+    size = recipe.realnet.image_size
+    bank = Bank(recipe, opened_images(recipe, paths, size), recipe.realnet.memory_size)
+
+    def score(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = interpolate(bank.distances(images), (size, size), mode="bilinear")
+        return image_score(maps, recipe.realnet.score_window), maps
+
+    return score
+
+
 def measured(options: argparse.Namespace, fit: Fit) -> Figures:
     """The figures of a fit, which are kept in a file."""
     path = options.out / f"{'-'.join(map(str, fit)).replace('/', '-').replace(' ', '')}.json"
     if not path.is_file():
-        run = patchcore if fit.detector == PATCHCORE else realnet
+        run = realnet if fit.detector in REALNETS else peer
         figures = run(options, fit)
         # In KiB.
         figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -222,7 +256,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tile", help="Side of tiles and their overlap, such as 256:64.")
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--memory-size", type=int)
+    parser.add_argument("--memory-size", type=int, default=5000)
     options = parser.parse_args()
     # Without tiles there are no places.
     known = [name for name in REALNETS if options.tile is not None or name != BY_POSITION]

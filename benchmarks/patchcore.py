@@ -27,7 +27,7 @@ from sia_gen.images.store import open_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.memory import PatchMemory, coreset, neighbourhoods
-from sia_gen.realnet.preparation import image_batches
+from sia_gen.realnet.preparation import image_batches as batches_of_images
 
 SIZE, STRIDES, BATCH = 256, (8, 16), 16
 MEMORY_SIZE = 5000
@@ -58,7 +58,7 @@ class Bank:
 
 def coloured(images: Images) -> Iterator[torch.Tensor]:
     """Images in batches, (B, 3, H, W) in [0, 1]."""
-    for batch in image_batches(images, BATCH, torch.device("cpu")):
+    for batch in batches_of_images(images, BATCH, torch.device("cpu")):
         yield batch.expand(-1, 3, -1, -1)
 
 
@@ -68,13 +68,18 @@ def opened(recipe: Recipe, paths: Sequence[Path], size: int) -> Images:
     return images
 
 
+def image_batches(recipe: Recipe, paths: Sequence[Path], size: int) -> Iterator[torch.Tensor]:
+    """The images of some files, or their tiles, (B, 3, H, W) in [0, 1]."""
+    return coloured(opened(recipe, paths, size))
+
+
 def measure(recipe: Recipe, category: str) -> float:
     """The image AUROC of a category."""
     root = data_root(recipe, None)
     listed = list_images(recipe, root, category)
     bank = Bank(recipe, opened(recipe, [*listed.fit, *listed.validation], SIZE))
     tests = list_labelled_images(recipe, root, category)
-    batches = coloured(opened(recipe, [test.path for test in tests], SIZE))
+    batches = image_batches(recipe, [test.path for test in tests], SIZE)
     scores = torch.cat([bank.distances(images).amax(dim=(1, 2, 3)) for images in batches])
     return auroc(np.array([test.label for test in tests]), scores.numpy())
 

@@ -96,3 +96,24 @@ def test_tiles_larger_than_a_photograph_are_refused(
     assert error.startswith("error: photos/")
     assert told in error
     assert not Path("runs").exists()
+
+
+def test_plans_know_tiles(run: Run, photos: Path) -> None:
+    result = run("run", "--data", "photos", "--tile", "64", "--plan", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "train-diffusion: network" in result.out
+    assert result.out.count("pixels for tiles of 64") == 2
+
+
+def test_the_whole_way_on_tiles(run: Run, parts: Path, images: Path) -> None:
+    command = ["run", "--recipe", parts, "--data", "images", "--category", "disc", "--out", "out"]
+    tiled = [*command, "--tile", "16", *CPU]
+    first = run(*tiled)
+    assert first.code == 0, first.err
+    assert Path("out/index.html").is_file()
+    saved = Recipe.load("out/realnet/disc/recipe.yaml").data.tile
+    assert saved is not None
+    assert (saved.size, saved.scale) == (16, 1.0)
+    # The same options go on with what has begun, others do not.
+    assert "going on with the run in out" in run(*tiled).out
+    assert "or other weights or tiles" in run(*command, "--tile", "20", *CPU).err

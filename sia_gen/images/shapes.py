@@ -77,7 +77,8 @@ def settle(
         return recipe
     headers = read_headers(paths)
     if recipe.data.tile is None:
-        say_shapes(headers, recipe.data.non_square)
+        # A region of interest has a shape of its own.
+        say_shapes(headers if recipe.data.roi is None else [], recipe.data.non_square)
     else:
         recipe = _settle_tiles(recipe, recipe.data.tile, paths, headers, folders)
     deep = [path for path, header in zip(paths, headers, strict=True) if header and header.deep]

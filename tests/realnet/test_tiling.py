@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sia_gen.anomalies.paste import AnomalyBatches
 from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
-from sia_gen.errors import RecipeError
+from sia_gen.errors import ImageError, RecipeError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
 from sia_gen.images.by_number import Tiles, numbers_of
@@ -278,3 +279,20 @@ def test_positions_are_those_of_a_retrieval_in_photographs(
 ) -> None:
     with pytest.raises(RecipeError, match=told):
         small.override({"realnet.position": True, **changes})
+
+
+def test_test_images_smaller_than_a_tile_are_refused_before_anything_is_written(
+    tiled: Recipe, wide: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(wide, root)
+    Image.new("L", (160, 60)).save(root / "test/good/low.png")
+    save_detector(tmp_path / "models/wide")
+    (tmp_path / "models/wide/recipe.yaml").write_text(tiled.to_yaml())
+    with pytest.raises(ImageError, match=r"low.png is 160 x 60 pixels, less than a tile of 64"):
+        evaluate(tiled, ["wide"], root, tmp_path / "models", tmp_path / "evaluation", CPU)
+    assert not (tmp_path / "evaluation").exists()
+    # A prediction says it of this image, after it has scored the others.
+    with pytest.raises(ImageError, match="1 of 5 images were not scored"):
+        predict(tmp_path / "models/wide", [root / "test"], tmp_path / "found", "csv", CPU)
+    assert len((tmp_path / "found/predictions.csv").read_text().splitlines()) == 6

@@ -4,18 +4,21 @@
 
 The tiles, the blending of their maps and the score are those of `sia-gen predict`. `--retrieval` is
 for detectors with `architecture: retrieval`, whose maps are blended before they become
-probabilities. Tiles have the size that the detector takes.
+probabilities, and `--places model.safetensors`, in the folder of the model, for those with
+`position`. Tiles have the size that the detector takes.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 
 Values = NDArray[np.float64]
 WINDOW, BATCH = 16, 16
@@ -64,6 +67,24 @@ def blended_map(
     return blended
 
 
+def place(values: Values, weights: str) -> Values:
+    """Puts values in units of normal pixels at each place of a photograph."""
+    with safe_open(weights, "np") as file:
+        grids = [file.get_tensor(f"places.{name}") for name in ("means", "deviations")]
+    mean, deviation = (enlarged(grid.astype(np.float64), values.shape) for grid in grids)
+    placed: Values = (values - mean) / deviation
+    return placed
+
+
+def enlarged(grid: Values, shape: tuple[int, ...]) -> Values:
+    """Interpolates between the centres of places."""
+    for axis, length in enumerate(shape):
+        count = grid.shape[axis]
+        where = (np.arange(length) + 0.5) * count / length - 0.5
+        grid = np.apply_along_axis(partial(np.interp, where, np.arange(count)), axis, grid)
+    return grid
+
+
 def probability(values: Values, retrieval: bool) -> Values:
     """Returns the probability of an anomaly for blended values or their means."""
     return 1 / (1 + np.exp(-np.arcsinh(values))) if retrieval else values
@@ -86,12 +107,15 @@ def main() -> None:
     parser.add_argument("--tile", default="256:64")
     parser.add_argument("--mode", choices=["L", "RGB"], default="L")
     parser.add_argument("--retrieval", action="store_true")
+    parser.add_argument("--places")
     options = parser.parse_args()
     session = onnxruntime.InferenceSession(options.detector, providers=["CPUExecutionProvider"])
     picture = np.asarray(Image.open(options.photograph).convert(options.mode), np.float32)
     image = np.atleast_3d(picture).transpose(2, 0, 1) / np.float32(255)
     overlap = int(options.tile.partition(":")[2])
     values = blended_map(session, image, overlap, options.retrieval)
+    if options.places is not None:
+        values = place(values, options.places)
     score = probability(np.array(highest_mean(values, WINDOW)), options.retrieval)
     print(f"{score:.6f}")
     shown = (255 * probability(values, options.retrieval)).round().astype(np.uint8)

@@ -6,6 +6,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -31,7 +32,7 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("architecture", ["retrieval", "independent"])
+@pytest.mark.parametrize("architecture", ["retrieval", "retrieval by position", "independent"])
 def test_map_and_score_are_those_of_predict(
     reference: ModuleType,
     architecture: str,
@@ -40,22 +41,27 @@ def test_map_and_score_are_those_of_predict(
     capsys: pytest.CaptureFixture[str],
     shallow: None,
 ) -> None:
-    retrieval = architecture == "retrieval"
-    options = {"architecture": architecture, "memory_size": 50, "rrs": "all"} if retrieval else {}
-    save_detector(tmp_path / "model", strides=[16], **options)
+    retrieval, position = architecture != "independent", " " in architecture
+    options: dict[str, Any] = {}
+    if retrieval:
+        options = {"architecture": "retrieval", "memory_size": 50, "rrs": "all"}
+    save_detector(tmp_path / "model", strides=[16], position=position, **options)
     export_realnet(tmp_path / "model", tmp_path / "model.onnx", 1)
     pixels = np.random.default_rng(0).integers(0, 256, (150, 100), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photograph.png")
     model = load_realnet(tmp_path / "model").model
+    weights = str(tmp_path / "model/model.safetensors")
     tile = Tile(size=64, overlap=16)
     score, anomaly_map = predict_photograph(model, pixels[None], tile, CPU.accelerator())
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     values = reference.blended_map(session, pixels[None] / np.float32(255), 16, retrieval)
+    values = reference.place(values, weights) if position else values
     found = reference.probability(values, retrieval)
     np.testing.assert_allclose(found, anomaly_map, rtol=0, atol=1e-4)
     monkeypatch.chdir(tmp_path)
     arguments = ["model.onnx", "photograph.png", "--tile", "64:16"]
     arguments += ["--retrieval"] if retrieval else []
+    arguments += ["--places", weights] if position else []
     monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", *arguments])
     reference.main()
     assert float(capsys.readouterr().out) == pytest.approx(score, abs=1e-4)

@@ -34,7 +34,7 @@ IMPORTED = [
     "sia_gen.hub.push",
     "sia_gen.inspection.calibrate",
     "sia_gen.inspection.inspect",
-    "sia_gen.realnet.export",
+    "sia_gen.deployment.export",
     "sia_gen.realnet.fitting",
     "sia_gen.twins.maker",
     "torch.utils.serialization.config",

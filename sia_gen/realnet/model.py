@@ -132,16 +132,20 @@ class RealNet(
 
     def score_within(self, logits: torch.Tensor, areas: Sequence[Area]) -> torch.Tensor:
         """Returns the scores (B,) of images by the areas of their pictures, from their logits."""
-        fused = self.fusion is not None
+        pairs = zip(self.scored_maps(logits), areas, strict=True)
+        highest = [image_score(area.cut(one)[None], self.score_window) for one, area in pairs]
+        return self.as_score(torch.cat(highest))
+
+    def scored_maps(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the maps (B, 1, H, W) whose highest mean is the score, from the logits."""
+        if self.fusion is None:
+            return logits.softmax(dim=1)[:, 1:]
         # The logits of a retrieval are 0 and the inverse hyperbolic sine of its map.
-        maps = logits[:, 1:].sinh() if fused else logits.softmax(dim=1)[:, 1:]
-        scores = torch.cat(
-            [
-                image_score(area.cut(one)[None], self.score_window)
-                for one, area in zip(maps, areas, strict=True)
-            ]
-        )
-        return scores.asinh().sigmoid() if fused else scores
+        return logits[:, 1:].sinh()
+
+    def as_score(self, highest: torch.Tensor) -> torch.Tensor:
+        """Returns the scores (B,) in [0, 1] that the highest means (B,) of these maps stand for."""
+        return highest if self.fusion is None else highest.asinh().sigmoid()
 
     @torch.no_grad()
     def measure_normal(

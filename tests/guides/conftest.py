@@ -20,10 +20,10 @@ from huggingface_hub import HfApi
 
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
+from sia_gen.deployment import export
 from sia_gen.diffusion import preview
 from sia_gen.images import listing, recognition
 from sia_gen.inspection import calibrate
-from sia_gen.realnet import export
 from sia_gen.run import run
 from sia_gen.twins import masks
 from sia_gen.twins.masks import ChanceLimits
@@ -143,8 +143,10 @@ def kind_of(line: str) -> list[str]:
     return line.split()[1:]
 
 
-def export_quickly(model: Path, out: Path, channels: int) -> float:
-    """Stands for an export, which takes seconds; `tests/realnet/test_export.py` has all of it."""
+def export_quickly(
+    model: Path, out: Path, form: str | None = None, *, preprocessing: bool = False
+) -> float:
+    """Stands for an export, which takes seconds; `tests/deployment/test_export.py` has all of it."""
     out.touch()
     return 0.0
 

@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import IO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,10 +81,18 @@ def load_image(path: Path, spec: ImageSpec) -> Pixels:
 
 def load_with_area(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
     """Reads an image file like `load_image`; returns also where the picture is in it."""
-    image = read_image(path, spec.white)
+    return as_model_takes(read_image(path, spec.white), spec, str(path))
+
+
+def as_model_takes(image: Image.Image, spec: ImageSpec, name: str) -> tuple[Pixels, Area]:
+    """Converts an upright image of mode L or RGB to (C, size, size), 0 to 255.
+
+    Returns also where the picture is in it. Raises `ImageError`, which calls it by its name, if it
+    is not square and `spec` has no rule for that.
+    """
     if image.mode != spec.mode:
         image = image.convert(spec.mode)
-    square = to_square(image, path, spec.size, spec.non_square)
+    square = to_square(image, name, spec.size, spec.non_square)
     # Copied because Pillow's own pixels are read-only, about which torch warns.
     return np.array(to_pixels(square), order="C"), area_of(image.size, spec.size, spec.non_square)
 
@@ -110,13 +118,13 @@ def read_image(path: Path, white: int | None = None) -> Image.Image:
     `white` is the value of white in images of 16 bits, by default 65535.
     """
     with open_image(path, "image") as file:
-        if white not in (None, WIDEST) and has_deep_colours(file):
-            msg = (
-                f"its colours have 16 bits, which are read over the whole range, so {white} cannot "
-                "be white; save it with 8 bits, or set 'data.white' to 65535"
-            )
-            raise ValueError(msg)
-        return to_eight_bits(upright(file), white)
+        return decoded(file, white)
+
+
+def decoded(file: ImageFile.ImageFile, white: int | None) -> Image.Image:
+    """Reads an open file as `read_image` does; ValueError if its range of values is unknown."""
+    require_white(white, deep_colours=has_deep_colours(file))
+    return to_eight_bits(upright(file), white)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -155,19 +163,33 @@ def to_pixels(image: Image.Image) -> Pixels:
 @contextmanager
 def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[ImageFile.ImageFile]:
     """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`."""
-    try:
+    with explained(str(path), what, FIXES[what]):
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
             raise ValueError(msg)
         # Given the path, Pillow maps plain TIFF files into memory and mixes up turned ones.
-        with path.open("rb") as stream, Image.open(stream, formats=list(FORMATS)) as file:
-            _require_readable(file)
+        with path.open("rb") as stream, open_stream(stream) as file:
             yield file
+
+
+@contextmanager
+def open_stream(stream: IO[bytes]) -> Iterator[ImageFile.ImageFile]:
+    """Opens what is in an image file without reading pixels; it raises almost anything."""
+    with Image.open(stream, formats=list(FORMATS)) as file:
+        require_readable(file)
+        yield file
+
+
+@contextmanager
+def explained(name: str, what: Literal["image", "mask"], fix: str) -> Iterator[None]:
+    """Turns whatever goes wrong with an image of some name into an `ImageError`."""
+    try:
+        yield
     # A damaged file makes Pillow raise almost anything.
     except Exception as error:
         raise ImageError(
-            problem=f"cannot read the {what} {path}: {_reason(error)}.", fix=FIXES[what]
+            problem=f"cannot read the {what} {name}: {_reason(error)}.", fix=fix
         ) from error
 
 
@@ -182,12 +204,23 @@ def upright(file: Image.Image) -> Image.Image:
     return file
 
 
-def has_deep_colours(file: ImageFile.ImageFile) -> bool:
+def require_white(white: int | None, *, deep_colours: bool) -> None:
+    """Raises ValueError if colours of 16 bits are to have another white than 65535."""
+    if deep_colours and white not in (None, WIDEST):
+        msg = (
+            f"its colours have 16 bits, which are read over the whole range, so {white} cannot "
+            "be white; save it with 8 bits, or set 'data.white' to 65535"
+        )
+        raise ValueError(msg)
+
+
+def has_deep_colours(file: Image.Image) -> bool:
     """Whether an open file that is not yet read has colours of 16 bits, of which Pillow reads 8."""
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         deep = _is_deep(file)
     else:
-        deep = file.format == "PNG" and "16" in str(file.tile[0].args)
+        png = isinstance(file, ImageFile.ImageFile) and file.format == "PNG"
+        deep = png and "16" in str(file.tile[0].args)
     return deep and not file.mode.startswith("I;16")
 
 
@@ -211,7 +244,7 @@ def to_eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _require_readable(file: ImageFile.ImageFile) -> None:
+def require_readable(file: ImageFile.ImageFile) -> None:
     """Refuses images that are too large, or of which Pillow would silently return wrong pixels."""
     pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
     # Between once and twice this limit Pillow only warns.

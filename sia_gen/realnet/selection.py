@@ -24,6 +24,7 @@ from sia_gen.images.squares import Area
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images, predict_tests
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.normal import Look
 from sia_gen.realnet.preparation import FitData
 from sia_gen.train.batches import batches_of
 
@@ -112,26 +113,37 @@ def score_photographs(
     data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
 ) -> NDArray[np.float32]:
     """Returns the scores (N,) of normal images; a memory that holds them may leave each out."""
-    scores = []
+    looks = look_at_photographs(data, model, accelerator, left_out=left_out)
+    return np.array([look.score for look in looks], np.float32)
+
+
+def look_at_photographs(
+    data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
+) -> list[Look]:
+    """Returns what is measured of normal images; a memory that holds them may leave each out."""
+    looks = list[Look]()
     for indices in batches_of(len(data.normal), BATCH_SIZE):
         pixels = np.stack([data.normal[index] for index in indices])
         numbers = np.array(indices) if left_out else None
         areas = _areas_of(data, indices)
         found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
-        scores.append(found.scores)
-    return np.concatenate(scores)
+        inside = areas or [Area.whole(pixels.shape[-1])] * len(pixels)
+        looks += [
+            Look.of(area.cut(image), score, area.cut(anomaly_map))
+            for area, image, score, anomaly_map in zip(inside, pixels, *found, strict=True)
+        ]
+    return looks
 
 
-def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDArray[np.float32]:
-    """Returns the scores (N,) of all normal photographs that a model can score as if unseen.
+def look_at_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> list[Look]:
+    """Returns what is measured of all normal photographs that a model can score as if unseen.
 
     Networks have learned the others. A memory only holds them, so it leaves each out.
     """
-    scores = score_photographs(data.validation, model, accelerator)
+    looks = look_at_photographs(data.validation, model, accelerator)
     if model.memory is None:
-        return scores
-    learned = score_photographs(data.fit, model, accelerator, left_out=True)
-    return np.concatenate([scores, learned])
+        return looks
+    return looks + look_at_photographs(data.fit, model, accelerator, left_out=True)
 
 
 @dataclass(frozen=True)

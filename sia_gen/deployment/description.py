@@ -42,7 +42,7 @@ class Description(BaseModel):
     selected_on: str
     """The images that selected weights and threshold."""
     mode: Literal["L", "RGB"]
-    """L for grey, by Pillow's formula (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down."""
+    """L: grey, in whole numbers (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down."""
     white: int | None
     """Value of white in photographs of 16 bits, which are scaled to 8; None: 65535."""
     image_size: int

@@ -82,6 +82,8 @@ def onnx_program(module: nn.Module, example: Example) -> torch.onnx.ONNXProgram:
             (example.images,),
             input_names=[INPUT],
             output_names=OUTPUTS,
+            # Only for the names of free sizes; which they are is a part of the trace.
+            dynamic_shapes={INPUT: dict(example.free)},
             dynamo=True,
             verbose=False,
         )

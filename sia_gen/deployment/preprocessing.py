@@ -1,8 +1,11 @@
 """A RealNet that takes photographs as they are: resizing becomes a part of the graph.
 
-Each axis is resized by a product with a matrix of weights, which the graph computes from the size of
-the photograph. That is Pillow's own formula, and needs nothing but arithmetic of a runtime; the
+Each axis is resized by a product with a matrix of weights, which the graph computes from the size
+of the photograph. That is Pillow's own formula, and needs nothing but arithmetic of a runtime; the
 operators for resizing differ from runtime to runtime, or lack antialiasing.
+
+Pillow takes the width first and rounds in between, and so does this. From version 13 on, Pillow
+begins with the height of some tall photographs, which then differ a little.
 """
 
 from typing import NamedTuple
@@ -20,11 +23,10 @@ CUBIC_COEFFICIENT = -0.5
 class Axis(NamedTuple):
     """How one axis of a photograph lies in a square; all are whole numbers, int64 scalars.
 
-    `length` of its `pixels` are used, from half of `doubled_start` on, and fill `side` pixels of the
+    `length` of its pixels are used, from half of `doubled_start` on, and fill `side` pixels of the
     square from `offset` on.
     """
 
-    pixels: torch.Tensor
     doubled_start: torch.Tensor
     length: torch.Tensor
     offset: torch.Tensor
@@ -58,17 +60,17 @@ def axes(
     whole = zero + size
     if rule == "crop":
         side = torch.minimum(height, width)
-        rows = Axis(height, height - side, side, zero, whole)
-        return rows, Axis(width, width - side, side, zero, whole)
+        rows, columns = (Axis(one - side, side, zero, whole) for one in (height, width))
+        return rows, columns
     if rule == "pad":
         longer = torch.maximum(height, width)
         sides = [_rounded(size * one, longer).clamp(min=1) for one in (height, width)]
         rows, columns = (
-            Axis(one, zero, one, (size - side) // 2, side)
+            Axis(zero, one, (size - side) // 2, side)
             for one, side in zip((height, width), sides, strict=True)
         )
         return rows, columns
-    return Axis(height, zero, height, zero, whole), Axis(width, zero, width, zero, whole)
+    return Axis(zero, height, zero, whole), Axis(zero, width, zero, whole)
 
 
 class Photographs(nn.Module):
@@ -127,8 +129,8 @@ class Photographs(nn.Module):
         enlarged = back[0].T @ maps @ back[1]
         if self.rule != "crop":
             return enlarged
-        seen = [axis.uses(torch.arange(part.shape[1])) for axis, part in zip((rows, columns), back)]
-        return enlarged * (seen[0][:, None] & seen[1])
+        height, width = (torch.arange(one.shape[1]) for one in back)
+        return enlarged * (rows.uses(height)[:, None] & columns.uses(width))
 
 
 def _rounded(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
@@ -169,7 +171,7 @@ def _whole(values: torch.Tensor) -> torch.Tensor:
 
 
 def _beside(squares: torch.Tensor, rows: Axis, columns: Axis, inside: torch.Tensor) -> torch.Tensor:
-    """Returns the mean colour (B, C, 1, 1) of the two edges of pictures that padding lies beside."""
+    """Returns the mean colour (B, C, 1, 1) of the two edges that padding lies beside."""
     square = torch.arange(inside.shape[0])
     top_and_bottom, left_and_right = (
         (square == axis.offset) | (square == axis.offset + axis.side - 1)

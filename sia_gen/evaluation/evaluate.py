@@ -141,8 +141,9 @@ def _score_images(
 ) -> tuple[list[ScoredImage], dict[str, list[Path]]]:
     """Scores test images, shared out over the processes; every process gets all scores.
 
-    Writes pictures of all of them into a folder. Returns the scores with the files of the scores of the pixels by defect, also `good`, in a folder that
-    all processes share; none without masks. Anomalous images without a mask have no pixels there.
+    Writes pictures of all of them into a folder. Returns the scores with the files of the scores of
+    the pixels by defect, also `good`, in that folder, which all processes share; none without
+    masks. Anomalous images without a mask have no pixels there.
     """
     rank = accelerator.process_index
     share = range(rank, len(tests), accelerator.num_processes)

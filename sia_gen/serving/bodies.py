@@ -20,12 +20,10 @@ class Limits:
     """Size of a body."""
     seconds: float = 30.0
     """Time for a body to arrive."""
-    pixels: int = 40_000_000
-    """Size of a photograph."""
 
 
-class Refusal(Exception):  # noqa: N818
-    """An answer other than a judgement: a status of HTTP, what is wrong, and what to do about it."""
+class Refusal(Exception):
+    """An answer other than a judgement: a status of HTTP, what is wrong, and how to fix it."""
 
     def __init__(self, status: int, problem: str, fix: str, **headers: str) -> None:
         super().__init__(f"{problem} {fix}")
@@ -47,23 +45,26 @@ def require_image_type(request: Request) -> None:
         )
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits, *, keep: bool) -> bytes:
     """Reads the body of a request; `Refusal` if it is empty, too large or too slow.
 
-    The rest of a body that is too large is read and forgotten: who sends hears the answer only
-    after that.
+    What is too large, or not to be kept, is read and forgotten, because a client that still sends
+    does not hear an answer.
     """
     parts, size = list[bytes](), 0
     try:
         async with asyncio.timeout(limits.seconds):
             async for part in request.stream():
                 size += len(part)
-                parts = [*parts, part] if size <= limits.bytes else []
+                if keep and size <= limits.bytes:
+                    parts.append(part)
+                else:
+                    parts.clear()
     except TimeoutError as error:
         raise Refusal(
             408,
             f"the body did not arrive within {limits.seconds:g} seconds.",
-            "Send it again over a faster connection.",
+            "Send a smaller one, or over a faster connection.",
             Connection="close",
         ) from error
     if size > limits.bytes:

@@ -146,7 +146,7 @@ def kind_of(line: str) -> list[str]:
 def export_quickly(
     model: Path, out: Path, form: str | None = None, *, preprocessing: bool = False
 ) -> float:
-    """Stands for an export, which takes seconds; `tests/deployment/test_export.py` has all of it."""
+    """Stands for an export, which takes seconds; `tests/deployment` has all of it."""
     out.touch()
     return 0.0
 

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
+from sia_gen.deployment.export import export_realnet
 from sia_gen.errors import ModelError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.deployment.export import export_realnet
 from sia_gen.realnet.fitting import fit_realnet
 from tests.realnet.conftest import CPU
 from tests.realnet.transformers import save_whole

@@ -176,7 +176,7 @@ function start(data) {
     if (!Number.isFinite(value)) return;
     threshold = value;
     find("slider").value = value;
-    if (document.activeElement !== find("threshold")) find("threshold").value = +value.toPrecision(6);
+    if (document.activeElement !== find("threshold")) find("threshold").value = +value.toPrecision(5);
     const x = (600 * (value - range[0])) / (range[1] - range[0]);
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);

@@ -13,7 +13,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, push_to_hub, verify
-from sia_gen.cli.detectors import evaluate, export, fit_realnet, import_realnet, predict
+from sia_gen.cli.detectors import (
+    evaluate,
+    export,
+    fit_realnet,
+    import_realnet,
+    predict,
+    recalibrate,
+)
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.run import demo, recipes, run
 from sia_gen.cli.serving import serve
@@ -38,7 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (run, demo, recipes),
     "Diffusion models": (train_diffusion, train_classifier, import_adm),
     "Corpora": (calibrate, synthesize, verify, inspect, compose),
-    "Detectors": (fit_realnet, import_realnet, evaluate, predict, export, serve),
+    "Detectors": (fit_realnet, import_realnet, evaluate, predict, recalibrate, export, serve),
     "Sharing": (push_to_hub,),
 }
 for panel, commands in COMMANDS.items():

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +18,8 @@ STOPPED = b"error: interrupted. Run the same command again to continue.\n"
 EXIT_STOPPED = 1
 SECONDS_TO_CLEAN_UP = 1.0
 INTERRUPTED = threading.Event()
+# Set if the command goes on to its normal end, which only a Ctrl-C may lead to.
+GOES_ON = threading.Event()
 # Held by the thread that ends the process, so that no other one does too.
 ENDING = threading.Lock()
 
@@ -50,6 +51,12 @@ def watch_for_interrupts() -> None:
     threading.Thread(target=_end_in_time, args=(reader, writer), daemon=True).start()
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
+
+
+def go_on_after_interrupt() -> None:
+    """Lets a command go on to its normal end, though a Ctrl-C may have come."""
+    GOES_ON.set()
+    INTERRUPTED.clear()
 
 
 def ignore_interrupts() -> None:
@@ -94,5 +101,5 @@ def _end_in_time(signals: socket.socket, _: socket.socket) -> None:
     """
     while signal.SIGINT not in signals.recv(1):
         pass
-    time.sleep(SECONDS_TO_CLEAN_UP)
-    end()
+    if not GOES_ON.wait(SECONDS_TO_CLEAN_UP):
+        end()

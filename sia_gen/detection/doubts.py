@@ -87,10 +87,8 @@ class DoubtCounts:
         for what, how in doubts.items():
             self.first.setdefault(what, f"the first, {name}: {how}")
 
-    def line(self) -> str | None:
-        """Returns the line; None without doubts."""
-        if not self.doubted:
-            return None
+    def line(self) -> str:
+        """Returns the line."""
         each = [f"{self.counts[what]} in {what} ({how})" for what, how in self.first.items()]
         return (
             f"warning: {self.doubted} of {self.photographs} photographs differ from those that the "

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes
 from skimage.measure import approximate_polygon, find_contours, label, regionprops
 
 # Pixels that a contour may be off the edge of its region, to have fewer corners.
@@ -38,7 +39,7 @@ def find_regions(mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32]) -> l
             box=(left, top, right - left, bottom - top),
             area=int(region.num_pixels),
             score=float(region.intensity_max),
-            contour=_contour_of(region.image_filled, left, top),
+            contour=_contour_of(region.image, left, top),
         )
         for region in regionprops(label(mask, connectivity=2), anomaly_map)
         for top, left, bottom, right in [map(int, region.bbox)]
@@ -47,9 +48,9 @@ def find_regions(mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32]) -> l
 
 
 def _contour_of(pixels: NDArray[np.bool_], left: int, top: int) -> Contour:
-    """Returns the outline of a region without holes, halfway between pixels inside and outside."""
-    # With a border the outline is closed; regions that touch at corners have a single one.
-    bordered = np.pad(pixels, 1).astype(np.float32)
+    """Returns the outer outline of a region, halfway between pixels inside and outside."""
+    # With a border the outline is closed; without holes it is the only one.
+    bordered = binary_fill_holes(np.pad(pixels, 1)).astype(np.float32)
     (outline,) = find_contours(bordered, 0.5, fully_connected="high")
     corners = approximate_polygon(outline, TOLERANCE)[:-1]
     # The centre of the first pixel inside the border is at (1, 1).

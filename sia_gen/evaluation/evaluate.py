@@ -22,14 +22,15 @@ from accelerate.utils import gather_object
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.judging import IMAGES, save_pictures
+from sia_gen.evaluation.judging import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, upright_size
+from sia_gen.images.squares import looked_at
 from sia_gen.io.files import FileGroups
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
@@ -121,12 +122,12 @@ def _evaluate_model(
     results: dict[str, Result] = {}
     for category, images in tests.items():
         pixels = out / PIXELS / category
-        (pixels / IMAGES).mkdir(parents=True, exist_ok=True)
+        (pixels / FOLDER).mkdir(parents=True, exist_ok=True)
         scores = _score_images(fitted.model, spec, category, images, pixels, accelerator)
         results[category] = category_result(*scores, fitted.threshold)
         if accelerator.is_main_process:
             write_category(
-                out / category, recipe, fitted, results[category], pixels / IMAGES, accelerator
+                out / category, recipe, fitted, results[category], pixels / FOLDER, accelerator
             )
     return results
 
@@ -163,7 +164,16 @@ def _score_images(
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"
                 regions = append_pixels(path, anomaly_map, mask)
             found.append((index, score, regions))
-            save_pictures(pictures, folder / IMAGES, index, test.path, spec, anomaly_map)
+            size = upright_size(test.path)
+            save_pictures(
+                pictures,
+                folder / FOLDER / picture_name(index),
+                test.path,
+                spec.white,
+                size,
+                anomaly_map,
+                looked_at(size, spec.non_square),
+            )
             progress.advance()
     images = [
         ScoredImage(tests[index], score, regions)

@@ -9,7 +9,8 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.judging import IMAGES, JUDGING, judged
+from sia_gen.evaluation.judging import FOLDER, judged_tests
+from sia_gen.evaluation.judging import PAGE as JUDGING
 from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, to_picture
@@ -94,12 +95,12 @@ def write_category(
         ]
         heads = ("image", "label", "defect", "score", "verdict")
         write_text(temporary / "scores.csv", csv_text([heads, *rows]))
-        pictures.rename(temporary / IMAGES)
+        pictures.rename(temporary / FOLDER)
         page_of_all = JudgingPage(
             f"{recipe.title}: the threshold of {category}",
             "Move the threshold, and see what each image becomes.",
             threshold,
-            judged(temporary, result.images),
+            judged_tests(result.images),
             Link(f"The evaluation of {category}", PAGE),
         )
         write_judging_page(temporary / JUDGING, page_of_all)

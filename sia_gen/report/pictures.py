@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sia_gen.images.loading import to_picture
+from sia_gen.images.loading import to_picture, to_pixels
 
 # From transparent over yellow to red, which colour-blind people can tell apart too, also on grey.
 # Pixels that are more likely anomalous than normal get the strongest red.
 PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
+# Rows of a large picture that are coloured at a time, which bounds the memory it takes.
+ROWS = 64
 # Sides on a contact sheet in pixels.
 CELL, GAP, TITLE_WIDTH = 96, 4, 110
 
@@ -44,6 +46,22 @@ def _colours_of(
     ]
     opacity = STRONGEST_OPACITY * np.interp(anomaly_map, (0.0, PROBABILITIES[-1]), (0.0, 1.0))
     return np.stack(channels, axis=-1), opacity[..., None]
+
+
+def coloured(picture: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """Colours a picture of any size by its anomaly map, (H, W) in [0, 1], as `overlay` does.
+
+    Where the map is NaN, because nobody looked there, the picture is half as bright.
+    """
+    result = picture.convert("RGB")
+    for top in range(0, result.height, ROWS):
+        bottom = min(top + ROWS, result.height)
+        some = anomaly_map[top:bottom]
+        band = result.crop((0, top, result.width, bottom))
+        pixels = np.array(overlay(to_pixels(band), np.nan_to_num(some)))
+        pixels[np.isnan(some)] //= 2
+        result.paste(Image.fromarray(pixels), (0, top))
+    return result
 
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:

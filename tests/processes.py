@@ -36,6 +36,7 @@ IMPORTED = [
     "sia_gen.inspection.inspect",
     "sia_gen.deployment.export",
     "sia_gen.realnet.fitting",
+    "sia_gen.serving.run",
     "sia_gen.twins.maker",
     "torch.utils.serialization.config",
     "tests.processes",

@@ -49,10 +49,13 @@ function cheapest(images, miss, alarm) {
   return best[Math.floor((best.length - 1) / 2)];
 }
 
+// The nearest threshold in a direction that judges one of the images otherwise.
 function neighbour(images, threshold, direction) {
-  const steps = candidates(images);
-  if (direction < 0) return steps.findLast((one) => one < threshold) ?? steps[0];
-  return steps.find((one) => one > threshold) ?? steps.at(-1);
+  const above = (one) => count(images, one).anomalous;
+  const now = above(threshold);
+  const steps = candidates(images).filter((one) => (one - threshold) * direction > 0);
+  if (direction < 0) steps.reverse();
+  return steps.find((one) => above(one) !== now) ?? threshold;
 }
 
 const FILTERS = {

@@ -101,14 +101,11 @@ def describe(
 def listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens; `OptionError` if the address is not free or unknown."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OptionError(
             problem=f"cannot listen on {host}:{port} ({reason.lower()}).",
             fix="Choose another address with --host, or another port with --port.",
         ) from error
-    return listening

@@ -66,8 +66,8 @@ def request(
 
 def exchange(address: Address, parts: Iterable[bytes], *, leaves: bool = False) -> Told | None:
     """Sends a request, and returns the answer; None if the server closes without one."""
-    with socket.create_connection(address, timeout=60) as connection:
-        try:
+    try:
+        with socket.create_connection(address, timeout=60) as connection:
             for part in parts:
                 connection.sendall(part)
             if leaves:
@@ -75,8 +75,8 @@ def exchange(address: Address, parts: Iterable[bytes], *, leaves: bool = False) 
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             body: Any = answer.read()
-        except (http.client.BadStatusLine, ConnectionError):
-            return None
+    except (http.client.BadStatusLine, ConnectionError):
+        return None
     headers = {name.lower(): value for name, value in answer.getheaders()}
     if headers.get("content-type") == "application/json":
         body = json.loads(body)
@@ -132,7 +132,13 @@ def _method(rng: np.random.Generator) -> Fault:
 
 
 def _path(rng: np.random.Generator) -> Fault:
-    paths = ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/predict/x", "/docs"]
+    paths = [
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/predict/x",
+        "/docs",
+    ]
     return Fault(request(path=str(rng.choice(paths)), method="GET"), (404,))
 
 

@@ -41,6 +41,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "export",
+    "serve",
     "push-to-hub",
 ]
 HELP = """

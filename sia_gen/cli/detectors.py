@@ -167,8 +167,7 @@ def predict(
     Lines are added to predictions.csv and predictions.jsonl as images are scored. Images that are
     in there are not scored again.
 
-    Examples: sia-gen predict runs/elpv/realnet/mono photos;
-    sia-gen predict runs/elpv/realnet/mono --watch inbox --save heatmaps,boxes
+    Example: sia-gen predict runs/elpv/realnet/mono photos --save heatmaps,boxes
     """
     from sia_gen.evaluation.predict import predict as score
     from sia_gen.runtime.device import Runtime

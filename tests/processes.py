@@ -26,6 +26,7 @@ IMPORTED = [
     "sia_gen.cli.app",
     "sia_gen.composition.compose",
     "sia_gen.corpus.generate",
+    "sia_gen.detection.recalibration",
     "sia_gen.diffusion.classifier_training",
     "sia_gen.diffusion.adm.importing",
     "sia_gen.diffusion.training",

@@ -1,5 +1,6 @@
 """The commands that fit, evaluate, apply and export RealNet."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,7 +8,7 @@ from typer import Argument, Exit, Option
 
 from sia_gen.cli import options
 from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
-from sia_gen.cli.interrupts import go_on_after_interrupt
+from sia_gen.cli.interrupts import interrupt_is_the_end
 
 EXIT_ANOMALOUS = 3
 
@@ -167,25 +168,24 @@ def predict(
     Lines are added to predictions.csv and predictions.jsonl as images are scored. Images that are
     in there are not scored again.
 
-    Examples: sia-gen predict runs/elpv/realnet/mono photos;
-    sia-gen predict runs/elpv/realnet/mono --watch inbox --save heatmaps,boxes
+    Example: sia-gen predict runs/elpv/realnet/mono photos --save heatmaps,boxes
     """
     from sia_gen.evaluation.predict import predict as score
     from sia_gen.runtime.device import Runtime
 
-    found = score(
-        model,
-        images,
-        out,
-        Runtime(precision, device, compiled, channels_last),
-        threshold=threshold,
-        false_alarm_rate=false_alarm_rate,
-        save=save,
-        watch=watch,
-        resume=resume,
-    )
-    if watch:
-        go_on_after_interrupt()
+    runtime = Runtime(precision, device, compiled, channels_last)
+    with interrupt_is_the_end() if watch else nullcontext():
+        found = score(
+            model,
+            images,
+            out,
+            runtime,
+            threshold=threshold,
+            false_alarm_rate=false_alarm_rate,
+            save=save,
+            watch=watch,
+            resume=resume,
+        )
     table = out / "predictions.csv"
     say(f"{found.anomalous} of {found.photographs} images are anomalous; see {table}.")
     if exit_code and found.anomalous:

@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -18,7 +19,7 @@ STOPPED = b"error: interrupted. Run the same command again to continue.\n"
 EXIT_STOPPED = 1
 SECONDS_TO_CLEAN_UP = 1.0
 INTERRUPTED = threading.Event()
-# Set if the command goes on to its normal end, which only a Ctrl-C may lead to.
+# Set if the command has caught the interrupt, and goes on.
 GOES_ON = threading.Event()
 # Held by the thread that ends the process, so that no other one does too.
 ENDING = threading.Lock()
@@ -53,10 +54,15 @@ def watch_for_interrupts() -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
-def go_on_after_interrupt() -> None:
-    """Lets a command go on to its normal end, though a Ctrl-C may have come."""
-    GOES_ON.set()
-    INTERRUPTED.clear()
+@contextmanager
+def interrupt_is_the_end() -> Iterator[None]:
+    """Lets a command that catches Ctrl-C, its usual end, come to it or to an error of its own."""
+    try:
+        yield
+    finally:
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            GOES_ON.set()
+            INTERRUPTED.clear()
 
 
 def ignore_interrupts() -> None:

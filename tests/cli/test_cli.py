@@ -40,6 +40,7 @@ COMMANDS = [
     "import-realnet",
     "evaluate",
     "predict",
+    "recalibrate",
     "export",
     "serve",
     "push-to-hub",

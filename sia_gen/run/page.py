@@ -286,7 +286,7 @@ def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out:
     model = f"{folder}/realnet/{shlex.quote(categories[0])}"
     return Section(
         title="Go on",
-        text="Score photographs, export or serve the detector, or repeat a step with other settings.",
+        text="Score photographs, export or serve the detector, or repeat a step otherwise.",
         commands=[
             f"sia-gen predict {model} photos",
             f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx --with-preprocessing",

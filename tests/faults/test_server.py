@@ -69,7 +69,9 @@ def server(tmp_path: Path, small: Recipe) -> Iterator[Server]:
 def test_faulty_requests_get_clear_answers_and_good_ones_theirs(
     server: Server, tried: Tried
 ) -> None:
-    expected = server.ask().body
+    # Who else is in a batch changes the last digits.
+    good = server.ask().body
+    expected = good | {"score": pytest.approx(good["score"], abs=1e-6)}
     number = times(3 * len(KINDS), 10_000)
     outcomes: Counter[int | None] = Counter()
 

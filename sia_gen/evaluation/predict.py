@@ -165,14 +165,16 @@ class Work:
             write_page(self.table.out, self.detector.threshold, self.table.lines())
         if self.doubts.doubted:
             notice(self.doubts.line())
-        verdicts = Counter(self.table.done[text].verdict for text in self.given)
+        # A Ctrl-C may have come before the last were scored.
+        done = self.table.done
+        verdicts = Counter(done[text].verdict for text in self.given if text in done)
         if count := verdicts["unreadable"]:
             first = [*self.problems, "it was tried before, and has not changed since."][0]
             raise ImageError(
-                problem=f"{count} of {len(self.given)} images were not scored; the first: {first}",
+                problem=f"{count} of {verdicts.total()} images were not scored; the first: {first}",
                 fix=f"They are marked 'unreadable' in {self.table.out / CSV}.",
             )
-        return Counts(len(self.given), verdicts["anomalous"])
+        return Counts(verdicts.total(), verdicts["anomalous"])
 
     def _add_files(self, files: FileGroups, photo: Photo, found: Detection | ImageError) -> None:
         if isinstance(found, ImageError):

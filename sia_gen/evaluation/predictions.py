@@ -133,7 +133,7 @@ class Table:
         """Yields the last prediction of each photograph, in the order of the table."""
         for number, line in enumerate(_whole_lines(self.out / JSONL), 1):
             one = self._parse(number, line)
-            if self.done[one.image] == Done.of(one):
+            if self.done.get(one.image) == Done.of(one):
                 yield one
 
     def _go_on(self) -> None:

@@ -212,6 +212,10 @@ def atomic_siblings(path: Path) -> Iterator[Path]:
             for file in files:
                 file.replace(path.parent / file.name)
             sync(path.parent)
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise removed(path.parent) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

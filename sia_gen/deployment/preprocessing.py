@@ -108,8 +108,8 @@ class Photographs(nn.Module):
         output = self.model(squares / 255)
         score = output.score
         if self.rule == "pad":
-            maps = self.model.scored_maps(output.logits)
-            score = self.model.as_score(_highest_mean(maps, rows, columns, self.model.score_window))
+            maps = self.model.averaged_map(output.logits)
+            score = self.model.probability(_highest_mean(maps, rows, columns, self.model.score_window))
         return self._enlarged(output.anomaly_map, rows, columns, vertical, horizontal), score
 
     def _enlarged(

@@ -132,20 +132,25 @@ class RealNet(
 
     def score_within(self, logits: torch.Tensor, areas: Sequence[Area]) -> torch.Tensor:
         """Returns the scores (B,) of images by the areas of their pictures, from their logits."""
-        pairs = zip(self.scored_maps(logits), areas, strict=True)
-        highest = [image_score(area.cut(one)[None], self.score_window) for one, area in pairs]
-        return self.as_score(torch.cat(highest))
+        scores = torch.cat(
+            [
+                image_score(area.cut(one)[None], self.score_window)
+                for one, area in zip(self.averaged_map(logits), areas, strict=True)
+            ]
+        )
+        return self.probability(scores)
 
-    def scored_maps(self, logits: torch.Tensor) -> torch.Tensor:
-        """Returns the maps (B, 1, H, W) whose highest mean is the score, from the logits."""
-        if self.fusion is None:
-            return logits.softmax(dim=1)[:, 1:]
+    def averaged_map(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns what scores are means of, (B, 1, H, W), from logits (B, 2, H, W).
+
+        These are probabilities, or for a retrieval the deviations above even odds.
+        """
         # The logits of a retrieval are 0 and the inverse hyperbolic sine of its map.
-        return logits[:, 1:].sinh()
+        return logits.softmax(dim=1)[:, 1:] if self.fusion is None else logits[:, 1:].sinh()
 
-    def as_score(self, highest: torch.Tensor) -> torch.Tensor:
-        """Returns the scores (B,) in [0, 1] that the highest means (B,) of these maps stand for."""
-        return highest if self.fusion is None else highest.asinh().sigmoid()
+    def probability(self, values: torch.Tensor) -> torch.Tensor:
+        """Turns means of `averaged_map` into probabilities of an anomaly, in place, and returns."""
+        return values if self.fusion is None else values.asinh_().sigmoid_()
 
     @torch.no_grad()
     def measure_normal(

@@ -39,11 +39,11 @@ class Seen(torch.nn.Module):
         self.images = images
         return self.model(images)
 
-    def scored_maps(self, logits: torch.Tensor) -> torch.Tensor:
-        return self.model.scored_maps(logits)
+    def averaged_map(self, logits: torch.Tensor) -> torch.Tensor:
+        return self.model.averaged_map(logits)
 
-    def as_score(self, highest: torch.Tensor) -> torch.Tensor:
-        return self.model.as_score(highest)
+    def probability(self, values: torch.Tensor) -> torch.Tensor:
+        return self.model.probability(values)
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,9 @@ class Photographs(nn.Module):
         score = output.score
         if self.rule == "pad":
             maps = self.model.averaged_map(output.logits)
-            score = self.model.probability(_highest_mean(maps, rows, columns, self.model.score_window))
+            score = self.model.probability(
+                _highest_mean(maps, rows, columns, self.model.score_window)
+            )
         return self._enlarged(output.anomaly_map, rows, columns, vertical, horizontal), score
 
     def _enlarged(

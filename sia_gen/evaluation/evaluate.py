@@ -22,9 +22,9 @@ from accelerate.utils import gather_object
 
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.judging import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
+from sia_gen.evaluation.threshold_page import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage

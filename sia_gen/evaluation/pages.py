@@ -9,18 +9,18 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.judging import FOLDER, judged_tests
-from sia_gen.evaluation.judging import PAGE as JUDGING
 from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
+from sia_gen.evaluation.threshold_page import FOLDER, judged_tests
+from sia_gen.evaluation.threshold_page import PAGE as THRESHOLD_PAGE
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, to_picture
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.metrics import cumulative_counts
 from sia_gen.realnet.inference import Fitted, predict_tests
 from sia_gen.realnet.model import RealNet
-from sia_gen.report.judging import JudgingPage, write_judging_page
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import overlay, save_heatmap
+from sia_gen.report.threshold_page import ThresholdPage, write_threshold_page
 
 PAGE = "index.html"
 PICTURES = 8
@@ -96,14 +96,14 @@ def write_category(
         heads = ("image", "label", "defect", "score", "verdict")
         write_text(temporary / "scores.csv", csv_text([heads, *rows]))
         pictures.rename(temporary / FOLDER)
-        page_of_all = JudgingPage(
+        page_of_all = ThresholdPage(
             f"{recipe.title}: the threshold of {category}",
             "Move the threshold, and see what each image becomes.",
             threshold,
             judged_tests(result.images),
             Link(f"The evaluation of {category}", PAGE),
         )
-        write_judging_page(temporary / JUDGING, page_of_all)
+        write_threshold_page(temporary / THRESHOLD_PAGE, page_of_all)
         chosen = worth_looking_at(result.images, threshold, PICTURES)
         heatmaps = temporary / "heatmaps"
         page = Page(
@@ -156,7 +156,7 @@ def _score_section(category: str, result: Result, threshold: float) -> Section:
         table=[("metric", "value"), *metrics],
         histogram=score_histogram(good, found, threshold),
         charts=_curves(result),
-        links=[Link("Every image, and the threshold as a slider", JUDGING)],
+        links=[Link("Every image, and the threshold as a slider", THRESHOLD_PAGE)],
     )
 
 

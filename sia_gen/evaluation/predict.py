@@ -19,7 +19,6 @@ from sia_gen.detection.detection import Detection
 from sia_gen.detection.detector import Detector
 from sia_gen.detection.doubts import DoubtCounts
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.judging import write_page
 from sia_gen.evaluation.photos import Photo, image_files
 from sia_gen.evaluation.predictions import CSV, Prediction, Table
 from sia_gen.evaluation.saving import (
@@ -31,6 +30,7 @@ from sia_gen.evaluation.saving import (
     choose_outputs,
     coco,
 )
+from sia_gen.evaluation.threshold_page import write_page
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.io.files import FileGroups, prepare_output, sha256, write_json
 from sia_gen.io.locks import working_on

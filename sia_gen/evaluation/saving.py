@@ -9,7 +9,7 @@
 | tiff | anomaly_maps/NAME.tiff | the same with 16 bits, 65535 for 1; 0 where nobody looked |
 
 With `boxes` there is also `annotations.json`, of all photographs, in the format of COCO. `page`
-makes `threshold.html`, see `sia_gen.evaluation.judging`.
+makes `threshold.html`, see `sia_gen.evaluation.threshold_page`.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,8 +22,8 @@ from PIL import Image
 
 from sia_gen.detection.detection import Detection
 from sia_gen.errors import ImageError, OptionError, did_you_mean
-from sia_gen.evaluation.judging import FOLDER, save_pictures
 from sia_gen.evaluation.predictions import Prediction
+from sia_gen.evaluation.threshold_page import FOLDER, save_pictures
 from sia_gen.images.files import HEATMAPS, MAPS, MASKS
 from sia_gen.images.loading import WIDEST, read_image
 from sia_gen.io.files import FileGroups

@@ -13,7 +13,7 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
-from sia_gen.evaluation.judging import PAGE
+from sia_gen.evaluation.threshold_page import PAGE
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import (
     ImageSpec,

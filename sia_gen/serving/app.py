@@ -21,8 +21,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from sia_gen.serving.answers import Answer, Judge
 from sia_gen.serving.bodies import MEGABYTE, Limits, Refusal, read_body, require_image_type
-from sia_gen.serving.judging import Answer, Judge
 from sia_gen.serving.page import POLICY, render_page
 from sia_gen.serving.worker import BatchWorker, QueueFullError
 from sia_gen.version import __version__

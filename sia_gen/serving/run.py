@@ -37,9 +37,9 @@ def serve(folder: Path, settings: Settings, runtime: Runtime, ready: Callable[[s
     require_packages()
     import uvicorn
 
+    from sia_gen.serving.answers import Judge
     from sia_gen.serving.app import Service, make_app
     from sia_gen.serving.bodies import MEGABYTE, Limits
-    from sia_gen.serving.judging import Judge
 
     limits = Limits(int(settings.megabytes * MEGABYTE))
     with listen(settings.host, settings.port) as listening:

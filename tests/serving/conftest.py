@@ -21,9 +21,9 @@ from tests.small_networks import save_detector
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
+from sia_gen.serving.answers import Judge  # noqa: E402
 from sia_gen.serving.app import Service, make_app  # noqa: E402
 from sia_gen.serving.bodies import Limits  # noqa: E402
-from sia_gen.serving.judging import Judge  # noqa: E402
 from sia_gen.serving.run import Settings, describe, listen  # noqa: E402
 
 

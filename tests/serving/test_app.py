@@ -95,7 +95,7 @@ class Slow:
     """Judges once it may."""
 
     def __init__(self, detector: Any) -> None:
-        from sia_gen.serving.judging import Judge
+        from sia_gen.serving.answers import Judge
 
         self.judge = Judge(detector)
         self.may, self.begun = threading.Event(), threading.Event()

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from sia_gen.io.files import write_text
 from sia_gen.report.page import Link, open_template
 
-SCRIPT = Path(__file__).with_name("judging.js")
+SCRIPT = Path(__file__).with_name("threshold_page.js")
 
 
 class JudgedImage(NamedTuple):
@@ -24,7 +24,7 @@ class JudgedImage(NamedTuple):
     heatmap: str  # transparent where nothing is anomalous, to lie over the photograph
 
 
-class JudgingPage(NamedTuple):
+class ThresholdPage(NamedTuple):
     """The page: its title, a summary in a sentence, the threshold as it was fitted, the images."""
 
     title: str
@@ -34,9 +34,9 @@ class JudgingPage(NamedTuple):
     above: Link | None = None
 
 
-def write_judging_page(path: Path, page: JudgingPage) -> None:
+def write_threshold_page(path: Path, page: ThresholdPage) -> None:
     """Writes the page, whole or not at all."""
-    template = open_template("sia_gen.report", "judging.html.jinja", html=True)
+    template = open_template("sia_gen.report", "threshold_page.html.jinja", html=True)
     labelled = any(image.label is not None for image in page.images)
     script = SCRIPT.read_text(encoding="utf-8")
     write_text(path, template.render(page=page, labelled=labelled, script=script))

@@ -24,8 +24,8 @@ from sia_gen.images.loading import read_image, upright_size
 from sia_gen.images.squares import Area
 from sia_gen.io.files import FileGroups
 from sia_gen.realnet.inference import AnomalyMap
-from sia_gen.report.judging import JudgedImage, JudgingPage, write_judging_page
 from sia_gen.report.pictures import veil
+from sia_gen.report.threshold_page import JudgedImage, ThresholdPage, write_threshold_page
 
 PAGE, FOLDER = "threshold.html", PAGE_PICTURES
 PHOTOGRAPH, SMALL, HEATMAP = ".jpg", ".small.jpg", ".webp"
@@ -114,7 +114,7 @@ def write_page(out: Path, threshold: float, predictions: Iterable[Prediction]) -
     """Writes the page of an output of `predict`."""
     images = judged_photographs(predictions)
     summary = f"{len(images)} photographs. Move the threshold, and see what each becomes."
-    write_judging_page(out / PAGE, JudgingPage("Predictions", summary, threshold, images))
+    write_threshold_page(out / PAGE, ThresholdPage("Predictions", summary, threshold, images))
 
 
 def picture_name(number: int) -> str:

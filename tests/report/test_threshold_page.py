@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sia_gen.report.judging import SCRIPT, JudgedImage, JudgingPage, write_judging_page
 from sia_gen.report.page import Link
+from sia_gen.report.threshold_page import SCRIPT, JudgedImage, ThresholdPage, write_threshold_page
 from tests.report.test_page import VOID, Checker
 
 NODE = shutil.which("node")
@@ -38,7 +38,7 @@ def image(name: str, score: float, label: Any = None) -> JudgedImage:
 
 def write(path: Path, *images: JudgedImage) -> Reader:
     above = Link("Above", "index.html")
-    write_judging_page(path, JudgingPage("Parts", "Move it.", 0.25, list(images), above))
+    write_threshold_page(path, ThresholdPage("Parts", "Move it.", 0.25, list(images), above))
     reader = Reader()
     reader.feed(path.read_text())
     assert not reader.open

@@ -15,8 +15,8 @@ from PIL import Image
 from sia_gen.config.data import NonSquare
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.judging import save_pictures
 from sia_gen.evaluation.predict import predict
+from sia_gen.evaluation.threshold_page import save_pictures
 from sia_gen.images.squares import looked_at
 from sia_gen.io.files import FileGroups
 from sia_gen.runtime.device import Runtime

@@ -4,7 +4,7 @@ OUT/
     index.html                  the metrics of all categories, also of earlier runs
     metrics.json  metrics.md    the same metrics
     <category>/index.html       curves, heat maps and metrics by type of defect
-    <category>/threshold.html   a slider that judges every image anew; `judging.py` has its files
+    <category>/threshold.html   a slider that judges every image anew; see `threshold_page.py`
     <category>/scores.csv       one line per test image
     <category>/heatmaps/        the highest, lowest and borderline scores, as pictures
 """

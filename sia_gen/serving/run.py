@@ -48,16 +48,16 @@ def serve(folder: Path, settings: Settings, runtime: Runtime, ready: Callable[[s
         Image.MAX_IMAGE_PIXELS = int(settings.megapixels * 1_000_000)
         about = describe(folder, detector, recipe, settings)
         service = Service(Judge(detector), about, limits, settings.queue, settings.batch_size)
-        config = uvicorn.Config(
-            make_app(service, f"{recipe.title}: {folder.resolve().name}"),
-            access_log=False,
-            log_level="error",
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(limits.seconds),
-        )
-        ready(address_of(listening))
         try:
+            config = uvicorn.Config(
+                make_app(service, f"{recipe.title}: {folder.resolve().name}"),
+                access_log=False,
+                log_level="error",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=int(limits.seconds),
+            )
+            ready(address_of(listening))
             # It raises the signal that ended it anew.
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listening])

@@ -6,7 +6,8 @@ Each of the data is a folder of own images with a test set, or a recipe and a ca
 detectors have the same backbone, layers, image size (squeezed to squares) and split, and no test
 label chooses anything. PatchCore has all channels and the same memory as RealNet, a greedy coreset;
 an image scores by its highest mean over 16 x 16 pixels, as with RealNet, or by its highest patch,
-as in the paper. RealNet learns from pieces of textures.
+as in the paper. RealNet learns from pieces of textures. Models of anomalib run if `--detectors`
+names them; their scores are their own.
 
 Every fit runs in a process of its own, whose peak of memory is its own. What is there is kept.
 """
@@ -18,12 +19,14 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anomalib_models
 import numpy as np
 import torch
 from measuring import save, show
@@ -135,24 +138,23 @@ def realnet(options: argparse.Namespace, fit: Fit) -> Figures:
     return metrics | seconds
 
 
-def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
-    """Fills and asks a memory of all channels."""
+def peer(options: argparse.Namespace, fit: Fit) -> Figures:
+    """Fits and evaluates PatchCore, or a model of anomalib."""
     recipe, category, root = opened(options, fit)
     listed = list_images(recipe, root, category)
+    torch.manual_seed(fit.seed)
     started = time.perf_counter()
-    bank = Bank(recipe, [*listed.fit, *listed.validation], options.image_size)
+    make = patchcore if fit.detector == PATCHCORE else anomalib_models.MODELS[fit.detector]
+    score = make(recipe, [*listed.fit, *listed.validation])
     fitted = time.perf_counter()
     tests = list_labelled_images(recipe, root, category)
-    found = []
-    for images in image_batches(recipe, [test.path for test in tests], options.image_size):
-        size = images.shape[-2:]
-        found.append(interpolate(bank.distances(images), size, mode="bilinear"))
-    maps, labels = torch.cat(found), np.array([test.label for test in tests])
-    highest, scores = (image_score(maps, window).numpy() for window in (1, 16))
+    batches = image_batches(recipe, [test.path for test in tests], options.image_size)
+    scores, maps = (torch.cat(part) for part in zip(*map(score, batches), strict=True))
+    labels = np.array([test.label for test in tests])
     figures = {
-        "image_auroc": auroc(labels, scores),
-        "image_auroc_highest": auroc(labels, highest),
-        "image_f1_max": f1_max(labels, scores)[0],
+        "image_auroc": auroc(labels, scores.numpy()),
+        "image_auroc_highest": auroc(labels, maps.amax(dim=(1, 2, 3)).numpy()),
+        "image_f1_max": f1_max(labels, scores.numpy())[0],
         "fit_seconds": fitted - started,
         "images_per_second": len(tests) / (time.perf_counter() - fitted),
     }
@@ -168,11 +170,23 @@ def patchcore(options: argparse.Namespace, fit: Fit) -> Figures:
     return figures
 
 
+def patchcore(recipe: Recipe, paths: Sequence[Path]) -> anomalib_models.Scorer:
+    """Fills a memory of all channels, and asks it."""
+    size = recipe.realnet.image_size
+    bank = Bank(recipe, paths, size)
+
+    def score(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = interpolate(bank.distances(images), (size, size), mode="bilinear")
+        return image_score(maps, recipe.realnet.score_window), maps
+
+    return score
+
+
 def measured(options: argparse.Namespace, fit: Fit) -> Figures:
     """The figures of a fit, which are kept in a file."""
     path = options.out / f"{'-'.join(map(str, fit)).replace('/', '-').replace(' ', '')}.json"
     if not path.is_file():
-        run = patchcore if fit.detector == PATCHCORE else realnet
+        run = realnet if fit.detector in REALNETS else peer
         figures = run(options, fit)
         # In KiB.
         figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -3,11 +3,11 @@
     python benchmarks/elpv_twins.py --out twins
     python benchmarks/elpv_twins.py --out twins --category mono --processes 6
 
-For each category it trains the model of `recipes/demo.yaml` with 700 steps and makes two corpora:
-samples of white noise, and twins of correlated noise in natural regions of photographs, at
-calibrated strengths. RealNet, with the paper's networks, is fitted to pieces of the first, to the
-twins, and to both, with the same budget and the same seeds. What is there is kept, so it can be
-stopped and run again. One large GPU, with many cores beside it, holds several fits at once.
+For each category it trains the model of `recipes/demo.yaml` and makes two corpora: samples of
+white noise, and twins of correlated noise in natural regions of photographs, at calibrated
+strengths. RealNet, with the paper's networks, is fitted to pieces of the first, to the twins, and
+to both, with the same budget and the same seeds. What is there is kept, so it can be stopped and
+run again. One large GPU, with many cores beside it, holds several fits at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ CORPORA = ("samples", "twins")
 ROWS = [("perlin", "samples"), ("twins", "twins"), ("mixed", "twins")]
 # The paper's networks and noise, which the recipe does not use.
 CHANGES: dict[str, object] = {
-    "diffusion.max_steps": 700,
     "synthesis.images": 240,
     "synthesis.strength": "0.045:0.176",
     "synthesis.perturbation": "white",

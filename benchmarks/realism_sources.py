@@ -30,6 +30,7 @@ from sia_gen.twins.strengths import twin_sampler
 SIZE = 256
 RUNTIME = Runtime()
 NATURAL = {"source": "image", "region": "natural"}
+CORRELATED, EDITS = "pink,blobs,streaks", "shift,mirror,erase,swap"
 TWINS: dict[str, dict[str, object]] = {
     "white twins": {
         # In a region white noise takes about ten times the strength of correlated noise.
@@ -39,12 +40,17 @@ TWINS: dict[str, dict[str, object]] = {
     },
     "correlated twins": {
         "synthesis.strength": "auto",
-        "synthesis.perturbation": "pink,blobs,streaks",
+        "synthesis.perturbation": CORRELATED,
         "synthesis.twins": NATURAL,
     },
     "edited twins": {
         "synthesis.strength": 0,
-        "synthesis.twins": {"source": "image", "edit": "shift,mirror,erase,swap"},
+        "synthesis.twins": {"source": "image", "edit": EDITS},
+    },
+    "edited and disturbed twins": {
+        "synthesis.strength": "0.2:0.5",
+        "synthesis.perturbation": CORRELATED,
+        "synthesis.twins": NATURAL | {"edit": EDITS},
     },
 }
 PIECES = {"synthesis.strength": "0.1:0.3"}

@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from scipy.stats import binomtest
+
 from sia_gen.realnet.normal import Look, NormalImages
 from sia_gen.realnet.selection import threshold_for
 
 # Share of normal photographs that are doubted without need, of each measurement.
 RARE = 0.001
+# Share of them that look unusual.
+UNUSUAL = 0.05
 # Fewer photographs do not tell how much normal ones differ.
 FEWEST = 5
 
@@ -29,6 +33,7 @@ class Expectation:
     sizes: tuple[tuple[int, int], ...] = ()  # longer and shorter side; one between them fits too
     kinds: tuple[str, ...] = ()
     median: float = 1.0  # highest
+    usual: float = 1.0  # the median that `UNUSUAL` exceed
     brightness: tuple[float, float] = (0.0, 1.0)  # lowest and highest
 
     @classmethod
@@ -39,10 +44,10 @@ class Expectation:
         sizes, kinds = tuple(normal.sizes), tuple(normal.kinds)
         if len(normal.scores) < FEWEST:
             return cls(sizes, kinds)
-        median = threshold_for(normal.medians, RARE).threshold
+        median, usual = (threshold_for(normal.medians, aim).threshold for aim in (RARE, UNUSUAL))
         lowest = 1 - threshold_for([1 - one for one in normal.brightness], RARE).threshold
         highest = threshold_for(normal.brightness, RARE).threshold
-        return cls(sizes, kinds, median, (lowest, highest))
+        return cls(sizes, kinds, median, usual, (lowest, highest))
 
     def doubts(self, look: Look, size: tuple[int, int], kind: str) -> Doubts:
         """Returns how a photograph of some width, height and kind differs."""
@@ -72,26 +77,43 @@ class Expectation:
 
 
 class DoubtCounts:
-    """Counts doubts over many photographs, to say them in one line."""
+    """Counts doubts over many photographs, to say them in one line.
 
-    def __init__(self) -> None:
-        self.photographs = self.doubted = 0
+    Together photographs may differ where each of them might be normal: if more of them look unusual
+    than chance explains.
+    """
+
+    def __init__(self, expected: Expectation) -> None:
+        self.expected = expected
+        self.photographs = self.doubted = self.unusual = 0
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
 
-    def add(self, name: str, doubts: Mapping[str, str]) -> None:
+    def add(self, name: str, look: Look, doubts: Mapping[str, str]) -> None:
         """Counts a photograph."""
         self.photographs += 1
         self.doubted += bool(doubts)
+        self.unusual += look.median > self.expected.usual
         self.counts.update(doubts.keys())
         for what, how in doubts.items():
             self.first.setdefault(what, f"the first, {name}: {how}")
 
-    def line(self) -> str:
-        """Returns the line."""
+    def line(self) -> str | None:
+        """Returns the line; None without doubts."""
         each = [f"{self.counts[what]} in {what} ({how})" for what, how in self.first.items()]
+        together = self.photographs >= FEWEST and self._together()
+        if together:
+            each.append(f"{self.unusual} look unusual, of normal ones {UNUSUAL:.0%} do")
+        if not each:
+            return None
+        count = max(self.doubted, self.unusual if together else 0)
         return (
-            f"warning: {self.doubted} of {self.photographs} photographs differ from those that the "
-            f"model learnt from: {'; '.join(each)}. Look at the camera and the light: what is new "
-            "everywhere looks like defects."
+            f"warning: {count} of {self.photographs} photographs differ from those that the model "
+            f"learnt from: {'; '.join(each)}. Unless they are defective all over, look at the "
+            "camera and the light."
         )
+
+    def _together(self) -> bool:
+        """Whether chance does not explain how many photographs look unusual."""
+        found = binomtest(self.unusual, self.photographs, UNUSUAL, alternative="greater")
+        return bool(found.pvalue < RARE)

@@ -113,8 +113,11 @@ class Work:
     table: Table
     outputs: Sequence[str]
     given: dict[str, Photo] = field(default_factory=dict)  # all photographs, by their paths
-    doubts: DoubtCounts = field(default_factory=DoubtCounts)
     problems: list[str] = field(default_factory=list)  # of those that are unreadable now
+    doubts: DoubtCounts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.doubts = DoubtCounts(self.detector.expected)
 
     def photos(self, images: Sequence[Path], *, may_be_empty: bool = False) -> list[Photo]:
         """Returns the photographs among files and in folders, each under its name of before."""
@@ -147,14 +150,12 @@ class Work:
         A file that has changed since the last look is still being written.
         """
         notice(f"watching {', '.join(map(str, images))}; Ctrl-C ends it.")
-        before, doubted = set[Photo](), 0
+        before, warned = set[Photo](), False
         while True:
             photos = self.photos(images, may_be_empty=True)
             self.score([photo for photo in photos if photo in before], visible=False)
             before = set(photos)
-            if self.doubts.doubted and not doubted:
-                notice(self.doubts.line())
-            doubted = self.doubts.doubted
+            warned = warned or self._warn()
             time.sleep(PAUSE)
 
     def finish(self) -> Counts:
@@ -163,8 +164,7 @@ class Work:
             write_json(self.table.out / ANNOTATIONS, coco(self.table.lines()))
         if PAGE in self.outputs:
             write_page(self.table.out, self.detector.threshold, self.table.lines())
-        if self.doubts.doubted:
-            notice(self.doubts.line())
+        self._warn()
         # A Ctrl-C may have come before the last were scored.
         done = self.table.done
         verdicts = Counter(done[text].verdict for text in self.given if text in done)
@@ -176,11 +176,18 @@ class Work:
             )
         return Counts(verdicts.total(), verdicts["anomalous"])
 
+    def _warn(self) -> bool:
+        """Says what is doubted, if anything is."""
+        line = self.doubts.line()
+        if line is not None:
+            notice(line)
+        return line is not None
+
     def _add_files(self, files: FileGroups, photo: Photo, found: Detection | ImageError) -> None:
         if isinstance(found, ImageError):
             self.problems.append(found.problem)
             return
-        self.doubts.add(photo.text, found.doubts)
+        self.doubts.add(photo.text, found.look, found.doubts)
         scored = Scored(photo.path, self.detector.spec.white, found)
         add_files(files, self.table.out, self.outputs, photo.name, scored)
 

@@ -76,11 +76,27 @@ def test_nothing_is_doubted_that_is_not_known() -> None:
     assert Expectation.of(normal(4)).doubts(strange, (640, 480), "grey") == {}
 
 
-def test_a_line_counts_them() -> None:
-    counts = DoubtCounts()
-    counts.add("a.png", {})
-    counts.add("b.png", {"size": "3 x 2 pixels instead of 4 x 4", "look": "odd"})
-    counts.add("c.png", {"size": "5 x 5 pixels instead of 4 x 4"})
+@pytest.mark.parametrize(("shift", "differ"), [(0.0, False), (0.4, True), (-0.4, False)])
+def test_together_photographs_differ_though_each_might_be_normal(
+    shift: float, differ: bool
+) -> None:
+    expected = Expectation.of(normal())
+    counts = DoubtCounts(expected)
+    for number, median in enumerate(logistic(RNG.normal(-3 + shift, 0.2, 60))):
+        counts.add(f"{number}.png", Look(0.1, min(median, expected.median), 0.5), {})
     line = counts.line()
+    assert (line is not None) == differ
+    if line is not None:
+        assert "look unusual, of normal ones 5% do" in line
+
+
+def test_a_line_counts_them() -> None:
+    counts, look = DoubtCounts(Expectation.of(None)), Look(0.1, 0.1, 0.5)
+    assert counts.line() is None
+    counts.add("a.png", look, {})
+    counts.add("b.png", look, {"size": "3 x 2 pixels instead of 4 x 4", "look": "odd"})
+    counts.add("c.png", look, {"size": "5 x 5 pixels instead of 4 x 4"})
+    line = counts.line()
+    assert line is not None
     assert line.startswith("warning: 2 of 3 photographs differ from those that the model learnt")
     assert "2 in size (the first, b.png: 3 x 2 pixels instead of 4 x 4); 1 in look (" in line

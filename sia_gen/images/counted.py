@@ -10,35 +10,61 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, Pixels, load_photograph, load_with_area
+from sia_gen.images.loading import ImageSpec, Pixels, as_model_takes, as_tiles_are_cut
 from sia_gen.images.masks import read_marks, within
+from sia_gen.images.opening import read_image, upright_size
 from sia_gen.images.squares import Area
 
 Counted = NDArray[np.bool_]
 
 
 def load_scored(path: Path, spec: ImageSpec) -> tuple[Pixels, Area | Counted]:
-    """Reads an image as it is scored, and returns what counts in it.
+    """Reads an image as it is scored, and returns what counts in it; see `as_scored`."""
+    return as_scored(read_image(path, spec.white, large=spec.tile is not None), spec, path)
+
+
+def as_scored(
+    image: Image.Image, spec: ImageSpec, name: str | Path
+) -> tuple[Pixels, Area | Counted]:
+    """Converts an upright image of mode L or RGB to what is scored; returns also what counts in it.
 
     A square image (C, size, size) has the area of its picture. A whole photograph (C, H, W) that is
-    cut into tiles has a mask (H, W) if the recipe ignores some of it.
+    cut into tiles has a mask (H, W) if the recipe ignores some of it. `ImageError`s call it by its
+    name, which is its path if it comes from a file.
     """
     if spec.tile is None:
-        return load_with_area(path, spec)
-    photograph, counted = load_with_counted(path, spec)
+        return as_model_takes(image, spec, str(name))
+    counted = counted_of(name, image.size, spec)
+    photograph = as_tiles_are_cut(image, spec, str(name))
     height, width = photograph.shape[-2:]
-    return photograph, Area(0, height, 0, width) if counted is None else counted
+    if counted is None:
+        return photograph, Area(0, height, 0, width)
+    counted = at_scale(counted, (height, width))
+    # Nothing is seen of what does not count.
+    mean = photograph[:, counted].mean(axis=1) if counted.any() else np.zeros(len(photograph))
+    photograph[:, ~counted] = mean.round().astype(np.uint8)[:, None]
+    return photograph, counted
 
 
 def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
+    """Returns which pixels of the photograph in a file count; see `counted_of`."""
+    return None if spec.ignore is None else counted_of(path, upright_size(path), spec)
+
+
+def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Counted | None:
     """Returns which pixels of a photograph count, (H, W) in its own size; None if all do.
+
+    Args:
+        name: Its path, or what errors call it.
+        size: Its width and height.
+        spec: How it is read.
 
     Raises:
         ImageError: If the mask is missing, or has another size than the photograph.
     """
     if spec.ignore is None:
         return None
-    mask = Path(spec.ignore.format(stem=path.stem))
+    mask = Path(spec.ignore.format(stem=Path(name).stem))
     if not mask.exists():
         if "{stem}" in spec.ignore:
             return None
@@ -46,7 +72,7 @@ def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
             problem=f"there is no mask {mask} of what to ignore.",
             fix="Give its path with --ignore, or set 'data.ignore' in the recipe.",
         )
-    return ~within(read_marks(mask, of=path), spec)
+    return ~within(read_marks(mask, size=size), spec)
 
 
 def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
@@ -59,23 +85,9 @@ def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
     return found
 
 
-def load_with_counted(path: Path, spec: ImageSpec) -> tuple[Pixels, Counted | None]:
-    """Reads a photograph at the scale of its tiles, and which of its pixels count.
-
-    Those that do not have the mean colour of the others, so that nothing is seen of them.
-    """
-    photograph, counted = load_photograph(path, spec), load_counted(path, spec)
-    if counted is None:
-        return photograph, None
-    counted = at_scale(counted, (photograph.shape[-2], photograph.shape[-1]))
-    mean = photograph[:, counted].mean(axis=1) if counted.any() else np.zeros(len(photograph))
-    photograph[:, ~counted] = mean.round().astype(np.uint8)[:, None]
-    return photograph, counted
-
-
 def load_visible(path: Path, spec: ImageSpec) -> Pixels:
-    """Returns the photograph of `load_with_counted` alone."""
-    return load_with_counted(path, spec)[0]
+    """Reads a photograph as tiles are cut from it, without what does not count."""
+    return load_scored(path, spec)[0]
 
 
 def counted_plane(pair: tuple[Path, tuple[int, int]], spec: ImageSpec) -> Pixels:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, size_within, upright_size
+from sia_gen.images.loading import ImageSpec, size_within
 from sia_gen.images.masks import looks_inverted, read_marks, read_mask, within
+from sia_gen.images.opening import upright_size
 from sia_gen.io.files import worker_threads
 
 # Number of problems that an error spells out.

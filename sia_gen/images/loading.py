@@ -1,64 +1,24 @@
-"""Loads images as square arrays of one mode and size.
+"""Loads images in the form in which a model takes them: squares, or photographs to be cut.
 
-Files are judged by their content, not by their names:
-
-| file | result |
-|---|---|
-| one of `FORMATS` | read; no other format is, least of all those that run programs |
-| empty, truncated, or a pipe or folder instead of a file | an error |
-| more than 89 million pixels, 1,073 if cut into tiles | an error, before any memory is allocated |
-| very long text in it | an error |
-| 1 x 1 pixel | read and enlarged |
-| rotated by EXIF | upright |
-| several frames or pages | the first one |
-| 16 bits, grey | scaled to 8 bits, from black at 0 to white at the recipe's `data.white` |
-| 16 bits, colour | scaled over the whole range; another white is an error |
-| 32 bits, floating point, signed | an error, because the value of white is unknown |
-| palette, CMYK, YCbCr, Lab | converted to RGB |
-| transparent | composited on black |
-| colour profile, gamma | ignored |
-| misread by Pillow (see `_misread_tiff` and `_misread_png`) | an error |
-| damaged, but still decodable | read, because the damage cannot be detected |
-
-Every error is one line. If the recipe's `data.unreadable` is `skip`, such files are left out and
-counted instead.
+See `sia_gen.images.opening` for which files are read, and how.
 """
 
 import os
-import stat
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import BinaryIO, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from sia_gen.config.data import Box, NonSquare, Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
-from sia_gen.images.files import FORMATS
-from sia_gen.images.squares import Area, area_of, to_square
-
-FIXES = {
-    "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
-    "mask": "Replace the file.",
-}
-# Photographs that are cut into tiles may have so many times the pixels that Pillow reads safely.
-LARGE = 12
-_OPENING = Lock()
-# White in images of 16 bits whose whole range is used.
-WIDEST = 65535
-# Orientations by EXIF in which rows are columns.
-TURNED = (5, 6, 7, 8)
-# Values of TIFF tags.
-SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
-# Raw modes of PNG for which Pillow compares the transparent colour correctly.
-COMPARABLE = ("1", "L", "RGB", "P", "P;1", "P;2", "P;4")
+from sia_gen.images.opening import read_image, upright_size
+from sia_gen.images.squares import Area, area_of, looked_at, to_square
 
 Pixels = NDArray[np.uint8]
 
@@ -93,8 +53,17 @@ def load_image(path: Path, spec: ImageSpec) -> Pixels:
 
 def load_with_area(path: Path, spec: ImageSpec) -> tuple[Pixels, Area]:
     """Reads an image file like `load_image`; returns also where the picture is in it."""
-    image = _read_in_mode(path, spec)
-    square = to_square(image, path, spec.size, spec.non_square)
+    return as_model_takes(read_image(path, spec.white), spec, str(path))
+
+
+def as_model_takes(image: Image.Image, spec: ImageSpec, name: str) -> tuple[Pixels, Area]:
+    """Converts an upright image of mode L or RGB to (C, size, size), 0 to 255.
+
+    Returns also where the picture is in it. Raises `ImageError`, which calls it by its name, if it
+    is not square and `spec` has no rule for that.
+    """
+    image = _of_interest(image, spec, name)
+    square = to_square(image, name, spec.size, spec.non_square)
     # Copied because Pillow's own pixels are read-only, about which torch warns.
     return np.array(to_pixels(square), order="C"), area_of(image.size, spec.size, spec.non_square)
 
@@ -110,14 +79,19 @@ def load_photograph(path: Path, spec: ImageSpec) -> Pixels:
 
     Raises `ImageError` if it cannot be decoded, or is smaller than a tile.
     """
-    image = _read_in_mode(path, spec)
-    size = scaled_size(path, image.size, spec)
+    return as_tiles_are_cut(read_image(path, spec.white, large=True), spec, str(path))
+
+
+def as_tiles_are_cut(image: Image.Image, spec: ImageSpec, name: str) -> Pixels:
+    """Converts an upright image of mode L or RGB to what `load_photograph` returns."""
+    image = _of_interest(image, spec, name)
+    size = scaled_size(name, image.size, spec)
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     return np.array(to_pixels(image), order="C")
 
 
-def scaled_size(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
+def scaled_size(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
     """Returns width and height at the scale of the tiles; `ImageError` if a tile is larger."""
     if spec.tile is None:
         return size
@@ -125,34 +99,41 @@ def scaled_size(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int
     if min(width, height) < spec.tile.size:
         scaled = "" if (width, height) == size else f", {width} x {height} at the scale"
         raise ImageError(
-            problem=f"{path} is {size[0]} x {size[1]} pixels{scaled}, less than a tile of "
+            problem=f"{name} is {size[0]} x {size[1]} pixels{scaled}, less than a tile of "
             f"{spec.tile.size}.",
             fix="Choose smaller tiles with --tile, or another --scale.",
         )
     return width, height
 
 
-def _read_in_mode(path: Path, spec: ImageSpec) -> Image.Image:
-    """Reads the region of interest of an image in the mode of a model."""
-    image = read_image(path, spec.white, large=spec.tile is not None)
+def _of_interest(image: Image.Image, spec: ImageSpec, name: str) -> Image.Image:
+    """Returns the region of interest of an image in the mode of a model."""
     if spec.roi is not None:
-        size_within(path, image.size, spec)
+        size_within(name, image.size, spec)
         image = image.crop(spec.roi)
     return image if image.mode == spec.mode else image.convert(spec.mode)
 
 
-def size_within(path: Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
+def size_within(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
     """Returns width and height of the region of interest; `ImageError` if it is not in an image."""
     if spec.roi is None:
         return size
     left, top, right, bottom = spec.roi
     if right > size[0] or bottom > size[1]:
         raise ImageError(
-            problem=f"{path} is {size[0]} x {size[1]} pixels, but the region of interest ends at "
+            problem=f"{name} is {size[0]} x {size[1]} pixels, but the region of interest ends at "
             f"{right}, {bottom}.",
             fix="Correct 'data.roi' in the recipe, which is left, top, right and bottom.",
         )
     return right - left, bottom - top
+
+
+def area_looked_at(picture: tuple[int, int], spec: ImageSpec) -> Area:
+    """Returns the rows and columns of a photograph, of some width and height, that a model sees."""
+    left, top, right, bottom = spec.roi or (0, 0, *picture)
+    rule = spec.non_square if spec.tile is None else None
+    inner = looked_at((right - left, bottom - top), rule)
+    return Area(top + inner.top, top + inner.bottom, left + inner.left, left + inner.right)
 
 
 def load_area(path: Path, spec: ImageSpec) -> Area:
@@ -168,31 +149,6 @@ def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
     for place, path in enumerate(paths):
         images[place] = load_image(path, spec)
     return images
-
-
-def read_image(path: Path, white: int | None = None, *, large: bool = False) -> Image.Image:
-    """Reads an image file upright, in mode L or RGB; `ImageError` if it cannot be decoded.
-
-    `white` is the value of white in images of 16 bits, by default 65535; a `large` image may have
-    `LARGE` times the pixels of others.
-    """
-    with open_image(path, "image", large=large) as file:
-        if white not in (None, WIDEST) and has_deep_colours(file):
-            msg = (
-                f"its colours have 16 bits, which are read over the whole range, so {white} cannot "
-                "be white; save it with 8 bits, or set 'data.white' to 65535"
-            )
-            raise ValueError(msg)
-        return to_eight_bits(upright(file), white)
-
-
-def upright_size(path: Path, what: Literal["image", "mask"] = "image") -> tuple[int, int]:
-    """Returns width and height as `read_image` gives them, without decoding any pixels."""
-    with open_image(path, what, large=True) as file:
-        turned = file.getexif().get(ExifTags.Base.Orientation) in TURNED
-        # Pillow gives the size of TIFF files as they are upright.
-        as_stored = turned and not isinstance(file, TiffImagePlugin.TiffImageFile)
-        return (file.height, file.width) if as_stored else file.size
 
 
 def find_unreadable(
@@ -220,129 +176,3 @@ def to_picture(pixels: Pixels) -> Image.Image:
 def to_pixels(image: Image.Image) -> Pixels:
     """Converts a picture of mode L or RGB into an image (C, H, W), 0 to 255."""
     return np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1)
-
-
-@contextmanager
-def open_image(
-    path: Path, what: Literal["image", "mask"], *, large: bool = False
-) -> Iterator[ImageFile.ImageFile]:
-    """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`.
-
-    A `large` image may have `LARGE` times the pixels that Pillow reads safely.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            # Opening a pipe would wait for somebody to write to it.
-            msg = "it is not a file"
-            raise ValueError(msg)
-        # Given the path, Pillow maps plain TIFF files into memory and mixes up turned ones.
-        with path.open("rb") as stream, _opened(stream, large=large) as file:
-            yield file
-    # A damaged file makes Pillow raise almost anything.
-    except Exception as error:
-        raise ImageError(
-            problem=f"cannot read the {what} {path}: {_reason(error)}.", fix=FIXES[what]
-        ) from error
-
-
-def _opened(stream: BinaryIO, *, large: bool) -> ImageFile.ImageFile:
-    # Pillow has one limit for the whole process.
-    with _OPENING:
-        limit = Image.MAX_IMAGE_PIXELS
-        most = limit * LARGE if large and limit is not None else limit
-        try:
-            Image.MAX_IMAGE_PIXELS = most
-            file = Image.open(stream, formats=list(FORMATS))
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    _require_readable(file, most)
-    return file
-
-
-def upright(file: Image.Image) -> Image.Image:
-    """Reads the first frame of an open file, rotated as its EXIF data say."""
-    ImageOps.exif_transpose(file, in_place=True)
-    if file.mode == "P" and file.palette is not None:
-        colours = len(file.palette.palette) // len(file.palette.mode)
-        if np.asarray(file).max() >= colours:
-            msg = f"it has pixels beyond the {colours} colours of its palette"
-            raise ValueError(msg)
-    return file
-
-
-def has_deep_colours(file: ImageFile.ImageFile) -> bool:
-    """Whether an open file that is not yet read has colours of 16 bits, of which Pillow reads 8."""
-    if isinstance(file, TiffImagePlugin.TiffImageFile):
-        deep = _is_deep(file)
-    else:
-        deep = file.format == "PNG" and "16" in str(file.tile[0].args)
-    return deep and not file.mode.startswith("I;16")
-
-
-def to_eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
-    """Converts an image of any mode to L or RGB; ValueError if its range of values is unknown.
-
-    `white` is the value of white in 16 bits, by default 65535; what is above is white too.
-    """
-    if image.mode in ("I", "F"):
-        kind = "32-bit integers" if image.mode == "I" else "32-bit floating-point numbers"
-        msg = f"its pixels are {kind}, whose range is unknown; save it with 8 or 16 bits"
-        raise ValueError(msg)
-    if image.mode.startswith("I;16"):
-        white = white or WIDEST
-        wide = np.asarray(image).astype(np.uint32).clip(max=white)
-        return Image.fromarray(((wide * 255 + white // 2) // white).astype(np.uint8))
-    if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "black")
-        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    mode = "L" if image.mode in ("1", "L") else "RGB"
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _require_readable(file: ImageFile.ImageFile, limit: int | None) -> None:
-    """Refuses images that are too large, or of which Pillow would silently return wrong pixels."""
-    pixels = file.width * file.height
-    # Between once and twice this limit Pillow only warns.
-    if limit is not None and pixels > limit:
-        msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
-        raise Image.DecompressionBombError(msg)
-    reason = _misread_tiff(file) if isinstance(file, TiffImagePlugin.TiffImageFile) else None
-    if file.format == "PNG":
-        reason = _misread_png(file)
-    if reason is not None:
-        msg = f"{reason}; save it as PNG with 8 bits, or 16 if it is grey"
-        raise ValueError(msg)
-
-
-def _is_deep(file: TiffImagePlugin.TiffImageFile) -> bool:
-    return any(bits > 8 for bits in file.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
-
-
-def _misread_tiff(file: TiffImagePlugin.TiffImageFile) -> str | None:
-    tags, base = file.tag_v2, ExifTags.Base
-    deep = _is_deep(file)
-    if file.mode == "L" and SIGNED in tags.get(base.SampleFormat, ()):
-        return "its pixels are signed numbers"
-    if deep and tags.get(base.PhotometricInterpretation) == WHITE_IS_ZERO:
-        return "its white is 0 and it has more than 8 bits"
-    planes = tags.get(base.PlanarConfiguration) == PLANES
-    if planes and (deep or tags.get(base.SamplesPerPixel, 1) == len("LA")):
-        return "its channels are stored separately and have more than 8 bits or transparency"
-    if tags.get(base.NewSubfileType, 0) & REDUCED:
-        return "its first picture is a reduced version of another one"
-    return None
-
-
-def _misread_png(file: ImageFile.ImageFile) -> str | None:
-    if file.mode == "P" and file.palette is None:
-        return "it has no palette"
-    if "transparency" in file.info and file.tile[0].args not in COMPARABLE:
-        return "it has a transparent colour and a depth other than 8 bits"
-    return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is empty, damaged, or not one of {', '.join(FORMATS)}"
-    message = error.strerror if isinstance(error, OSError) else None
-    return message or " ".join(str(error).split()).rstrip(".") or type(error).__name__

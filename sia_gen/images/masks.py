@@ -21,13 +21,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from sia_gen.errors import ImageError
 from sia_gen.images.files import is_image
-from sia_gen.images.loading import (
-    ImageSpec,
-    open_image,
-    to_eight_bits,
-    upright,
-    upright_size,
-)
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.opening import open_image, to_eight_bits, upright, upright_size
 from sia_gen.images.squares import to_square
 
 # Masks may number their defects, but photographs have more levels than this.
@@ -67,12 +62,15 @@ def within(marks: Marks, spec: ImageSpec) -> Marks:
     return marks[top:bottom, left:right]
 
 
-def read_marks(path: Path, *, of: Path | None = None) -> Marks:
-    """Returns which pixels a mask marks in its own size, (H, W); see `read_mask`."""
+def read_marks(path: Path, *, of: Path | None = None, size: tuple[int, int] | None = None) -> Marks:
+    """Returns which pixels a mask marks in its own size, (H, W); see `read_mask`.
+
+    `size` is the width and height that it has to have, if it is not of an image in a file.
+    """
     files = sorted(one for one in path.iterdir() if is_image(one)) if path.is_dir() else [path]
     if not files:
         raise ImageError(problem=f"the folder {path} has no mask in it.", fix="Add one.")
-    size = None if of is None else upright_size(of)
+    size = size if of is None else upright_size(of)
     found = [_read_one(file, size) for file in files]
     if len({marks.shape for marks in found}) > 1:
         raise ImageError(problem=f"the masks in {path} differ in size.", fix="Save them in one.")

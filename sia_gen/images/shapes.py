@@ -19,15 +19,8 @@ from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Rec
 from sia_gen.errors import ImageError
 from sia_gen.images.grid import Grid
 from sia_gen.images.listing import category_root, split_images
-from sia_gen.images.loading import (
-    WIDEST,
-    ImageSpec,
-    has_deep_colours,
-    open_image,
-    scaled_size,
-    size_within,
-    upright,
-)
+from sia_gen.images.loading import ImageSpec, scaled_size, size_within
+from sia_gen.images.opening import WIDEST, has_deep_colours, open_image, upright
 from sia_gen.io.files import Location, worker_threads
 from sia_gen.runtime.progress import notice
 

@@ -26,8 +26,8 @@ from sia_gen.images.loading import (
     scaled_size,
     size_within,
     to_picture,
-    upright_size,
 )
+from sia_gen.images.opening import upright_size
 from sia_gen.io.files import worker_threads
 
 # Bytes for all images of a model, in each process.

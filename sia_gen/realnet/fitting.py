@@ -2,8 +2,9 @@
 
     OUT/
         recipe.yaml
-        <category>/                 the model (config, weights), fit.json, and the images that it
-                                    learnt from, learnt.json; `_joint` for all
+        <category>/                 the model (config, weights), fit.json, the images that it learnt
+                                    from, learnt.json, and what normal ones look like to it,
+                                    normal.json; `_joint` for all
         checkpoints/<category>/     what a resumed fit needs; see sia_gen.train.checkpoints
         logs/<category>/            losses and validation figures; see sia_gen.train.logs
 
@@ -36,10 +37,12 @@ from sia_gen.images.listing import (
     list_labelled_images,
     require_readable,
 )
+from sia_gen.images.photographs import read_headers
 from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, RealNetObjective, forward_flops
+from sia_gen.realnet.normal import NORMAL, NormalImages
 from sia_gen.realnet.preparation import (
     FitData,
     adam,
@@ -53,8 +56,8 @@ from sia_gen.realnet.preparation import (
 from sia_gen.realnet.selection import (
     SELECTED_ON,
     Best,
+    look_at_normal,
     measure_places,
-    score_normal,
     threshold_for,
     validate,
     validate_on_test,
@@ -114,6 +117,7 @@ def fit_realnet(
     def fit(name: str, normal: dict[str, Parts[Images]], accelerator: Accelerator) -> None:
         data = fit_data(recipe, normal, [sources[category] for category in groups[name]])
         chosen = [test for category in groups[name] for test in tests.get(category, [])]
+        paths = [path for one in listed[name].values() for path in (*one.fit, *one.validation)]
         unreadable = sum(len(images.unreadable) for images in listed[name].values())
         facts = inputs[name] | {"unreadable": unreadable}
         with explained_out_of_memory(
@@ -121,7 +125,7 @@ def fit_realnet(
             f"{settings.image_size} pixels.",
             "Lower it in the recipe, and choose another folder with --out.",
         ):
-            Fit(name, recipe, data, chosen, out, execution, facts, accelerator).run()
+            Fit(name, recipe, data, paths, chosen, out, execution, facts, accelerator).run()
 
     train_models(
         recipe,
@@ -165,6 +169,7 @@ class Fit:
     name: str  # its category, or `_joint`
     recipe: Recipe
     data: FitData
+    paths: Sequence[Path]  # of the normal images
     tests: Sequence[TestImage]  # they select the best weights if the recipe says so
     out: Path  # of all models
     execution: Execution
@@ -289,9 +294,10 @@ class Fit:
         best = self.best
         threshold: dict[str, Any] = {"threshold": best.metrics["threshold"]}
         self.model.load_state_dict(best.weights)
+        looks = look_at_normal(self.data, self.model, self.accelerator)
+        normal = NormalImages.of(looks, read_headers(self.paths))
         if self.recipe.realnet.false_alarm_rate is not None:
-            scores = score_normal(self.data, self.model, self.accelerator)
-            found = threshold_for(scores, self.recipe.realnet.false_alarm_rate)
+            found = threshold_for(normal.scores, self.recipe.realnet.false_alarm_rate)
             threshold = {"threshold": found.threshold, "false_alarms": asdict(found)}
         report = {
             "model_version": MODEL_VERSION,
@@ -306,4 +312,5 @@ class Fit:
             "seed": self.recipe.seed,
         }
         folder = self.out / self.name
-        save_model(folder, self.model, self.recipe, REPORT, report, self.checkpoints)
+        beside = {NORMAL: normal.model_dump(mode="json")}
+        save_model(folder, self.model, self.recipe, REPORT, report, self.checkpoints, beside)

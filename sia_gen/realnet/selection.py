@@ -31,6 +31,7 @@ from sia_gen.realnet.inference import (
     predict_tests,
 )
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.normal import Look
 from sia_gen.realnet.preparation import FitData
 from sia_gen.realnet.tiling import resized_map
 from sia_gen.train.batches import batches_of
@@ -168,29 +169,41 @@ def _areas_of(data: LocalAnomalies, indices: Sequence[int]) -> list[Area] | None
 def score_photographs(
     data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
 ) -> NDArray[np.float32]:
-    """Returns the scores (N,) of normal images; a memory that holds them may leave each out.
+    """Returns the scores (N,) of normal images; a memory that holds them may leave each out."""
+    looks = look_at_photographs(data, model, accelerator, left_out=left_out)
+    return np.array([look.score for look in looks], np.float32)
 
-    Of images that are tiles, the scores are those of whole photographs.
+
+def look_at_photographs(
+    data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
+) -> list[Look]:
+    """Returns what is measured of normal images; a memory that holds them may leave each out.
+
+    Of images that are tiles, whole photographs are measured.
     """
     if isinstance(data.normal, Tiles):
-        return _score_cut(data.normal, model, accelerator, left_out=left_out)
-    scores = []
+        return _look_at_cut(data.normal, model, accelerator, left_out=left_out)
+    looks = list[Look]()
     for indices in batches_of(len(data.normal), BATCH_SIZE):
         pixels = np.stack([data.normal[index] for index in indices])
         numbers = np.array(indices) if left_out else None
         areas = _areas_of(data, indices)
         found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
-        scores.append(found.scores)
-    return np.concatenate(scores)
+        inside = areas or [Area.whole(pixels.shape[-1])] * len(pixels)
+        looks += [
+            Look.of(area.cut(image), score, area.cut(anomaly_map))
+            for area, image, score, anomaly_map in zip(inside, pixels, *found, strict=True)
+        ]
+    return looks
 
 
-def _score_cut(
+def _look_at_cut(
     tiles: Tiles, model: RealNet, accelerator: Accelerator, *, left_out: bool
-) -> NDArray[np.float32]:
-    """Returns the scores of the photographs that tiles were cut from."""
-    scores = []
+) -> list[Look]:
+    """Returns what is measured of the photographs that tiles were cut from."""
+    looks = list[Look]()
     for number, photograph in _each(tiles.photographs):
-        score, _ = predict_photograph(
+        score, anomaly_map = predict_photograph(
             model,
             photograph,
             tiles.tile,
@@ -198,8 +211,8 @@ def _score_cut(
             number=number if left_out else None,
             counted=_counted(tiles, number),
         )
-        scores.append(score)
-    return np.array(scores, np.float32)
+        looks.append(Look.of(photograph, score, anomaly_map))
+    return looks
 
 
 def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerator) -> None:
@@ -216,16 +229,15 @@ def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerato
     model.places.measure(maps)
 
 
-def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDArray[np.float32]:
-    """Returns the scores (N,) of all normal photographs that a model can score as if unseen.
+def look_at_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> list[Look]:
+    """Returns what is measured of all normal photographs that a model can score as if unseen.
 
     Networks have learned the others. A memory only holds them, so it leaves each out.
     """
-    scores = score_photographs(data.validation, model, accelerator)
+    looks = look_at_photographs(data.validation, model, accelerator)
     if model.memory is None:
-        return scores
-    learned = score_photographs(data.fit, model, accelerator, left_out=True)
-    return np.concatenate([scores, learned])
+        return looks
+    return looks + look_at_photographs(data.fit, model, accelerator, left_out=True)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ BEFORE = {
     "detector": [TRAIN, SYNTHESIZE],
     "hub": [TRAIN, SYNTHESIZE, FIT],
     "python": [TRAIN, SYNTHESIZE, FIT],
+    "deploy": [TRAIN, SYNTHESIZE, FIT],
 }
 # Some of the files that it leaves.
 MADE = {
@@ -51,6 +52,7 @@ MADE = {
         "mono.onnx",
     ],
     "tiles": ["predictions/heatmaps/0.png", "ignoring/boards/fit.json"],
+    "deploy": ["mono.json"],
     "hub": ["refitted/mono/model.safetensors"],
     "several-gpus": ["runs/elpv/evaluation/index.html"],
 }

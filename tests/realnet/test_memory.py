@@ -30,7 +30,7 @@ from sia_gen.realnet.memory import (
     neighbourhoods,
 )
 from sia_gen.realnet.model import EVEN_ODDS, image_score
-from sia_gen.realnet.selection import score_normal, threshold_for
+from sia_gen.realnet.selection import look_at_normal, threshold_for
 from tests.realnet.conftest import CPU, data_of
 from tests.small_networks import BACKBONE
 
@@ -202,7 +202,7 @@ def test_threshold_of_a_rate_is_that_of_photographs_left_out_of_the_memory(
     report = json.loads((folder / "fit.json").read_text())
     model, threshold, _ = load_realnet(folder)
     data = data_of(recipe, photographs, corpus)
-    scores = score_normal(data, model, CPU.accelerator())
+    scores = [look.score for look in look_at_normal(data, model, CPU.accelerator())]
     expected = list[float]()
     with torch.no_grad():
         for index in range(len(data.fit.normal)):

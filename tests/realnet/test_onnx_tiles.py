@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.config.data import Tile
-from sia_gen.realnet.export import export_realnet
+from sia_gen.deployment.export import export_realnet
 from sia_gen.realnet.inference import load_realnet, predict_photograph
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
@@ -46,7 +46,7 @@ def test_map_and_score_are_those_of_predict(
     if retrieval:
         options = {"architecture": "retrieval", "memory_size": 50, "rrs": "all"}
     save_detector(tmp_path / "model", strides=[16], position=position, **options)
-    export_realnet(tmp_path / "model", tmp_path / "model.onnx", 1)
+    export_realnet(tmp_path / "model", tmp_path / "model.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (150, 100), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photograph.png")
     model = load_realnet(tmp_path / "model").model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,16 +13,12 @@ import pytest
 from PIL import Image
 
 from sia_gen import RealNet
-from sia_gen.anomalies.paste import AnomalyBatches
-from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, RecipeError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
-from sia_gen.images.by_number import Tiles, numbers_of
 from sia_gen.images.grid import Grid
-from sia_gen.images.listing import list_images
 from sia_gen.images.squares import Area
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import (
@@ -30,9 +27,7 @@ from sia_gen.realnet.inference import (
     predict_images,
     predict_photograph,
 )
-from sia_gen.realnet.preparation import fit_data, load_normal
 from sia_gen.realnet.tiling import highest_mean
-from sia_gen.train.batches import BatchOrder
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
 
@@ -230,41 +225,20 @@ def test_fit_evaluate_and_predict_on_tiles(
     metrics = found["categories"]["wide"]
     assert (metrics["normal_images"], metrics["anomalous_images"]) == (2, 2)
     assert metrics["pixel_auroc"] is not None
-    predictions = predict(
-        tmp_path / "realnet/wide", [wide / "test"], tmp_path / "predictions", "csv", CPU
-    )
-    assert len(predictions) == 4
-    with Image.open(tmp_path / "predictions/heatmaps/cut/000.png") as heatmap:
-        assert heatmap.size == (320, 100)
+    found_in = tmp_path / "predictions"
+    counts = predict(tmp_path / "realnet/wide", [wide / "test"], found_in, CPU)
+    assert counts.photographs == 4
+    with Image.open(found_in / "heatmaps/cut/000.png") as heatmap:
+        assert heatmap.size == (160, 100)
     # Scores are those of the evaluation.
-    rows = (tmp_path / "evaluation/wide/scores.csv").read_text().splitlines()[1:]
-    by_name = {row.split(",")[0]: float(row.split(",")[3]) for row in rows}
-    for one in predictions:
-        name = Path(one.image).relative_to(wide).as_posix()
-        assert one.score == pytest.approx(by_name[name], abs=1e-5)
+    by_name = scores_in(tmp_path / "evaluation/wide/scores.csv")
+    for path, score in scores_in(found_in / "predictions.csv").items():
+        assert score == pytest.approx(by_name[Path(path).relative_to(wide).as_posix()], abs=1e-5)
 
 
-def test_tiles_of_all_categories_have_the_numbers_of_their_photographs(
-    small: Recipe, photographs: Path, corpus: Path
-) -> None:
-    recipe = small.override({"data.tile.size": 16, "realnet.image_size": 32})
-    listed = {name: list_images(recipe, photographs, name) for name in ("disc", "plate")}
-    sources = [open_sources(recipe, name, corpus) for name in listed]
-    data = fit_data(recipe, load_normal(recipe, listed), sources).fit
-    tiles = data.normal
-    assert isinstance(tiles, Tiles)
-    # Four tiles of each of 9 photographs of two categories.
-    assert numbers_of(tiles).tolist() == [number for number in range(18) for _ in range(4)]
-    assert data.groups is not None
-    assert data.groups.tolist() == [0] * 36 + [1] * 36
-    paths = [path for images in listed.values() for path in images.fit]
-    for index in (0, 35, 36, 71):
-        number, top, left = tiles.places[index]
-        whole = Image.fromarray(np.asarray(Image.open(paths[number]))[top:, left:][:16, :16])
-        assert np.array_equal(tiles[index][0], whole.resize((32, 32), Image.Resampling.BICUBIC))
-    batch = AnomalyBatches(data, BatchOrder(0, len(tiles), 8))[3]
-    indices = [index for _, index in BatchOrder(0, len(tiles), 8).positions(3)]
-    assert batch.number.tolist() == [index // 4 for index in indices]
+def scores_in(path: Path) -> dict[str, float]:
+    with path.open() as file:
+        return {row["image"]: float(row["score"]) for row in csv.DictReader(file)}
 
 
 @pytest.mark.parametrize(
@@ -294,5 +268,5 @@ def test_test_images_smaller_than_a_tile_are_refused_before_anything_is_written(
     assert not (tmp_path / "evaluation").exists()
     # A prediction says it of this image, after it has scored the others.
     with pytest.raises(ImageError, match="1 of 5 images were not scored"):
-        predict(tmp_path / "models/wide", [root / "test"], tmp_path / "found", "csv", CPU)
+        predict(tmp_path / "models/wide", [root / "test"], tmp_path / "found", CPU)
     assert len((tmp_path / "found/predictions.csv").read_text().splitlines()) == 6

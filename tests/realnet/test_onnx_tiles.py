@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 
 from sia_gen.config.data import Tile
+from sia_gen.config.recipe import Recipe
 from sia_gen.deployment.export import export_realnet
+from sia_gen.errors import ModelError
 from sia_gen.realnet.inference import load_realnet, predict_photograph
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
@@ -39,6 +42,7 @@ def test_map_and_score_are_those_of_predict(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    small: Recipe,
     shallow: None,
 ) -> None:
     retrieval, position = architecture != "independent", " " in architecture
@@ -46,7 +50,13 @@ def test_map_and_score_are_those_of_predict(
     if retrieval:
         options = {"architecture": "retrieval", "memory_size": 50, "rrs": "all"}
     save_detector(tmp_path / "model", strides=[16], position=position, **options)
+    recipe = small.override({"data.tile.size": 64})
+    (tmp_path / "model/recipe.yaml").write_text(recipe.to_yaml())
+    with pytest.raises(ModelError, match="takes tiles"):
+        export_realnet(tmp_path / "model", tmp_path / "model.onnx", preprocessing=True)
     export_realnet(tmp_path / "model", tmp_path / "model.onnx")
+    description = json.loads((tmp_path / "model.json").read_text())
+    assert description["tile"] == {"size": 64, "overlap": 16, "scale": None}
     pixels = np.random.default_rng(0).integers(0, 256, (150, 100), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photograph.png")
     model = load_realnet(tmp_path / "model").model

@@ -7,8 +7,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Runs a command as a process, and exits with its code."""
-    watch_for_interrupts()
     try:
+        watch_for_interrupts()
         # Imported here, because an interrupt may arrive during the import.
         from sia_gen.cli import app
 

@@ -49,9 +49,9 @@ def watch_for_interrupts() -> None:
     # A socket rather than a pipe, for Windows.
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    threading.Thread(target=_end_in_time, args=(reader, writer), daemon=True).start()
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
+    threading.Thread(target=_end_in_time, args=(reader, writer), daemon=True).start()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from accelerate.utils import load, patch_environment
 from sia_gen.errors import OutputError, TrainingError
 from sia_gen.images.learnt import LEARNT, Learnt
 from sia_gen.images.listing import CategoryImages
-from sia_gen.io.files import PLACE, publish_folder, read_json, sync, write_json
+from sia_gen.io.files import PLACE, publish_folder, read_json, removed, sync, write_json
 from sia_gen.io.refusals import ran_out, writing
 from sia_gen.io.tensors import reason_of, what_it_calls
 from sia_gen.runtime.progress import notice
@@ -38,7 +38,11 @@ Inputs = Mapping[str, Any]
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: int = KEPT) -> None:
-    """Saves the state as `folder/step-XXXXXXXX`; every process has to call this."""
+    """Saves the state as `folder/step-XXXXXXXX`; every process has to call this.
+
+    Raises:
+        OutputError: If the folder has been removed since the training began.
+    """
     path = folder / f"step-{step:08d}"
     temporary = folder / f".{path.name}.tmp"
     if accelerator.is_main_process:
@@ -50,6 +54,9 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, *, kept: 
             accelerator.save_state(str(temporary))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
+                # Accelerate makes folders anew that somebody has removed.
+                if not (folder / INPUTS).is_file():
+                    raise removed(folder)
                 publish_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import traceback
 
 import pytest
@@ -71,3 +74,16 @@ def test_token_that_a_server_repeats_is_not_printed(
         push_to_hub(corpus.folder, name)
     assert "is a bad one" in str(refused.value)
     assert TOKEN not in "".join(traceback.format_exception(refused.value))
+
+
+def test_cache_without_locks(
+    hub: Hub, corpus: HandmadeCorpus, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_to_hub(corpus.folder, name)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(HubError, match=r"cannot be locked \(No locks available\).*HF_HOME"):
+        push_to_hub(corpus.folder, name)

@@ -17,7 +17,7 @@ from sia_gen.diffusion.classifier_training import train_classifier
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.errors import OutputError, TrainingError
 from sia_gen.images.learnt import LEARNT, Learnt
-from sia_gen.io.files import fingerprint
+from sia_gen.io.files import fingerprint, write_json
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.runtime.device import Runtime
 from sia_gen.train.checkpoints import (
@@ -43,6 +43,26 @@ def accelerator() -> Iterator[Accelerator]:
     accelerator.free_memory()
 
 
+def begun(folder: Path) -> Path:
+    """A folder in which a training has begun."""
+    write_json(folder / INPUTS, {})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def training(tmp_path: Path) -> None:
+    begun(tmp_path)
+
+
+def test_a_folder_that_is_removed_under_way_gets_no_checkpoint(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path)
+    with pytest.raises(OutputError, match="was removed"):
+        save_checkpoint(accelerator, tmp_path, 1)
+    assert last_checkpoint(tmp_path) is None
+
+
 def test_newest_checkpoints_are_kept_and_linked(accelerator: Accelerator, tmp_path: Path) -> None:
     for step in (2, 10, 100):
         save_checkpoint(accelerator, tmp_path, step)
@@ -51,7 +71,7 @@ def test_newest_checkpoints_are_kept_and_linked(accelerator: Accelerator, tmp_pa
     assert [path.name for path in list_checkpoints(tmp_path)] == kept
     assert last_checkpoint(tmp_path) == (tmp_path / kept[-1], 100)
     assert (tmp_path / "last").readlink() == Path(kept[-1])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", *kept]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [INPUTS, "last", *kept]
 
 
 def test_as_many_are_kept_as_are_asked_for(accelerator: Accelerator, tmp_path: Path) -> None:
@@ -67,7 +87,7 @@ def test_as_many_are_kept_as_are_asked_for(accelerator: Accelerator, tmp_path: P
 def test_folder_copied_with_its_link_followed_goes_on(
     accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    save_checkpoint(accelerator, tmp_path / "original", 1)
+    save_checkpoint(accelerator, begun(tmp_path / "original"), 1)
     shutil.copytree(tmp_path / "original", tmp_path / "copy")
     save_checkpoint(accelerator, tmp_path / "copy", 2)
     assert (tmp_path / "copy/last").readlink() == Path("step-00000002")
@@ -83,7 +103,7 @@ def test_where_windows_allows_no_links_there_is_none(
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     save_checkpoint(accelerator, tmp_path, 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert {path.name for path in tmp_path.iterdir()} == {INPUTS, "step-00000001"}
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("MPS backend out of memory")])
@@ -142,7 +162,7 @@ def test_what_was_killed_while_it_removed_checkpoints_leaves_none_in_part(
         assert sorted(file.name for file in path.iterdir()) == whole
     (tmp_path / "last").rename(tmp_path / ".last.tmp")
     load_last(accelerator, tmp_path)
-    kept = ["last", "step-00000002", "step-00000003"]
+    kept = [INPUTS, "last", "step-00000002", "step-00000003"]
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
     assert (tmp_path / "last").readlink() == Path(kept[-1])
 
@@ -189,7 +209,7 @@ def checkpoint(accelerator: Accelerator, tmp_path: Path) -> Path:
     model = torch.nn.Linear(2, 1)
     accelerator.prepare(model, torch.optim.Adam(model.parameters()))
     accelerator.register_for_checkpointing(Kept())
-    save_checkpoint(accelerator, tmp_path / "checkpoints", 1)
+    save_checkpoint(accelerator, begun(tmp_path / "checkpoints"), 1)
     return tmp_path / "checkpoints/step-00000001"
 
 

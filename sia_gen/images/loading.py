@@ -216,11 +216,11 @@ def require_white(white: int | None, *, deep_colours: bool) -> None:
 
 def has_deep_colours(file: Image.Image) -> bool:
     """Whether an open file that is not yet read has colours of 16 bits, of which Pillow reads 8."""
+    deep = False
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         deep = _is_deep(file)
-    else:
-        png = isinstance(file, ImageFile.ImageFile) and file.format == "PNG"
-        deep = png and "16" in str(file.tile[0].args)
+    elif isinstance(file, ImageFile.ImageFile) and file.format == "PNG":
+        deep = "16" in str(file.tile[0].args)
     return deep and not file.mode.startswith("I;16")
 
 

@@ -163,7 +163,7 @@ def to_pixels(image: Image.Image) -> Pixels:
 @contextmanager
 def open_image(path: Path, what: Literal["image", "mask"]) -> Iterator[ImageFile.ImageFile]:
     """Opens an image file without reading pixels; whatever goes wrong becomes an `ImageError`."""
-    with explained(str(path), what, FIXES[what]):
+    with explained(f"the {what} {path}", FIXES[what]):
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
@@ -182,15 +182,13 @@ def open_stream(stream: IO[bytes]) -> Iterator[ImageFile.ImageFile]:
 
 
 @contextmanager
-def explained(name: str, what: Literal["image", "mask"], fix: str) -> Iterator[None]:
+def explained(name: str, fix: str) -> Iterator[None]:
     """Turns whatever goes wrong with an image of some name into an `ImageError`."""
     try:
         yield
     # A damaged file makes Pillow raise almost anything.
     except Exception as error:
-        raise ImageError(
-            problem=f"cannot read the {what} {name}: {_reason(error)}.", fix=fix
-        ) from error
+        raise ImageError(problem=f"cannot read {name}: {_reason(error)}.", fix=fix) from error
 
 
 def upright(file: Image.Image) -> Image.Image:

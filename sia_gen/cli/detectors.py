@@ -147,7 +147,7 @@ def predict(
         Option(
             metavar="OUTPUT,...",
             help="What to write about each image: heatmaps, masks, boxes (COCO and YOLO), npy and "
-            "tiff (anomaly maps), or none.",
+            "tiff (anomaly maps), page (with the threshold as a slider), or none.",
         ),
     ] = "heatmaps",
     watch: Annotated[
@@ -221,16 +221,30 @@ def recalibrate(
 
 def export(
     model: options.Detector,
-    out: Annotated[Path, Option(help="Output file: .onnx, or .pt2 for torch.export.")],
+    out: Annotated[Path, Option(help="Output file: .onnx, .xml for OpenVINO, .pt2 for torch.")],
+    form: Annotated[
+        Literal["onnx", "openvino", "torch"] | None,
+        Option("--format", help="Format (default: by the suffix of --out)."),
+    ] = None,
+    with_preprocessing: Annotated[
+        bool,
+        Option(
+            "--with-preprocessing",
+            help="Take photographs of any size, uint8 (batch, height, width, channels), and give "
+            "maps of their size.",
+        ),
+    ] = False,
 ) -> None:
-    """Export a detector to ONNX or torch.export, and check that its anomaly maps match.
+    """Export a detector to ONNX, OpenVINO or torch.export, and check that its maps match.
 
-    Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx
+    A JSON file beside it says how to use it: threshold, mode, size, licence and so on.
+
+    Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx --with-preprocessing
     """
-    from sia_gen.realnet.export import export_realnet
-    from sia_gen.realnet.inference import check_realnet, recipe_of
+    from sia_gen.deployment.export import export_realnet
 
-    check_realnet(model)
-    channels = len(recipe_of(model).mode)
-    difference = export_realnet(model, out, channels)
-    say(f"Exported to {out}; its anomaly maps differ by at most {difference:.1e}.")
+    difference = export_realnet(model, out, form, preprocessing=with_preprocessing)
+    say(
+        f"Exported to {out}; its maps and scores differ by at most {difference:.1e}. "
+        f"{out.with_suffix('.json')} says how to use it."
+    )

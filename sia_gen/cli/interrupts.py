@@ -70,6 +70,14 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def leave_interrupts() -> None:
+    """Leaves Ctrl-C to a command that ends in its own time from now on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        return
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def end() -> NoReturn:
     """Prints how to continue, and ends the process without waiting for threads or libraries."""
     ENDING.acquire()

@@ -4,6 +4,7 @@ OUT/
     index.html                  the metrics of all categories, also of earlier runs
     metrics.json  metrics.md    the same metrics
     <category>/index.html       curves, heat maps and metrics by type of defect
+    <category>/threshold.html   a slider that judges every image anew; see `threshold_page.py`
     <category>/scores.csv       one line per test image
     <category>/heatmaps/        the highest, lowest and borderline scores, as pictures
 """
@@ -23,11 +24,14 @@ from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
+from sia_gen.evaluation.threshold_page import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, upright_size
+from sia_gen.images.squares import looked_at
+from sia_gen.io.files import FileGroups
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
 from sia_gen.realnet.inference import (
@@ -118,11 +122,13 @@ def _evaluate_model(
     results: dict[str, Result] = {}
     for category, images in tests.items():
         pixels = out / PIXELS / category
-        pixels.mkdir(exist_ok=True)
+        (pixels / FOLDER).mkdir(parents=True, exist_ok=True)
         scores = _score_images(fitted.model, spec, category, images, pixels, accelerator)
         results[category] = category_result(*scores, fitted.threshold)
         if accelerator.is_main_process:
-            write_category(out / category, recipe, fitted, results[category], accelerator)
+            write_category(
+                out / category, recipe, fitted, results[category], pixels / FOLDER, accelerator
+            )
     return results
 
 
@@ -136,8 +142,9 @@ def _score_images(
 ) -> tuple[list[ScoredImage], dict[str, list[Path]]]:
     """Scores test images, shared out over the processes; every process gets all scores.
 
-    Returns them with the files of the scores of the pixels by defect, also `good`, in a folder that
-    all processes share; none without masks. Anomalous images without a mask have no pixels there.
+    Writes pictures of all of them into a folder. Returns the scores with the files of the scores of
+    the pixels by defect, also `good`, in that folder, which all processes share; none without
+    masks. Anomalous images without a mask have no pixels there.
     """
     rank = accelerator.process_index
     share = range(rank, len(tests), accelerator.num_processes)
@@ -146,7 +153,10 @@ def _score_images(
     numbers = {name: number for number, name in enumerate(names)}
     found = list[tuple[int, float, int]]()
     title, visible = f"{category}: evaluating", accelerator.is_main_process
-    with Progress(title, len(share), visible=visible) as progress:
+    with (
+        Progress(title, len(share), visible=visible) as progress,
+        FileGroups() as pictures,
+    ):
         scored = predict_tests(model, [tests[index] for index in share], spec, accelerator)
         for index, (test, _, mask, score, anomaly_map) in zip(share, scored, strict=True):
             regions = 0
@@ -154,6 +164,16 @@ def _score_images(
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"
                 regions = append_pixels(path, anomaly_map, mask)
             found.append((index, score, regions))
+            size = upright_size(test.path)
+            save_pictures(
+                pictures,
+                folder / FOLDER / picture_name(index),
+                test.path,
+                spec.white,
+                size,
+                anomaly_map,
+                looked_at(size, spec.non_square),
+            )
             progress.advance()
     images = [
         ScoredImage(tests[index], score, regions)

@@ -10,6 +10,8 @@ from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
+from sia_gen.evaluation.threshold_page import FOLDER, judged_tests
+from sia_gen.evaluation.threshold_page import PAGE as THRESHOLD_PAGE
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, to_picture
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
@@ -18,6 +20,7 @@ from sia_gen.realnet.inference import Fitted, predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import overlay, save_heatmap
+from sia_gen.report.threshold_page import ThresholdPage, write_threshold_page
 
 PAGE = "index.html"
 PICTURES = 8
@@ -66,11 +69,22 @@ def selection_text(selected_on: Mapping[str, str]) -> str:
 
 
 def write_category(
-    folder: Path, recipe: Recipe, fitted: Fitted, result: Result, accelerator: Accelerator
+    folder: Path,
+    recipe: Recipe,
+    fitted: Fitted,
+    result: Result,
+    pictures: Path,
+    accelerator: Accelerator,
 ) -> None:
-    """Writes the folder of a category: its scores, some heat maps, and its page.
+    """Writes the folder of a category: its scores, some heat maps, and its pages.
 
-    The recipe is that of the model.
+    Args:
+        folder: The folder, whose name is that of the category.
+        recipe: That of the model.
+        fitted: The model.
+        result: The scores of its images.
+        pictures: A folder with the pictures of all images, which becomes a part of the other.
+        accelerator: Runs the model.
     """
     category, (model, threshold, selected_on) = folder.name, fitted
     with atomic_folder(folder) as temporary:
@@ -81,6 +95,15 @@ def write_category(
         ]
         heads = ("image", "label", "defect", "score", "verdict")
         write_text(temporary / "scores.csv", csv_text([heads, *rows]))
+        pictures.rename(temporary / FOLDER)
+        page_of_all = ThresholdPage(
+            f"{recipe.title}: the threshold of {category}",
+            "Move the threshold, and see what each image becomes.",
+            threshold,
+            judged_tests(result.images),
+            Link(f"The evaluation of {category}", PAGE),
+        )
+        write_threshold_page(temporary / THRESHOLD_PAGE, page_of_all)
         chosen = worth_looking_at(result.images, threshold, PICTURES)
         heatmaps = temporary / "heatmaps"
         page = Page(
@@ -133,6 +156,7 @@ def _score_section(category: str, result: Result, threshold: float) -> Section:
         table=[("metric", "value"), *metrics],
         histogram=score_histogram(good, found, threshold),
         charts=_curves(result),
+        links=[Link("Every image, and the threshold as a slider", THRESHOLD_PAGE)],
     )
 
 

@@ -21,7 +21,16 @@ from sia_gen.detection.doubts import DoubtCounts
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.photos import Photo, image_files
 from sia_gen.evaluation.predictions import CSV, Prediction, Table
-from sia_gen.evaluation.saving import ANNOTATIONS, BOXES, Scored, add_files, choose_outputs, coco
+from sia_gen.evaluation.saving import (
+    ANNOTATIONS,
+    BOXES,
+    PAGE,
+    Scored,
+    add_files,
+    choose_outputs,
+    coco,
+)
+from sia_gen.evaluation.threshold_page import write_page
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.io.files import FileGroups, prepare_output, sha256, write_json
 from sia_gen.io.locks import working_on
@@ -155,6 +164,8 @@ class Work:
         """Writes what is about all photographs together, and counts those that were given."""
         if BOXES in self.outputs:
             write_json(self.table.out / ANNOTATIONS, coco(self.table.lines()))
+        if PAGE in self.outputs:
+            write_page(self.table.out, self.detector.threshold, self.table.lines())
         self._warn()
         # A Ctrl-C may have come before the last were scored.
         done = self.table.done

@@ -8,7 +8,8 @@
 | npy | anomaly_maps/NAME.npy | the anomaly map, float32 in [0, 1]; NaN where nobody looked |
 | tiff | anomaly_maps/NAME.tiff | the same with 16 bits, 65535 for 1; 0 where nobody looked |
 
-With `boxes` there is also `annotations.json`, of all photographs, in the format of COCO.
+With `boxes` there is also `annotations.json`, of all photographs, in the format of COCO. `page`
+makes `threshold.html`, see `sia_gen.evaluation.threshold_page`.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,12 +23,13 @@ from PIL import Image
 from sia_gen.detection.detection import Detection
 from sia_gen.errors import ImageError, OptionError, did_you_mean
 from sia_gen.evaluation.predictions import Prediction
+from sia_gen.evaluation.threshold_page import FOLDER, save_pictures
 from sia_gen.images.files import HEATMAPS, MAPS, MASKS
 from sia_gen.images.loading import WIDEST, read_image
 from sia_gen.io.files import FileGroups
 from sia_gen.report.pictures import coloured
 
-BOXES, ANNOTATIONS, NOTHING = "boxes", "annotations.json", "none"
+BOXES, ANNOTATIONS, PAGE, NOTHING = "boxes", "annotations.json", "page", "none"
 
 
 class Scored(NamedTuple):
@@ -53,11 +55,12 @@ def choose_outputs(text: str) -> list[str]:
         OptionError: If there is no such output.
     """
     names = [name.strip() for name in text.split(",") if name.strip() != NOTHING]
+    known = [*OUTPUTS, PAGE]
     for name in names:
-        if name not in OUTPUTS:
+        if name not in known:
             raise OptionError(
-                problem=f"--save: there is no output '{name}'{did_you_mean(name, OUTPUTS)}.",
-                fix=f"Choose among {', '.join(OUTPUTS)}, separated by commas, or {NOTHING}.",
+                problem=f"--save: there is no output '{name}'{did_you_mean(name, known)}.",
+                fix=f"Choose among {', '.join(known)}, separated by commas, or {NOTHING}.",
             )
     return list(dict.fromkeys(names))
 
@@ -67,6 +70,14 @@ def add_files(
 ) -> None:
     """Has some outputs about a photograph written; `photo` is its relative path there."""
     for name in names:
+        if name == PAGE:
+            found = scored.detection
+            picture = out / FOLDER / photo
+            white, size = scored.white, found.size
+            save_pictures(
+                files, picture, scored.path, white, size, found.model_map, found.looked_at
+            )
+            continue
         output = OUTPUTS[name]
         path = (out / output.folder / photo).with_suffix(output.extension)
         files.add(path, partial(output.write, scored))

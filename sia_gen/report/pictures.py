@@ -26,13 +26,26 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
     The picture of mode RGB is unchanged where the map is 0, and red where it is 0.5 or more.
     """
     base = np.broadcast_to(image, (3, *anomaly_map.shape)).transpose(1, 2, 0).astype(np.float64)
+    colours, opacity = _colours_of(anomaly_map)
+    mixed = (1 - opacity) * base + opacity * colours
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def veil(anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """Returns what `overlay` lays over an image, a picture of mode RGBA."""
+    colours, opacity = _colours_of(anomaly_map)
+    return Image.fromarray(np.dstack([colours, 255 * opacity]).round().astype(np.uint8))
+
+
+def _colours_of(
+    anomaly_map: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns colours (H, W, 3), 0 to 255, and their opacity (H, W, 1) for a map (H, W)."""
     channels = [
         np.interp(anomaly_map, PROBABILITIES, values) for values in zip(*COLOURS, strict=True)
     ]
     opacity = STRONGEST_OPACITY * np.interp(anomaly_map, (0.0, PROBABILITIES[-1]), (0.0, 1.0))
-    opacity = opacity[..., None]
-    mixed = (1 - opacity) * base + opacity * np.stack(channels, axis=-1)
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    return np.stack(channels, axis=-1), opacity[..., None]
 
 
 def coloured(picture: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Image:

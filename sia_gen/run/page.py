@@ -13,6 +13,7 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
+from sia_gen.evaluation.threshold_page import PAGE
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import (
     ImageSpec,
@@ -25,7 +26,7 @@ from sia_gen.images.loading import (
 from sia_gen.images.squares import Area
 from sia_gen.io.files import atomic_path
 from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
-from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
+from sia_gen.report.page import Figure, Link, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import contact_sheet, overlay
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
@@ -266,6 +267,12 @@ def _metrics_section(
         ),
         table=[("metric", *results), *rows],
         histogram=score_histogram(normal, anomalous, results[category]["threshold"]),
+        links=[
+            Link(
+                f"Every image of {name}, and the threshold as a slider", f"evaluation/{name}/{PAGE}"
+            )
+            for name in results
+        ],
     )
 
 
@@ -279,10 +286,11 @@ def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out:
     model = f"{folder}/realnet/{shlex.quote(categories[0])}"
     return Section(
         title="Go on",
-        text="Score new photographs, export the detector, or repeat a step with other settings.",
+        text="Score photographs, export or serve the detector, or repeat a step otherwise.",
         commands=[
             f"sia-gen predict {model} photos",
-            f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx",
+            f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx --with-preprocessing",
+            f"sia-gen serve {model}",
             f"sia-gen fit-realnet {chosen} --corpus {folder}/corpus --out {folder}/realnet-2",
         ],
     )

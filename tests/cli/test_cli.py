@@ -42,6 +42,7 @@ COMMANDS = [
     "predict",
     "recalibrate",
     "export",
+    "serve",
     "push-to-hub",
 ]
 HELP = """

@@ -23,6 +23,7 @@ BEFORE = {
     "detector": [TRAIN, SYNTHESIZE],
     "hub": [TRAIN, SYNTHESIZE, FIT],
     "python": [TRAIN, SYNTHESIZE, FIT],
+    "deploy": [TRAIN, SYNTHESIZE, FIT],
 }
 # Some of the files that it leaves.
 MADE = {
@@ -50,6 +51,7 @@ MADE = {
         "predictions/predictions.csv",
         "mono.onnx",
     ],
+    "deploy": ["mono.json"],
     "hub": ["refitted/mono/model.safetensors"],
     "several-gpus": ["runs/elpv/evaluation/index.html"],
 }

@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 from typer import Argument, Exit, Option
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
+from sia_gen.cli.common import (
+    load_inputs,
+    next_command,
+    run_folder,
+    saved_recipe,
+    say,
+    tile_changes,
+)
 from sia_gen.cli.interrupts import interrupt_is_the_end
 
 EXIT_ANOMALOUS = 3
@@ -17,6 +24,9 @@ def fit_realnet(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
     non_square: options.NonSquare = None,
+    tile: options.Tile = None,
+    scale: options.Scale = None,
+    ignore: options.Ignore = None,
     category: options.Category = None,
     corpus: options.Corpus = None,
     joint: Annotated[bool, Option("--joint", help="One detector for all categories.")] = False,
@@ -55,6 +65,8 @@ def fit_realnet(
     changes = {
         "seed": seed,
         "data.non_square": non_square,
+        **tile_changes(tile, scale),
+        "data.ignore": ignore,
         "realnet.max_steps": max_steps,
         "realnet.max_minutes": max_minutes,
         "realnet.joint": joint or None,

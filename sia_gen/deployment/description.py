@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from sia_gen.config.data import NonSquare
+from sia_gen.config.data import Box, NonSquare, Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.io.files import read_json
 from sia_gen.realnet.inference import REPORT, Fitted
@@ -49,6 +49,10 @@ class Description(BaseModel):
     """Side in pixels of the squares that the detector looks at."""
     non_square: NonSquare | None
     """How a photograph becomes square; None: it must be square."""
+    tile: Tile | None = None
+    """How photographs are cut into tiles, each of which is one of these squares."""
+    roi: Box | None = None
+    """Left, top, right and bottom of what is cut out of photographs first; None: everything."""
     resampling: str = "bicubic, antialiased, a = -0.5, rounded to 8 bits after each axis (Pillow)"
     image_mean: tuple[float, ...]
     """Mean of each channel in [0, 1]; the graph itself subtracts it."""
@@ -83,6 +87,8 @@ class Description(BaseModel):
             white=recipe.data.white,
             image_size=size,
             non_square=recipe.data.non_square,
+            tile=recipe.data.tile,
+            roi=recipe.data.roi,
             image_mean=tuple(mean),
             image_std=tuple(std),
             score_window=model.score_window,

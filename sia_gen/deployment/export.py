@@ -60,6 +60,11 @@ def export_realnet(
     """
     name, chosen = format_of(out, form)
     fitted, recipe = load_realnet(folder, channels_last=False), recipe_of(folder)
+    if preprocessing and not (recipe.data.tile is None is recipe.data.roi):
+        raise ModelError(
+            problem=f"the detector in {folder} takes tiles, or a region, of photographs.",
+            fix="Leave --with-preprocessing out, and cut them as docs/onnx_tiles.py does.",
+        )
     module, example = prepared(fitted.model, recipe, preprocessing=preprocessing)
     description = Description.of(folder, fitted, recipe, preprocessing=preprocessing)
     tolerance = TOLERANCE_RESIZED if preprocessing else TOLERANCE

@@ -16,10 +16,11 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.detection.detection import Detection
 from sia_gen.detection.doubts import Expectation
 from sia_gen.errors import ImageError, ModelError, OptionError
+from sia_gen.images.counted import Counted, as_scored
 from sia_gen.images.files import images_below
-from sia_gen.images.loading import ImageSpec, Pixels, as_model_takes
+from sia_gen.images.loading import ImageSpec, Pixels, area_looked_at, black_image
 from sia_gen.images.photographs import Source, name_of, read_photograph
-from sia_gen.images.squares import Area, looked_at
+from sia_gen.images.squares import Area
 from sia_gen.realnet.inference import (
     REPORT,
     AnomalyMap,
@@ -41,7 +42,7 @@ class Taken(NamedTuple):
     """A photograph as a model takes it, and what it was."""
 
     pixels: Pixels
-    area: Area  # of the picture in it
+    area: Area | Counted  # what counts in it
     size: tuple[int, int]  # width and height of the photograph
     kind: str
 
@@ -162,7 +163,7 @@ class Detector:
 
         Those to come are loaded while the model scores, so memory does not grow with their number.
         """
-        found = predict_ahead(self.model, photographs, self._load, self.accelerator)
+        found = predict_ahead(self.model, photographs, self._load, self.accelerator, self.spec.tile)
         for _, picture, taken, score, anomaly_map in found:
             if isinstance(taken, ImageError):
                 yield taken
@@ -171,17 +172,16 @@ class Detector:
 
     def take(self, photograph: Source) -> Taken:
         """Prepares a photograph as the model takes it; `ImageError` if that is not possible."""
-        image, kind = read_photograph(photograph, self.spec.white)
-        return Taken(*as_model_takes(image, self.spec, name_of(photograph)), image.size, kind)
+        large = self.spec.tile is not None
+        image, kind = read_photograph(photograph, self.spec.white, large=large)
+        return Taken(*as_scored(image, self.spec, name_of(photograph)), image.size, kind)
 
-    def _load(self, photograph: Source) -> tuple[Pixels, Area, Taken | ImageError]:
+    def _load(self, photograph: Source) -> tuple[Pixels, Area | Counted, Taken | ImageError]:
         try:
             taken = self.take(photograph)
         except ImageError as error:
             # A black image takes its place in the batch.
-            side = self.spec.size
-            black = np.zeros((len(self.spec.mode), side, side), np.uint8)
-            return black, Area.whole(side), error
+            return *black_image(self.spec), error
         return taken.pixels, taken.area, taken
 
     def _detection(
@@ -192,7 +192,7 @@ class Detector:
             look=look,
             threshold=self.threshold,
             size=taken.size,
-            looked_at=looked_at(taken.size, self.spec.non_square),
+            looked_at=area_looked_at(taken.size, self.spec),
             model_map=anomaly_map,
             doubts=self.expected.doubts(look, taken.size, taken.kind),
         )

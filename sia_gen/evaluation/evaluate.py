@@ -26,11 +26,12 @@ from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.evaluation.threshold_page import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
+from sia_gen.images.counted import load_counted
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
-from sia_gen.images.loading import ImageSpec, upright_size
-from sia_gen.images.squares import looked_at
+from sia_gen.images.loading import ImageSpec, area_looked_at
+from sia_gen.images.opening import upright_size
 from sia_gen.io.files import FileGroups
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
@@ -70,6 +71,7 @@ def evaluate(
     unseen = {
         name: unseen_tests(folders[name], name, images, root) for name, images in tests.items()
     }
+    say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
     about: dict[str, Any] = {
         "recipe": recipe.name,
         # A relative path stays true if the models and the evaluation move together.
@@ -87,7 +89,6 @@ def evaluate(
     with claim_output(out, recipe, [], parts, main=main, always=["name"]):
         # Another process may have evaluated other models before this one claimed the folder.
         earlier = read_summary(out, about["models"])
-        say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
         if main:
             shutil.rmtree(out / PIXELS, ignore_errors=True)
             (out / PIXELS).mkdir()
@@ -162,7 +163,8 @@ def _score_images(
             regions = 0
             if numbers and (test.mask or not test.label):
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"
-                regions = append_pixels(path, anomaly_map, mask)
+                counted = load_counted(test.path, spec)
+                regions = append_pixels(path, anomaly_map, mask, counted)
             found.append((index, score, regions))
             size = upright_size(test.path)
             save_pictures(
@@ -172,7 +174,7 @@ def _score_images(
                 spec.white,
                 size,
                 anomaly_map,
-                looked_at(size, spec.non_square),
+                area_looked_at(size, spec),
             )
             progress.advance()
     images = [
@@ -180,13 +182,16 @@ def _score_images(
         for index, score, regions in sorted(gather_object(found))
     ]
     if numbers and visible:
-        _report_masks(category, images, model.image_size)
+        _report_masks(category, images, None if spec.tile else model.image_size)
     files = {name: sorted(folder.glob(f"{number}-*.pixels")) for name, number in numbers.items()}
     return images, files
 
 
-def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> None:
-    """Says on stderr which anomalous images have no mask, or one that marks nothing."""
+def _report_masks(category: str, images: Sequence[ScoredImage], size: int | None) -> None:
+    """Says on stderr which anomalous images have no mask, or one that marks nothing.
+
+    `size` is that which images were resized to.
+    """
     anomalous = sorted((one for one in images if one.image.label), key=lambda one: one.image.name)
     without = [one.image.name for one in anomalous if one.image.mask is None]
     if without:
@@ -197,9 +202,9 @@ def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> No
         )
     unmarked = [one.image.name for one in anomalous if one.image.mask and not one.regions]
     if unmarked:
+        at = "" if size is None else f" at {size} x {size} pixels"
         print(
-            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing at "
-            f"{size} x {size} pixels, the first that of {unmarked[0]}; their pixels count as "
-            "normal.",
+            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing{at}, "
+            f"the first that of {unmarked[0]}; their pixels count as normal.",
             file=sys.stderr,
         )

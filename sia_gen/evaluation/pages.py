@@ -18,8 +18,9 @@ from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_te
 from sia_gen.metrics import cumulative_counts
 from sia_gen.realnet.inference import Fitted, predict_tests
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.tiling import resized_map
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
-from sia_gen.report.pictures import overlay, save_heatmap
+from sia_gen.report.pictures import overlay, save_heatmap, within_limit
 from sia_gen.report.threshold_page import ThresholdPage, write_threshold_page
 
 PAGE = "index.html"
@@ -192,7 +193,9 @@ def _picture_sections(
     for title, images in chosen.items():
         pictures, maps = [], []
         found = predict_tests(model, [one.image for one in images], spec, accelerator)
-        for (_, score, _), (image, pixels, _, _, anomaly_map) in zip(images, found, strict=True):
+        for (_, score, _), (image, whole, _, _, full_map) in zip(images, found, strict=True):
+            # Photographs that are cut into tiles may be shown at a smaller scale.
+            pixels, anomaly_map = within_limit(whole, resized_map(full_map, whole.shape[-2:]))
             kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)
             name = f"{number:02d}_{kind}_{score:.3f}_{stem}.png"
             save_heatmap(folder / name, pixels, anomaly_map)

@@ -87,7 +87,8 @@ def predict(
     if threshold is None is false_alarm_rate and detector.selected_on == SELECTED_ON["test"]:
         notice(f"warning: the threshold was selected on {detector.selected_on}.")
     found = list(image_files(images, may_be_empty=watch).values())
-    say_shapes(read_headers(found), detector.spec.non_square)
+    if detector.spec.tile is None:
+        say_shapes(read_headers(found), detector.spec.non_square)
     prepare_output(out)
     _compile(detector, runtime, len(found))
     about = {
@@ -134,6 +135,8 @@ class Work:
         waiting = list[tuple[Photo, Detection | ImageError]]()
         found = self.detector.stream([photo.path for photo in new])
         done = len(photos) - len(new)
+        # Of photographs that are cut into tiles each is as large as a batch of others.
+        together = BATCH_SIZE if self.detector.spec.tile is None else 1
         with (
             Progress("predicting", len(photos), done=done, visible=visible) as progress,
             FileGroups() as files,
@@ -141,7 +144,7 @@ class Work:
             for photo, detection in zip(new, found, strict=True):
                 waiting.append((photo, detection))
                 self._add_files(files, photo, detection)
-                if len(waiting) == BATCH_SIZE:
+                if len(waiting) == together:
                     self._publish(files, waiting)
                 progress.advance()
             self._publish(files, waiting)

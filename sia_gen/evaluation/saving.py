@@ -25,7 +25,7 @@ from sia_gen.errors import ImageError, OptionError, did_you_mean
 from sia_gen.evaluation.predictions import Prediction
 from sia_gen.evaluation.threshold_page import FOLDER, save_pictures
 from sia_gen.images.files import HEATMAPS, MAPS, MASKS
-from sia_gen.images.loading import WIDEST, read_image
+from sia_gen.images.opening import WIDEST, read_image
 from sia_gen.io.files import FileGroups
 from sia_gen.report.pictures import coloured
 
@@ -112,7 +112,7 @@ def coco(predictions: Iterable[Prediction]) -> dict[str, Any]:
 def _save_heatmap(scored: Scored, path: Path) -> None:
     detection = scored.detection
     try:
-        picture = read_image(scored.path, scored.white)
+        picture = read_image(scored.path, scored.white, large=True)
     except ImageError:
         # Lines move photographs on as soon as they can; what was found is still worth seeing.
         picture = Image.new("L", detection.size, "grey")

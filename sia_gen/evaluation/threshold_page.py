@@ -20,11 +20,11 @@ from sia_gen.errors import ImageError
 from sia_gen.evaluation.predictions import Prediction
 from sia_gen.evaluation.results import ScoredImage
 from sia_gen.images.files import PAGE_PICTURES
-from sia_gen.images.loading import read_image, upright_size
+from sia_gen.images.opening import read_image, upright_size
 from sia_gen.images.squares import Area
 from sia_gen.io.files import FileGroups
 from sia_gen.realnet.inference import AnomalyMap
-from sia_gen.report.pictures import veil
+from sia_gen.report.pictures import reduced_map, veil
 from sia_gen.report.threshold_page import JudgedImage, ThresholdPage, write_threshold_page
 
 PAGE, FOLDER = "threshold.html", PAGE_PICTURES
@@ -57,7 +57,7 @@ def save_pictures(
 
     def save_photograph(path: Path, side: int | None = None) -> None:
         try:
-            image = read_image(photograph, white)
+            image = read_image(photograph, white, large=True)
         except ImageError:
             # It may have moved on since it was scored.
             image = Image.new("L", size, "grey")
@@ -66,7 +66,7 @@ def save_pictures(
         image.save(path, format="JPEG", quality=JPEG_QUALITY)
 
     def save_veil(path: Path) -> None:
-        picture = _around(veil(anomaly_map), area, size)
+        picture = _around(veil(reduced_map(anomaly_map)), area, size)
         picture.save(path, format="WEBP", quality=WEBP_QUALITY)
 
     files.add(stem.with_name(f"{stem.name}{PHOTOGRAPH}"), save_photograph)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import (
+from sia_gen.images.opening import (
     decoded,
     explained,
     has_deep_colours,
@@ -45,24 +45,27 @@ class Header(NamedTuple):
     kind: str
 
 
-def read_photograph(source: Source, white: int | None = None) -> Photograph:
+def read_photograph(source: Source, white: int | None = None, *, large: bool = False) -> Photograph:
     """Reads a photograph from any source, which stays as it is.
 
     Args:
         source: The path of a file, the bytes of one, an image of Pillow, or an array.
         white: The value of white in images of 16 bits, by default 65535.
+        large: Whether it may have more pixels than Pillow reads safely; see `open_image`.
 
     Raises:
         ImageError: If it cannot be decoded, or its range of values is unknown.
     """
     if isinstance(source, str | Path):
-        with open_image(Path(source), "image") as file:
+        with open_image(Path(source), "image", large=large) as file:
             return _from_file(file, white)
     with explained(name_of(source), "Give another image."):
         if isinstance(source, bytes):
-            with open_stream(io.BytesIO(source)) as file:
+            with open_stream(io.BytesIO(source), large=large) as file:
                 return _from_file(file, white)
-        return (_from_pillow if isinstance(source, Image.Image) else _from_array)(source, white)
+        if isinstance(source, Image.Image):
+            return _from_pillow(source, white, large=large)
+        return _from_array(source, white)
 
 
 def name_of(source: Source) -> str:
@@ -85,7 +88,7 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
 
 def _read_header(path: Path) -> Header | None:
     try:
-        with open_image(path, "image") as file:
+        with open_image(path, "image", large=True) as file:
             return Header((max(file.size), min(file.size)), kind_of(file))
     except ImageError:
         return None
@@ -104,10 +107,10 @@ def _from_file(file: ImageFile.ImageFile, white: int | None) -> Photograph:
     return Photograph(decoded(file, white), kind)
 
 
-def _from_pillow(image: Any, white: int | None) -> Photograph:
+def _from_pillow(image: Any, white: int | None, *, large: bool) -> Photograph:
     kind = kind_of(image)
     if _is_unread(image):
-        require_readable(image)
+        require_readable(image, large=large)
         require_white(white, deep_colours=has_deep_colours(image))
     # The caller's image stays as it is: this makes a copy, even of one that is upright.
     turned = upright(ImageOps.exif_transpose(image))

@@ -79,6 +79,9 @@ def enlarged(
         The interpolated map, (H, W); NaN outside the area.
     """
     size = (area.right - area.left, area.bottom - area.top)
+    if size == picture and anomaly_map.shape == picture[::-1]:
+        # Large maps are not copied for nothing.
+        return anomaly_map
     inside = Image.fromarray(anomaly_map).resize(size, Image.Resampling.BILINEAR)
     whole = np.full(picture[::-1], np.nan, np.float32)
     area.cut(whole)[:] = np.asarray(inside)

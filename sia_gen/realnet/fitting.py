@@ -27,6 +27,7 @@ from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
+from sia_gen.images.by_number import Images
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.learnt import Learnt
@@ -37,7 +38,6 @@ from sia_gen.images.listing import (
     require_readable,
 )
 from sia_gen.images.photographs import read_headers
-from sia_gen.images.store import Images
 from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT
@@ -57,6 +57,7 @@ from sia_gen.realnet.selection import (
     SELECTED_ON,
     Best,
     look_at_normal,
+    measure_places,
     threshold_for,
     validate,
     validate_on_test,
@@ -285,6 +286,7 @@ class Fit:
             with self.accelerator.autocast():
                 batches = image_batches(part.normal, settings.batch_size, device)
                 self.model.measure_normal(batches, part.areas)
+            measure_places(self.data.fit, self.model, self.accelerator)
             self.model.train()
 
     def save(self, done: int) -> None:

@@ -27,6 +27,7 @@ from sia_gen.realnet.channels import (
     resize,
 )
 from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
+from sia_gen.realnet.places import NormalPlaces
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
 
@@ -73,6 +74,7 @@ class RealNet(
         memory_size: int = 5000,
         score_window: int = 16,
         layers: Sequence[int] | None = None,
+        position: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -106,6 +108,7 @@ class RealNet(
         )
         self.memory = PatchMemory(channels[0], memory_size) if retrieval else None
         self.fusion = MapFusion() if retrieval else None
+        self.places = NormalPlaces() if position else None
         self.rrs = ReconstructionResidualSelection(
             channels, num_max, num_mean, rrs, structure.decoder_layers
         )

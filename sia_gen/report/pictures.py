@@ -14,6 +14,8 @@ from sia_gen.images.loading import to_picture, to_pixels
 PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
+# Longest side of a heat map in pixels.
+LONGEST = 4096
 # Rows of a large picture that are coloured at a time, which bounds the memory it takes.
 ROWS = 64
 # Sides on a contact sheet in pixels.
@@ -65,9 +67,36 @@ def coloured(picture: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Im
 
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:
-    """Writes the image and its heat map side by side, as PNG."""
+    """Writes the image and its heat map side by side, as PNG; large ones are reduced."""
+    image, anomaly_map = within_limit(image, anomaly_map)
     both = [np.asarray(to_picture(image).convert("RGB")), np.asarray(overlay(image, anomaly_map))]
     Image.fromarray(np.hstack(both)).save(path, format="PNG")
+
+
+def within_limit(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Reduces an image (C, H, W) and its map (H, W) until their longer side is `LONGEST`.
+
+    A pixel then has the highest probability of those that it stands for, so no defect is lost.
+    """
+    every = _every(anomaly_map.shape)
+    return image[:, ::every, ::every], reduced_map(anomaly_map)
+
+
+def reduced_map(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reduces a map (H, W) as `within_limit` does."""
+    every = _every(anomaly_map.shape)
+    if every == 1:
+        return anomaly_map
+    padded = np.pad(anomaly_map, [(0, -side % every) for side in anomaly_map.shape])
+    rows, columns = (side // every for side in padded.shape)
+    highest: NDArray[np.float32] = padded.reshape(rows, every, columns, every).max(axis=(1, 3))
+    return highest
+
+
+def _every(shape: tuple[int, ...]) -> int:
+    return -(-max(shape) // LONGEST)
 
 
 def contact_sheet(

@@ -41,7 +41,7 @@ class Answer:
 
     def heatmap(self) -> bytes:
         """Returns the photograph under its heat map in its own size, as PNG."""
-        picture = read_photograph(self.body, self.white).image.convert("RGB")
+        picture = read_photograph(self.body, self.white, large=True).image.convert("RGB")
         area = self.found.looked_at
         size = (area.right - area.left, area.bottom - area.top)
         colours = veil(self.found.model_map).resize(size, Image.Resampling.BILINEAR)

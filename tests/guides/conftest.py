@@ -11,12 +11,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import HfApi
+from PIL import Image
 
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
@@ -125,6 +127,11 @@ def write_inputs(folder: Path) -> None:
         for number in range(count):
             image = photograph(10 * first + number, defect=place == "test/bad")
             image.save(folder / "photos" / place / f"{number}.png")
+    (folder / "boards").mkdir()
+    for number in range(5):
+        noise = np.random.default_rng(number).normal(120, 9, (280, 300)).clip(0, 255)
+        Image.fromarray(noise.astype(np.uint8)).save(folder / f"boards/{number}.png")
+    Image.new("L", (300, 280)).save(folder / "mask.png")
     write_images(folder / "dtd/images", *(f"banded/{number}.png" for number in range(3)))
     torch.save(small_unet(out_channels=6).state_dict(), folder / "256x256_diffusion_uncond.pt")
     save_training(folder, realnet_yaml())

@@ -51,6 +51,7 @@ MADE = {
         "predictions/predictions.csv",
         "mono.onnx",
     ],
+    "tiles": ["predictions/heatmaps/0.png", "ignoring/boards/fit.json"],
     "deploy": ["mono.json"],
     "hub": ["refitted/mono/model.safetensors"],
     "several-gpus": ["runs/elpv/evaluation/index.html"],

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 from accelerate import Accelerator
 from huggingface_hub import snapshot_download
+from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.config.outputs import RECIPE
@@ -128,10 +129,13 @@ class Detector:
         return cls(fitted, spec, normal, runtime.accelerator())
 
     @overload
-    def predict(self, images: Source) -> Detection: ...
+    def predict(self, images: bytes | Image.Image | NDArray[Any]) -> Detection: ...
 
     @overload
-    def predict(self, images: Sequence[Source]) -> list[Detection]: ...
+    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[Detection]: ...
+
+    @overload
+    def predict(self, images: str | Path) -> Any: ...
 
     def predict(self, images: Any) -> Any:
         """Returns what is found in a photograph, or a list for several or for those in a folder.

@@ -101,6 +101,8 @@ def predict(
         if watch:
             with suppress(KeyboardInterrupt):
                 work.watch(images)
+            # The interrupt may have come between a line and the memory of it.
+            work.table = Table(out, about, resume=True)
         else:
             work.score(work.photos(images))
         return work.finish()

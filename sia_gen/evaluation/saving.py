@@ -45,7 +45,7 @@ class Output(NamedTuple):
 
     folder: str
     extension: str
-    write: Callable[[Path, Scored], None]
+    write: Callable[[Scored, Path], None]
 
 
 def choose_outputs(text: str) -> list[str]:
@@ -80,7 +80,7 @@ def add_files(
             continue
         output = OUTPUTS[name]
         path = (out / output.folder / photo).with_suffix(output.extension)
-        files.add(path, partial(output.write, scored=scored))
+        files.add(path, partial(output.write, scored))
 
 
 def coco(predictions: Iterable[Prediction]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def coco(predictions: Iterable[Prediction]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _save_heatmap(path: Path, scored: Scored) -> None:
+def _save_heatmap(scored: Scored, path: Path) -> None:
     detection = scored.detection
     try:
         picture = read_image(scored.path, scored.white, large=True)
@@ -120,11 +120,11 @@ def _save_heatmap(path: Path, scored: Scored) -> None:
     coloured(picture, detection.anomaly_map).save(path, format="PNG", compress_level=1)
 
 
-def _save_mask(path: Path, scored: Scored) -> None:
+def _save_mask(scored: Scored, path: Path) -> None:
     Image.fromarray(scored.detection.mask.astype(np.uint8) * 255).save(path, format="PNG")
 
 
-def _save_boxes(path: Path, scored: Scored) -> None:
+def _save_boxes(scored: Scored, path: Path) -> None:
     width, height = scored.detection.size
     lines = []
     for region in scored.detection.regions:
@@ -135,12 +135,12 @@ def _save_boxes(path: Path, scored: Scored) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def _save_npy(path: Path, scored: Scored) -> None:
+def _save_npy(scored: Scored, path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, scored.detection.anomaly_map)
 
 
-def _save_tiff(path: Path, scored: Scored) -> None:
+def _save_tiff(scored: Scored, path: Path) -> None:
     known = np.nan_to_num(scored.detection.anomaly_map)
     Image.fromarray((known * WIDEST).round().astype(np.uint16)).save(path, format="TIFF")
 

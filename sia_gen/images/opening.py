@@ -87,7 +87,7 @@ def open_image(
 
     A `large` image may have `LARGE` times the pixels that Pillow reads safely.
     """
-    with explained(str(path), what, FIXES[what]):
+    with explained(f"the {what} {path}", FIXES[what]):
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe would wait for somebody to write to it.
             msg = "it is not a file"
@@ -106,15 +106,13 @@ def open_stream(stream: IO[bytes], *, large: bool = False) -> Iterator[ImageFile
 
 
 @contextmanager
-def explained(name: str, what: Literal["image", "mask"], fix: str) -> Iterator[None]:
+def explained(name: str, fix: str) -> Iterator[None]:
     """Turns whatever goes wrong with an image of some name into an `ImageError`."""
     try:
         yield
     # A damaged file makes Pillow raise almost anything.
     except Exception as error:
-        raise ImageError(
-            problem=f"cannot read the {what} {name}: {_reason(error)}.", fix=fix
-        ) from error
+        raise ImageError(problem=f"cannot read {name}: {_reason(error)}.", fix=fix) from error
 
 
 def _opened(stream: IO[bytes], *, large: bool) -> ImageFile.ImageFile:
@@ -156,11 +154,11 @@ def require_white(white: int | None, *, deep_colours: bool) -> None:
 
 def has_deep_colours(file: Image.Image) -> bool:
     """Whether an open file that is not yet read has colours of 16 bits, of which Pillow reads 8."""
+    deep = False
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         deep = _is_deep(file)
-    else:
-        png = isinstance(file, ImageFile.ImageFile) and file.format == "PNG"
-        deep = png and "16" in str(file.tile[0].args)
+    elif isinstance(file, ImageFile.ImageFile) and file.format == "PNG":
+        deep = "16" in str(file.tile[0].args)
     return deep and not file.mode.startswith("I;16")
 
 

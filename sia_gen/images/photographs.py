@@ -59,7 +59,7 @@ def read_photograph(source: Source, white: int | None = None, *, large: bool = F
     if isinstance(source, str | Path):
         with open_image(Path(source), "image", large=large) as file:
             return _from_file(file, white)
-    with explained(name_of(source), "image", "Give another image."):
+    with explained(name_of(source), "Give another image."):
         if isinstance(source, bytes):
             with open_stream(io.BytesIO(source), large=large) as file:
                 return _from_file(file, white)
@@ -70,7 +70,7 @@ def read_photograph(source: Source, white: int | None = None, *, large: bool = F
 
 def name_of(source: Source) -> str:
     """Returns what errors call a source."""
-    return str(source) if isinstance(source, str | Path) else "that was given"
+    return str(source) if isinstance(source, str | Path) else "the image that was given"
 
 
 def kind_of(image: Image.Image) -> str:

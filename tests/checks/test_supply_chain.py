@@ -37,7 +37,7 @@ FORBIDDEN = {
 # What talks to a network, and the only files that may: each because the user named a place.
 NETWORK = {
     "create_model": {"realnet/backbone.py", "realnet/pretrained.py"},
-    "snapshot_download": {"sdas/pipeline.py"},
+    "snapshot_download": {"detection/detector.py", "sdas/pipeline.py"},
     "hf_hub_download": {"hub/repository.py"},
     "load_dataset": set[str](),
     "load_state_dict_from_url": set[str](),

@@ -183,8 +183,9 @@ def test_fit_goes_on_and_its_model_scores_and_is_exported(
     found = evaluate(own, ["disc"], photographs, whole, tmp_path / "evaluation", CPU)
     assert 0 <= found["categories"]["disc"]["image_auroc"] <= 1
     tests = photographs / "disc/test"
-    scored = predict(whole / "disc", [tests], tmp_path / "predictions", "csv", CPU)
-    assert len({one.score for one in scored}) == len(scored)
+    count = predict(whole / "disc", [tests], tmp_path / "predictions", CPU).photographs
+    lines = (tmp_path / "predictions/predictions.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["score"] for line in lines}) == len(lines) == count
     if exports:
         require_equal_export(whole / "disc", 70, tmp_path / "model.onnx")
 

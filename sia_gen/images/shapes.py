@@ -16,7 +16,7 @@ from sia_gen.config.outputs import saved_in
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.listing import category_root, split_images
-from sia_gen.images.loading import WIDEST, has_deep_colours, open_image, upright
+from sia_gen.images.loading import WIDEST, has_deep_colours, is_deep, open_image, upright
 from sia_gen.io.files import Location, worker_threads
 from sia_gen.runtime.progress import notice
 
@@ -139,7 +139,7 @@ def find_white(paths: Sequence[Path]) -> int:
 def _read_header(path: Path) -> Header | None:
     try:
         with open_image(path, "image") as file:
-            deep = file.mode.startswith("I;16") or has_deep_colours(file)
+            deep = is_deep(file) or has_deep_colours(file)
             return Header(file.width, file.height, deep)
     except ImageError:
         return None

@@ -1,6 +1,7 @@
 """The commands to start with: the whole way in one, the demo, and the list of recipes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +37,13 @@ def run(
 ) -> None:
     """Go the whole way: train, synthesise, fit, evaluate, and write a page of results.
 
-    Network, sizes and steps follow from the minutes and the measured speed of this machine. Run
-    the same command again to go on with an interrupted run.
+    Network, sizes and steps follow from the minutes and the measured speed of this machine. The
+    plan says how long each step will take, and the page how long it took. Run the same command
+    again to go on with an interrupted run.
 
     Example: sia-gen run --data photos --minutes 30
     """
+    started = time.monotonic()
     changes = {"seed": seed, "realnet.weights": None if weights is None else str(weights)}
     folder = out or run_folder(load_recipe(recipe, {}, data), "")
     from sia_gen.config.outputs import RECIPE
@@ -52,7 +55,7 @@ def run(
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
     given = (saved_recipe(folder), {}) if begun else (recipe, changes)
-    chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={})
+    chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={}, tell=False)
     if begun and chosen.override(changes) != chosen:
         raise OptionError(
             problem=f"the run in {folder} has begun with another seed or other weights.",
@@ -62,7 +65,9 @@ def run(
         minutes = None
     elif minutes is None and recipe is None:
         minutes = default_minutes(runtime)
-    planned = plan_run(chosen, categories, root, runtime, minutes=minutes)
+    planned = plan_run(
+        chosen, categories, root, runtime, minutes=minutes, started=started, begun=begun
+    )
     if as_json:
         echo(json.dumps(planned.as_json(), indent=2))
         return

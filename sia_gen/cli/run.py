@@ -56,6 +56,11 @@ def run(
     begun = resume and (folder / RECIPE).is_file()
     given = (saved_recipe(folder), {}) if begun else (recipe, changes)
     chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={}, tell=False)
+    if folder.resolve() == root.resolve():
+        raise OptionError(
+            problem=f"--out {folder} is the folder of the photographs.",
+            fix="Choose another folder, which may lie in it.",
+        )
     if begun and chosen.override(changes) != chosen:
         raise OptionError(
             problem=f"the run in {folder} has begun with another seed or other weights.",

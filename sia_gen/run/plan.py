@@ -14,7 +14,7 @@ from typing import Any
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.settings import RealNetFit
-from sia_gen.errors import OptionError
+from sia_gen.errors import OptionError, one_line
 from sia_gen.images.found import Found
 from sia_gen.run.costs import Costs
 from sia_gen.run.speed import BATCH_SIZE
@@ -56,7 +56,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Describes the plan, a line for each category and step."""
-        lines = [f"{category}: {found}" for category, found in self.found.items()]
+        lines = [one_line(f"{category}: {found}") for category, found in self.found.items()]
         for step, what in self.expected.items():
             took = f", about {in_words(self.seconds[step])}" if step in self.seconds else ""
             lines.append(f"{step}: {what}{took}")

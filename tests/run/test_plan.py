@@ -156,6 +156,12 @@ def test_plan_says_what_was_found_and_how_long_it_takes(recipe: Recipe, photogra
     assert found.lines()[-1].startswith("all of it: about ")
 
 
+def test_names_of_defects_do_not_break_lines(recipe: Recipe) -> None:
+    found = replace(FOUND, defects={"we\nird\x1b[2J": 30})
+    (line,) = Plan(recipe, {"disc": found}, None, {}).lines()
+    assert "30 we ird [2J" in line
+
+
 def test_plan_of_days_says_the_day(recipe: Recipe) -> None:
     expected = {"train-diffusion": "a network"}
     token = SHORTER.set("--minutes {minutes} takes less")

@@ -51,6 +51,7 @@ def run(
     from sia_gen.run.run import plan_run
     from sia_gen.run.run import run as go
     from sia_gen.runtime.device import Runtime
+    from sia_gen.runtime.progress import SHORTER
 
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
@@ -81,6 +82,8 @@ def run(
     if begun:
         say(f"going on with the run in {folder} as planned; --no-resume begins anew")
     if not plan:
+        # The plan has said what takes less.
+        SHORTER.set("")
         go(planned, categories, root, folder, runtime, resume=resume)
         say(f"Open {folder / 'index.html'} in a browser.")
 

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
@@ -71,8 +73,11 @@ def plan_run(
     if minutes is not None:
         kind = runtime.accelerator().device.type
         recipe = fit_into(recipe, minutes, started, costs_of, kind)
+    # Every process has timed itself; what the first one plans is for all.
+    planned: list[Any] = [recipe, costs_of(recipe).steps(recipe)]
+    broadcast_object_list(planned)
+    recipe, seconds = planned
     expected = _expected(recipe, root, categories)
-    seconds = costs_of(recipe).steps(recipe)
     return Plan(recipe, found, minutes, expected, {name: seconds[name] for name in expected})
 
 

@@ -101,7 +101,7 @@ class Costs:
         """Seconds for a sample; for twins with their mask."""
         mask = 0.0
         if recipe.synthesis.twins is not None:
-            mask = 2 * self.detector.features + self.diffusion.region
+            mask = 2 * self.detector.mask + self.diffusion.region
         return steps_of(recipe.synthesis) * self.diffusion.image + mask
 
     def _chance(self, recipe: Recipe) -> float:
@@ -115,7 +115,7 @@ class Costs:
         # Distances of all pairs are measured for the levels, then in their units.
         features = masks.IMAGES + 2 * 2 * again
         regions = again * masks.REGION_DRAWS * self.diffusion.region
-        return passes * self.diffusion.image + features * self.detector.features + regions
+        return passes * self.diffusion.image + features * self.detector.mask + regions
 
     def fitting(self, settings: RealNetFit) -> float:
         """Seconds to fit the detectors."""

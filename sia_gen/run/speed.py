@@ -17,6 +17,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.config.settings import EVERYWHERE
 from sia_gen.diffusion.state import make_optimizer
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images
+from sia_gen.inspection.distance import open_backbone
 from sia_gen.networks.unet import build_unet
 from sia_gen.realnet.memory import CANDIDATES, coreset
 from sia_gen.realnet.model import RealNet, RealNetObjective
@@ -25,7 +26,7 @@ from sia_gen.twins.regions import region, whole
 
 # Images of a step of training, and how many of more pixels are timed, to save memory.
 BATCH_SIZE, LARGE_SIZE, LARGE_IMAGES = 16, 128, 4
-# Images that a detector is timed with, patches that are chosen, and photographs that are read.
+# Images for which networks of a detector are timed, patches that are chosen, photographs read.
 DETECTOR_IMAGES, PATCHES, PHOTOGRAPHS = 4, 20, 6
 # Networks with more are too large for a plan.
 MOST_PARAMETERS = 200_000_000
@@ -50,6 +51,7 @@ class DetectorSpeed(NamedTuple):
     anomaly: float  # to make an anomaly in it
     patch: float  # to choose a patch of the memory; 0 without one
     reading: float  # to read a photograph
+    mask: float = 0.0  # to compute features of a twin for its mask, in full precision
 
 
 def diffusion_speed(recipe: Recipe, runtime: Runtime) -> DiffusionSpeed:
@@ -111,9 +113,11 @@ def detector_speed(
     model.to(device)
     if runtime.detector_channels_last:
         model.to(memory_format=torch.channels_last)
-    images = torch.rand(DETECTOR_IMAGES, len(recipe.mode), side, side, device=device)
-    mask = torch.zeros(DETECTOR_IMAGES, 1, side, side, device=device)
-    numbers = torch.arange(DETECTOR_IMAGES, device=device)
+    # The distances of a whole batch from a memory are too many for caches; networks take longer.
+    batch = DETECTOR_IMAGES if model.memory is None else recipe.realnet.batch_size
+    images = torch.rand(batch, len(recipe.mode), side, side, device=device)
+    mask = torch.zeros(batch, 1, side, side, device=device)
+    numbers = torch.arange(batch, device=device)
     objective, generator = RealNetObjective(model), np.random.default_rng(0)
     reading, pixels = _read(recipe, photographs)
     anomalies = LocalAnomalies(pixels, [PhotographSource(pixels, recipe.realnet.opacity)])
@@ -133,25 +137,33 @@ def detector_speed(
         model.zero_grad()
 
     return DetectorSpeed(
-        features=seconds_of(features, device) / DETECTOR_IMAGES,
-        score=seconds_of(score, device) / DETECTOR_IMAGES,
-        step=seconds_of(fit, device) / DETECTOR_IMAGES,
+        features=seconds_of(features, device) / batch,
+        score=seconds_of(score, device) / batch,
+        step=seconds_of(fit, device) / batch,
         anomaly=seconds_of(lambda: anomalies.sample(0, generator, 0), device),
-        patch=_seconds_per_patch(model),
+        patch=_seconds_per_patch(model, len(photographs)),
         reading=reading,
+        mask=_seconds_per_mask(recipe, device),
     )
 
 
-def _seconds_per_patch(model: RealNet) -> float:
+def _seconds_per_mask(recipe: Recipe, device: torch.device) -> float:
+    if recipe.synthesis.twins is None:
+        return 0.0
+    backbone, side = open_backbone(recipe).to(device), recipe.realnet.image_size
+    images = torch.rand(DETECTOR_IMAGES, 3, side, side, device=device)
+    return seconds_of(lambda: backbone(images), device) / DETECTOR_IMAGES
+
+
+def _seconds_per_patch(model: RealNet, images: int) -> float:
     if model.memory is None:
         return 0.0
-    patches = model.memory.patches
-    candidates = torch.rand(CANDIDATES, patches.shape[1], device=patches.device)
+    patches, side = model.memory.patches, model.image_size // min(model.strides)
+    number = max(1 + PATCHES, min(CANDIDATES, images * side**2))
+    candidates = torch.rand(number, patches.shape[1], device=patches.device)
     # A difference, because the projection before the first choice is no part of the others.
-    few, many = (
-        seconds_of(lambda: coreset(candidates, count), patches.device)  # noqa: B023
-        for count in (1, 1 + PATCHES)
-    )
+    few = seconds_of(partial(coreset, candidates, 1), patches.device)
+    many = seconds_of(partial(coreset, candidates, 1 + PATCHES), patches.device)
     return max(0.0, many - few) / PATCHES
 
 

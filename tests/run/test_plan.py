@@ -26,7 +26,7 @@ FOUND = Found(
     fit=90, validation=10, test_normal=20, test_anomalous=30, masks=0, defects={}, passed_over={}
 )
 DETECTOR = DetectorSpeed(
-    features=0.02, score=0.05, step=0.06, anomaly=0.01, patch=0.003, reading=0.01
+    features=0.02, score=0.05, step=0.06, anomaly=0.01, patch=0.003, reading=0.01, mask=0.05
 )
 
 

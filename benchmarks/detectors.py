@@ -1,13 +1,14 @@
 """Detectors held against each other: fitted to the same good images, judged on the same defects.
 
     python benchmarks/detectors.py elpv/mono elpv/poly screw commutator --textures textures
+    python benchmarks/detectors.py commutator --textures textures --tile 256:64
 
 Each of the data is a folder of own images with a test set, or a recipe and a category. All
-detectors have the same backbone, layers, image size (squeezed to squares) and split, and no test
-label chooses anything. PatchCore has all channels and the same memory as RealNet, a greedy coreset;
-an image scores by its highest mean over 16 x 16 pixels, as with RealNet, or by its highest patch,
-as in the paper. RealNet learns from pieces of textures. Models of anomalib run if `--detectors`
-names them; their scores are their own.
+detectors have the same backbone, layers, image size (squeezed to squares, or tiles of photographs)
+and split, and no test label chooses anything. PatchCore has all channels and the same memory as
+RealNet, a greedy coreset; an image scores by its highest mean over 16 x 16 pixels, as with RealNet,
+or by its highest patch, as in the paper. RealNet learns from pieces of textures. Models of anomalib
+run if `--detectors` names them, without tiles; their scores are their own.
 
 Every fit runs in a process of its own, whose peak of memory is its own. What is there is kept.
 """
@@ -19,7 +20,7 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -30,18 +31,24 @@ import anomalib_models
 import numpy as np
 import torch
 from measuring import save, show
-from patchcore import Bank, image_batches
+from numpy.typing import NDArray
+from patchcore import BATCH, Bank, image_batches
+from patchcore import opened as opened_images
 from torch.nn.functional import interpolate
 
+from sia_gen.cli.common import tile_changes
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.counted import load_scored
 from sia_gen.images.ground_truth import load_mask
+from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import data_root, list_images, list_labelled_images
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.recognition import recipe_for_folder
-from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
+from sia_gen.metrics import append_pixels, auroc, f1_max, pixel_metrics
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.model import image_score
+from sia_gen.realnet.tiling import blended_map, highest_mean, resized_map
 from sia_gen.runtime.device import Runtime
 
 RUNTIME = Runtime()
@@ -63,6 +70,7 @@ COMMON: dict[str, Any] = {
     "realnet.source": "dtd",
 }
 NETWORKS = {"num_max": 64, "num_mean": 64, "max_steps": 240, "validate_every": 80}
+BY_POSITION = "RealNet, retrieval by position"
 REALNETS: dict[str, dict[str, Any]] = {
     "RealNet, retrieval": {
         "architecture": "retrieval",
@@ -75,6 +83,14 @@ REALNETS: dict[str, dict[str, Any]] = {
         "architecture": "retrieval",
         "rrs": "all",
         "memory_choice": "random",
+        "max_steps": 60,
+        "validate_every": 60,
+        "false_alarm_rate": 0.15,
+    },
+    BY_POSITION: {
+        "architecture": "retrieval",
+        "rrs": "all",
+        "position": True,
         "max_steps": 60,
         "validate_every": 60,
         "false_alarm_rate": 0.15,
@@ -116,6 +132,9 @@ def opened(options: argparse.Namespace, fit: Fit) -> tuple[Recipe, str, Path]:
         recipe = Recipe.load(name)
         root = data_root(recipe, None)
     changes = {"seed": fit.seed, "realnet.image_size": options.image_size, **COMMON}
+    changes["realnet.memory_size"] = options.memory_size
+    if options.tile is not None:
+        changes |= tile_changes(options.tile, options.scale)
     return recipe.override(changes | {"realnet.textures": str(options.textures)}), category, root
 
 
@@ -148,32 +167,61 @@ def peer(options: argparse.Namespace, fit: Fit) -> Figures:
     score = make(recipe, [*listed.fit, *listed.validation])
     fitted = time.perf_counter()
     tests = list_labelled_images(recipe, root, category)
-    batches = image_batches(recipe, [test.path for test in tests], options.image_size)
-    scores, maps = (torch.cat(part) for part in zip(*map(score, batches), strict=True))
+    predict = photographs_scored if recipe.data.tile is not None else images_scored
+    path = options.out / f"{Path(fit.data).name}-{fit.seed}.pixels"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    found, highest, regions = list[float](), list[float](), 0
+    spec = ImageSpec.of(recipe, options.image_size)
+    for test, (one, anomaly_map) in zip(tests, predict(recipe, tests, score), strict=True):
+        found.append(one)
+        highest.append(float(anomaly_map.max()))
+        mask = load_mask(test, spec)
+        regions += append_pixels(path, resized_map(anomaly_map, mask.shape), mask)
     labels = np.array([test.label for test in tests])
     figures = {
-        "image_auroc": auroc(labels, scores.numpy()),
-        "image_auroc_highest": auroc(labels, maps.amax(dim=(1, 2, 3)).numpy()),
-        "image_f1_max": f1_max(labels, scores.numpy())[0],
+        "image_auroc": auroc(labels, found),
+        "image_auroc_highest": auroc(labels, highest),
+        "image_f1_max": f1_max(labels, found)[0],
         "fit_seconds": fitted - started,
         "images_per_second": len(tests) / (time.perf_counter() - fitted),
     }
-    if any(test.mask for test in tests):
-        spec = ImageSpec.of(recipe, options.image_size)
-        masks = np.stack([load_mask(test, spec) for test in tests])
-        pixels = maps[:, 0].numpy()
-        figures |= {
-            "pixel_auroc": auroc(masks, pixels),
-            "pixel_average_precision": average_precision(masks, pixels),
-            "pixel_pro": per_region_overlap(pixels, masks),
-        }
+    if regions:
+        figures |= pixel_metrics([path], regions).figures()
+    path.unlink()
     return figures
+
+
+def images_scored(
+    recipe: Recipe, tests: Sequence[TestImage], score: anomalib_models.Scorer
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """The score and the map of each test image, (H, W)."""
+    paths = [test.path for test in tests]
+    for images in image_batches(recipe, paths, recipe.realnet.image_size):
+        scores, maps = score(images)
+        yield from zip(scores.tolist(), maps[:, 0].numpy(), strict=True)
+
+
+def photographs_scored(
+    recipe: Recipe, tests: Sequence[TestImage], score: anomalib_models.Scorer
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """The same of photographs that are cut into tiles."""
+    settings, tile = recipe.realnet, recipe.data.tile
+    spec = ImageSpec.of(recipe, settings.image_size)
+
+    def maps(tiles: Pixels) -> NDArray[np.float32]:
+        return score(torch.from_numpy(tiles).expand(-1, 3, -1, -1) / 255)[1][:, 0].numpy()
+
+    for test in tests:
+        photograph, _ = load_scored(test.path, spec)
+        anomaly_map = blended_map(photograph, tile, settings.image_size, maps, BATCH)
+        yield highest_mean(anomaly_map, settings.score_window), anomaly_map
 
 
 def patchcore(recipe: Recipe, paths: Sequence[Path]) -> anomalib_models.Scorer:
     """Fills a memory of all channels, and asks it."""
     size = recipe.realnet.image_size
-    bank = Bank(recipe, paths, size)
+    bank = Bank(recipe, opened_images(recipe, paths, size), recipe.realnet.memory_size)
 
     def score(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         maps = interpolate(bank.distances(images), (size, size), mode="bilinear")
@@ -203,10 +251,16 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--textures", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("detectors"))
-    parser.add_argument("--detectors", nargs="*", default=[PATCHCORE, *REALNETS])
+    parser.add_argument("--detectors", nargs="*")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tile", help="Side of tiles and their overlap, such as 256:64.")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--memory-size", type=int, default=5000)
     options = parser.parse_args()
+    # Without tiles there are no places.
+    known = [name for name in REALNETS if options.tile is not None or name != BY_POSITION]
+    options.detectors = options.detectors or [PATCHCORE, *known]
     columns = ["detector", *FIGURES, "peak_gib"]
     tables = {}
     for data in options.data:

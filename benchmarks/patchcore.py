@@ -20,34 +20,31 @@ import torch
 from measuring import save, show
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.by_number import Images, numbers_of
 from sia_gen.images.listing import data_root, list_images, list_labelled_images
-from sia_gen.images.loading import ImageSpec, load_images
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.store import open_images
 from sia_gen.metrics import auroc
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.realnet.memory import PatchMemory, coreset, neighbourhoods
+from sia_gen.realnet.preparation import image_batches as batches_of_images
 
 SIZE, STRIDES, BATCH = 256, (8, 16), 16
 MEMORY_SIZE = 5000
 LIMIT = "image AUROC 0.5, which chance reaches"
 
 
-def image_batches(recipe: Recipe, paths: Sequence[Path], size: int) -> Iterator[torch.Tensor]:
-    """The images of some files, (B, 3, H, W) in [0, 1]."""
-    for first in range(0, len(paths), BATCH):
-        pixels = load_images(paths[first : first + BATCH], ImageSpec.of(recipe, size))
-        yield torch.from_numpy(pixels).expand(-1, 3, -1, -1) / 255
-
-
 class Bank:
     """A memory of the patches of normal images in all channels of a backbone."""
 
-    def __init__(self, recipe: Recipe, normal: Sequence[Path], size: int) -> None:
+    def __init__(self, recipe: Recipe, normal: Images, size: int = MEMORY_SIZE) -> None:
         self.backbone = Backbone(recipe.realnet.backbone, STRIDES)
         self.backbone.load_weights(recipe.realnet.weights)
-        self.backbone.standardise(map(self.backbone, image_batches(recipe, normal, size)))
-        self.memory = PatchMemory(sum(self.backbone.channels), MEMORY_SIZE)
-        features = map(self.features, image_batches(recipe, normal, size))
-        self.memory.fill(features, len(normal), recipe.seed, coreset)
+        self.backbone.standardise(map(self.backbone, coloured(normal)))
+        self.memory = PatchMemory(sum(self.backbone.channels), size)
+        self.memory.fill(
+            map(self.features, coloured(normal)), numbers_of(normal).tolist(), recipe.seed, coreset
+        )
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The patches of images, (B, C, H, W)."""
@@ -59,11 +56,28 @@ class Bank:
         return (features - self.memory(features)).square().mean(dim=1, keepdim=True).sqrt()
 
 
+def coloured(images: Images) -> Iterator[torch.Tensor]:
+    """Images in batches, (B, 3, H, W) in [0, 1]."""
+    for batch in batches_of_images(images, BATCH, torch.device("cpu")):
+        yield batch.expand(-1, 3, -1, -1)
+
+
+def opened(recipe: Recipe, paths: Sequence[Path], size: int) -> Images:
+    """The images of some files, or their tiles."""
+    (images,) = open_images([paths], ImageSpec.of(recipe, size))
+    return images
+
+
+def image_batches(recipe: Recipe, paths: Sequence[Path], size: int) -> Iterator[torch.Tensor]:
+    """The images of some files, or their tiles, (B, 3, H, W) in [0, 1]."""
+    return coloured(opened(recipe, paths, size))
+
+
 def measure(recipe: Recipe, category: str) -> float:
     """The image AUROC of a category."""
     root = data_root(recipe, None)
     listed = list_images(recipe, root, category)
-    bank = Bank(recipe, [*listed.fit, *listed.validation], SIZE)
+    bank = Bank(recipe, opened(recipe, [*listed.fit, *listed.validation], SIZE))
     tests = list_labelled_images(recipe, root, category)
     batches = image_batches(recipe, [test.path for test in tests], SIZE)
     scores = torch.cat([bank.distances(images).amax(dim=(1, 2, 3)) for images in batches])

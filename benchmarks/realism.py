@@ -37,12 +37,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.listing import list_images, list_labelled_images
-from sia_gen.images.loading import (
-    ImageSpec,
-    Pixels,
-    load_images,
-    to_picture,
-)
+from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_picture
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.inspection.distance import enlarge, open_backbone, patch_features
 from sia_gen.metrics import auroc, average_precision, per_region_overlap

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from measuring import in_turns, median, ratio, save, show, show_profile
 
-from sia_gen.realnet.export import Plain, write_onnx
+from sia_gen.deployment.export import Plain
+from sia_gen.deployment.formats import Example, onnx_program
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime, compile_network
 
@@ -32,7 +33,8 @@ def onnx_session(model: RealNet, folder: Path, images: torch.Tensor) -> Any:
     import onnxruntime
 
     path = folder / "realnet.onnx"
-    write_onnx(Plain(copy.deepcopy(model)).eval(), images[:2].expand(2, -1, -1, -1).cpu(), path)
+    example = Example(images[:2].expand(2, -1, -1, -1).cpu(), {0: "batch"})
+    onnx_program(Plain(copy.deepcopy(model)).eval(), example).save(str(path))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -20,6 +20,7 @@ TITLES = {
     "Data": "`data`",
     "FolderLayout": "`data.images` with `layout: folder`",
     "TableLayout": "`data.images` with `layout: table`",
+    "Tile": "`data.tile`",
     "Foreground": "`foreground`, for each category",
     "Diffusion": "`diffusion`",
     "Classifier": "`classifier`",

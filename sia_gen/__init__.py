@@ -9,13 +9,15 @@ from sia_gen.version import __version__
 
 if TYPE_CHECKING:
     from sia_gen.config.recipe import Recipe
+    from sia_gen.detection.detector import Detector
     from sia_gen.realnet.model import RealNet
     from sia_gen.sdas.pipeline import SDASPipeline
     from sia_gen.sdas.scheduler import PerturbedDDPMScheduler
 
-__all__ = ["PerturbedDDPMScheduler", "RealNet", "Recipe", "SDASPipeline", "__version__"]
+__all__ = ["Detector", "PerturbedDDPMScheduler", "RealNet", "Recipe", "SDASPipeline", "__version__"]
 
 HOMES = {
+    "Detector": "sia_gen.detection.detector",
     "PerturbedDDPMScheduler": "sia_gen.sdas.scheduler",
     "RealNet": "sia_gen.realnet.model",
     "Recipe": "sia_gen.config.recipe",

@@ -182,18 +182,35 @@ class PixelMetrics:
         return {f"pixel_{name}": getattr(self, name) for name in names}
 
 
-def append_pixels(path: Path, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-    """Appends the pixels of an image to a file; returns the number of regions of its mask."""
+def append_pixels(
+    path: Path,
+    anomaly_map: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    counted: NDArray[np.bool_] | None = None,
+) -> int:
+    """Appends the pixels of an image to a file; returns the number of regions of its mask.
+
+    If not all pixels are `counted`, only those are appended, and regions are parts of them.
+    """
+    mask = mask if counted is None else mask & counted
     if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
         msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
         raise ValueError(msg)
-    weights, regions = inverse_areas(mask)
-    pixels = np.zeros(anomaly_map.size, PIXEL)
-    pixels["score"], pixels["anomalous"] = anomaly_map.ravel(), mask.ravel()
-    pixels["weight"] = weights.ravel()
+    components, regions = label(mask, structure=EIGHT_CONNECTED)
+    areas = np.bincount(components.ravel())
     with writing(path), path.open("ab") as file:
-        file.write(pixels.view(np.uint8).data)
-    return regions
+        # Some rows at a time: in the file a pixel takes several times the memory.
+        rows = max(1, PART // mask.shape[1])
+        for top in range(0, len(mask), rows):
+            here = slice(top, top + rows)
+            pixels = np.zeros(mask[here].size, PIXEL)
+            pixels["score"], pixels["anomalous"] = anomaly_map[here].ravel(), mask[here].ravel()
+            inside = pixels["anomalous"]
+            pixels["weight"][inside] = 1 / areas[components[here].ravel()[inside]]
+            if counted is not None:
+                pixels = pixels[counted[here].ravel()]
+            file.write(pixels.view(np.uint8).data)
+    return int(regions)
 
 
 def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:

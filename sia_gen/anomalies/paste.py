@@ -21,9 +21,9 @@ from scipy.ndimage import rotate
 from torch.utils.data import Dataset
 
 from sia_gen.anomalies.sources import Piece, Source, TwinSource
+from sia_gen.images.by_number import Images, numbers_of
 from sia_gen.images.loading import Pixels
 from sia_gen.images.squares import Area
-from sia_gen.images.store import Images
 from sia_gen.train.batches import BatchOrder, random_flips
 
 # A foreground that this many Perlin masks miss is small enough to be anomalous as a whole.
@@ -41,7 +41,7 @@ Rng = np.random.Generator
 class AnomalyBatch(NamedTuple):
     """A and N, (B, C, H, W) in [0, 1], and M, (B, 1, H, W), values 0 and 1; all float32.
 
-    The number of each N, (B,), is its place among the normal images.
+    The number of each N, (B,), is that of the photograph that shows it.
     """
 
     anomalous: torch.Tensor
@@ -105,12 +105,12 @@ class LocalAnomalies:
 
 
 def local_mask(rng: Rng, size: int, foreground: Pixels | None) -> UnitPixels:
-    """Draws a Perlin mask within a foreground, (1, size, size), never all zeros.
+    """Draws a Perlin mask within a foreground, (1, size, size), all zeros only if that is.
 
     If `MAX_DRAWS` masks in a row miss the foreground, the mask is the whole foreground.
     """
     allowed = np.ones((1, size, size), np.uint8) if foreground is None else foreground
-    for _ in range(MAX_DRAWS):
+    for _ in range(MAX_DRAWS if allowed.any() else 0):
         mask = perlin_mask(rng, size)[None] * allowed
         if mask.any():
             return mask
@@ -180,5 +180,6 @@ class AnomalyBatches(Dataset[AnomalyBatch]):
         anomalous, normal, mask = (
             torch.from_numpy(np.stack(images)) for images in zip(*samples, strict=True)
         )
-        number = torch.tensor([index for _, index in positions])
+        shown = numbers_of(self.anomalies.normal)
+        number = torch.from_numpy(shown[[index for _, index in positions]])
         return AnomalyBatch(anomalous, normal, mask, number)

@@ -16,10 +16,10 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
+from sia_gen.images.by_number import Images, areas_of
 from sia_gen.images.files import images_below
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels
 from sia_gen.images.squares import Area, to_square
-from sia_gen.images.store import Images, areas_of
 from sia_gen.io.files import Location
 
 # Random changes of a texture.

@@ -13,9 +13,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sia_gen.cli.corpora import calibrate, compose, inspect, push_to_hub, verify
-from sia_gen.cli.detectors import evaluate, export, fit_realnet, import_realnet, predict
+from sia_gen.cli.detectors import (
+    evaluate,
+    export,
+    fit_realnet,
+    import_realnet,
+    predict,
+    recalibrate,
+)
 from sia_gen.cli.models import import_adm, train_classifier, train_diffusion
 from sia_gen.cli.run import demo, recipes, run
+from sia_gen.cli.serving import serve
 from sia_gen.cli.synthesis import synthesize
 from sia_gen.errors import UserError, one_line
 from sia_gen.io.refusals import explain_refusal
@@ -37,7 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (run, demo, recipes),
     "Diffusion models": (train_diffusion, train_classifier, import_adm),
     "Corpora": (calibrate, synthesize, verify, inspect, compose),
-    "Detectors": (fit_realnet, import_realnet, evaluate, predict, export),
+    "Detectors": (fit_realnet, import_realnet, evaluate, predict, recalibrate, export, serve),
     "Sharing": (push_to_hub,),
 }
 # What the announcement of long work says beside its time.

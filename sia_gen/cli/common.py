@@ -89,6 +89,21 @@ def _continued(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
     return recipe
 
 
+def tile_changes(tile: str | None, scale: float | None) -> dict[str, Any]:
+    """Returns what the options of tiles change in a recipe."""
+    size, _, overlap = (tile or "").partition(":")
+    if tile is not None and not all(one.isdecimal() for one in (size, overlap or "0")):
+        raise OptionError(
+            problem=f"--tile {tile} is not a number of pixels.",
+            fix="Give the side of a tile, such as 256, or with its overlap 256:64.",
+        )
+    return {
+        "data.tile.size": int(size) if size else None,
+        "data.tile.overlap": int(overlap or int(size) // 4) if size else None,
+        "data.tile.scale": scale,
+    }
+
+
 def twin_settings(
     source: str | None, start: float | None, invert: bool, edit: str | None, region: str | None
 ) -> dict[str, Any]:

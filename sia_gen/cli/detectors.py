@@ -1,18 +1,32 @@
 """The commands that fit, evaluate, apply and export RealNet."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
+from sia_gen.cli.common import (
+    load_inputs,
+    next_command,
+    run_folder,
+    saved_recipe,
+    say,
+    tile_changes,
+)
+from sia_gen.cli.interrupts import interrupt_is_the_end
+
+EXIT_ANOMALOUS = 3
 
 
 def fit_realnet(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
     non_square: options.NonSquare = None,
+    tile: options.Tile = None,
+    scale: options.Scale = None,
+    ignore: options.Ignore = None,
     category: options.Category = None,
     corpus: options.Corpus = None,
     joint: Annotated[bool, Option("--joint", help="One detector for all categories.")] = False,
@@ -51,6 +65,8 @@ def fit_realnet(
     changes = {
         "seed": seed,
         "data.non_square": non_square,
+        **tile_changes(tile, scale),
+        "data.ignore": ignore,
         "realnet.max_steps": max_steps,
         "realnet.max_minutes": max_minutes,
         "realnet.joint": joint or None,
@@ -131,40 +147,116 @@ def evaluate(
 def predict(
     model: options.Detector,
     images: Annotated[list[Path], Argument(metavar="IMAGES", help="Image files and folders.")],
-    form: Annotated[
-        Literal["csv", "jsonl"], Option("--format", help="Format of the predictions.")
-    ] = "csv",
+    threshold: Annotated[
+        float | None, Option(help="Threshold of the scores (default: the model's).")
+    ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        Option(help="Choose the threshold by this share of normal images, such as 0.01."),
+    ] = None,
+    save: Annotated[
+        str,
+        Option(
+            metavar="OUTPUT,...",
+            help="What to write about each image: heatmaps, masks, boxes (COCO and YOLO), npy and "
+            "tiff (anomaly maps), page (with the threshold as a slider), or none.",
+        ),
+    ] = "heatmaps",
+    watch: Annotated[
+        bool, Option("--watch", help="Wait for more images in the folders, until Ctrl-C.")
+    ] = False,
+    exit_code: Annotated[
+        bool, Option("--exit-code", help="End with code 3 if an image is anomalous.")
+    ] = False,
     out: Annotated[Path, Option(help="Output folder.")] = Path("predictions"),
     precision: options.Precision = None,
     device: options.Device = "auto",
     compiled: options.Compile = None,
     channels_last: options.ChannelsLast = None,
+    resume: options.Resume = True,
 ) -> None:
-    """Score any images: anomaly scores, verdicts and heat maps.
+    """Score any images: anomaly scores, verdicts, heat maps, masks and boxes.
 
-    Example: sia-gen predict runs/elpv/realnet/mono photos
+    Lines are added to predictions.csv and predictions.jsonl as images are scored. Images that are
+    in there are not scored again.
+
+    Example: sia-gen predict runs/elpv/realnet/mono photos --save heatmaps,boxes
     """
     from sia_gen.evaluation.predict import predict as score
     from sia_gen.runtime.device import Runtime
 
     runtime = Runtime(precision, device, compiled, channels_last)
-    found = score(model, images, out, form, runtime)
-    anomalous = sum(one.verdict == "anomalous" for one in found)
-    say(f"{anomalous} of {len(found)} images are anomalous; see {out / f'predictions.{form}'}.")
+    with interrupt_is_the_end() if watch else nullcontext():
+        found = score(
+            model,
+            images,
+            out,
+            runtime,
+            threshold=threshold,
+            false_alarm_rate=false_alarm_rate,
+            save=save,
+            watch=watch,
+            resume=resume,
+        )
+    table = out / "predictions.csv"
+    say(f"{found.anomalous} of {found.photographs} images are anomalous; see {table}.")
+    if exit_code and found.anomalous:
+        raise Exit(EXIT_ANOMALOUS)
+
+
+def recalibrate(
+    model: options.Detector,
+    good: Annotated[Path, Option(metavar="FOLDER", help="Photographs of good parts.")],
+    false_alarm_rate: Annotated[
+        float | None,
+        Option(help="Share of them that may exceed the threshold (default: as before)."),
+    ] = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    channels_last: options.ChannelsLast = None,
+) -> None:
+    """Set the threshold of a detector anew, from photographs of good parts, without fitting it.
+
+    Example: sia-gen recalibrate runs/elpv/realnet/mono --good good --false-alarm-rate 0.01
+    """
+    from sia_gen.detection.recalibration import recalibrate as choose
+    from sia_gen.runtime.device import Runtime
+
+    runtime = Runtime(precision, device, channels_last=channels_last)
+    before, after = choose(model, good, runtime, false_alarm_rate=false_alarm_rate)
+    say(
+        f"The threshold was {before:.4f} and is {after.threshold:.4f}, for false alarms of "
+        f"{after.aim:.2%}. The share of good photographs that exceed it is between "
+        f"{after.low:.2%} and {after.high:.2%} (95 % interval, {after.images} photographs)."
+    )
 
 
 def export(
     model: options.Detector,
-    out: Annotated[Path, Option(help="Output file: .onnx, or .pt2 for torch.export.")],
+    out: Annotated[Path, Option(help="Output file: .onnx, .xml for OpenVINO, .pt2 for torch.")],
+    form: Annotated[
+        Literal["onnx", "openvino", "torch"] | None,
+        Option("--format", help="Format (default: by the suffix of --out)."),
+    ] = None,
+    with_preprocessing: Annotated[
+        bool,
+        Option(
+            "--with-preprocessing",
+            help="Take photographs of any size, uint8 (batch, height, width, channels), and give "
+            "maps of their size.",
+        ),
+    ] = False,
 ) -> None:
-    """Export a detector to ONNX or torch.export, and check that its anomaly maps match.
+    """Export a detector to ONNX, OpenVINO or torch.export, and check that its maps match.
 
-    Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx
+    A JSON file beside it says how to use it: threshold, mode, size, licence and so on.
+
+    Example: sia-gen export runs/elpv/realnet/mono --out mono.onnx --with-preprocessing
     """
-    from sia_gen.realnet.export import export_realnet
-    from sia_gen.realnet.inference import check_realnet, recipe_of
+    from sia_gen.deployment.export import export_realnet
 
-    check_realnet(model)
-    channels = len(recipe_of(model).mode)
-    difference = export_realnet(model, out, channels)
-    say(f"Exported to {out}; its anomaly maps differ by at most {difference:.1e}.")
+    difference = export_realnet(model, out, form, preprocessing=with_preprocessing)
+    say(
+        f"Exported to {out}; its maps and scores differ by at most {difference:.1e}. "
+        f"{out.with_suffix('.json')} says how to use it."
+    )

@@ -10,8 +10,8 @@ import signal
 import socket
 import sys
 import threading
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -19,6 +19,8 @@ STOPPED = b"error: interrupted. Run the same command again to continue.\n"
 EXIT_STOPPED = 1
 SECONDS_TO_CLEAN_UP = 1.0
 INTERRUPTED = threading.Event()
+# Set if the command has caught the interrupt, and goes on.
+GOES_ON = threading.Event()
 # Held by the thread that ends the process, so that no other one does too.
 ENDING = threading.Lock()
 
@@ -52,9 +54,28 @@ def watch_for_interrupts() -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
+@contextmanager
+def interrupt_is_the_end() -> Iterator[None]:
+    """Lets a command that catches Ctrl-C, its usual end, come to it or to an error of its own."""
+    try:
+        yield
+    finally:
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            GOES_ON.set()
+            INTERRUPTED.clear()
+
+
 def ignore_interrupts() -> None:
     """Ignores Ctrl-C from now on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def leave_interrupts() -> None:
+    """Leaves Ctrl-C to a command that ends in its own time from now on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        return
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end() -> NoReturn:
@@ -86,5 +107,5 @@ def _end_in_time(signals: socket.socket, _: socket.socket) -> None:
     """
     while signal.SIGINT not in signals.recv(1):
         pass
-    time.sleep(SECONDS_TO_CLEAN_UP)
-    end()
+    if not GOES_ON.wait(SECONDS_TO_CLEAN_UP):
+        end()

@@ -6,13 +6,23 @@ from typing import Annotated
 from typer import Argument, Option
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, next_command, run_folder, saved_recipe, say
+from sia_gen.cli.common import (
+    load_inputs,
+    next_command,
+    run_folder,
+    saved_recipe,
+    say,
+    tile_changes,
+)
 
 
 def train_diffusion(
     recipe: options.OptionalRecipe = None,
     data: options.Data = None,
     non_square: options.NonSquare = None,
+    tile: options.Tile = None,
+    scale: options.Scale = None,
+    ignore: options.Ignore = None,
     category: options.Category = None,
     joint: Annotated[
         bool, Option("--joint", help="One class-conditional model of all categories.")
@@ -35,6 +45,8 @@ def train_diffusion(
     changes = {
         "seed": seed,
         "data.non_square": non_square,
+        **tile_changes(tile, scale),
+        "data.ignore": ignore,
         "diffusion.joint": joint or None,
         "diffusion.init": None if init is None else str(init),
         "diffusion.max_steps": max_steps,

@@ -26,6 +26,18 @@ NonSquare = Annotated[
     Literal["stretch", "pad", "crop"] | None,
     Option(help="What to do with images that are not square; overrides the recipe."),
 ]
+Tile = Annotated[
+    str | None,
+    Option(metavar="SIZE[:OVERLAP]", help="Cut photographs into tiles of so many pixels."),
+]
+Scale = Annotated[
+    float | None,
+    Option(help="Reduce photographs before they are cut (default: chosen by their size)."),
+]
+Ignore = Annotated[
+    str | None,
+    Option(metavar="MASK", help="Mask of what never counts, '{stem}' for one of each image."),
+]
 Category = Annotated[
     list[str] | None, Option(metavar="<str>", help="Category; repeatable (default: all).")
 ]

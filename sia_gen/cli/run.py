@@ -8,7 +8,14 @@ from typing import Annotated
 from typer import Argument, Option, echo
 
 from sia_gen.cli import options
-from sia_gen.cli.common import load_inputs, load_recipe, run_folder, saved_recipe, say
+from sia_gen.cli.common import (
+    load_inputs,
+    load_recipe,
+    run_folder,
+    saved_recipe,
+    say,
+    tile_changes,
+)
 from sia_gen.errors import OptionError
 
 
@@ -28,6 +35,9 @@ def run(
         bool, Option("--plan", help="Show what was found and what would be done, and stop.")
     ] = False,
     as_json: Annotated[bool, Option("--json", help="Show the plan as JSON, and stop.")] = False,
+    tile: options.Tile = None,
+    scale: options.Scale = None,
+    ignore: options.Ignore = None,
     weights: options.Weights = None,
     out: Annotated[Path | None, Option(help="Output folder (default: runs/RECIPE).")] = None,
     seed: options.Seed = None,
@@ -44,7 +54,12 @@ def run(
     Example: sia-gen run --data photos --minutes 30
     """
     started = time.monotonic()
-    changes = {"seed": seed, "realnet.weights": None if weights is None else str(weights)}
+    changes = {
+        "seed": seed,
+        "realnet.weights": None if weights is None else str(weights),
+        **tile_changes(tile, scale),
+        "data.ignore": ignore,
+    }
     folder = out or run_folder(load_recipe(recipe, {}, data), "")
     from sia_gen.config.outputs import RECIPE
     from sia_gen.run.plan import default_minutes
@@ -64,7 +79,7 @@ def run(
         )
     if begun and chosen.override(changes) != chosen:
         raise OptionError(
-            problem=f"the run in {folder} has begun with another seed or other weights.",
+            problem=f"the run in {folder} has begun with another seed, or other weights or tiles.",
             fix="Leave the option out, choose another --out, or begin anew with --no-resume.",
         )
     if begun:

@@ -15,7 +15,7 @@ OUT/<category>/
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -37,9 +37,11 @@ from sia_gen.corpus.reading import SampleReader, read_synthetic, require_categor
 from sia_gen.corpus.schema import MASK, TRIPLETS, TWINS, TripletMetadata, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.errors import CorpusError, OutputError
+from sia_gen.images.by_number import Images, Tiles, numbers_of
+from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture
 from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.files import FileGroups, Location, write_text
 from sia_gen.runtime.progress import Progress
@@ -69,12 +71,21 @@ class Triplet:
 class Composer:
     """Makes the triplets of a category from synthetic images of a corpus.
 
-    It holds the normal images to learn from; those of the test are not read.
+    It holds the normal images to learn from; those of the test are not read. If these are tiles,
+    `whole` triplets show the whole photographs.
     """
 
-    def __init__(self, recipe: Recipe, category: str, root: Path, corpus: Location) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        category: str,
+        root: Path,
+        corpus: Location,
+        *,
+        whole: bool = False,
+    ) -> None:
         settings, rule = recipe.realnet, recipe.foreground.get(category)
-        self.recipe, self.category, self.root = recipe, category, root
+        self.recipe, self.category, self.root, self.whole = recipe, category, root, whole
         self.paths = list_images(recipe, root, category).fit
         spec = ImageSpec.of(recipe, settings.image_size)
         (normal,) = open_images([self.paths], spec, [rule])
@@ -83,8 +94,9 @@ class Composer:
         self.anomalies = LocalAnomalies(
             normal=normal,
             sources=[self.source],
-            horizontal_flip=settings.horizontal_flip,
-            vertical_flip=settings.vertical_flip,
+            # Mirrored tiles do not fit into their photographs.
+            horizontal_flip=settings.horizontal_flip and not whole,
+            vertical_flip=settings.vertical_flip and not whole,
             foreground=open_foregrounds(normal, rule),
         )
 
@@ -94,7 +106,7 @@ class Composer:
         dataset, no_strength = self.recipe.dataset, {WHITE: Strength(0, 0)}
         identity = identify(self.recipe.seed, dataset, self.category, index, no_strength)
         rng = np.random.default_rng(identity.seed)
-        number = int(rng.integers(len(self.paths)))
+        number = int(rng.integers(len(self.anomalies.normal)))
         normal, foreground = self.anomalies.flipped(number, rng)
         image, mask, opacity = self.anomalies.paste(piece, normal, foreground, rng)
         metadata = TripletMetadata(
@@ -102,7 +114,7 @@ class Composer:
             dataset=dataset,
             category=self.category,
             index=index,
-            normal=name_below(self.root, self.paths[number]),
+            normal=name_below(self.root, self.paths[numbers_of(self.anomalies.normal)[number]]),
             source=synthetic["key"],
             perturbation=synthetic["perturbation"],
             strength=float(synthetic["strength"]),
@@ -114,15 +126,34 @@ class Composer:
             height=normal.shape[-2],
             sia_gen=__version__,
         )
-        return Triplet(metadata, _to_bytes(image), _to_bytes(mask), _to_bytes(normal))
+        triplet = Triplet(metadata, _to_bytes(image), _to_bytes(mask), _to_bytes(normal))
+        return in_photograph(triplet, self.anomalies.normal, number) if self.whole else triplet
+
+
+def in_photograph(triplet: Triplet, images: Images, number: int) -> Triplet:
+    """Returns a triplet of the whole photograph, if its normal image is this tile of one."""
+    if not isinstance(images, Tiles) or not np.array_equal(images[number], triplet.normal):
+        return triplet
+    image, mask, normal = images.changed(number, triplet.normal, triplet.image, triplet.mask)
+    height, width = mask.shape[-2:]
+    area = float((mask > 0).mean())
+    metadata = replace(triplet.metadata, mask_area=area, width=width, height=height)
+    return Triplet(metadata, image, mask, normal)
 
 
 def twin_triplets(source: TwinSource, indices: range) -> Iterator[Triplet]:
-    """Yields the useful ones of the twins with these indices as triplets."""
+    """Yields the useful ones of the twins with these indices as triplets.
+
+    Those that started from tiles of photographs show the whole photographs.
+    """
+    images = source.photographs
     for index in source.numbers:
         if index in indices:
             metadata, twin = source.read(index)
-            yield Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
+            triplet = Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
+            if images is not None:
+                triplet = in_photograph(triplet, images, metadata["index"] % len(images))
+            yield triplet
 
 
 def _to_bytes(image: NDArray[np.float32]) -> Pixels:
@@ -224,9 +255,7 @@ def _compose_folders(
     samples = {name.partition(".")[2]: some for name, some in samples_by_name(plan).items()}
     # Before anything is written: a category without useful twins is an error.
     sources = {
-        category: useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
-        for category in samples
-        if twins
+        category: _useful_twins(recipe, category, root, corpus) for category in samples if twins
     }
     left_out = 0
     with (
@@ -237,7 +266,9 @@ def _compose_folders(
             if twins:
                 triplets = twin_triplets(sources[category], indices)
             else:
-                triplets = map(Composer(recipe, category, root, corpus).triplet, indices)
+                make = Composer(recipe, category, root, corpus, whole=True).triplet
+                triplets = map(make, indices)
+                del make
             folder, lines = out / category, list[str]()
             with FileGroups() as files:
                 _write_normal(recipe, category, root, folder, files)
@@ -254,6 +285,16 @@ def _compose_folders(
     return left_out
 
 
+def _useful_twins(recipe: Recipe, category: str, root: Path, corpus: Location) -> TwinSource:
+    """Opens the useful twins of a category, and the tiles that they may have started from."""
+    source = useful_twins(recipe, SampleReader(corpus, recipe.dataset, category))
+    if recipe.data.tile is None:
+        return source
+    paths = list_images(recipe, root, category).fit
+    (tiles,) = open_images([paths], source.spec)
+    return replace(source, photographs=tiles)
+
+
 def _write_normal(
     recipe: Recipe, category: str, root: Path, folder: Path, files: FileGroups
 ) -> None:
@@ -261,7 +302,7 @@ def _write_normal(
     spec = ImageSpec.of(recipe, recipe.realnet.image_size)
 
     def resized(path: Path) -> Image.Image:
-        return to_picture(load_image(path, spec))
+        return to_picture(load_scored(path, spec)[0])
 
     for place, paths in (("train/good", listed.fit), ("test/good", listed.validation)):
         for number, path in enumerate(paths):

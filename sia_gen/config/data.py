@@ -4,7 +4,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from sia_gen.errors import did_you_mean
@@ -93,14 +93,19 @@ class FolderLayout(Section):
         return self
 
 
+def _require_names(pattern: str, *names: str) -> None:
+    """Raises ValueError if a pattern has other names than these in braces."""
+    for _, name, width, conversion in Formatter().parse(pattern):
+        # With a width, a name could become gigabytes long.
+        if name is not None and (name not in names or width or conversion):
+            msg = f"'{{{name}}}' is unknown or has a format"
+            raise ValueError(msg)
+
+
 def _require_glob(pattern: str, *names: str) -> None:
     """Raises ValueError unless a pattern with these names in braces is a relative glob."""
     try:
-        for _, name, width, conversion in Formatter().parse(pattern):
-            # With a width, a name could become gigabytes long.
-            if name is not None and (name not in names or width or conversion):
-                msg = f"'{{{name}}}' is unknown or has a format"
-                raise ValueError(msg)
+        _require_names(pattern, *names)
         # A glob finds nothing below a file, so only the pattern can raise an error.
         any(Path(__file__).glob(pattern.format(**dict.fromkeys(names, "x"))))
     except (ValueError, NotImplementedError) as error:
@@ -157,6 +162,49 @@ class TableLayout(Section):
 Layout = Annotated[FolderLayout | TableLayout, Field(discriminator="layout")]
 
 
+def _require_box(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = box
+    if left >= right or top >= bottom:
+        msg = "left and top come first, and are smaller than right and bottom"
+        raise ValueError(msg)
+    return box
+
+
+Side = Annotated[int, Field(ge=0)]
+Box = Annotated[tuple[Side, Side, Side, Side], AfterValidator(_require_box)]
+
+
+class Tile(Section):
+    """Squares of photographs, which models then take in place of whole photographs.
+
+    They lie on a grid that covers the photograph; the last ones end at its edge.
+    """
+
+    size: Annotated[int, Field(ge=8)]
+    """Side of a tile in pixels of the photograph, after `scale`."""
+    overlap: Annotated[int, Field(ge=0)]
+    """Pixels that neighbouring tiles share where photographs are scored; a quarter of `size` if not
+    given. There anomaly maps pass smoothly from one tile to the next."""
+    scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Scale to which photographs are reduced before they are cut. Without it the size of the
+    photographs to learn from decides, and the recipe that is saved with a model has it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _overlap_is_a_quarter(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("overlap") is not None:
+            return content
+        size = content.get("size")
+        return {**content, "overlap": size // 4 if isinstance(size, int) else 0}
+
+    @model_validator(mode="after")
+    def _tiles_advance(self) -> Self:
+        if self.overlap >= self.size:
+            msg = f"'overlap' {self.overlap} is not below 'size' {self.size}"
+            raise ValueError(msg)
+        return self
+
+
 class Data(Section):
     """Where the images are, and which of them are used for what."""
 
@@ -180,6 +228,16 @@ class Data(Section):
     """What to do with images that are not square: `stretch` them, `pad` them with a plain border
     that never counts, or `crop` them, which loses what is beside the central square. Without it
     they are an error."""
+    tile: Tile | None = None
+    """Tiles to cut photographs into, so that small defects are seen; without it photographs are
+    resized as a whole."""
+    roi: Box | None = None
+    """Region of interest: left, top, right and bottom in pixels of the photographs. It is cut out
+    before anything else, so what is outside never counts."""
+    ignore: str | None = None
+    """Path of a mask of what never counts where photographs are cut into tiles, in training, scores
+    and metrics: white where a photograph of the same size is to be ignored. With `{stem}` in it,
+    the name of an image without its extension, each image has its own mask, or none."""
     white: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Value of white in images of 16 bits, such as 4095 if a camera uses 12 of them; larger values
     count as white. Without it the largest value in the images to learn from decides, and the recipe
@@ -187,6 +245,15 @@ class Data(Section):
     unreadable: Literal["error", "skip"] = "error"
     """What to do with images that cannot be decoded: stop with an error, or leave them out and
     report how many there are. To leave them out, every file is decoded once before the work."""
+
+    @model_validator(mode="after")
+    def _ignores_parts_of_tiles(self) -> Self:
+        if self.ignore is not None:
+            if self.tile is None:
+                msg = "'ignore' needs photographs that are cut into tiles, but 'tile' is missing"
+                raise ValueError(msg)
+            _require_names(self.ignore, "stem")
+        return self
 
 
 class Foreground(Section):

@@ -69,6 +69,13 @@ class Recipe(RecipeFile):
                 raise ValueError(msg)
         return rules
 
+    @model_validator(mode="after")
+    def _places_are_in_photographs(self) -> Self:
+        if self.realnet.position and self.data.tile is None:
+            msg = "'realnet.position' needs photographs that are cut into tiles, 'data.tile'"
+            raise ValueError(msg)
+        return self
+
     @classmethod
     def load(cls, name_or_path: str | Location) -> Recipe:
         """Reads a recipe shipped with sia-gen (by name) or any other (by path).

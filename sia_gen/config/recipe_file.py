@@ -64,7 +64,10 @@ class RecipeFile(Section):
             *sections, field = dotted.split(".")
             target = content
             for section in sections:
-                target = target[section]
+                # An optional section that the recipe lacks begins with this value.
+                inner = target[section] or {}
+                target[section] = inner
+                target = inner
             target[field] = value
         return self.parse(content, where="command line")
 

@@ -263,6 +263,9 @@ class RealNetFit(Training):
     most similar patches of normal images, which needs no training."""
     memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Number of patches of normal images that are kept for `retrieval`."""
+    position: bool = False
+    """Whether a pixel of a photograph that is cut into tiles is compared with normal pixels at the
+    same place, for `retrieval` of parts that lie alike in all photographs."""
     memory_choice: Literal["coreset", "random"] = "coreset"
     """How these patches are chosen: a greedy `coreset`, which keeps rare ones, or at random."""
     score_window: Count = 16
@@ -304,7 +307,7 @@ class RealNetFit(Training):
         return rest if content.get("layers") is None else rest | {"strides": None}
 
     @model_validator(mode="after")
-    def _one_count_per_layer(self) -> Self:
+    def _settings_go_together(self) -> Self:
         if self.strides is not None and self.layers is not None:
             msg = "only one of 'strides' and 'layers' can choose layers, but both are given"
             raise ValueError(msg)
@@ -314,6 +317,9 @@ class RealNetFit(Training):
             if part != sorted(set(part)):
                 msg = f"'{name}' do not ascend"
                 raise ValueError(msg)
+        if self.position and self.architecture != "retrieval":
+            msg = f"'position' applies to retrieval, but 'architecture' is {self.architecture}"
+            raise ValueError(msg)
         if len(self.channels_kept) != len(chosen):
             msg = f"'channels_kept' needs one number for every number of '{name}'"
             raise ValueError(msg)

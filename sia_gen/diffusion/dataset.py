@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.by_number import Images, drawn, numbers_of
 from sia_gen.images.listing import CategoryImages
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import Images, open_images
+from sia_gen.images.store import open_images
 from sia_gen.train.batches import BatchOrder, random_flips
 
 
@@ -40,7 +41,8 @@ class DiffusionImages:
         spec = ImageSpec.of(recipe, recipe.diffusion.image_size)
         fit, held_out = open_images(paths, spec)
         labels, held_out_labels = (
-            np.repeat(np.arange(len(groups)), list(map(len, groups))) for groups in parts
+            np.repeat(np.arange(len(groups)), list(map(len, groups)))[numbers_of(some)]
+            for groups, some in zip(parts, (fit, held_out), strict=True)
         )
         unreadable = sum(len(images.unreadable) for images in listed)
         return cls(fit, labels, held_out, held_out_labels, unreadable)
@@ -70,7 +72,8 @@ class NoiseBatches(Dataset[NoiseBatch]):
         samples = []
         for epoch, index in self.order.positions(number):
             rng = self.order.rng(epoch, index)
-            image = random_flips(self.images[index], rng, self.horizontal_flip, self.vertical_flip)
+            image = drawn(self.images, index, rng)
+            image = random_flips(image, rng, self.horizontal_flip, self.vertical_flip)
             timestep = rng.integers(self.num_timesteps)
             noise = rng.standard_normal(image.shape, dtype=np.float32)
             samples.append((image, noise, timestep, self.labels[index]))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sia_gen.diffusion.readiness import Readiness, measure_readiness
 from sia_gen.diffusion.state import TrainingState
-from sia_gen.images.store import Images
+from sia_gen.images.by_number import Images
 from sia_gen.io.files import atomic_path
 from sia_gen.report.pictures import contact_sheet
 from sia_gen.runtime.progress import Progress

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from torch.nn import functional
 
-from sia_gen.images.store import Images
+from sia_gen.images.by_number import Images
 from sia_gen.io.files import read_json
 from sia_gen.train.batches import batches_of
 

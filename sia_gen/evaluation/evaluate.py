@@ -4,6 +4,7 @@ OUT/
     index.html                  the metrics of all categories, also of earlier runs
     metrics.json  metrics.md    the same metrics
     <category>/index.html       curves, heat maps and metrics by type of defect
+    <category>/threshold.html   a slider that judges every image anew; see `threshold_page.py`
     <category>/scores.csv       one line per test image
     <category>/heatmaps/        the highest, lowest and borderline scores, as pictures
 """
@@ -23,11 +24,15 @@ from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
+from sia_gen.evaluation.threshold_page import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
+from sia_gen.images.counted import load_counted
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, area_looked_at
+from sia_gen.images.opening import upright_size
+from sia_gen.io.files import FileGroups
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
 from sia_gen.realnet.inference import (
@@ -66,6 +71,7 @@ def evaluate(
     unseen = {
         name: unseen_tests(folders[name], name, images, root) for name, images in tests.items()
     }
+    say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
     about: dict[str, Any] = {
         "recipe": recipe.name,
         # A relative path stays true if the models and the evaluation move together.
@@ -83,7 +89,6 @@ def evaluate(
     with claim_output(out, recipe, [], parts, main=main, always=["name"]):
         # Another process may have evaluated other models before this one claimed the folder.
         earlier = read_summary(out, about["models"])
-        say_shapes_of([(images, own[folders[name]]) for name, (images, _) in unseen.items()])
         if main:
             shutil.rmtree(out / PIXELS, ignore_errors=True)
             (out / PIXELS).mkdir()
@@ -118,11 +123,13 @@ def _evaluate_model(
     results: dict[str, Result] = {}
     for category, images in tests.items():
         pixels = out / PIXELS / category
-        pixels.mkdir(exist_ok=True)
+        (pixels / FOLDER).mkdir(parents=True, exist_ok=True)
         scores = _score_images(fitted.model, spec, category, images, pixels, accelerator)
         results[category] = category_result(*scores, fitted.threshold)
         if accelerator.is_main_process:
-            write_category(out / category, recipe, fitted, results[category], accelerator)
+            write_category(
+                out / category, recipe, fitted, results[category], pixels / FOLDER, accelerator
+            )
     return results
 
 
@@ -136,8 +143,9 @@ def _score_images(
 ) -> tuple[list[ScoredImage], dict[str, list[Path]]]:
     """Scores test images, shared out over the processes; every process gets all scores.
 
-    Returns them with the files of the scores of the pixels by defect, also `good`, in a folder that
-    all processes share; none without masks. Anomalous images without a mask have no pixels there.
+    Writes pictures of all of them into a folder. Returns the scores with the files of the scores of
+    the pixels by defect, also `good`, in that folder, which all processes share; none without
+    masks. Anomalous images without a mask have no pixels there.
     """
     rank = accelerator.process_index
     share = range(rank, len(tests), accelerator.num_processes)
@@ -146,27 +154,44 @@ def _score_images(
     numbers = {name: number for number, name in enumerate(names)}
     found = list[tuple[int, float, int]]()
     title, visible = f"{category}: evaluating", accelerator.is_main_process
-    with Progress(title, len(share), visible=visible) as progress:
+    with (
+        Progress(title, len(share), visible=visible) as progress,
+        FileGroups() as pictures,
+    ):
         scored = predict_tests(model, [tests[index] for index in share], spec, accelerator)
         for index, (test, _, mask, score, anomaly_map) in zip(share, scored, strict=True):
             regions = 0
             if numbers and (test.mask or not test.label):
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"
-                regions = append_pixels(path, anomaly_map, mask)
+                counted = load_counted(test.path, spec)
+                regions = append_pixels(path, anomaly_map, mask, counted)
             found.append((index, score, regions))
+            size = upright_size(test.path)
+            save_pictures(
+                pictures,
+                folder / FOLDER / picture_name(index),
+                test.path,
+                spec.white,
+                size,
+                anomaly_map,
+                area_looked_at(size, spec),
+            )
             progress.advance()
     images = [
         ScoredImage(tests[index], score, regions)
         for index, score, regions in sorted(gather_object(found))
     ]
     if numbers and visible:
-        _report_masks(category, images, model.image_size)
+        _report_masks(category, images, None if spec.tile else model.image_size)
     files = {name: sorted(folder.glob(f"{number}-*.pixels")) for name, number in numbers.items()}
     return images, files
 
 
-def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> None:
-    """Says on stderr which anomalous images have no mask, or one that marks nothing."""
+def _report_masks(category: str, images: Sequence[ScoredImage], size: int | None) -> None:
+    """Says on stderr which anomalous images have no mask, or one that marks nothing.
+
+    `size` is that which images were resized to.
+    """
     anomalous = sorted((one for one in images if one.image.label), key=lambda one: one.image.name)
     without = [one.image.name for one in anomalous if one.image.mask is None]
     if without:
@@ -177,9 +202,9 @@ def _report_masks(category: str, images: Sequence[ScoredImage], size: int) -> No
         )
     unmarked = [one.image.name for one in anomalous if one.image.mask and not one.regions]
     if unmarked:
+        at = "" if size is None else f" at {size} x {size} pixels"
         print(
-            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing at "
-            f"{size} x {size} pixels, the first that of {unmarked[0]}; their pixels count as "
-            "normal.",
+            f"warning: {category}: the masks of {len(unmarked)} anomalous images mark nothing{at}, "
+            f"the first that of {unmarked[0]}; their pixels count as normal.",
             file=sys.stderr,
         )

@@ -10,14 +10,18 @@ from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
+from sia_gen.evaluation.threshold_page import FOLDER, judged_tests
+from sia_gen.evaluation.threshold_page import PAGE as THRESHOLD_PAGE
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, to_picture
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.metrics import cumulative_counts
 from sia_gen.realnet.inference import Fitted, predict_tests
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.tiling import resized_map
 from sia_gen.report.page import Chart, Figure, Link, Page, Section, score_histogram, write_page
-from sia_gen.report.pictures import overlay, save_heatmap
+from sia_gen.report.pictures import overlay, save_heatmap, within_limit
+from sia_gen.report.threshold_page import ThresholdPage, write_threshold_page
 
 PAGE = "index.html"
 PICTURES = 8
@@ -66,11 +70,22 @@ def selection_text(selected_on: Mapping[str, str]) -> str:
 
 
 def write_category(
-    folder: Path, recipe: Recipe, fitted: Fitted, result: Result, accelerator: Accelerator
+    folder: Path,
+    recipe: Recipe,
+    fitted: Fitted,
+    result: Result,
+    pictures: Path,
+    accelerator: Accelerator,
 ) -> None:
-    """Writes the folder of a category: its scores, some heat maps, and its page.
+    """Writes the folder of a category: its scores, some heat maps, and its pages.
 
-    The recipe is that of the model.
+    Args:
+        folder: The folder, whose name is that of the category.
+        recipe: That of the model.
+        fitted: The model.
+        result: The scores of its images.
+        pictures: A folder with the pictures of all images, which becomes a part of the other.
+        accelerator: Runs the model.
     """
     category, (model, threshold, selected_on) = folder.name, fitted
     with atomic_folder(folder) as temporary:
@@ -81,6 +96,15 @@ def write_category(
         ]
         heads = ("image", "label", "defect", "score", "verdict")
         write_text(temporary / "scores.csv", csv_text([heads, *rows]))
+        pictures.rename(temporary / FOLDER)
+        page_of_all = ThresholdPage(
+            f"{recipe.title}: the threshold of {category}",
+            "Move the threshold, and see what each image becomes.",
+            threshold,
+            judged_tests(result.images),
+            Link(f"The evaluation of {category}", PAGE),
+        )
+        write_threshold_page(temporary / THRESHOLD_PAGE, page_of_all)
         chosen = worth_looking_at(result.images, threshold, PICTURES)
         heatmaps = temporary / "heatmaps"
         page = Page(
@@ -133,6 +157,7 @@ def _score_section(category: str, result: Result, threshold: float) -> Section:
         table=[("metric", "value"), *metrics],
         histogram=score_histogram(good, found, threshold),
         charts=_curves(result),
+        links=[Link("Every image, and the threshold as a slider", THRESHOLD_PAGE)],
     )
 
 
@@ -168,7 +193,9 @@ def _picture_sections(
     for title, images in chosen.items():
         pictures, maps = [], []
         found = predict_tests(model, [one.image for one in images], spec, accelerator)
-        for (_, score, _), (image, pixels, _, _, anomaly_map) in zip(images, found, strict=True):
+        for (_, score, _), (image, whole, _, _, full_map) in zip(images, found, strict=True):
+            # Photographs that are cut into tiles may be shown at a smaller scale.
+            pixels, anomaly_map = within_limit(whole, resized_map(full_map, whole.shape[-2:]))
             kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)
             name = f"{number:02d}_{kind}_{score:.3f}_{stem}.png"
             save_heatmap(folder / name, pixels, anomaly_map)

@@ -1,135 +1,216 @@
-"""Scores any images with a fitted model, from its folder alone.
+"""Scores any photographs with a fitted model, from its folder alone.
 
 OUT/
-    predictions.csv             or predictions.jsonl: image, score, verdict, threshold
-    heatmaps/                   each image beside its heat map
+    predictions.csv             image, score, verdict, threshold, doubts; a line per photograph
+    predictions.jsonl           the same and more, see `Prediction`
+    predictions.json            what they depend on: model, threshold, outputs
+    heatmaps/ ...               what `--save` asks for, see `sia_gen.evaluation.saving`
 """
 
-import json
-import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path, PurePath
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
+from sia_gen.detection.detection import Detection
+from sia_gen.detection.detector import Detector
+from sia_gen.detection.doubts import DoubtCounts
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.results import csv_text
-from sia_gen.images.files import HEATMAPS, images_below
-from sia_gen.images.loading import ImageSpec, Pixels, load_with_area
+from sia_gen.evaluation.photos import Photo, image_files
+from sia_gen.evaluation.predictions import CSV, Prediction, Table
+from sia_gen.evaluation.saving import (
+    ANNOTATIONS,
+    BOXES,
+    PAGE,
+    Scored,
+    add_files,
+    choose_outputs,
+    coco,
+)
+from sia_gen.evaluation.threshold_page import write_page
 from sia_gen.images.shapes import read_headers, say_shapes
-from sia_gen.images.squares import Area
-from sia_gen.io.files import FileGroups, prepare_output, shortened_stem, write_text
+from sia_gen.io.files import FileGroups, prepare_output, sha256, write_json
 from sia_gen.io.locks import working_on
-from sia_gen.realnet.inference import load_realnet, predict_ahead, recipe_of
+from sia_gen.realnet.inference import BATCH_SIZE
 from sia_gen.realnet.model import forward_flops
 from sia_gen.realnet.selection import SELECTED_ON
-from sia_gen.report.pictures import save_heatmap
 from sia_gen.runtime.device import NOTICE, Runtime, compile_network
-from sia_gen.runtime.progress import Progress
+from sia_gen.runtime.progress import Progress, notice
+
+# Seconds between two looks at folders that are watched.
+PAUSE = 1.0
 
 
-class Prediction(NamedTuple):
-    """The score in [0, 1] of an image and the verdict: `anomalous`, `normal` or `unreadable`."""
+class Counts(NamedTuple):
+    """How many photographs were given, and how many of them are anomalous."""
 
-    image: str
-    score: float | None
-    verdict: str
-    threshold: float
+    photographs: int
+    anomalous: int
 
 
 def predict(
     model_folder: Path,
     images: Sequence[Path],
     out: Path,
-    form: Literal["csv", "jsonl"],
     runtime: Runtime,
-) -> list[Prediction]:
-    """Scores images and images in folders, and writes predictions and heat maps.
+    *,
+    threshold: float | None = None,
+    false_alarm_rate: float | None = None,
+    save: str = "heatmaps",
+    watch: bool = False,
+    resume: bool = True,
+) -> Counts:
+    """Scores photographs; lines and files about them appear in `out` as it goes on.
 
-    If images cannot be read, an `ImageError` says so after all others have been scored.
+    Args:
+        model_folder: The folder of the model.
+        images: Files and folders of photographs.
+        out: The folder of the results. A photograph that has a line there is not scored again,
+            unless its file has changed.
+        runtime: What to run on.
+        threshold: See `Detector.from_pretrained`.
+        false_alarm_rate: See `Detector.from_pretrained`.
+        save: Outputs, separated by commas; see `sia_gen.evaluation.saving`.
+        watch: Whether to wait for more photographs, until Ctrl-C.
+        resume: Whether to keep what is in `out` already.
+
+    Raises:
+        ImageError: If photographs cannot be read, after all others have been scored.
     """
-    channels_last = runtime.detector_channels_last
-    model, threshold, selected_on = load_realnet(model_folder, channels_last=channels_last)
-    if selected_on == SELECTED_ON["test"]:
-        print(f"warning: the threshold was selected on {selected_on}.", file=sys.stderr)
-    spec = ImageSpec.of(recipe_of(model_folder), model.image_size)
-    files = image_files(images)
-
-    def load(name: str) -> tuple[Pixels, Area, ImageError | None]:
-        try:
-            return *load_with_area(files[name], spec), None
-        except ImageError as error:
-            # A black image takes its place in the batch.
-            black = np.zeros((len(spec.mode), spec.size, spec.size), np.uint8)
-            return black, Area.whole(spec.size), error
-
-    say_shapes(read_headers(list(files.values())), spec.non_square)
-    accelerator = runtime.accelerator()
-    model.to(accelerator.device)
-    compiled = runtime.compiles(accelerator.device, lambda: len(files) * forward_flops(model))
+    outputs = choose_outputs(save)
+    detector = Detector.load(
+        model_folder, runtime, threshold=threshold, false_alarm_rate=false_alarm_rate
+    )
+    if threshold is None is false_alarm_rate and detector.selected_on == SELECTED_ON["test"]:
+        notice(f"warning: the threshold was selected on {detector.selected_on}.")
+    found = list(image_files(images, may_be_empty=watch).values())
+    if detector.spec.tile is None:
+        say_shapes(read_headers(found), detector.spec.non_square)
     prepare_output(out)
-    if compiled:
-        compile_network(model, channels_last=channels_last, graphs=True)
-        print(NOTICE, file=sys.stderr)
-    scored = predict_ahead(model, list(files), load, accelerator)
-    table, problems = list[Prediction](), list[ImageError]()
-    with (
-        working_on(out, "predictions"),
-        Progress("predicting", len(files)) as progress,
-        FileGroups() as pictures,
-    ):
-        for name, image, problem, score, anomaly_map in scored:
-            if problem is not None:
-                problems.append(problem)
-                table.append(Prediction(str(files[name]), None, "unreadable", threshold))
-            else:
-                verdict = "anomalous" if score > threshold else "normal"
-                table.append(Prediction(str(files[name]), score, verdict, threshold))
-                save = partial(save_heatmap, image=image, anomaly_map=anomaly_map)
-                pictures.add(out / HEATMAPS / name, save)
-            progress.advance()
-        # The table comes last, so that the heat map of every image in it exists.
-        pictures.publish()
-        text = csv_text([Prediction._fields, *table])
-        if form == "jsonl":
-            text = "".join(json.dumps(one._asdict()) + "\n" for one in table)
-        write_text(out / f"predictions.{form}", text)
-    if problems:
-        raise ImageError(
-            problem=f"{len(problems)} of {len(files)} images were not scored; the first: "
-            f"{problems[0].problem}",
-            fix=f"They are marked 'unreadable' in {out / f'predictions.{form}'}.",
-        )
-    return table
+    _compile(detector, runtime, len(found))
+    about = {
+        "model": sha256(model_folder / "model.safetensors"),
+        "threshold": detector.threshold,
+        "save": sorted(outputs),
+    }
+    with working_on(out, "predictions"):
+        work = Work(detector, Table(out, about, resume=resume), outputs)
+        if watch:
+            with suppress(KeyboardInterrupt):
+                work.watch(images)
+        else:
+            work.score(work.photos(images))
+        return work.finish()
 
 
-def image_files(given: Sequence[Path]) -> dict[str, Path]:
-    """Returns the images among files and in folders, by unique names for their heat maps."""
-    files: dict[str, Path] = {}
-    alike: Counter[PurePath] = Counter()
-    for place, path in dict.fromkeys(_images_at(given)):
-        name = path.relative_to(place) if place != path else Path(path.name)
-        picture = free = name.with_name(f"{shortened_stem(name.stem)}.png")
-        while free.as_posix() in files:
-            alike[picture] += 1
-            free = picture.with_stem(f"{picture.stem}-{alike[picture] + 1}")
-        files[free.as_posix()] = path
-    return files
+@dataclass
+class Work:
+    """Scores photographs, and writes lines and files about them."""
 
+    detector: Detector
+    table: Table
+    outputs: Sequence[str]
+    given: dict[str, Photo] = field(default_factory=dict)  # all photographs, by their paths
+    problems: list[str] = field(default_factory=list)  # of those that are unreadable now
+    doubts: DoubtCounts = field(init=False)
 
-def _images_at(given: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yields each file or folder with each of its images."""
-    for place in given:
-        inside = [place]
-        if place.is_dir():
-            # Its own heat maps from earlier are not among them.
-            inside = images_below(place)
-        if not inside or not inside[0].exists():
+    def __post_init__(self) -> None:
+        self.doubts = DoubtCounts(self.detector.expected)
+
+    def photos(self, images: Sequence[Path], *, may_be_empty: bool = False) -> list[Photo]:
+        """Returns the photographs among files and in folders, each under its name of before."""
+        names = {text: done.name for text, done in self.table.done.items()}
+        files = image_files(images, names, may_be_empty=may_be_empty)
+        return [Photo.of(path, name) for name, path in files.items()]
+
+    def score(self, photos: Sequence[Photo], *, visible: bool = True) -> None:
+        """Scores photographs that the table does not have as they are now."""
+        self.given |= {photo.text: photo for photo in photos}
+        new = [photo for photo in photos if not self.table.has(photo)]
+        waiting = list[tuple[Photo, Detection | ImageError]]()
+        found = self.detector.stream([photo.path for photo in new])
+        done = len(photos) - len(new)
+        # Of photographs that are cut into tiles each is as large as a batch of others.
+        together = BATCH_SIZE if self.detector.spec.tile is None else 1
+        with (
+            Progress("predicting", len(photos), done=done, visible=visible) as progress,
+            FileGroups() as files,
+        ):
+            for photo, detection in zip(new, found, strict=True):
+                waiting.append((photo, detection))
+                self._add_files(files, photo, detection)
+                if len(waiting) == together:
+                    self._publish(files, waiting)
+                progress.advance()
+            self._publish(files, waiting)
+
+    def watch(self, images: Sequence[Path]) -> None:
+        """Scores what is in files and folders, and what comes, until it is interrupted.
+
+        A file that has changed since the last look is still being written.
+        """
+        notice(f"watching {', '.join(map(str, images))}; Ctrl-C ends it.")
+        before, warned = set[Photo](), False
+        while True:
+            photos = self.photos(images, may_be_empty=True)
+            self.score([photo for photo in photos if photo in before], visible=False)
+            before = set(photos)
+            warned = warned or self._warn()
+            time.sleep(PAUSE)
+
+    def finish(self) -> Counts:
+        """Writes what is about all photographs together, and counts those that were given."""
+        if BOXES in self.outputs:
+            write_json(self.table.out / ANNOTATIONS, coco(self.table.lines()))
+        if PAGE in self.outputs:
+            write_page(self.table.out, self.detector.threshold, self.table.lines())
+        self._warn()
+        # A Ctrl-C may have come before the last were scored.
+        done = self.table.done
+        verdicts = Counter(done[text].verdict for text in self.given if text in done)
+        if count := verdicts["unreadable"]:
+            first = [*self.problems, "it was tried before, and has not changed since."][0]
             raise ImageError(
-                problem=f"there are no images at {place}.",
-                fix="Check the path; it may be a file or a folder of images.",
+                problem=f"{count} of {verdicts.total()} images were not scored; the first: {first}",
+                fix=f"They are marked 'unreadable' in {self.table.out / CSV}.",
             )
-        yield from ((place, path) for path in inside)
+        return Counts(verdicts.total(), verdicts["anomalous"])
+
+    def _warn(self) -> bool:
+        """Says what is doubted, if anything is."""
+        line = self.doubts.line()
+        if line is not None:
+            notice(line)
+        return line is not None
+
+    def _add_files(self, files: FileGroups, photo: Photo, found: Detection | ImageError) -> None:
+        if isinstance(found, ImageError):
+            self.problems.append(found.problem)
+            return
+        self.doubts.add(photo.text, found.look, found.doubts)
+        scored = Scored(photo.path, self.detector.spec.white, found)
+        add_files(files, self.table.out, self.outputs, photo.name, scored)
+
+    def _publish(
+        self, files: FileGroups, waiting: list[tuple[Photo, Detection | ImageError]]
+    ) -> None:
+        """Adds lines to the table, after the files about their photographs are there."""
+        if not waiting:
+            return
+        files.publish()
+        threshold, regions = self.detector.threshold, BOXES in self.outputs
+        lines = [Prediction.of(*one, threshold, regions=regions) for one in waiting]
+        self.table.append(lines)
+        waiting.clear()
+
+
+def _compile(detector: Detector, runtime: Runtime, photographs: int) -> None:
+    """Compiles the network if that pays for so many photographs."""
+    model, device = detector.model, detector.accelerator.device
+    if runtime.compiles(device, lambda: photographs * forward_flops(model)):
+        channels_last = runtime.detector_channels_last
+        compile_network(model, channels_last=channels_last, graphs=True)
+        notice(NOTICE)

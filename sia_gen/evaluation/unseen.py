@@ -8,7 +8,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.learnt import Learnt
-from sia_gen.images.shapes import read_headers, say_shapes
+from sia_gen.images.shapes import read_headers, say_shapes, say_tiles
 from sia_gen.runtime.progress import notice
 
 
@@ -46,9 +46,17 @@ def unseen_tests(
 
 
 def say_shapes_of(tests: Iterable[tuple[Sequence[TestImage], Recipe]]) -> None:
-    """Says what the recipes of models do to the test images that are not square."""
+    """Says how the recipes of models take the test images: cut into tiles, or made square.
+
+    Raises:
+        ImageError: If a tile is larger than an image.
+    """
     paths: dict[NonSquare | None, list[Path]] = {}
     for images, recipe in tests:
-        paths.setdefault(recipe.data.non_square, []).extend(test.path for test in images)
+        some = [test.path for test in images]
+        if recipe.data.tile is not None:
+            say_tiles(some, read_headers(some), recipe)
+        else:
+            paths.setdefault(recipe.data.non_square, []).extend(some)
     for rule, some in paths.items():
         say_shapes(read_headers(some), rule)

@@ -25,8 +25,11 @@ FORMATS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
 EXTENSIONS = {extension for extensions in FORMATS.values() for extension in extensions}
-# The folder of heat maps in an output of `predict`.
-HEATMAPS = "heatmaps"
+# The folders of pictures in an output of `predict`. Photographs may lie in the same folder, so they
+# are not called as folders of masks are.
+HEATMAPS, MASKS, MAPS = "heatmaps", "anomaly_masks", "anomaly_maps"
+# The folder of the pictures of its page.
+PAGE_PICTURES = "threshold"
 ANY_DEPTH = "**/"
 
 
@@ -79,8 +82,10 @@ def folders_below(folder: Path) -> Iterator[Path]:
 
 def is_output(folder: Path) -> bool:
     """Whether a command of sia-gen wrote a folder."""
-    heatmaps = folder.name == HEATMAPS and (folder.parent / LOCKS).is_dir()
-    return heatmaps or (folder / LOCKS).is_dir()
+    pictures = (
+        folder.name in (HEATMAPS, MASKS, MAPS, PAGE_PICTURES) and (folder.parent / LOCKS).is_dir()
+    )
+    return pictures or (folder / LOCKS).is_dir()
 
 
 def _folders_in(folder: Path) -> list[Path]:

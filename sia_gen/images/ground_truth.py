@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError, one_line
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec
-from sia_gen.images.masks import looks_inverted, read_marks, read_mask
+from sia_gen.images.loading import ImageSpec, size_within
+from sia_gen.images.masks import looks_inverted, read_marks, read_mask, within
+from sia_gen.images.opening import upright_size
 from sia_gen.io.files import worker_threads
 
 # Number of problems that an error spells out.
@@ -18,9 +19,17 @@ LISTED = 3
 
 
 def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
-    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`."""
+    """Returns which pixels of an image are anomalous, (size, size); see `read_mask`.
+
+    Of a photograph that is cut into tiles these are its own pixels, (H, W).
+    """
     if image.mask is None:
-        return np.zeros((spec.size, spec.size), bool)
+        shape = (spec.size, spec.size)
+        if spec.tile is not None:
+            shape = size_within(image.path, upright_size(image.path), spec)[::-1]
+        return np.zeros(shape, bool)
+    if spec.tile is not None:
+        return within(read_marks(image.mask, of=image.path), spec)
     return read_mask(image.mask, spec, of=image.path)
 
 

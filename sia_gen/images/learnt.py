@@ -78,7 +78,7 @@ class Learnt(BaseModel):
         learnt = self.fit | self.validation
         by_content = {content: name for name, content in learnt.items()}
         kept = []
-        for test, content in zip(tests, _contents([test.path for test in tests]), strict=True):
+        for test, content in zip(tests, contents_of([test.path for test in tests]), strict=True):
             name = by_content.get(content)
             if name is None:
                 kept.append(test)
@@ -89,7 +89,7 @@ class Learnt(BaseModel):
 
 def _require_moved(test: TestImage, learnt: Path, content: str) -> None:
     """Raises `ImageError` if an image that was learnt is still there, besides its copy."""
-    if _contents([learnt]) == [content]:
+    if contents_of([learnt]) == [content]:
         raise ImageError(
             problem=f"{test.path} is a test image, but the model learnt from {learnt}, which is "
             "the same byte for byte.",
@@ -99,7 +99,7 @@ def _require_moved(test: TestImage, learnt: Path, content: str) -> None:
 
 def _by_name(paths: Iterable[Path], root: Path) -> dict[str, str]:
     files = list(paths)
-    return dict(zip((_name(path, root) for path in files), _contents(files), strict=True))
+    return dict(zip((_name(path, root) for path in files), contents_of(files), strict=True))
 
 
 def _name(path: Path, root: Path) -> str:
@@ -107,7 +107,7 @@ def _name(path: Path, root: Path) -> str:
     return os.fsencode(name_below(root, path)).decode(errors="backslashreplace")
 
 
-def _contents(paths: Sequence[Path]) -> list[str]:
+def contents_of(paths: Sequence[Path]) -> list[str]:
     """Returns the SHA-256 of each file, or no text for what is no file, which has no end."""
     with worker_threads() as pool:
         return list(pool.map(lambda path: sha256(path) if path.is_file() else "", paths))

@@ -12,6 +12,7 @@ from typing import Any
 from sia_gen.config.data import Layout, TableLayout
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import (
     GOOD,
     TestImage,
@@ -21,7 +22,7 @@ from sia_gen.images.layouts import (
     normal_place,
     read_layout,
 )
-from sia_gen.images.loading import ImageSpec, find_unreadable, load_image
+from sia_gen.images.loading import ImageSpec, find_unreadable
 from sia_gen.images.recognition import existing_folder, require_right_root
 from sia_gen.io.files import fingerprint, worker_threads
 
@@ -89,7 +90,12 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     """
     images = split_images(recipe, root, category)
     if recipe.data.unreadable == "skip":
-        unreadable = find_unreadable([*images.fit, *images.validation], category, recipe.data.white)
+        unreadable = find_unreadable(
+            [*images.fit, *images.validation],
+            category,
+            recipe.data.white,
+            large=recipe.data.tile is not None,
+        )
         images = replace(
             images,
             fit=[path for path in images.fit if path not in unreadable],
@@ -146,7 +152,9 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
     anomalous = listed.test_anomalous
     if recipe.data.unreadable == "skip":
         paths = [test.path for test in (*normal, *anomalous)]
-        unreadable = find_unreadable(paths, f"{category}, test", recipe.data.white)
+        unreadable = find_unreadable(
+            paths, f"{category}, test", recipe.data.white, large=recipe.data.tile is not None
+        )
         normal = [test for test in normal if test.path not in unreadable]
         anomalous = [test for test in anomalous if test.path not in unreadable]
     if not normal:
@@ -184,7 +192,7 @@ def require_readable(recipe: Recipe, listed: Iterable[CategoryImages]) -> None:
         return
     paths = [path for images in listed for path in (*images.fit, *images.validation)]
     with worker_threads() as pool:
-        deque(pool.map(partial(load_image, spec=ImageSpec.of(recipe, 1)), paths), maxlen=0)
+        deque(pool.map(partial(load_scored, spec=ImageSpec.of(recipe, 1)), paths), maxlen=0)
 
 
 def _choose_layout(recipe: Recipe, root: Path, category: str) -> Layout:

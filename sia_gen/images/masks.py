@@ -12,6 +12,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from sia_gen.errors import ImageError
 from sia_gen.images.files import is_image
-from sia_gen.images.loading import (
-    ImageSpec,
-    open_image,
-    to_eight_bits,
-    upright,
-    upright_size,
-)
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.opening import open_image, to_eight_bits, upright, upright_size
 from sia_gen.images.squares import to_square
 
 # Masks may number their defects, but photographs have more levels than this.
@@ -48,7 +44,9 @@ def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> Marks:
 
     The mode of `spec` does not matter.
     """
-    picture = Image.fromarray(read_marks(path, of=of).astype(np.uint8) * 255)
+    marks = read_marks(path, of=of)
+    # Another mask has no photograph that a region of interest could be in.
+    picture = Image.fromarray((marks if of is None else within(marks, spec)) * np.uint8(255))
     # A pixel is marked if more than half of it was before resizing.
     square = to_square(
         picture, path, spec.size, spec.non_square, resampling=Image.Resampling.BOX, padding=0
@@ -56,12 +54,23 @@ def read_mask(path: Path, spec: ImageSpec, *, of: Path | None = None) -> Marks:
     return np.asarray(square) > 127
 
 
-def read_marks(path: Path, *, of: Path | None = None) -> Marks:
-    """Returns which pixels a mask marks in its own size, (H, W); see `read_mask`."""
+def within(marks: Marks, spec: ImageSpec) -> Marks:
+    """Returns which pixels of the region of interest are marked."""
+    if spec.roi is None:
+        return marks
+    left, top, right, bottom = spec.roi
+    return marks[top:bottom, left:right]
+
+
+def read_marks(path: Path, *, of: Path | None = None, size: tuple[int, int] | None = None) -> Marks:
+    """Returns which pixels a mask marks in its own size, (H, W); see `read_mask`.
+
+    `size` is the width and height that it has to have, if it is not of an image in a file.
+    """
     files = sorted(one for one in path.iterdir() if is_image(one)) if path.is_dir() else [path]
     if not files:
         raise ImageError(problem=f"the folder {path} has no mask in it.", fix="Add one.")
-    size = None if of is None else upright_size(of)
+    size = size if of is None else upright_size(of)
     found = [_read_one(file, size) for file in files]
     if len({marks.shape for marks in found}) > 1:
         raise ImageError(problem=f"the masks in {path} differ in size.", fix="Save them in one.")
@@ -76,16 +85,16 @@ def looks_inverted(marks: Marks) -> bool:
 
 
 def _read_one(path: Path, size: tuple[int, int] | None) -> Marks:
-    with open_image(path, "mask") as file:
-        lossy = file.format in LOSSY
-        mask = upright(file)
-        values = _values(mask).astype(np.float64)
-    if size is not None and mask.size != size:
+    if size is not None and (own := upright_size(path, "mask")) != size:
         raise ImageError(
-            problem=f"the mask {path} is {mask.width} x {mask.height} pixels, its image "
+            problem=f"the mask {path} is {own[0]} x {own[1]} pixels, its image "
             f"{size[0]} x {size[1]}.",
             fix="Save the mask in the size of the image.",
         )
+    # It has as many pixels as its image, which may be large.
+    with open_image(path, "mask", large=size is not None) as file:
+        lossy = file.format in LOSSY
+        values = _values(upright(file))
     marks = _marked(values, lossy=lossy)
     if marks is None:
         raise ImageError(
@@ -96,7 +105,7 @@ def _read_one(path: Path, size: tuple[int, int] | None) -> Marks:
     return marks
 
 
-def _values(mask: Image.Image) -> NDArray[np.generic]:
+def _values(mask: Image.Image) -> NDArray[Any]:
     """Returns the value of each pixel, (H, W), 0 where it is certainly normal."""
     if mask.has_transparency_data:
         shown = np.atleast_3d(np.asarray(to_eight_bits(mask))).max(axis=2)
@@ -106,7 +115,7 @@ def _values(mask: Image.Image) -> NDArray[np.generic]:
     # Levels of 16 or 32 bits stay as they are, because rounding to 8 bits would lose the first.
     if len(mask.getbands()) > 1 or mask.mode == "P":
         mask = to_eight_bits(mask)
-    values: NDArray[np.generic] = np.atleast_3d(np.asarray(mask)).max(axis=2)
+    values: NDArray[Any] = np.atleast_3d(np.asarray(mask)).max(axis=2)
     return values
 
 
@@ -117,7 +126,7 @@ def _is_grey(mask: Image.Image) -> bool:
     return different and bool((colours == colours[:, :1]).all())
 
 
-def _marked(values: NDArray[np.float64], *, lossy: bool) -> Marks | None:
+def _marked(values: NDArray[Any], *, lossy: bool) -> Marks | None:
     """Returns which values mark their pixels; None if that is unknown."""
     levels = np.unique(values)
     lowest, highest = float(levels[0]), float(levels[-1])
@@ -135,7 +144,7 @@ def _marked(values: NDArray[np.float64], *, lossy: bool) -> Marks | None:
     return values > highest / 2
 
 
-def _flat(values: NDArray[np.float64]) -> Marks:
+def _flat(values: NDArray[Any]) -> Marks:
     """Returns which pixels have the value of all pixels around them, unlike those of edges."""
     same: Marks = maximum_filter(values, 3) == minimum_filter(values, 3)
     return same

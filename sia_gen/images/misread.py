@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from sia_gen.images.files import FORMATS
 
@@ -28,25 +27,20 @@ OTHERS = {
 }
 
 
-def require_readable(file: ImageFile.ImageFile) -> None:
-    """Raises an error that says why, if an open file is too large or would be read wrongly."""
-    pixels, limit = file.width * file.height, Image.MAX_IMAGE_PIXELS
-    # Between once and twice this limit Pillow only warns.
-    if limit is not None and pixels > limit:
-        msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
-        raise Image.DecompressionBombError(msg)
+def misread(file: ImageFile.ImageFile) -> str | None:
+    """Returns why Pillow would read wrong pixels of an open file, and the mend; None if not."""
     reason = _misread_tiff(file) if isinstance(file, TiffImagePlugin.TiffImageFile) else None
     if file.format == "PNG":
         reason = _misread_png(file)
-    if reason is not None:
-        msg = f"{reason}; {MEND}"
-        raise ValueError(msg)
+    return None if reason is None else f"{reason}; {MEND}"
 
 
-def deep_of(file: ImageFile.ImageFile) -> bool:
+def deep_of(file: Image.Image) -> bool:
     """Whether an open file that is not yet read has more than 8 bits, and does not say how many."""
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         return any(bits > 8 for bits in file.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
+    if not isinstance(file, ImageFile.ImageFile):
+        return False
     if file.format == "PPM":
         # Pillow scales to what such a file says is white, which may be more than its camera gives.
         return file.mode == "I" or "65535" in str(file.tile[0].args)
@@ -76,29 +70,21 @@ def _misread_png(file: ImageFile.ImageFile) -> str | None:
     return None
 
 
-def reason_of(error: Exception, path: Path) -> str:
-    """Returns why a file cannot be read, from the error that it raised."""
-    if isinstance(error, UnidentifiedImageError):
-        return _unidentified(path)
-    message = error.strerror if isinstance(error, OSError) else None
-    return message or " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _unidentified(path: Path) -> str:
+def unidentified(stream: IO[bytes]) -> str:
     """Returns why Pillow does not know what is in a file."""
-    with path.open("rb") as stream:
-        start = stream.read(32)
-        for (place, mark), what in OTHERS.items():
-            if start.startswith(mark, place):
-                return what
-        for name in FORMATS:
-            factory, accept = Image.OPEN[name]
-            if accept is not None and accept(start[:16]):
-                return _problem_of(name, factory, stream)
+    stream.seek(0)
+    start = stream.read(32)
+    for (place, mark), what in OTHERS.items():
+        if start.startswith(mark, place):
+            return what
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(start[:16]):
+            return _problem_of(name, factory, stream)
     return f"it is empty, damaged, or not one of {', '.join(FORMATS)}"
 
 
-def _problem_of(name: str, factory: Callable[..., object], stream: BinaryIO) -> str:
+def _problem_of(name: str, factory: Callable[..., object], stream: IO[bytes]) -> str:
     """Returns why Pillow cannot open a file that begins like one of this format."""
     if name == "TIFF" and (bits := _bits_of(stream)) not in (None, *DEPTHS):
         return f"it is TIFF with {bits} bits in each value; {MEND}"
@@ -111,7 +97,7 @@ def _problem_of(name: str, factory: Callable[..., object], stream: BinaryIO) -> 
     return f"it is damaged {name}"
 
 
-def _bits_of(stream: BinaryIO) -> int | None:
+def _bits_of(stream: IO[bytes]) -> int | None:
     """Returns the number of bits that each value in a TIFF file has, if it says so."""
     stream.seek(0)
     with suppress(Exception):

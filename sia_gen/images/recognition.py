@@ -17,7 +17,7 @@ from sia_gen.config.recipe_file import LONGEST_NAME, recipe_names
 from sia_gen.errors import ImageError
 from sia_gen.images.arrangement import own_layout
 from sia_gen.images.layouts import images_of, layout_fits, layouts_of, normal_place
-from sia_gen.images.loading import read_image
+from sia_gen.images.opening import read_image
 
 # Number of images that decide about the mode and the size.
 SAMPLED = 32

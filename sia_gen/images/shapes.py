@@ -1,22 +1,26 @@
 """Looks at the images of a folder before they are read: are they square, how deep are they?
 
-What happens to those that are not square, and what is white in those of 16 bits, is said in one
-line each, because neither can be seen in the results.
+What happens to those that are not square, how photographs are cut into tiles, and what is white in
+those of 16 bits, is said in one line each, because none can be seen in the results.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sia_gen.config.data import NonSquare
+from sia_gen.config.data import NonSquare, Tile
 from sia_gen.config.outputs import saved_in
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.grid import Grid
 from sia_gen.images.listing import category_root, split_images
-from sia_gen.images.loading import WIDEST, has_deep_colours, is_deep, open_image, upright
+from sia_gen.images.loading import ImageSpec, scaled_size, size_within
+from sia_gen.images.opening import WIDEST, has_deep_colours, is_deep, open_image, upright
 from sia_gen.io.files import Location, worker_threads
 from sia_gen.runtime.progress import notice
 
@@ -27,6 +31,8 @@ HAPPENS = {
     "pad": "padded, and the padding never counts",
     "crop": "cropped, which loses {lost:.0%} of all pixels",
 }
+# Pixels of a photograph that are cut into tiles without being asked for: some 100 tiles of 256.
+MOST_PIXELS = 8_000_000
 
 
 class Header(NamedTuple):
@@ -40,7 +46,7 @@ class Header(NamedTuple):
 def settle(
     recipe: Recipe, categories: Sequence[str], root: Path, folders: Iterable[Location]
 ) -> Recipe:
-    """Decides what is white in the normal images of some categories, and says how they are read.
+    """Decides how the normal images of some categories are read, and says it.
 
     Args:
         recipe: A recipe, which may say itself what is white.
@@ -49,8 +55,11 @@ def settle(
         folders: Outputs of earlier steps; the first whose recipe says what is white decides.
 
     Returns:
-        The recipe with `data.white` if there are images of 16 bits. If images are missing, it is as
-        given: the step that needs them says so.
+        The recipe with `data.white` if there are images of 16 bits, and with the scale of tiles if
+        it asks for tiles. If images are missing, it is as given: the step that needs them says so.
+
+    Raises:
+        ImageError: If a tile is larger than an image.
     """
     try:
         listed = [split_images(recipe, root, category) for category in categories]
@@ -60,13 +69,17 @@ def settle(
     if len(paths) < 2:
         return recipe
     headers = read_headers(paths)
-    say_shapes(headers, recipe.data.non_square)
+    if recipe.data.tile is None:
+        # A region of interest has a shape of its own.
+        say_shapes(headers if recipe.data.roi is None else [], recipe.data.non_square)
+    else:
+        recipe = _settle_tiles(recipe, recipe.data.tile, paths, headers, folders)
     deep = [path for path, header in zip(paths, headers, strict=True) if header and header.deep]
     if recipe.data.white is not None or not deep:
         return recipe
     settled = _settle_as_saved(recipe, folders)
     if settled.data.white is None:
-        white = find_white(deep)
+        white = find_white(deep, large=recipe.data.tile is not None)
         settled = recipe.override({"data.white": white})
         notice(f"16-bit images use {white.bit_length()} bits: white is {white}.")
     return settled
@@ -78,7 +91,9 @@ def settle_corpus(
     data: Path | None,
     folders: Sequence[Path],
 ) -> CorpusRecipe:
-    """Returns the recipe of a corpus with what is white, as the models of its categories learnt it.
+    """Returns the recipe of a corpus with what the models of its categories learnt of photographs.
+
+    That is what is white in them, and how they are cut into tiles.
 
     If samples start from photographs, those in `data` tell what the models do not. The folders are
     outputs of earlier steps; for a collection, those of each data set are at `<recipe>/diffusion`.
@@ -89,15 +104,68 @@ def settle_corpus(
         names = [one.category for one in chosen]
         outputs = [*folders, *(one / member.name / "diffusion" for one in folders)]
         outputs += [one / name for one in outputs for name in names]
-        settled = _settle_as_saved(member, outputs)
+        settled = _cut_as_saved(_settle_as_saved(member, outputs), outputs)
         if chosen and twins is not None and twins.source == "image":
             # The step that needs photographs says if there are none.
             with suppress(ImageError):
-                settled = settle(settled, names, category_root(recipe, chosen[0], data), ())
+                settled = settle(settled, names, category_root(recipe, chosen[0], data), outputs)
         members.append(settled)
     if isinstance(recipe, Collection):
         return recipe.override({"members": [member.model_dump() for member in members]})
     return members[0]
+
+
+def _settle_tiles(
+    recipe: Recipe,
+    tile: Tile,
+    paths: Sequence[Path],
+    headers: Sequence[Header | None],
+    folders: Iterable[Location],
+) -> Recipe:
+    """Returns a recipe with the scale of its tiles, and says how photographs are cut."""
+    sizes = np.array([one[:2] for one in headers if one is not None], np.int64)
+    if not len(sizes):
+        return recipe
+    scale = tile.scale or _saved_scale(recipe, folders) or find_scale(sizes, tile.size)
+    settled = recipe.override({"data.tile.scale": scale})
+    say_tiles(paths, headers, settled)
+    return settled
+
+
+def say_tiles(paths: Sequence[Path], headers: Sequence[Header | None], recipe: Recipe) -> None:
+    """Says in a line on stderr how photographs are cut; `ImageError` if a tile is larger than one.
+
+    The recipe has tiles, and the headers are those of the paths.
+    """
+    spec = ImageSpec.of(recipe, 1)
+    tile, counts = spec.tile, list[int]()
+    for path, header in zip(paths, headers, strict=True):
+        if header is not None and tile is not None:
+            width, height = scaled_size(path, size_within(path, header[:2], spec), spec)
+            counts.append(len(Grid.of((height, width), tile).places))
+    if tile is not None and counts:
+        reduced = "" if tile.scale in (None, 1) else f", reduced to a scale of {tile.scale:g},"
+        notice(
+            f"{len(counts)} photographs{reduced} are cut into tiles of {tile.size} pixels that "
+            f"share {tile.overlap}: {round(np.median(counts))} tiles each ('data.tile')."
+        )
+
+
+def _saved_scale(recipe: Recipe, folders: Iterable[Location]) -> float | None:
+    """Returns the scale of tiles that the first output with one tells."""
+    saved = (one.data.tile for one, _ in saved_in(folders, recipe.name))
+    return next((tile.scale for tile in saved if tile is not None and tile.scale), None)
+
+
+def find_scale(sizes: NDArray[np.int64], side: int) -> float:
+    """Returns the scale at which photographs of these widths and heights, (N, 2), are cut.
+
+    It is 1, or halved until they have `MOST_PIXELS`, as long as tiles fit in the smallest one.
+    """
+    scale, pixels = 1.0, float(np.median(sizes.prod(axis=1)))
+    while pixels * scale**2 > MOST_PIXELS and sizes.min() * scale / 2 >= side:
+        scale /= 2
+    return scale
 
 
 def _settle_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:
@@ -107,6 +175,16 @@ def _settle_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:
             if saved.data.white is not None:
                 notice(f"16-bit images: white is {saved.data.white}, as in {path}.")
                 return recipe.override({"data.white": saved.data.white})
+    return recipe
+
+
+def _cut_as_saved(recipe: Recipe, folders: Iterable[Location]) -> Recipe:
+    """Returns a recipe that cuts photographs as the first output does that cuts them."""
+    for saved, path in saved_in(folders, recipe.name):
+        if recipe.data.tile is None and saved.data.tile is not None:
+            notice(f"Photographs are cut into tiles of {saved.data.tile.size}, as in {path}.")
+            cut = saved.data.model_dump(include={"tile", "roi", "ignore"})
+            return recipe.override({f"data.{name}": value for name, value in cut.items()})
     return recipe
 
 
@@ -129,25 +207,25 @@ def say_shapes(headers: Iterable[Header | None], rule: NonSquare | None) -> None
     )
 
 
-def find_white(paths: Sequence[Path]) -> int:
+def find_white(paths: Sequence[Path], *, large: bool = False) -> int:
     """Returns the value of white that the largest one in images of 16 bits tells."""
     with worker_threads() as pool:
-        largest = max(pool.map(_largest_value, paths))
+        largest = max(pool.map(partial(_largest_value, large=large), paths))
     return next(white for white in WHITES if white >= largest)
 
 
 def _read_header(path: Path) -> Header | None:
     try:
-        with open_image(path, "image") as file:
+        with open_image(path, "image", large=True) as file:
             deep = is_deep(file) or has_deep_colours(file)
             return Header(file.width, file.height, deep)
     except ImageError:
         return None
 
 
-def _largest_value(path: Path) -> int:
+def _largest_value(path: Path, *, large: bool) -> int:
     try:
-        with open_image(path, "image") as file:
+        with open_image(path, "image", large=large) as file:
             colours = has_deep_colours(file)
             image = upright(file)
             opaque = [name for name in image.getbands() if name != "A"]

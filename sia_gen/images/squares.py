@@ -52,9 +52,45 @@ def area_of(picture: tuple[int, int], side: int, rule: NonSquare | None) -> Area
     return Area.within(side, picture) if rule == "pad" else Area.whole(side)
 
 
+def looked_at(picture: tuple[int, int], rule: NonSquare | None) -> Area:
+    """Returns the rows and columns of a picture, of some width and height, that its square shows.
+
+    `crop` leaves out the others; where it begins between two pixels, this is the one before.
+    """
+    width, height = picture
+    if rule != "crop":
+        return Area(0, height, 0, width)
+    side = min(picture)
+    left, top = (width - side) // 2, (height - side) // 2
+    return Area(top, top + side, left, left + side)
+
+
+def enlarged(
+    anomaly_map: NDArray[np.float32], area: Area, picture: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Returns the anomaly map of an area of a picture, at the size of the picture.
+
+    Args:
+        anomaly_map: The map of the area, (h, w).
+        area: Where it is in the picture.
+        picture: Width and height.
+
+    Returns:
+        The interpolated map, (H, W); NaN outside the area.
+    """
+    size = (area.right - area.left, area.bottom - area.top)
+    if size == picture and anomaly_map.shape == picture[::-1]:
+        # Large maps are not copied for nothing.
+        return anomaly_map
+    inside = Image.fromarray(anomaly_map).resize(size, Image.Resampling.BILINEAR)
+    whole = np.full(picture[::-1], np.nan, np.float32)
+    area.cut(whole)[:] = np.asarray(inside)
+    return whole
+
+
 def to_square(
     image: Image.Image,
-    path: Path,
+    name: str | Path,
     side: int,
     rule: NonSquare | None,
     *,
@@ -65,7 +101,7 @@ def to_square(
 
     Args:
         image: The picture.
-        path: Its name in errors.
+        name: Its path, or what errors call it.
         side: Height and width of the result in pixels.
         rule: How it becomes square.
         resampling: The filter.
@@ -76,7 +112,7 @@ def to_square(
     """
     if rule is None and image.width != image.height:
         raise ImageError(
-            problem=f"{path} is {image.width} x {image.height} pixels, not square.",
+            problem=f"{name} is {image.width} x {image.height} pixels, not square.",
             fix="Set 'data.non_square' in the recipe to 'stretch', 'pad' or 'crop' (keeps the "
             "centre).",
         )

@@ -4,25 +4,30 @@ They are in memory if they fit, else they are read from their files whenever the
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import grey_closing, grey_opening
 from skimage.filters import threshold_otsu, threshold_triangle
 
-from sia_gen.config.data import Foreground
+from sia_gen.config.data import Foreground, Tile
+from sia_gen.images.by_number import Images, Latest, Padded, Streamed, Tiles, numbers_of
+from sia_gen.images.counted import counted_plane, load_visible
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
     load_area,
     load_image,
     load_images,
+    scaled_size,
+    size_within,
     to_picture,
 )
-from sia_gen.images.squares import Area
+from sia_gen.images.opening import upright_size
 from sia_gen.io.files import worker_threads
 
 # Bytes for all images of a model, in each process.
@@ -30,49 +35,6 @@ MEMORY = 2 << 30
 THRESHOLDS: dict[str, Any] = {"otsu": threshold_otsu, "triangle": threshold_triangle}
 # Image size for which recipes give the sides of kernels.
 REFERENCE_SIZE = 256
-
-
-class Images(Protocol):
-    """Images by number, each (C, H, W), 0 to 255; an array (N, C, H, W) is one."""
-
-    def __len__(self) -> int:
-        """Returns the number of images."""
-
-    def __getitem__(self, index: int, /) -> Pixels:
-        """Returns one image."""
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """Images that are made from their items, such as paths, whenever they are needed."""
-
-    items: Sequence[Any] | Images
-    read: Callable[[Any], Pixels]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Pixels:
-        return self.read(self.items[index])
-
-
-@dataclass(frozen=True)
-class Padded:
-    """Images with padding around their pictures, and the area of each picture."""
-
-    images: Images
-    areas: Sequence[Area]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Pixels:
-        return self.images[index]
-
-
-def areas_of(images: Images) -> Sequence[Area] | None:
-    """Returns where the picture is in each image; None if it is everywhere."""
-    return images.areas if isinstance(images, Padded) else None
 
 
 def open_images(
@@ -84,10 +46,10 @@ def open_images(
 
     Memory must suffice for the foregrounds that the rule of each group finds as well.
     """
+    if spec.tile is not None:
+        return _open_tiles(groups, spec, spec.tile, rules)
     padded = spec.non_square == "pad"
-    layers = [
-        len(spec.mode) + (padded or _finds_objects(rule)) for rule in rules or [None] * len(groups)
-    ]
+    layers = [len(spec.mode) + (padded or _finds_objects(rule)) for rule in _each(groups, rules)]
     planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
     images: list[Images]
     if planes * spec.size**2 > MEMORY:
@@ -101,11 +63,79 @@ def open_images(
     return list(map(Padded, images, areas))
 
 
+def load_some(paths: Sequence[Path], spec: ImageSpec, most: int) -> tuple[list[Path], Pixels]:
+    """Loads at most so many images into memory, (N, C, size, size), and says of which file each is.
+
+    Tiles are evenly spaced over those of all photographs.
+    """
+    if spec.tile is None:
+        chosen = list(paths[:most])
+        return chosen, load_images(chosen, spec)
+    (tiles,) = open_images([paths], spec)
+    places = np.unique(np.linspace(0, len(tiles) - 1, most).round().astype(int))
+    shown = numbers_of(tiles)[places].tolist()
+    return [paths[number] for number in shown], np.stack([tiles[place] for place in places])
+
+
+def _open_tiles(
+    groups: Sequence[Sequence[Path]],
+    spec: ImageSpec,
+    tile: Tile,
+    rules: Sequence[Foreground | None] | None,
+) -> list[Images]:
+    """Opens the tiles of each group of photographs; these are in memory if they fit."""
+    shapes = [_shapes_of(paths, spec) for paths in groups]
+    ignores = spec.ignore is not None
+    planes = [len(spec.mode) + (ignores or _finds_objects(rule)) for rule in _each(groups, rules)]
+    pixels = [sum(height * width for height, width in some) for some in shapes]
+    fit = sum(np.multiply(planes, pixels)) <= MEMORY
+
+    def opened(items: Sequence[Any], read: Callable[[Any], Pixels]) -> Any:
+        return list(map(read, items)) if fit else Latest(Streamed(items, read))
+
+    tiles = list[Images]()
+    for paths, some in zip(groups, shapes, strict=True):
+        photographs = opened(list(paths), partial(load_visible, spec=spec))
+        pairs = list(zip(paths, some, strict=True))
+        counted = opened(pairs, partial(counted_plane, spec=spec)) if ignores else None
+        tiles.append(Tiles.of(photographs, some, tile, spec.size, counted))
+    return tiles
+
+
+def _shapes_of(paths: Sequence[Path], spec: ImageSpec) -> list[tuple[int, int]]:
+    """Returns height and width of each photograph at the scale of the tiles."""
+    with worker_threads() as pool:
+        sizes = list(pool.map(upright_size, paths))
+    shapes = []
+    for path, size in zip(paths, sizes, strict=True):
+        width, height = scaled_size(path, size_within(path, size, spec), spec)
+        shapes.append((height, width))
+    return shapes
+
+
+def _each(
+    groups: Sequence[Any], rules: Sequence[Foreground | None] | None
+) -> Sequence[Foreground | None]:
+    return rules or [None] * len(groups)
+
+
 def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
     """Returns masks (1, H, W), 1 on the object in each image, in memory if the images are.
 
-    None if the whole of every image is the object. Padding never is.
+    None if the whole of every image is the object. Padding never is. Objects are found in whole
+    photographs, also if the images are tiles of them.
     """
+    if isinstance(images, Tiles):
+        found: Any = open_foregrounds(images.photographs, rule)
+        if images.counted is not None:
+            both = Streamed(range(len(images.counted)), partial(_both, found, images.counted))
+            # Those that count are in memory if the photographs are.
+            found = Latest(both)
+            if isinstance(images.counted, list):
+                found = [both[number] for number in range(len(both))]
+        if found is None:
+            return None
+        return replace(images, photographs=found, resampling=Image.Resampling.NEAREST)
     if isinstance(images, Padded):
         find = partial(_foreground_within, images, rule=rule)
         if isinstance(images.images, np.ndarray):
@@ -115,7 +145,15 @@ def open_foregrounds(images: Images, rule: Foreground | None) -> Images | None:
         return None
     if isinstance(images, np.ndarray):
         return np.stack([foreground_mask(image, rule) for image in images])
-    return Streamed(images, partial(foreground_mask, rule=rule))
+    if isinstance(images, list):
+        return [foreground_mask(image, rule) for image in images]
+    found = Streamed(images, partial(foreground_mask, rule=rule))
+    return Latest(found) if isinstance(images, Latest) else found
+
+
+def _both(foregrounds: Images | None, counted: Images, index: int) -> Pixels:
+    """Returns the pixels of the object that count."""
+    return counted[index] if foregrounds is None else foregrounds[index] * counted[index]
 
 
 def _foreground_within(images: Padded, index: int, rule: Foreground | None) -> Pixels:

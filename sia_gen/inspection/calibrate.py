@@ -26,7 +26,7 @@ from sia_gen.config.strength import Strength, StrengthText, require_perturbation
 from sia_gen.corpus.generate import Pipelines
 from sia_gen.corpus.sampling import prepare_pipeline
 from sia_gen.errors import ImageError, OutputError
-from sia_gen.images.loading import read_image
+from sia_gen.images.opening import read_image
 from sia_gen.inspection.distance import NormalBank, NormalImages, load_normal
 from sia_gen.inspection.page import distance_chart
 from sia_gen.inspection.strength_curve import (

@@ -21,7 +21,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_picture, to_pixels
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture, to_pixels
+from sia_gen.images.store import load_some
 from sia_gen.realnet.backbone import Backbone
 
 # Middle layers: those below see texture alone, those above only what ImageNet asked for.
@@ -37,7 +38,7 @@ class NormalImages:
     """Normal images of a category, (N, C, H, W), 0 to 255.
 
     Attributes:
-        paths: Paths in the order of `small`.
+        paths: Path of the photograph of each of `small`.
         small: All images in the size of the samples.
         reference: The first half, enlarged for the backbone.
         apart: The second half, enlarged for the backbone.
@@ -58,8 +59,8 @@ def load_normal(recipe: Recipe, category: str, root: Path, size: int) -> NormalI
         ImageError: If there are none.
     """
     listed = list_images(recipe, root, category)
-    paths = [*listed.fit, *listed.validation][:MOST_NORMAL]
-    small = load_images(paths, ImageSpec.of(recipe, size))
+    every = [*listed.fit, *listed.validation]
+    paths, small = load_some(every, ImageSpec.of(recipe, size), MOST_NORMAL)
     large = enlarge([to_picture(image) for image in small], recipe.realnet.image_size)
     half = len(large) // 2
     return NormalImages(paths, small, large[:half], large[half:])

@@ -193,6 +193,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def atomic_siblings(path: Path) -> Iterator[Path]:
+    """Yields a path in a temporary folder; on success all files there move to that of `path`.
+
+    The file of its own name comes last: once it exists, so do the others. If an error occurs, none
+    of them moves.
+    """
+    temporary = _temporary_of(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        with writing(path):
+            yield temporary / path.name
+            files = sorted(temporary.iterdir(), key=lambda file: (file.name == path.name, file))
+            for file in files:
+                sync(file)
+            for file in files:
+                file.replace(path.parent / file.name)
+            sync(path.parent)
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise removed(path.parent) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def publish_folder(temporary: Path, path: Path) -> None:
     """Syncs `temporary` and everything in it, then renames it to `path`, which it replaces."""
     for file in [*temporary.rglob("*"), temporary]:

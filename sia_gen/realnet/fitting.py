@@ -2,8 +2,9 @@
 
     OUT/
         recipe.yaml
-        <category>/                 the model (config, weights), fit.json, and the images that it
-                                    learnt from, learnt.json; `_joint` for all
+        <category>/                 the model (config, weights), fit.json, the images that it learnt
+                                    from, learnt.json, and what normal ones look like to it,
+                                    normal.json; `_joint` for all
         checkpoints/<category>/     what a resumed fit needs; see sia_gen.train.checkpoints
         logs/<category>/            losses and validation figures; see sia_gen.train.logs
 
@@ -26,6 +27,7 @@ from sia_gen.anomalies.paste import AnomalyBatch, AnomalyBatches
 from sia_gen.anomalies.sources import Parts, open_sources
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.config.settings import RealNetFit
+from sia_gen.images.by_number import Images
 from sia_gen.images.ground_truth import check_masks
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.learnt import Learnt
@@ -35,11 +37,12 @@ from sia_gen.images.listing import (
     list_labelled_images,
     require_readable,
 )
-from sia_gen.images.store import Images
+from sia_gen.images.photographs import read_headers
 from sia_gen.io.files import Location
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.realnet.inference import MODEL_VERSION, REPORT
 from sia_gen.realnet.model import RealNet, RealNetObjective, forward_flops
+from sia_gen.realnet.normal import NORMAL, NormalImages
 from sia_gen.realnet.preparation import (
     FitData,
     adam,
@@ -53,7 +56,8 @@ from sia_gen.realnet.preparation import (
 from sia_gen.realnet.selection import (
     SELECTED_ON,
     Best,
-    score_normal,
+    look_at_normal,
+    measure_places,
     threshold_for,
     validate,
     validate_on_test,
@@ -113,6 +117,7 @@ def fit_realnet(
     def fit(name: str, normal: dict[str, Parts[Images]], accelerator: Accelerator) -> None:
         data = fit_data(recipe, normal, [sources[category] for category in groups[name]])
         chosen = [test for category in groups[name] for test in tests.get(category, [])]
+        paths = [path for one in listed[name].values() for path in (*one.fit, *one.validation)]
         unreadable = sum(len(images.unreadable) for images in listed[name].values())
         facts = inputs[name] | {"unreadable": unreadable}
         with explained_out_of_memory(
@@ -121,7 +126,7 @@ def fit_realnet(
             "Lower it in the recipe, and choose another folder with --out.",
         ):
             works = len(groups) - list(groups).index(name)
-            Fit(name, recipe, data, chosen, out, execution, facts, accelerator, works).run()
+            Fit(name, recipe, data, paths, chosen, out, execution, facts, accelerator, works).run()
 
     train_models(
         recipe,
@@ -165,6 +170,7 @@ class Fit:
     name: str  # its category, or `_joint`
     recipe: Recipe
     data: FitData
+    paths: Sequence[Path]  # of the normal images
     tests: Sequence[TestImage]  # they select the best weights if the recipe says so
     out: Path  # of all models
     execution: Execution
@@ -289,6 +295,7 @@ class Fit:
             with self.accelerator.autocast():
                 batches = image_batches(part.normal, settings.batch_size, device)
                 self.model.measure_normal(batches, part.areas)
+            measure_places(self.data.fit, self.model, self.accelerator)
             self.model.train()
 
     def save(self, done: int) -> None:
@@ -296,9 +303,10 @@ class Fit:
         best = self.best
         threshold: dict[str, Any] = {"threshold": best.metrics["threshold"]}
         self.model.load_state_dict(best.weights)
+        looks = look_at_normal(self.data, self.model, self.accelerator)
+        normal = NormalImages.of(looks, read_headers(self.paths))
         if self.recipe.realnet.false_alarm_rate is not None:
-            scores = score_normal(self.data, self.model, self.accelerator)
-            found = threshold_for(scores, self.recipe.realnet.false_alarm_rate)
+            found = threshold_for(normal.scores, self.recipe.realnet.false_alarm_rate)
             threshold = {"threshold": found.threshold, "false_alarms": asdict(found)}
         report = {
             "model_version": MODEL_VERSION,
@@ -313,4 +321,5 @@ class Fit:
             "seed": self.recipe.seed,
         }
         folder = self.out / self.name
-        save_model(folder, self.model, self.recipe, REPORT, report, self.checkpoints)
+        beside = {NORMAL: normal.model_dump(mode="json")}
+        save_model(folder, self.model, self.recipe, REPORT, report, self.checkpoints, beside)

@@ -72,7 +72,7 @@ class PatchMemory(nn.Module):
     def fill(
         self,
         batches: Iterable[torch.Tensor],
-        images: int,
+        images: Sequence[int],
         seed: int,
         choose: Choice,
     ) -> None:
@@ -80,19 +80,21 @@ class PatchMemory(nn.Module):
 
         Args:
             batches: The features of all images in order, each (B, C, H, W).
-            images: Number of all images; there are fewer patches of each if it is small.
+            images: The number of each image, which its patches are left out by; several tiles of a
+                photograph share one.
             seed: Decides which patches are kept.
             choose: Takes patches (N, C) and a number, and returns as many indices of them.
         """
         size, generator = len(self.patches), torch.Generator().manual_seed(seed)
-        share = math.ceil(max(size, CANDIDATES) / images)
+        share = math.ceil(max(size, CANDIDATES) / len(images))
         kept, numbers = list[torch.Tensor](), list[torch.Tensor]()
         for features in batches:
             for patches in features.float().flatten(2).transpose(1, 2):
                 # Of images that have fewer patches than that all are candidates.
                 order = torch.randperm(len(patches), generator=generator)[:share]
                 kept.append(patches[order.to(patches.device)])
-                numbers.append(torch.full((len(order),), len(numbers), dtype=torch.int32))
+                number = images[len(numbers)]
+                numbers.append(torch.full((len(order),), number, dtype=torch.int32))
         candidates, of = torch.cat(kept), torch.cat(numbers)
         order = torch.randperm(len(candidates), generator=generator)[: max(size, CANDIDATES)]
         candidates, of = candidates[order.to(candidates.device)], of[order]

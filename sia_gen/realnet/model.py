@@ -27,6 +27,7 @@ from sia_gen.realnet.channels import (
     resize,
 )
 from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
+from sia_gen.realnet.places import NormalPlaces
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
 
@@ -73,6 +74,7 @@ class RealNet(
         memory_size: int = 5000,
         score_window: int = 16,
         layers: Sequence[int] | None = None,
+        position: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -106,6 +108,7 @@ class RealNet(
         )
         self.memory = PatchMemory(channels[0], memory_size) if retrieval else None
         self.fusion = MapFusion() if retrieval else None
+        self.places = NormalPlaces() if position else None
         self.rrs = ReconstructionResidualSelection(
             channels, num_max, num_mean, rrs, structure.decoder_layers
         )
@@ -132,16 +135,25 @@ class RealNet(
 
     def score_within(self, logits: torch.Tensor, areas: Sequence[Area]) -> torch.Tensor:
         """Returns the scores (B,) of images by the areas of their pictures, from their logits."""
-        fused = self.fusion is not None
-        # The logits of a retrieval are 0 and the inverse hyperbolic sine of its map.
-        maps = logits[:, 1:].sinh() if fused else logits.softmax(dim=1)[:, 1:]
         scores = torch.cat(
             [
                 image_score(area.cut(one)[None], self.score_window)
-                for one, area in zip(maps, areas, strict=True)
+                for one, area in zip(self.averaged_map(logits), areas, strict=True)
             ]
         )
-        return scores.asinh().sigmoid() if fused else scores
+        return self.probability(scores)
+
+    def averaged_map(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns what scores are means of, (B, 1, H, W), from logits (B, 2, H, W).
+
+        These are probabilities, or for a retrieval the deviations above even odds.
+        """
+        # The logits of a retrieval are 0 and the inverse hyperbolic sine of its map.
+        return logits.softmax(dim=1)[:, 1:] if self.fusion is None else logits[:, 1:].sinh()
+
+    def probability(self, values: torch.Tensor) -> torch.Tensor:
+        """Turns means of `averaged_map` into probabilities of an anomaly, in place, and returns."""
+        return values if self.fusion is None else values.asinh_().sigmoid_()
 
     @torch.no_grad()
     def measure_normal(

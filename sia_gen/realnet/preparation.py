@@ -15,9 +15,10 @@ from torch.utils.data import ConcatDataset
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
 from sia_gen.anomalies.sources import Parts, PhotographSource, Sources, texture_files
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.by_number import Images, Tiles, areas_of, numbers_of
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import Images, areas_of, open_foregrounds, open_images
+from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.files import fingerprint
 from sia_gen.realnet.backbone import require_features
 from sia_gen.realnet.channels import channel_losses
@@ -26,6 +27,7 @@ from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.progress import Progress
 from sia_gen.train.batches import BatchOrder, batches_of, load_batches
 
+ENOUGH_TILES = 1024
 # Share of the anomalies that are twins.
 TWIN_FRACTIONS = {"perlin": 0.0, "mixed": 0.5, "twins": 1.0}
 
@@ -87,9 +89,9 @@ def _anomalies(
     ]
     areas = [areas_of(some) or () for some in images]
     return LocalAnomalies(
-        normal=ConcatDataset(images),
+        normal=joined(images),
         sources=[choose(one.pieces) for one in sources if one.pieces is not None],
-        foreground=ConcatDataset(foregrounds) if any(mask is not None for mask in masks) else None,
+        foreground=joined(foregrounds) if any(mask is not None for mask in masks) else None,
         twins=[
             # Whichever part they are in, twins start from photographs that a model learns from.
             replace(choose(one.twins), photographs=photographs.fit)
@@ -99,6 +101,23 @@ def _anomalies(
         twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
         areas=list(chain.from_iterable(areas)) or None,
+    )
+
+
+def joined(groups: Sequence[Any]) -> Any:
+    """Returns the images of several groups as one, whose photographs are numbered throughout."""
+    if not all(isinstance(one, Tiles) for one in groups):
+        return ConcatDataset(groups)
+    places, first = [], 0
+    for one in groups:
+        places.append(one.places + np.array([first, 0, 0]))
+        first += len(one.photographs)
+    photographs: Any = ConcatDataset([one.photographs for one in groups])
+    counted: Any = None
+    if groups[0].counted is not None:
+        counted = ConcatDataset([one.counted for one in groups])
+    return replace(
+        groups[0], photographs=photographs, places=np.concatenate(places), counted=counted
     )
 
 
@@ -130,7 +149,7 @@ def initialise(
     settings, device = recipe.realnet, accelerator.device
     if settings.standardise:
         with accelerator.autocast():
-            pictures = image_batches(anomalies.normal, settings.batch_size, device)
+            pictures = image_batches(_enough(anomalies.normal), settings.batch_size, device)
             model.backbone.standardise(map(model.features, pictures))
     # The batches do not depend on the number of processes, so neither does the choice.
     order = BatchOrder(recipe.seed, len(anomalies.normal), settings.batch_size)
@@ -159,7 +178,15 @@ def initialise(
         pictures = image_batches(anomalies.normal, settings.batch_size, device)
         with accelerator.autocast():
             features = (model.selected_features(some)[0] for some in pictures)
-            model.memory.fill(features, len(anomalies.normal), recipe.seed, choose)
+            model.memory.fill(features, numbers_of(anomalies.normal).tolist(), recipe.seed, choose)
+
+
+def _enough(images: Images) -> Images:
+    """Returns images to standardise channels by: of very many tiles some, evenly spaced."""
+    if not isinstance(images, Tiles) or len(images) <= ENOUGH_TILES:
+        return images
+    chosen = np.linspace(0, len(images) - 1, ENOUGH_TILES).round().astype(int)
+    return replace(images, places=images.places[chosen])
 
 
 def image_batches(images: Images, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:

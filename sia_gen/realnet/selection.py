@@ -6,9 +6,9 @@ such a model says it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +18,22 @@ from scipy.stats import binomtest
 
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.by_number import Images, Tiles, numbers_of
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.squares import Area
 from sia_gen.metrics import auroc, average_precision, f1_max
-from sia_gen.realnet.inference import BATCH_SIZE, predict_images, predict_tests
+from sia_gen.realnet.inference import (
+    BATCH_SIZE,
+    averaged_photograph,
+    predict_images,
+    predict_photograph,
+    predict_tests,
+)
 from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.normal import Look
 from sia_gen.realnet.preparation import FitData
+from sia_gen.realnet.tiling import resized_map
 from sia_gen.train.batches import batches_of
 
 SELECTED_ON = {
@@ -35,6 +44,8 @@ VALIDATION_SEED = 1
 # Share of normal images whose scores are the tail, and the least number of them.
 TAIL, FEWEST_BEYOND = 0.15, 5
 SMALLEST_ODDS = 1e-12
+# Photographs that tell what is normal where.
+MOST_PLACED = 64
 # Metrics, of every kind of anomalies, whose sum selects the weights.
 SCORED = ("image_auroc", "pixel_average_precision")
 
@@ -77,6 +88,14 @@ def validate(data: FitData, model: RealNet, accelerator: Accelerator) -> dict[st
     return seen | {f"unseen_{name}": unseen[name] for name in SCORED}
 
 
+class Anomalous(NamedTuple):
+    """The score of an image with an anomaly, and some of its pixels: masks and maps, (P,)."""
+
+    score: float
+    mask: NDArray[np.bool_]
+    anomaly_map: NDArray[np.float32]
+
+
 def _metrics_on(
     anomalies: LocalAnomalies,
     normal: NDArray[np.float32],
@@ -84,23 +103,62 @@ def _metrics_on(
     accelerator: Accelerator,
 ) -> dict[str, float]:
     """Returns the metrics of one anomaly in each photograph, beside the scores of normal ones."""
-    scores, masks, maps = [normal], [], []
+    tiled = isinstance(anomalies.normal, Tiles)
+    predict = _predict_in_photographs if tiled else _predict_in_images
+    found = list(predict(anomalies, model, accelerator))
+    joined = np.concatenate([normal, [one.score for one in found]])
+    labels = np.arange(len(joined)) >= len(normal)
+    masks, maps = (np.concatenate(part) for part in list(zip(*found, strict=True))[1:])
+    return _image_metrics(labels, joined) | {
+        "pixel_average_precision": average_precision(masks, maps)
+    }
+
+
+def _predict_in_images(
+    anomalies: LocalAnomalies, model: RealNet, accelerator: Accelerator
+) -> Iterator[Anomalous]:
+    """Yields what a model says of an anomaly in each image."""
     for indices in batches_of(len(anomalies.normal), BATCH_SIZE):
         samples = [
             anomalies.sample(index, np.random.default_rng((VALIDATION_SEED, index)), number=index)
             for index in indices
         ]
-        images, _, mask = (np.stack(part) for part in zip(*samples, strict=True))
+        images, _, masks = (np.stack(part) for part in zip(*samples, strict=True))
         areas = _areas_of(anomalies, indices)
-        predictions = predict_images(model, images, accelerator, areas=areas)
-        scores.append(predictions.scores)
+        found = predict_images(model, images, accelerator, areas=areas)
         inside = areas or [Area.whole(images.shape[-1])] * len(images)
-        masks += [area.cut(one[0] > 0).ravel() for area, one in zip(inside, mask, strict=True)]
-        maps += [area.cut(one).ravel() for area, one in zip(inside, predictions.maps, strict=True)]
-    joined = np.concatenate(scores)
-    labels = np.arange(len(joined)) >= len(normal)
-    pixels = average_precision(np.concatenate(masks), np.concatenate(maps))
-    return _image_metrics(labels, joined) | {"pixel_average_precision": pixels}
+        for score, area, mask, one in zip(found.scores, inside, masks, found.maps, strict=True):
+            yield Anomalous(score, area.cut(mask[0] > 0).ravel(), area.cut(one).ravel())
+
+
+def _predict_in_photographs(
+    anomalies: LocalAnomalies, model: RealNet, accelerator: Accelerator
+) -> Iterator[Anomalous]:
+    """Yields what a model says of an anomaly in one tile of each photograph.
+
+    The score is that of the whole photograph, the pixels those of the tile.
+    """
+    tiles: Any = anomalies.normal
+    for number, photograph in _each(tiles.photographs):
+        rng = np.random.default_rng((VALIDATION_SEED, number))
+        index = int(rng.choice(np.flatnonzero(numbers_of(tiles) == number)))
+        image, _, mask = anomalies.sample(index, rng, number=number)
+        _, top, left = tiles.places[index].tolist()
+        changed = tiles.pasted(photograph, np.rint(image * 255).astype(np.uint8), top, left)
+        score, anomaly_map = predict_photograph(
+            model, changed, tiles.tile, accelerator, counted=_counted(tiles, number)
+        )
+        side = tiles.tile.size
+        here = anomaly_map[top : top + side, left : left + side]
+        yield Anomalous(score, mask[0].ravel() > 0, resized_map(here, mask.shape[1:]).ravel())
+
+
+def _counted(tiles: Tiles, number: int) -> NDArray[np.bool_] | None:
+    return None if tiles.counted is None else tiles.counted[number][0] > 0
+
+
+def _each(images: Images) -> Iterator[tuple[int, Pixels]]:
+    return ((number, images[number]) for number in range(len(images)))
 
 
 def _areas_of(data: LocalAnomalies, indices: Sequence[int]) -> list[Area] | None:
@@ -112,26 +170,74 @@ def score_photographs(
     data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
 ) -> NDArray[np.float32]:
     """Returns the scores (N,) of normal images; a memory that holds them may leave each out."""
-    scores = []
+    looks = look_at_photographs(data, model, accelerator, left_out=left_out)
+    return np.array([look.score for look in looks], np.float32)
+
+
+def look_at_photographs(
+    data: LocalAnomalies, model: RealNet, accelerator: Accelerator, *, left_out: bool = False
+) -> list[Look]:
+    """Returns what is measured of normal images; a memory that holds them may leave each out.
+
+    Of images that are tiles, whole photographs are measured.
+    """
+    if isinstance(data.normal, Tiles):
+        return _look_at_cut(data.normal, model, accelerator, left_out=left_out)
+    looks = list[Look]()
     for indices in batches_of(len(data.normal), BATCH_SIZE):
         pixels = np.stack([data.normal[index] for index in indices])
         numbers = np.array(indices) if left_out else None
         areas = _areas_of(data, indices)
         found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
-        scores.append(found.scores)
-    return np.concatenate(scores)
+        inside = areas or [Area.whole(pixels.shape[-1])] * len(pixels)
+        looks += [
+            Look.of(area.cut(image), score, area.cut(anomaly_map))
+            for area, image, score, anomaly_map in zip(inside, pixels, *found, strict=True)
+        ]
+    return looks
 
 
-def score_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> NDArray[np.float32]:
-    """Returns the scores (N,) of all normal photographs that a model can score as if unseen.
+def _look_at_cut(
+    tiles: Tiles, model: RealNet, accelerator: Accelerator, *, left_out: bool
+) -> list[Look]:
+    """Returns what is measured of the photographs that tiles were cut from."""
+    looks = list[Look]()
+    for number, photograph in _each(tiles.photographs):
+        score, anomaly_map = predict_photograph(
+            model,
+            photograph,
+            tiles.tile,
+            accelerator,
+            number=number if left_out else None,
+            counted=_counted(tiles, number),
+        )
+        looks.append(Look.of(photograph, score, anomaly_map))
+    return looks
+
+
+def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerator) -> None:
+    """Tells a model what is normal at each place, by photographs that its memory leaves out."""
+    tiles = data.normal
+    if model.places is None or not isinstance(tiles, Tiles):
+        return
+    count = len(tiles.photographs)
+    numbers = np.unique(np.linspace(0, count - 1, MOST_PLACED).round().astype(int)).tolist()
+    maps = (
+        averaged_photograph(model, tiles.photographs[number], tiles.tile, accelerator, number)
+        for number in numbers
+    )
+    model.places.measure(maps)
+
+
+def look_at_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> list[Look]:
+    """Returns what is measured of all normal photographs that a model can score as if unseen.
 
     Networks have learned the others. A memory only holds them, so it leaves each out.
     """
-    scores = score_photographs(data.validation, model, accelerator)
+    looks = look_at_photographs(data.validation, model, accelerator)
     if model.memory is None:
-        return scores
-    learned = score_photographs(data.fit, model, accelerator, left_out=True)
-    return np.concatenate([scores, learned])
+        return looks
+    return looks + look_at_photographs(data.fit, model, accelerator, left_out=True)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ class Section(NamedTuple):
     bars: Bars | None = None
     charts: Sequence[Chart] = ()
     commands: Sequence[str] = ()
+    links: Sequence[Link] = ()
 
 
 class Page(NamedTuple):

@@ -7,13 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sia_gen.images.loading import to_picture
+from sia_gen.images.loading import to_picture, to_pixels
 
 # From transparent over yellow to red, which colour-blind people can tell apart too, also on grey.
 # Pixels that are more likely anomalous than normal get the strongest red.
 PROBABILITIES = (0.0, 0.2, 0.5)
 COLOURS = ((255, 237, 160), (254, 178, 76), (189, 0, 38))
 STRONGEST_OPACITY = 0.75
+# Longest side of a heat map in pixels.
+LONGEST = 4096
+# Rows of a large picture that are coloured at a time, which bounds the memory it takes.
+ROWS = 64
 # Sides on a contact sheet in pixels.
 CELL, GAP, TITLE_WIDTH = 96, 4, 110
 
@@ -24,19 +28,75 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> Image
     The picture of mode RGB is unchanged where the map is 0, and red where it is 0.5 or more.
     """
     base = np.broadcast_to(image, (3, *anomaly_map.shape)).transpose(1, 2, 0).astype(np.float64)
+    colours, opacity = _colours_of(anomaly_map)
+    mixed = (1 - opacity) * base + opacity * colours
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def veil(anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """Returns what `overlay` lays over an image, a picture of mode RGBA."""
+    colours, opacity = _colours_of(anomaly_map)
+    return Image.fromarray(np.dstack([colours, 255 * opacity]).round().astype(np.uint8))
+
+
+def _colours_of(
+    anomaly_map: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns colours (H, W, 3), 0 to 255, and their opacity (H, W, 1) for a map (H, W)."""
     channels = [
         np.interp(anomaly_map, PROBABILITIES, values) for values in zip(*COLOURS, strict=True)
     ]
     opacity = STRONGEST_OPACITY * np.interp(anomaly_map, (0.0, PROBABILITIES[-1]), (0.0, 1.0))
-    opacity = opacity[..., None]
-    mixed = (1 - opacity) * base + opacity * np.stack(channels, axis=-1)
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    return np.stack(channels, axis=-1), opacity[..., None]
+
+
+def coloured(picture: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """Colours a picture of any size by its anomaly map, (H, W) in [0, 1], as `overlay` does.
+
+    Where the map is NaN, because nobody looked there, the picture is half as bright.
+    """
+    result = picture.convert("RGB")
+    for top in range(0, result.height, ROWS):
+        bottom = min(top + ROWS, result.height)
+        some = anomaly_map[top:bottom]
+        band = result.crop((0, top, result.width, bottom))
+        pixels = np.array(overlay(to_pixels(band), np.nan_to_num(some)))
+        pixels[np.isnan(some)] //= 2
+        result.paste(Image.fromarray(pixels), (0, top))
+    return result
 
 
 def save_heatmap(path: Path, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> None:
-    """Writes the image and its heat map side by side, as PNG."""
+    """Writes the image and its heat map side by side, as PNG; large ones are reduced."""
+    image, anomaly_map = within_limit(image, anomaly_map)
     both = [np.asarray(to_picture(image).convert("RGB")), np.asarray(overlay(image, anomaly_map))]
     Image.fromarray(np.hstack(both)).save(path, format="PNG")
+
+
+def within_limit(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Reduces an image (C, H, W) and its map (H, W) until their longer side is `LONGEST`.
+
+    A pixel then has the highest probability of those that it stands for, so no defect is lost.
+    """
+    every = _every(anomaly_map.shape)
+    return image[:, ::every, ::every], reduced_map(anomaly_map)
+
+
+def reduced_map(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reduces a map (H, W) as `within_limit` does."""
+    every = _every(anomaly_map.shape)
+    if every == 1:
+        return anomaly_map
+    padded = np.pad(anomaly_map, [(0, -side % every) for side in anomaly_map.shape])
+    rows, columns = (side // every for side in padded.shape)
+    highest: NDArray[np.float32] = padded.reshape(rows, every, columns, every).max(axis=(1, 3))
+    return highest
+
+
+def _every(shape: tuple[int, ...]) -> int:
+    return -(-max(shape) // LONGEST)
 
 
 def contact_sheet(

@@ -61,7 +61,7 @@ class Costs:
         counts = [found.test_normal + found.test_anomalous for found in self.found.values()]
         # Those that are shown are scored once more.
         count = sum(counts) + sum(min(count, GROUPS_SHOWN * PICTURES) for count in counts)
-        return count * (self.detector.score + self.detector.reading)
+        return count * (self.detector.tiles * self.detector.score + self.detector.reading)
 
     def training(self, recipe: Recipe) -> float:
         """Seconds to train the diffusion models."""
@@ -131,15 +131,16 @@ class Costs:
     def _around(self, settings: RealNetFit, found: Found) -> float:
         """Seconds of a fit before its first step, in validations, and after the last step."""
         speed, images = self.detector, settings.afs_batches * settings.batch_size
+        fit, validation = (speed.tiles * count for count in (found.fit, found.validation))
         retrieves = settings.architecture == RETRIEVAL
         seconds = images * (2 * speed.features + speed.anomaly)
-        seconds += found.fit * speed.features * (settings.standardise + retrieves)
+        seconds += fit * speed.features * (settings.standardise + retrieves)
         if retrieves and settings.memory_choice == "coreset":
             seconds += settings.memory_size * speed.patch
         validations = -(-settings.max_steps // settings.validate_every)
-        scored = validations * (KINDS_VALIDATED + retrieves) * found.validation
+        scored = validations * (KINDS_VALIDATED + retrieves) * validation
         if settings.false_alarm_rate is not None:
-            scored += found.validation + retrieves * found.fit
+            scored += validation + retrieves * fit
         return seconds + scored * speed.score
 
 

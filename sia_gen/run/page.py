@@ -13,20 +13,16 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
+from sia_gen.evaluation.threshold_page import PAGE
+from sia_gen.images.counted import Counted, load_scored
 from sia_gen.images.listing import list_images, list_test_images
-from sia_gen.images.loading import (
-    ImageSpec,
-    Pixels,
-    load_image,
-    load_images,
-    load_with_area,
-    to_picture,
-)
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture
 from sia_gen.images.squares import Area
+from sia_gen.images.store import load_some, open_images
 from sia_gen.io.files import atomic_path
 from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
-from sia_gen.report.page import Figure, Page, Section, score_histogram, write_page
-from sia_gen.report.pictures import contact_sheet, overlay
+from sia_gen.report.page import Figure, Link, Page, Section, score_histogram, write_page
+from sia_gen.report.pictures import contact_sheet, overlay, within_limit
 from sia_gen.run.times import Spent
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
@@ -101,8 +97,8 @@ def _read_scores(path: Path) -> dict[str, dict[str, float]]:
 
 def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     paths = list_images(recipe, root, category).fit
-    images = load_images(paths[:SHOWN], ImageSpec.of(recipe, PICTURE_SIZE))
-    shown = zip(images, paths[:SHOWN], strict=False)
+    chosen, images = load_some(paths, ImageSpec.of(recipe, PICTURE_SIZE), SHOWN)
+    shown = zip(images, chosen, strict=True)
     return Section(
         title="Good parts",
         text=f"Some of the {len(paths)} photographs of good parts that the models learned from.",
@@ -118,6 +114,7 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
     from_photographs = (
         recipe.synthesis.twins is not None and recipe.synthesis.twins.source == "image"
     )
+    starts = open_images([paths], spec)[0] if from_photographs else []
     columns: list[list[Image.Image]] = []
     captions: list[str] = []
     for number in range(reader.total):
@@ -125,7 +122,7 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
         if len(columns) < SHOWN_TWINS and images[MASK].getbbox():
             normal = images[f"normal.{reader.form.format}"]
             if from_photographs:
-                normal = to_picture(load_image(paths[metadata["index"] % len(paths)], spec))
+                normal = to_picture(starts[metadata["index"] % len(starts)])
             columns.append([normal, images[reader.form.picture], images[MASK]])
             captions.append(f"{metadata['perturbation']}, {metadata['strength']:.2f}")
     if columns:
@@ -222,12 +219,13 @@ def _heat_maps(
     model.to(accelerator.device)
     spec = ImageSpec.of(recipe, model.image_size)
 
-    def load(path: Path) -> tuple[Pixels, Area, None]:
-        return *load_with_area(path, spec), None
+    def load(path: Path) -> tuple[Pixels, Area | Counted, None]:
+        return *load_scored(path, spec), None
 
     pictures, maps = [], []
-    scored = predict_ahead(model, paths, load, accelerator)
-    for path, image, _, score, anomaly_map in scored:
+    scored = predict_ahead(model, paths, load, accelerator, spec.tile)
+    for path, whole, _, score, full_map in scored:
+        image, anomaly_map = within_limit(whole, full_map)
         verdict = "anomalous" if score > threshold else "normal"
         pictures.append(Figure(to_picture(image), path.stem))
         maps.append(Figure(overlay(image, anomaly_map), f"{score:.2f}, {verdict}"))
@@ -265,6 +263,12 @@ def _metrics_section(
         ),
         table=[("metric", *results), *rows],
         histogram=score_histogram(normal, anomalous, results[category]["threshold"]),
+        links=[
+            Link(
+                f"Every image of {name}, and the threshold as a slider", f"evaluation/{name}/{PAGE}"
+            )
+            for name in results
+        ],
     )
 
 
@@ -289,10 +293,11 @@ def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out:
     model = f"{folder}/realnet/{shlex.quote(categories[0])}"
     return Section(
         title="Go on",
-        text="Score new photographs, export the detector, or repeat a step with other settings.",
+        text="Score photographs, export or serve the detector, or repeat a step otherwise.",
         commands=[
             f"sia-gen predict {model} photos",
-            f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx",
+            f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx --with-preprocessing",
+            f"sia-gen serve {model}",
             f"sia-gen fit-realnet {chosen} --corpus {folder}/corpus --out {folder}/realnet-2",
         ],
     )

@@ -166,14 +166,17 @@ def _expected(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str
     """Says what each step will do."""
     diffusion, synthesis, realnet = recipe.diffusion, recipe.synthesis, recipe.realnet
     models = "" if len(categories) == 1 else f" for each of {len(categories)} categories"
+    tile = recipe.data.tile
+    of_tiles = "" if tile is None else f" for tiles of {tile.size}"
     expected = {
-        "train-diffusion": f"network '{diffusion.preset}', {diffusion.image_size} pixels, "
-        f"{diffusion.max_steps} steps of {diffusion.batch_size} images{models}",
+        "train-diffusion": f"network '{diffusion.preset}', {diffusion.image_size} pixels"
+        f"{of_tiles}, {diffusion.max_steps} steps of {diffusion.batch_size} images{models}",
         "calibrate": f"strengths of {', '.join(synthesis.perturbation)}",
         "synthesize": f"{synthesis.images} "
         f"{'images with masks' if synthesis.twins else 'images'}{models}",
-        "fit-realnet": f"{realnet.architecture}, {realnet.backbone}, {realnet.image_size} pixels, "
-        f"{realnet.max_steps} steps of {realnet.batch_size} images{models}",
+        "fit-realnet": f"{realnet.architecture}, {realnet.backbone}, "
+        f"{realnet.image_size} pixels{of_tiles}, {realnet.max_steps} steps of "
+        f"{realnet.batch_size} images{models}",
         "evaluate": "metrics, heat maps and a page",
     }
     steps = _steps(recipe, categories, root, Path(), Runtime(), {}, resume=True)

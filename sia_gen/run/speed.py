@@ -16,7 +16,8 @@ from sia_gen.anomalies.sources import PhotographSource
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.settings import EVERYWHERE
 from sia_gen.diffusion.state import make_optimizer
-from sia_gen.images.loading import ImageSpec, Pixels, load_image, load_images
+from sia_gen.images.loading import ImageSpec, Pixels
+from sia_gen.images.store import open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.networks.unet import build_unet
 from sia_gen.realnet.memory import CANDIDATES, coreset
@@ -52,6 +53,7 @@ class DetectorSpeed(NamedTuple):
     patch: float  # to choose a patch of the memory; 0 without one
     reading: float  # to read a photograph
     mask: float = 0.0  # to compute features of a twin for its mask, in full precision
+    tiles: float = 1.0  # number of images that a photograph is cut into
 
 
 def diffusion_speed(recipe: Recipe, runtime: Runtime) -> DiffusionSpeed:
@@ -119,7 +121,7 @@ def detector_speed(
     mask = torch.zeros(batch, 1, side, side, device=device)
     numbers = torch.arange(batch, device=device)
     objective, generator = RealNetObjective(model), np.random.default_rng(0)
-    reading, pixels = _read(recipe, photographs)
+    reading, pixels, tiles = _read(recipe, photographs)
     anomalies = LocalAnomalies(pixels, [PhotographSource(pixels, recipe.realnet.opacity)])
 
     def features() -> None:
@@ -141,9 +143,10 @@ def detector_speed(
         score=seconds_of(score, device) / batch,
         step=seconds_of(fit, device) / batch,
         anomaly=seconds_of(lambda: anomalies.sample(0, generator, 0), device),
-        patch=_seconds_per_patch(model, len(photographs)),
+        patch=_seconds_per_patch(model, round(tiles * len(photographs))),
         reading=reading,
         mask=_seconds_per_mask(recipe, device),
+        tiles=tiles,
     )
 
 
@@ -167,17 +170,18 @@ def _seconds_per_patch(model: RealNet, images: int) -> float:
     return max(0.0, many - few) / PATCHES
 
 
-def _read(recipe: Recipe, photographs: Sequence[Path]) -> tuple[float, Pixels]:
-    """Returns the mean seconds to read some photographs, and these.
+def _read(recipe: Recipe, photographs: Sequence[Path]) -> tuple[float, Pixels, float]:
+    """Returns the mean seconds to read some photographs, images, and their number in each.
 
     One that is read before them serves to load the decoder.
     """
     chosen = photographs[:: -(-len(photographs) // PHOTOGRAPHS)]
     spec = ImageSpec.of(recipe, recipe.realnet.image_size)
-    load_image(chosen[0], spec)
+    open_images([chosen[:1]], spec)
     started = time.monotonic()
-    pixels = load_images(chosen, spec)
-    return (time.monotonic() - started) / len(chosen), pixels
+    (images,) = open_images([chosen], spec)
+    pixels = np.stack([images[number] for number in range(min(len(images), PHOTOGRAPHS))])
+    return (time.monotonic() - started) / len(chosen), pixels, len(images) / len(chosen)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:

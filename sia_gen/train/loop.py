@@ -97,16 +97,20 @@ def save_model(
     file: str,
     report: Mapping[str, Any],
     checkpoints: Path | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> None:
     """Saves a network, its recipe, and its report in a `file`, as a folder whole or absent.
 
-    What it learnt, which its checkpoints say, is kept with it; an imported one has none.
+    What it learnt, which its checkpoints say, is kept with it; an imported one has none. `beside`
+    are the contents of further JSON files by their names.
     """
     with atomic_folder(folder) as temporary:
         network.save_pretrained(temporary)
         (temporary / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
         if checkpoints is not None:
             shutil.copyfile(checkpoints / LEARNT, temporary / LEARNT)
+        for name, content in (beside or {}).items():
+            write_json(temporary / name, content)
         write_json(temporary / file, {**report, "versions": environment()})
 
 

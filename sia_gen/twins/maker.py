@@ -27,9 +27,10 @@ from sia_gen.corpus.sampling import (
 from sia_gen.corpus.schema import MASK, NO_EDIT, TWINS, TwinMetadata
 from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.errors import OptionError
+from sia_gen.images.by_number import Images
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.loading import ImageSpec, Pixels, to_picture
-from sia_gen.images.store import Images, open_foregrounds, open_images
+from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.perturbation import edited_region

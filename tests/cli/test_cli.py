@@ -40,7 +40,9 @@ COMMANDS = [
     "import-realnet",
     "evaluate",
     "predict",
+    "recalibrate",
     "export",
+    "serve",
     "push-to-hub",
 ]
 HELP = """

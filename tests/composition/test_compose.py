@@ -302,3 +302,33 @@ def test_folder_at_a_url_is_refused(
     out = location("memory://bucket/tree")
     with pytest.raises(OutputError, match="is not a folder of this machine"):
         compose(recipe, ["disc"], photographs, corpus.folder, out, "folder", 2)
+
+
+def test_folders_show_the_whole_photographs_of_tiles(
+    run: Any, recipe: Recipe, photographs: Path
+) -> None:
+    changes = {"data.tile.size": 16, "realnet.image_size": 32, "realnet.horizontal_flip": True}
+    out = run(form="folder", images=6, categories=["disc"], changes=changes)
+    lines = [json.loads(line) for line in (out / "disc/triplets.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        image = np.asarray(Image.open(out / f"disc/test/synthetic/{line['key']}.png"))
+        mask = np.asarray(Image.open(out / f"disc/ground_truth/synthetic/{line['key']}_mask.png"))
+        whole = np.asarray(Image.open(photographs / line["normal"]))
+        assert image.shape == mask.shape == (line["height"], line["width"]) == whole.shape
+        assert line["mask_area"] == pytest.approx((mask > 0).mean())
+        rows, columns = np.nonzero(image != whole)
+        # The change is in one of four tiles, and the mask is where it is plain to see.
+        for places in (rows, columns):
+            assert places.min() // 16 == places.max() // 16
+        assert (image != whole)[mask > 0].mean() > 0.8
+    first = sorted((out / "disc/train/good").iterdir())[0]
+    normal = list_images(recipe, photographs, "disc").fit[0]
+    assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(normal)))
+
+
+def test_shards_hold_tiles(run: Any) -> None:
+    found = triplets(run(images=5, categories=["disc"], changes={"data.tile.size": 16}))
+    for triplet in found.values():
+        assert triplet["image.png"].shape == (SIZE, SIZE)
+        assert triplet["json"]["normal"].startswith("disc/train/good/")

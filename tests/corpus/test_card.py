@@ -137,3 +137,11 @@ def test_card_tells_how_to_make_the_same_bytes(corpus: HandmadeCorpus, recipe: R
     assert command(channels_last=False) == "--no-compile --no-channels-last"
     assert command(kind="twins") == "--channels-last"
     assert command(kind="twins", channels_last=False) == "--no-channels-last"
+
+
+def test_card_says_that_images_are_tiles(corpus: HandmadeCorpus, recipe: Recipe) -> None:
+    tiled = recipe.override({"data.tile.size": 256, "data.tile.scale": 0.5})
+    plain, card = (render_card(one, corpus.manifest) for one in (recipe, tiled))
+    said = "are tiles of 256 x 256 pixels of photographs, at scale 0.5.\n\n"
+    assert said in card
+    assert "are tiles of" not in plain

@@ -99,3 +99,23 @@ def test_categories_are_joined_with_their_labels(photographs: Path, recipe: Reci
     assert images.fit.shape == (18, 1, 32, 32)
     with Image.open(plates.fit[0]) as file:
         assert np.array_equal(images.fit[9, 0], np.asarray(file))
+
+
+def test_tiles_are_drawn_anew_in_every_epoch(photographs: Path, recipe: Recipe) -> None:
+    tiled = recipe.override({"data.tile.size": 16, "diffusion.image_size": 16})
+    discs, plates = (list_images(tiled, photographs, name) for name in ("disc", "plate"))
+    images = DiffusionImages.of(tiled, [discs, plates])
+    # Four tiles of each photograph, with the label of its category.
+    assert images.labels.tolist() == [0] * 36 + [1] * 36
+    assert images.held_out_labels.tolist() == [0] * 12 + [1] * 12
+    order = BatchOrder(0, len(images.fit), 1)
+    stream = NoiseBatches(images.fit, images.labels, order, 1000)
+    numbers = [step for step in range(144) if order.positions(step)[0][1] == 5]
+    first, second = (stream[step].images[0, 0] for step in numbers)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, stream[numbers[0]].images[0, 0])
+    with Image.open(discs.fit[1]) as file:
+        whole = torch.from_numpy(np.array(file)).float() / 127.5 - 1
+    windows = whole.unfold(0, 16, 1).unfold(1, 16, 1)
+    for tile in (first, second):
+        assert (windows == tile).all(dim=3).all(dim=2).any()

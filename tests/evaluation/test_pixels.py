@@ -46,9 +46,9 @@ def test_metrics_are_those_of_the_whole_in_memory(
     tmp_path_factory: pytest.TempPathFactory, seed: int, levels: int, part: int
 ) -> None:
     maps, masks = images(seed, levels)
-    paths, regions = written(tmp_path_factory.mktemp("pixels"), maps, masks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "PART", part)
+        paths, regions = written(tmp_path_factory.mktemp("pixels"), maps, masks)
         found = pixel_metrics(paths, regions)
     assert found.auroc == pytest.approx(auroc(masks, maps), abs=1e-9)
     assert found.average_precision == pytest.approx(average_precision(masks, maps), abs=1e-9)

@@ -14,7 +14,8 @@ from PIL import Image
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, ModelError, OptionError
-from sia_gen.evaluation.predict import image_files, predict
+from sia_gen.evaluation.photos import image_files
+from sia_gen.evaluation.predict import predict
 from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images
 from sia_gen.runtime.device import Runtime
@@ -48,19 +49,18 @@ def test_folder_and_file_are_scored_by_the_calibrated_threshold(
     (model / "fit.json").write_text(
         json.dumps({"threshold": threshold, "selected_on": "x", "model_version": 2})
     )
-    found = predict(model, [folder], tmp_path / "out", "csv", CPU)
-    assert [one.image for one in found] == [str(path) for path in files]
-    assert [one.score for one in found] == pytest.approx(expected, abs=1e-6)
     verdicts = ["anomalous" if score > threshold else "normal" for score in expected]
-    assert [one.verdict for one in found] == verdicts
     assert 0 < verdicts.count("anomalous") < len(verdicts)
+    counts = predict(model, [folder], tmp_path / "out", CPU)
+    assert counts == (len(files), verdicts.count("anomalous"))
     with (tmp_path / "out/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [str(path) for path in files]
     assert [float(row["score"]) for row in rows] == pytest.approx(expected, abs=1e-6)
+    assert [row["verdict"] for row in rows] == verdicts
     for path in files:
         with Image.open(tmp_path / "out/heatmaps" / path.relative_to(folder)) as picture:
-            assert picture.size == (128, 64)
+            assert picture.size == (32, 32)
 
 
 def test_many_images_wait_little_for_the_disk(
@@ -73,9 +73,9 @@ def test_many_images_wait_little_for_the_disk(
     (tmp_path / "many/20.png").unlink()
     (tmp_path / "many/20.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"1 of 64 images were not scored; .*20\.png"):
-        predict(model, [tmp_path / "many"], tmp_path / "out", "csv", CPU)
-    # Every heat map, the table, and the folder of either.
-    assert len(synced) <= 63 + 1 + 2
+        predict(model, [tmp_path / "many"], tmp_path / "out", CPU)
+    # Every heat map; for every batch the folder and both tables; three files to begin with.
+    assert len(synced) <= 63 + 64 // BATCH_SIZE * 3 + 3 * 2
     rows = (tmp_path / "out/predictions.csv").read_text().splitlines()[1:]
     assert [Path(row.split(",")[0]).stem for row in rows] == [f"{one:02d}" for one in range(64)]
     assert ["unreadable" in row for row in rows] == [number == 20 for number in range(64)]
@@ -85,10 +85,9 @@ def test_many_images_wait_little_for_the_disk(
 
 
 def test_lines_of_json_say_the_same(model: Path, photographs: Path, tmp_path: Path) -> None:
-    path = photographs / "disc/test/good/100.png"
     files = sorted((photographs / "disc/test/good").iterdir())
     path = files[0]
-    predict(model, [path], tmp_path / "out", "jsonl", CPU)
+    predict(model, [path], tmp_path / "out", CPU)
     (line,) = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
     content = json.loads(line)
     assert content["image"] == str(path)
@@ -119,7 +118,7 @@ def test_own_output_is_never_scored(model: Path, photographs: Path, tmp_path: Pa
     folder = shutil.copytree(photographs / "disc/test", tmp_path / "photos")
     for out in (folder / "predictions", folder / "deep/predictions", folder):
         for _ in range(2):
-            assert len(predict(model, [folder], out, "csv", CPU)) == 8
+            assert predict(model, [folder], out, CPU).photographs == 8
     assert len(list((folder / "heatmaps").rglob("*.png"))) == 8
 
 
@@ -136,16 +135,16 @@ def test_wrong_input_is_refused_before_anything_is_written(
     (tmp_path / "empty").mkdir()
     for source in (tmp_path / "nowhere.png", tmp_path / "empty"):
         with pytest.raises(ImageError, match=f"there are no images at {source}"):
-            predict(model, [source], tmp_path / "out", "csv", CPU)
+            predict(model, [source], tmp_path / "out", CPU)
     with pytest.raises(ModelError, match="there is no RealNet in"):
-        predict(tmp_path / "empty", [photographs], tmp_path / "out", "csv", CPU)
+        predict(tmp_path / "empty", [photographs], tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
 
 
 def test_file_that_is_no_image_is_named(model: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"cannot read the image .*broken\.png"):
-        predict(model, [tmp_path / "broken.png"], tmp_path / "out", "csv", CPU)
+        predict(model, [tmp_path / "broken.png"], tmp_path / "out", CPU)
 
 
 @pytest.mark.slow
@@ -155,8 +154,11 @@ def test_compiled_model_gives_the_same_scores(
     folder = photographs / "disc/test"
     files = sorted(folder.rglob("*.png"))
     assert len(files) < BATCH_SIZE
-    found = predict(model, [folder], tmp_path / "out", "csv", Runtime("fp32", "cpu", compiled=True))
-    assert [one.score for one in found] == pytest.approx(scores_of(model, files), abs=1e-4)
+    predict(model, [folder], tmp_path / "out", Runtime("fp32", "cpu", compiled=True))
+    lines = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["score"] for line in lines] == pytest.approx(
+        scores_of(model, files), abs=1e-4
+    )
     assert traced == [BATCH_SIZE]
 
 
@@ -168,4 +170,4 @@ def test_memory_that_runs_out_is_one_line(
 
     monkeypatch.setattr(RealNet, "forward", forward)
     with pytest.raises(OptionError, match=r"scoring 16 images of 64 pixels at a time\. Use"):
-        predict(model, [photographs / "disc/test"], tmp_path / "out", "csv", CPU)
+        predict(model, [photographs / "disc/test"], tmp_path / "out", CPU)

@@ -83,7 +83,7 @@ def test_overview_leads_to_the_pages_of_all_categories(score: Score, out: Path) 
     found = score("plate")
     page = read(out / "index.html")
     assert page.links == ["disc/index.html", "plate/index.html"]
-    assert read(out / "disc/index.html").links == ["../index.html"]
+    assert read(out / "disc/index.html").links == ["../index.html", "threshold.html"]
     for link in page.links:
         assert (out / link).is_file()
     for values in (*found["categories"].values(), found["mean"]):

@@ -38,6 +38,7 @@ SECTIONS = {
     "test_weights": "Weights",
     "test_numbers": "Numbers",
     "test_load": "Load",
+    "test_server": "Server",
     "test_network": "Supply chain",
     "test_supply_chain": "Supply chain",
 }

@@ -15,7 +15,7 @@ from PIL.ExifTags import Base
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
-from sia_gen.evaluation.predict import image_files
+from sia_gen.evaluation.photos import image_files
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.images.recognition import recipe_for_folder

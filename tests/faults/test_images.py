@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, load_image, read_image, upright_size
+from sia_gen.images.loading import ImageSpec, load_image
+from sia_gen.images.opening import read_image, upright_size
 from tests.faults.conftest import Tried, times
 from tests.faults.pictures import (
     ANY,

@@ -11,20 +11,23 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import HfApi
+from PIL import Image
 
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.strength import Strength
+from sia_gen.deployment import export
 from sia_gen.diffusion import preview
 from sia_gen.images import listing, recognition
 from sia_gen.inspection import calibrate
-from sia_gen.realnet import export
 from sia_gen.run import run
+from sia_gen.serving import run as serving
 from sia_gen.twins import masks
 from sia_gen.twins.masks import ChanceLimits
 from tests.conftest import photograph, recipe_content
@@ -37,6 +40,7 @@ from tests.realnet.original_realnet import realnet_yaml, save_training
 from tests.small_networks import BACKBONE, PRESET, small_networks
 
 TOP = Path(__file__).parents[2]
+EXPORT = export.export_realnet
 SMALL: dict[str, dict[str, Any]] = {
     "diffusion": {"preset": PRESET, "image_size": 16, "batch_size": 2, "max_steps": 2},
     "classifier": {"preset": PRESET, "batch_size": 2},
@@ -123,6 +127,11 @@ def write_inputs(folder: Path) -> None:
         for number in range(count):
             image = photograph(10 * first + number, defect=place == "test/bad")
             image.save(folder / "photos" / place / f"{number}.png")
+    (folder / "boards").mkdir()
+    for number in range(5):
+        noise = np.random.default_rng(number).normal(120, 9, (280, 300)).clip(0, 255)
+        Image.fromarray(noise.astype(np.uint8)).save(folder / f"boards/{number}.png")
+    Image.new("L", (300, 280)).save(folder / "mask.png")
     write_images(folder / "dtd/images", *(f"banded/{number}.png" for number in range(3)))
     torch.save(small_unet(out_channels=6).state_dict(), folder / "256x256_diffusion_uncond.pt")
     save_training(folder, realnet_yaml())
@@ -143,8 +152,12 @@ def kind_of(line: str) -> list[str]:
     return line.split()[1:]
 
 
-def export_quickly(model: Path, out: Path, channels: int) -> float:
-    """Stands for an export, which takes seconds; `tests/realnet/test_export.py` has all of it."""
+def export_quickly(
+    model: Path, out: Path, form: str | None = None, *, preprocessing: bool = False
+) -> float:
+    """Stands for an export, which takes seconds, unless the guide goes on to use it."""
+    if preprocessing:
+        return EXPORT(model, out, form, preprocessing=preprocessing)
     out.touch()
     return 0.0
 
@@ -178,6 +191,8 @@ def reader(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow: N
     # The steps that fit into minutes would take minutes.
     monkeypatch.setattr(run, "fit_into", lambda recipe, *_: recipe)
     monkeypatch.setattr(export, "export_realnet", export_quickly)
+    # It would wait for requests.
+    monkeypatch.setattr(serving, "serve", lambda *_: 0)
     write_cells(tmp_path / "cells", listing.package_folder("elpv_dataset"))
     monkeypatch.setattr(listing, "package_folder", lambda name: tmp_path / "cells")
     reader = GuideReader(tmp_path, monkeypatch)

@@ -23,6 +23,7 @@ BEFORE = {
     "detector": [TRAIN, SYNTHESIZE],
     "hub": [TRAIN, SYNTHESIZE, FIT],
     "python": [TRAIN, SYNTHESIZE, FIT],
+    "deploy": [TRAIN, SYNTHESIZE, FIT],
 }
 # Some of the files that it leaves.
 MADE = {
@@ -50,6 +51,8 @@ MADE = {
         "predictions/predictions.csv",
         "mono.onnx",
     ],
+    "tiles": ["predictions/heatmaps/0.png", "ignoring/boards/fit.json"],
+    "deploy": ["mono.json"],
     "hub": ["refitted/mono/model.safetensors"],
     "several-gpus": ["runs/elpv/evaluation/index.html"],
 }

@@ -55,3 +55,13 @@ def test_card_names_the_layers_of_the_backbone(
         f"| backbone | {recipe.realnet.backbone}, {said} |"
         in (tmp_path / "card" / CARD).read_text()
     )
+
+
+def test_card_says_that_a_detector_takes_tiles(realnet_folder: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(realnet_folder / "recipe.yaml").override({"data.tile.size": 64})
+    (realnet_folder / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "card").mkdir()
+    ModelPublication(realnet_folder).prepare("ada/parts", tmp_path / "card")
+    card = (tmp_path / "card" / CARD).read_text()
+    assert "for every image in `photos`, which it scores tile by tile.\n\n## What it is" in card
+    assert "mode L; tiles of 64 x 64 pixels of photographs at scale 1 |" in card

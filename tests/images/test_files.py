@@ -16,7 +16,7 @@ from sia_gen.images.files import (
     images_matching,
     is_image,
 )
-from sia_gen.images.loading import read_image
+from sia_gen.images.opening import read_image
 from sia_gen.io.locks import working_on
 from tests.images.trees import write_images
 

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import read_image
+from sia_gen.images.opening import read_image
 from sia_gen.images.shapes import find_white, read_headers
 from tests.faults.pictures import tiff
 

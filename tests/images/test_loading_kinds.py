@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import (
-    ImageSpec,
-    load_image,
-    load_images,
-    read_image,
-    to_eight_bits,
-    upright_size,
-)
+from sia_gen.images.loading import ImageSpec, load_image, load_images
+from sia_gen.images.opening import read_image, to_eight_bits, upright_size
 
 ORIENTATION = 0x0112
 # How each EXIF orientation turns an upright array into the stored one, by the EXIF standard.

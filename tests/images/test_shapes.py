@@ -10,7 +10,8 @@ from PIL import Image
 
 from sia_gen.config.recipe import Collection, Recipe, all_categories
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, load_image, read_image
+from sia_gen.images.loading import ImageSpec, load_image
+from sia_gen.images.opening import read_image
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.images.shapes import find_white, read_headers, say_shapes, settle, settle_corpus
 from tests.faults.pictures import png, tiff

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from sia_gen.config.data import NonSquare
 from sia_gen.errors import ImageError
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, load_area, load_image, load_with_area
-from sia_gen.images.squares import Area, to_square
+from sia_gen.images.squares import Area, area_of, enlarged, looked_at, to_square
 
 ORIENTATION = 0x0112
 ROTATE_90_TO_SHOW = 6
@@ -128,3 +129,28 @@ def test_without_a_rule_a_picture_has_to_be_square(tmp_path: Path) -> None:
     picture = Image.fromarray(noise(10, 20))
     with pytest.raises(ImageError, match=r"20 x 10 pixels, not square\. .*'stretch', 'pad' or"):
         to_square(picture, tmp_path / "x.png", 16, None)
+
+
+@pytest.mark.parametrize("rule", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("size", [(60, 100), (99, 40), (64, 64)])
+def test_maps_return_to_the_places_of_the_picture(rule: NonSquare, size: tuple[int, int]) -> None:
+    """What a picture shows at a place, its square shows too, and the map puts back there."""
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    spot = np.hypot(x - width / 2 - 3, y - height / 2 + 5) < 6
+    picture = Image.fromarray(np.where(spot, 255, 0).astype(np.uint8))
+    square = np.asarray(to_square(picture, "x", 256, rule)).astype(np.float32) / 255
+    inside, seen = area_of(size, 256, rule), looked_at(size, rule)
+    back = enlarged(np.ascontiguousarray(inside.cut(square)), seen, size)
+    assert back.shape == (height, width)
+    assert np.isnan(back).sum() == width * height - (seen.bottom - seen.top) * (
+        seen.right - seen.left
+    )
+    if rule == "crop":
+        assert np.isnan(back).any() == (width != height)
+        # A crop of an odd number of pixels begins in the middle of one.
+        tolerance = 0.12
+    else:
+        assert not np.isnan(back).any()
+        tolerance = 0.02
+    assert (np.abs(np.nan_to_num(back) - spot) > 0.5).sum() <= tolerance * spot.sum()

@@ -11,8 +11,9 @@ import pytest
 
 from sia_gen.config.data import Foreground
 from sia_gen.images import store
+from sia_gen.images.by_number import Streamed
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.store import Streamed, open_foregrounds, open_images
+from sia_gen.images.store import open_foregrounds, open_images
 
 RULE = Foreground(method="otsu", close=4, open=4)
 

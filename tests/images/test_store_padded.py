@@ -10,9 +10,10 @@ from PIL import Image
 
 from sia_gen.config.data import Foreground
 from sia_gen.images import store
+from sia_gen.images.by_number import areas_of
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.squares import Area
-from sia_gen.images.store import areas_of, foreground_mask, open_foregrounds, open_images
+from sia_gen.images.store import foreground_mask, open_foregrounds, open_images
 
 SPEC = ImageSpec("L", 32, "pad")
 OTSU = Foreground(method="otsu", close=16)

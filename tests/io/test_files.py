@@ -22,6 +22,7 @@ from sia_gen.io.files import (
     FileGroups,
     atomic_folder,
     atomic_path,
+    atomic_siblings,
     batches_ahead,
     prepare_output,
     publish_folder,
@@ -105,6 +106,50 @@ def test_interrupted_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path) 
         write_half()
     assert names(path) == ["old"]
     assert names(tmp_path) == ["folder"]
+
+
+def test_files_that_belong_together_move_together_the_main_one_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.bin").write_text("old")
+    replaced: list[str] = []
+    replace = Path.replace
+
+    def watched(path: Path, target: Path) -> Path:
+        assert target.parent == tmp_path
+        replaced.append(target.name)
+        return replace(path, target)
+
+    with atomic_siblings(tmp_path / "model.a") as temporary:
+        for name in ("model.a", "model.bin", "z.json"):
+            (temporary.parent / name).write_text("new")
+        assert (tmp_path / "model.bin").read_text() == "old"
+        monkeypatch.setattr(Path, "replace", watched)
+    assert replaced == ["model.bin", "z.json", "model.a"]
+    assert names(tmp_path) == ["model.a", "model.bin", "z.json"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"new"}
+
+
+def test_interrupted_siblings_leave_the_old_ones_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "model.a").write_text("old")
+
+    def write_half() -> None:
+        with atomic_siblings(tmp_path / "model.a") as temporary:
+            temporary.write_text("half")
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        write_half()
+    assert names(tmp_path) == ["model.a"]
+    assert (tmp_path / "model.a").read_text() == "old"
+
+    def lose() -> None:
+        with atomic_siblings(tmp_path / "out/model.a") as temporary:
+            shutil.rmtree(tmp_path / "out")
+            temporary.write_text("lost")
+
+    with pytest.raises(OutputError, match=r"the output folder .*out was removed"):
+        lose()
 
 
 def test_folder_starts_empty_after_a_killed_run_left_its_temporary_one(tmp_path: Path) -> None:

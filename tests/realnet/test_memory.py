@@ -30,7 +30,7 @@ from sia_gen.realnet.memory import (
     neighbourhoods,
 )
 from sia_gen.realnet.model import EVEN_ODDS, image_score
-from sia_gen.realnet.selection import score_normal, threshold_for
+from sia_gen.realnet.selection import look_at_normal, threshold_for
 from tests.realnet.conftest import CPU, data_of
 from tests.small_networks import BACKBONE
 
@@ -80,7 +80,7 @@ def test_memory_holds_patches_and_the_image_of_each(images: int, size: int, seed
     place = torch.arange(6.0).view(1, 1, 2, 3).expand(images, -1, -1, -1)
     for choose in (first_of, coreset):
         found = PatchMemory(2, size)
-        found.fill(torch.cat([image, place], dim=1).split(2), images, seed, choose)
+        found.fill(torch.cat([image, place], dim=1).split(2), range(images), seed, choose)
         assert torch.equal(found.numbers, found.patches[:, 0].int())
         # None is there twice before all are there.
         distinct = len(found.patches.unique(dim=0))
@@ -96,7 +96,7 @@ def test_candidates_are_as_many_of_every_image(monkeypatch: pytest.MonkeyPatch) 
         return first_of(patches, size)
 
     features = torch.arange(4.0).view(-1, 1, 1, 1).expand(-1, 1, 5, 5)
-    PatchMemory(1, 3).fill(features.split(3), 4, 0, watched)
+    PatchMemory(1, 3).fill(features.split(3), range(4), 0, watched)
     assert offered[0][:, 0].sort().values.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
@@ -131,7 +131,7 @@ def test_filling_depends_on_the_seed_alone() -> None:
     features = torch.randn(6, 4, 3, 3)
     one, same, other = PatchMemory(4, 20), PatchMemory(4, 20), PatchMemory(4, 20)
     for found, batch, seed in ((one, 2, 0), (same, 5, 0), (other, 2, 1)):
-        found.fill(features.split(batch), 6, seed, coreset)
+        found.fill(features.split(batch), range(6), seed, coreset)
     assert torch.equal(one.patches, same.patches)
     assert not torch.equal(one.patches, other.patches)
 
@@ -202,7 +202,7 @@ def test_threshold_of_a_rate_is_that_of_photographs_left_out_of_the_memory(
     report = json.loads((folder / "fit.json").read_text())
     model, threshold, _ = load_realnet(folder)
     data = data_of(recipe, photographs, corpus)
-    scores = score_normal(data, model, CPU.accelerator())
+    scores = [look.score for look in look_at_normal(data, model, CPU.accelerator())]
     expected = list[float]()
     with torch.no_grad():
         for index in range(len(data.fit.normal)):

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
+from sia_gen.deployment.export import export_realnet
 from sia_gen.errors import ModelError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
-from sia_gen.realnet.export import export_realnet
 from sia_gen.realnet.fitting import fit_realnet
 from tests.realnet.conftest import CPU
 from tests.realnet.transformers import save_whole
@@ -216,7 +216,7 @@ def require_equal_export(folder: Path, size: int, out: Path) -> None:
     images = torch.rand(4, 1, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = RealNet.from_pretrained(folder).eval()(images).anomaly_map.numpy()
-    assert export_realnet(folder, out, 1) <= 1e-4
+    assert export_realnet(folder, out) <= 1e-4
     session = onnxruntime.InferenceSession(out)
     maps = session.run(["anomaly_map"], {"images": images.numpy()})[0]
     assert np.abs(maps - expected).max() <= 1e-4
@@ -230,13 +230,14 @@ def require_equal_export(folder: Path, size: int, out: Path) -> None:
         pytest.param("small_swin", marks=pytest.mark.slow),
     ],
 )
-def test_other_families_are_exported(name: str, tmp_path: Path) -> None:
+def test_other_families_are_exported(name: str, tmp_path: Path, recipe: Recipe) -> None:
     # Without networks that reconstruct, which take long to trace.
     options = {"architecture": "retrieval", "memory_size": 50, "layers": [1, 2]}
     save_detector(tmp_path / "model", strides=None, backbone=name, **options)
+    (tmp_path / "model/recipe.yaml").write_text(recipe.to_yaml())
     require_equal_export(tmp_path / "model", 64, tmp_path / "model.onnx")
     if name != "small_dinov3":
-        assert export_realnet(tmp_path / "model", tmp_path / "model.pt2", 3) <= 1e-4
+        assert export_realnet(tmp_path / "model", tmp_path / "model.pt2") <= 1e-4
 
 
 def test_model_saved_before_there_were_layers_is_loaded(tmp_path: Path) -> None:

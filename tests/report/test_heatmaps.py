@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from sia_gen.report import pictures
 from sia_gen.report.pictures import overlay, save_heatmap
 
 GREY = np.full((1, 4, 5), 100, dtype=np.uint8)
@@ -37,3 +39,18 @@ def test_saved_picture_shows_image_and_map_side_by_side(tmp_path: Path) -> None:
     assert (pixels[:, :5] == 100).all()
     changed = np.argwhere((pixels[:, 5:] != 100).any(axis=-1))
     assert changed.tolist() == [[1, 2]]
+
+
+def test_large_pictures_are_reduced_without_losing_a_pixel_that_is_anomalous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "LONGEST", 10)
+    image, anomaly_map = np.full((1, 23, 31), 100, np.uint8), np.zeros((23, 31), np.float32)
+    anomaly_map[22, 17] = 1
+    save_heatmap(tmp_path / "map.png", image, anomaly_map)
+    with Image.open(tmp_path / "map.png") as file:
+        pixels = np.asarray(file)
+    # Every fourth of 31 columns and of 23 rows.
+    assert pixels.shape == (6, 16, 3)
+    changed = np.argwhere((pixels[:, 8:] != 100).any(axis=-1))
+    assert changed.tolist() == [[5, 4]]

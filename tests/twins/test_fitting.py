@@ -22,8 +22,8 @@ from sia_gen.corpus import reading
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import TWINS, SampleForm
 from sia_gen.errors import CorpusError
+from sia_gen.images.by_number import Padded
 from sia_gen.images.squares import Area
-from sia_gen.images.store import Padded
 from sia_gen.realnet.fitting import fit_realnet
 from tests.anomalies.conftest import ArraySource
 from tests.conftest import recipe_content

@@ -1,0 +1,1 @@
+"""Detectors for other runtimes: formats, preprocessing in the graph, and what files say."""

@@ -1,0 +1,81 @@
+"""The photographs to score among files and in folders, and names for what is written about them."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import NamedTuple, Self
+
+from sia_gen.errors import ImageError
+from sia_gen.images.files import images_below
+from sia_gen.io.files import shortened_stem
+
+
+class Photo(NamedTuple):
+    """The file of a photograph, as it was found."""
+
+    path: Path
+    name: str  # a relative path that ends in .png, of the files about it
+    modified_ns: int  # when it was changed, nanoseconds since 1970; 0 if it is gone
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> Self:
+        """Looks at a file."""
+        with suppress(OSError):
+            found = path.stat()
+            return cls(path, name, found.st_mtime_ns, found.st_size)
+        return cls(path, name, 0, 0)
+
+    @property
+    def text(self) -> str:
+        """Its path as text."""
+        return as_text(self.path)
+
+
+def as_text(path: Path) -> str:
+    """Returns a path as text, though the bytes of a file's name need not be any."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def image_files(
+    given: Sequence[Path], names: Mapping[str, str] | None = None, *, may_be_empty: bool = False
+) -> dict[str, Path]:
+    """Returns the images among files and in folders, by unique names for the files about them.
+
+    Args:
+        given: The files and folders.
+        names: Names that images have already, by their paths as text.
+        may_be_empty: Whether there may be none in a folder.
+
+    Raises:
+        ImageError: If there are none.
+    """
+    known = names or {}
+    taken, files = {*known.values()}, dict[str, Path]()
+    alike: Counter[PurePath] = Counter()
+    for place, path in dict.fromkeys(_images_at(given, may_be_empty=may_be_empty)):
+        name = path.relative_to(place) if place != path else Path(path.name)
+        picture = free = name.with_name(f"{shortened_stem(name.stem)}.png")
+        before = known.get(as_text(path))
+        while before is None and free.as_posix() in taken:
+            alike[picture] += 1
+            free = picture.with_stem(f"{picture.stem}-{alike[picture] + 1}")
+        taken.add(before or free.as_posix())
+        files[before or free.as_posix()] = path
+    return files
+
+
+def _images_at(given: Sequence[Path], *, may_be_empty: bool) -> Iterator[tuple[Path, Path]]:
+    """Yields each file or folder with each of its images."""
+    for place in given:
+        folder = place.is_dir()
+        # The pictures that were written about them earlier are not among them.
+        inside = images_below(place) if folder else [place]
+        if not place.exists() or not (inside or may_be_empty):
+            raise ImageError(
+                problem=f"there are no images at {place}.",
+                fix="Check the path; it may be a file or a folder of images.",
+            )
+        yield from ((place, path) for path in inside)

@@ -1,0 +1,98 @@
+"""Reads images as they are scored, and which of their pixels count.
+
+Padding never counts, nor what a recipe ignores in photographs that are cut into tiles.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sia_gen.errors import ImageError
+from sia_gen.images.loading import ImageSpec, Pixels, as_model_takes, as_tiles_are_cut
+from sia_gen.images.masks import read_marks, within
+from sia_gen.images.opening import read_image, upright_size
+from sia_gen.images.squares import Area
+
+Counted = NDArray[np.bool_]
+
+
+def load_scored(path: Path, spec: ImageSpec) -> tuple[Pixels, Area | Counted]:
+    """Reads an image as it is scored, and returns what counts in it; see `as_scored`."""
+    return as_scored(read_image(path, spec.white, large=spec.tile is not None), spec, path)
+
+
+def as_scored(
+    image: Image.Image, spec: ImageSpec, name: str | Path
+) -> tuple[Pixels, Area | Counted]:
+    """Converts an upright image of mode L or RGB to what is scored; returns also what counts in it.
+
+    A square image (C, size, size) has the area of its picture. A whole photograph (C, H, W) that is
+    cut into tiles has a mask (H, W) if the recipe ignores some of it. `ImageError`s call it by its
+    name, which is its path if it comes from a file.
+    """
+    if spec.tile is None:
+        return as_model_takes(image, spec, str(name))
+    counted = counted_of(name, image.size, spec)
+    photograph = as_tiles_are_cut(image, spec, str(name))
+    height, width = photograph.shape[-2:]
+    if counted is None:
+        return photograph, Area(0, height, 0, width)
+    counted = at_scale(counted, (height, width))
+    # Nothing is seen of what does not count.
+    mean = photograph[:, counted].mean(axis=1) if counted.any() else np.zeros(len(photograph))
+    photograph[:, ~counted] = mean.round().astype(np.uint8)[:, None]
+    return photograph, counted
+
+
+def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
+    """Returns which pixels of the photograph in a file count; see `counted_of`."""
+    return None if spec.ignore is None else counted_of(path, upright_size(path), spec)
+
+
+def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Counted | None:
+    """Returns which pixels of a photograph count, (H, W) in its own size; None if all do.
+
+    Args:
+        name: Its path, or what errors call it.
+        size: Its width and height.
+        spec: How it is read.
+
+    Raises:
+        ImageError: If the mask is missing, or has another size than the photograph.
+    """
+    if spec.ignore is None:
+        return None
+    mask = Path(spec.ignore.format(stem=Path(name).stem))
+    if not mask.exists():
+        if "{stem}" in spec.ignore:
+            return None
+        raise ImageError(
+            problem=f"there is no mask {mask} of what to ignore.",
+            fix="Give its path with --ignore, or set 'data.ignore' in the recipe.",
+        )
+    return ~within(read_marks(mask, size=size), spec)
+
+
+def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
+    """Returns which pixels count in another height and width: those that show nothing ignored."""
+    if counted.shape == shape:
+        return counted
+    picture = Image.fromarray(counted * np.uint8(255))
+    height, width = shape
+    found: Counted = np.asarray(picture.resize((width, height), Image.Resampling.BOX)) == 255
+    return found
+
+
+def load_visible(path: Path, spec: ImageSpec) -> Pixels:
+    """Reads a photograph as tiles are cut from it, without what does not count."""
+    return load_scored(path, spec)[0]
+
+
+def counted_plane(pair: tuple[Path, tuple[int, int]], spec: ImageSpec) -> Pixels:
+    """Returns which pixels count, (1, H, W), 1 or 0, of a photograph of some height and width."""
+    path, shape = pair
+    counted = load_counted(path, spec)
+    whole = np.ones(shape, bool) if counted is None else at_scale(counted, shape)
+    return whole[None].astype(np.uint8)

@@ -1,0 +1,1 @@
+"""A server that judges photographs: HTTP, a queue, and a page to drop pictures on."""

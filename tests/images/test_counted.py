@@ -1,0 +1,125 @@
+"""What a recipe ignores in photographs never counts, nor what is outside a region of interest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sia_gen.config.data import Data, Foreground, Tile
+from sia_gen.errors import ImageError
+from sia_gen.images import store
+from sia_gen.images.by_number import Tiles
+from sia_gen.images.counted import at_scale, load_counted, load_scored
+from sia_gen.images.ground_truth import load_mask
+from sia_gen.images.layouts import TestImage
+from sia_gen.images.loading import ImageSpec, load_image
+from sia_gen.images.squares import Area
+from sia_gen.images.store import open_foregrounds, open_images
+
+LAYOUT = {"images": {"layout": "folder", "normal": "good/*"}}
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """Noise of 60 x 40, with a black stripe that is to be ignored."""
+    pixels = np.random.default_rng(0).integers(50, 250, (40, 60), np.uint8)
+    pixels[:, 30:35] = 0
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    Image.fromarray(np.uint8(pixels == 0) * 255).save(tmp_path / "ignored.png")
+    return tmp_path / "photo.png"
+
+
+def spec_of(photo: Path, mask: str = "ignored.png", **options: object) -> ImageSpec:
+    tile = Tile(size=32, overlap=8)
+    return ImageSpec("L", 32, tile=tile, ignore=str(photo.with_name(mask)), **options)  # type: ignore[arg-type]
+
+
+def test_ignored_pixels_have_the_mean_of_the_others(photo: Path) -> None:
+    image, counted = load_scored(photo, spec_of(photo))
+    assert not isinstance(counted, Area)
+    pixels = np.asarray(Image.open(photo))
+    assert np.array_equal(counted, pixels > 0)
+    assert np.array_equal(image[0][counted], pixels[counted])
+    assert (image[0][~counted] == np.rint(pixels[counted].mean())).all()
+
+
+def test_pixels_at_a_smaller_scale_count_if_all_of_theirs_do(photo: Path) -> None:
+    counted = load_counted(photo, spec_of(photo))
+    assert counted is not None
+    small = at_scale(counted, (20, 30))
+    columns = np.flatnonzero(~small[0])
+    assert columns.tolist() == [15, 16, 17]
+    assert (small == small[0]).all()
+
+
+def test_each_image_may_have_a_mask_of_its_own(photo: Path) -> None:
+    own = spec_of(photo, "{stem}-ignored.png")
+    assert load_counted(photo, own) is None
+    area = load_scored(photo, own)[1]
+    assert area == Area(0, 40, 0, 60)
+    Image.open(photo.with_name("ignored.png")).save(photo.with_name("photo-ignored.png"))
+    counted = load_counted(photo, own)
+    assert counted is not None
+    assert counted.mean() == pytest.approx(55 / 60)
+
+
+def test_masks_that_cannot_be_used_are_refused(photo: Path) -> None:
+    with pytest.raises(ImageError, match="there is no mask"):
+        load_scored(photo, spec_of(photo, "missing.png"))
+    Image.new("1", (60, 41)).save(photo.with_name("other.png"))
+    with pytest.raises(ImageError, match="is 60 x 41 pixels, its image 60 x 40"):
+        load_scored(photo, spec_of(photo, "other.png"))
+
+
+def test_only_tiles_can_ignore() -> None:
+    with pytest.raises(ValueError, match="'ignore' needs photographs that are cut into tiles"):
+        Data.model_validate(LAYOUT | {"ignore": "mask.png"})
+    with pytest.raises(ValueError, match="unknown"):
+        Data.model_validate(LAYOUT | {"ignore": "{x}.png", "tile": {"size": 32}})
+
+
+@pytest.mark.parametrize("memory", [store.MEMORY, 0])
+@pytest.mark.parametrize("rule", [None, Foreground(method="otsu")])
+def test_anomalies_are_pasted_where_pixels_count(
+    photo: Path, memory: int, rule: Foreground | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MEMORY", memory)
+    (tiles,) = open_images([[photo]], spec_of(photo), [rule])
+    masks = open_foregrounds(tiles, rule)
+    assert isinstance(tiles, Tiles)
+    assert isinstance(masks, Tiles)
+    counted = np.asarray(Image.open(photo)) > 0
+    for index, (_, top, left) in enumerate(tiles.places):
+        mask = masks[index][0] > 0
+        here = counted[top : top + 32, left : left + 32]
+        assert not mask[~here].any()
+        assert np.array_equal(mask, here) if rule is None else mask.any()
+
+
+def test_region_of_interest_is_cut_out_of_images_and_masks(photo: Path) -> None:
+    roi = (10, 4, 58, 38)
+    pixels, truth = np.asarray(Image.open(photo)), photo.with_name("ignored.png")
+    test = TestImage(photo, "photo.png", "stripe", truth)
+    tiled = spec_of(photo, roi=roi)
+    image, counted = load_scored(photo, tiled)
+    assert image.shape == (1, 34, 48)
+    assert np.array_equal(counted, pixels[4:38, 10:58] > 0)
+    assert np.array_equal(load_mask(test, tiled), pixels[4:38, 10:58] == 0)
+    assert load_mask(TestImage(photo, "photo.png", "good"), tiled).shape == (34, 48)
+    (tiles,) = open_images([[photo]], tiled)
+    assert isinstance(tiles, Tiles)
+    assert tiles.places[-1].tolist() == [0, 2, 16]
+    # Without tiles, too.
+    square = ImageSpec("L", 32, "stretch", roi=(0, 0, 32, 32))
+    assert np.array_equal(load_image(photo, square)[0], pixels[:32, :32])
+    assert np.array_equal(load_mask(test, square), pixels[:32, :32] == 0)
+
+
+def test_regions_of_interest_beyond_an_image_are_refused(photo: Path) -> None:
+    with pytest.raises(ImageError, match="60 x 40 pixels, but the region of interest ends at 61"):
+        load_image(photo, ImageSpec("L", 32, "stretch", roi=(0, 0, 61, 40)))
+    with pytest.raises(ValueError, match="smaller than right and bottom"):
+        Data.model_validate(LAYOUT | {"roi": [10, 0, 10, 5]})

@@ -48,6 +48,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Detectors": (fit_realnet, import_realnet, evaluate, predict, recalibrate, export, serve),
     "Sharing": (push_to_hub,),
 }
+# What the announcement of long work says beside its time.
+TAKES_LESS = {
+    "run": "--minutes {minutes} takes less",
+    "train-diffusion": "--max-minutes {minutes} or fewer --max-steps take less",
+    "train-classifier": "fewer --max-steps take less",
+    "calibrate": "one --perturbation alone takes less",
+    "synthesize": "fewer --images or --steps take less",
+    "compose": "fewer --images take less",
+    "fit-realnet": "--max-minutes {minutes} or fewer --max-steps take less",
+}
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
@@ -59,6 +69,9 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     """Synthesise anomalies from images of good parts, and fit detectors that find real ones."""
+    from sia_gen.runtime.progress import SHORTER
+
+    SHORTER.set(TAKES_LESS.get(context.invoked_subcommand or "", ""))
     if version:
         typer.echo(f"sia-gen {__version__}")
     elif context.invoked_subcommand is None:

@@ -38,6 +38,8 @@ def load_inputs(
     categories: list[str] | None,
     changes: dict[str, Any] | None = None,
     steps: Mapping[str, Path | str | None] | None = None,
+    *,
+    tell: bool = True,
 ) -> tuple[Recipe, list[str], Path]:
     """Returns the recipe, its chosen categories in order, and the folder of the images.
 
@@ -51,6 +53,7 @@ def load_inputs(
         steps: The outputs that the result goes on from, by step; without a folder its default. The
             first recipe of the data set that is saved in one of them is taken if none is named, and
             tells what is white in the images.
+        tell: Whether to say what was found.
     """
     from sia_gen.config.recipe import choose_categories
     from sia_gen.images.found import report
@@ -63,7 +66,7 @@ def load_inputs(
     recipe = recipe.override(changes or {})
     chosen = [one.category for one in choose_categories(recipe, categories)]
     root = data_root(recipe, data)
-    if name is None:
+    if name is None and tell:
         report(recipe, root, chosen)
     if steps is not None:
         from sia_gen.images.shapes import settle

@@ -1,6 +1,7 @@
 """The commands to start with: the whole way in one, the demo, and the list of recipes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -46,11 +47,13 @@ def run(
 ) -> None:
     """Go the whole way: train, synthesise, fit, evaluate, and write a page of results.
 
-    Network, sizes and steps follow from the minutes and the measured speed of this machine. Run
-    the same command again to go on with an interrupted run.
+    Network, sizes and steps follow from the minutes and the measured speed of this machine. The
+    plan says how long each step will take, and the page how long it took. Run the same command
+    again to go on with an interrupted run.
 
     Example: sia-gen run --data photos --minutes 30
     """
+    started = time.monotonic()
     changes = {
         "seed": seed,
         "realnet.weights": None if weights is None else str(weights),
@@ -63,11 +66,17 @@ def run(
     from sia_gen.run.run import plan_run
     from sia_gen.run.run import run as go
     from sia_gen.runtime.device import Runtime
+    from sia_gen.runtime.progress import SHORTER
 
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
     given = (saved_recipe(folder), {}) if begun else (recipe, changes)
-    chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={})
+    chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={}, tell=False)
+    if folder.resolve() == root.resolve():
+        raise OptionError(
+            problem=f"--out {folder} is the folder of the photographs.",
+            fix="Choose another folder, which may lie in it.",
+        )
     if begun and chosen.override(changes) != chosen:
         raise OptionError(
             problem=f"the run in {folder} has begun with another seed, or other weights or tiles.",
@@ -77,7 +86,9 @@ def run(
         minutes = None
     elif minutes is None and recipe is None:
         minutes = default_minutes(runtime)
-    planned = plan_run(chosen, categories, root, runtime, minutes=minutes)
+    planned = plan_run(
+        chosen, categories, root, runtime, minutes=minutes, started=started, begun=begun
+    )
     if as_json:
         echo(json.dumps(planned.as_json(), indent=2))
         return
@@ -86,6 +97,8 @@ def run(
     if begun:
         say(f"going on with the run in {folder} as planned; --no-resume begins anew")
     if not plan:
+        # The plan has said what takes less.
+        SHORTER.set("")
         go(planned, categories, root, folder, runtime, resume=resume)
         say(f"Open {folder / 'index.html'} in a browser.")
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
-from sia_gen.config.settings import Synthesis
 from sia_gen.corpus.generate import Pipelines
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
-from sia_gen.corpus.sampling import SampleMaker
+from sia_gen.corpus.sampling import SampleMaker, steps_of
 from sia_gen.corpus.schema import SAMPLES, TWINS
 from sia_gen.networks.unet import forward_flops
 from sia_gen.runtime.device import Runtime, is_compiled
-from sia_gen.sdas.arguments import steps_from
+from sia_gen.runtime.progress import in_words
 from sia_gen.sdas.pipeline import SDASPipeline
 
 # Enough for a measurement on any device.
@@ -96,16 +95,6 @@ def measure(pipeline: SDASPipeline, recipe: CorpusRecipe, shard: ShardPlan) -> T
     )
 
 
-def steps_of(synthesis: Synthesis) -> int:
-    """Steps per sample: for twins those of both, and those of inversions."""
-    twins = synthesis.twins
-    if twins is None:
-        return synthesis.steps
-    share = twins.start if twins.source == "image" else 1.0
-    inversions = twins.invert * (2 if twins.edit else 1)
-    return (2 + inversions) * steps_from(share, synthesis.steps)
-
-
 def table(recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughput) -> str:
     """Describes line by line what the shards will take."""
     synthesis, steps = recipe.synthesis, steps_of(recipe.synthesis)
@@ -152,7 +141,4 @@ def duration(shards: Sequence[ShardPlan], devices: int, per_sample: float) -> st
     """Formats the time that a number of devices takes, of which one makes each shard."""
     mine = math.ceil(len(shards) / devices)
     seconds = sum(shard.samples for shard in shards[:mine]) * per_sample
-    for unit, length in (("hours", 3600), ("minutes", 60)):
-        if seconds >= length:
-            return f"{_three_digits(seconds / length)} {unit}"
-    return f"{_three_digits(seconds)} seconds"
+    return in_words(seconds)

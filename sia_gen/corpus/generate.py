@@ -19,7 +19,13 @@ from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, all
 from sia_gen.corpus.manifest import HASHES, MANIFEST, Manifest, read_manifest
 from sia_gen.corpus.output import CorpusOutput, recipe_fields
 from sia_gen.corpus.plan import ShardPlan, choose_shards, plan_corpus
-from sia_gen.corpus.sampling import Maker, SampleMaker, explained_sampling, prepare_pipeline
+from sia_gen.corpus.sampling import (
+    Maker,
+    SampleMaker,
+    explained_sampling,
+    passes_timed,
+    prepare_pipeline,
+)
 from sia_gen.corpus.schema import SAMPLES, Kind
 from sia_gen.diffusion.readiness import unready
 from sia_gen.errors import ModelError, OptionError
@@ -230,11 +236,13 @@ def _make_shards(
             pipeline = pipelines.prepared(by_name[name])
             if pipelines.execution.compiled:
                 progress.say(f"{name}: {NOTICE}")
-            for shard in of_category:
-                for indices in shard.batches(settings.batch_size):
-                    made = maker.make(pipeline, shard, indices, output.models[name])
-                    writer.put(shard, partial(made.encode, settings.format))
-                    progress.advance(len(indices))
+            maker.open(pipeline, name)
+            with passes_timed(pipeline, settings, progress):
+                for shard in of_category:
+                    for indices in shard.batches(settings.batch_size):
+                        made = maker.make(pipeline, shard, indices, output.models[name])
+                        writer.put(shard, partial(made.encode, settings.format))
+                        progress.advance(len(indices))
             # Frees the memory for the pipeline of the next category.
             del pipeline
             accelerator.free_memory()

@@ -1,14 +1,16 @@
 """Makes the samples of a shard, batch by batch, each from its own identity."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from sia_gen.config.recipe import CorpusRecipe
+from sia_gen.config.settings import Synthesis
 from sia_gen.config.strength import Strength
 from sia_gen.corpus.plan import SampleIdentity, ShardPlan, identify
 from sia_gen.corpus.schema import SAMPLES, SampleMetadata
@@ -16,6 +18,8 @@ from sia_gen.corpus.shards import EncodedSample, encode_sample
 from sia_gen.images.loading import to_picture
 from sia_gen.io.refusals import explained_out_of_memory
 from sia_gen.runtime.device import Execution, is_compiled
+from sia_gen.runtime.progress import Progress
+from sia_gen.sdas.arguments import steps_from
 from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
 from sia_gen.version import __version__
 
@@ -33,6 +37,9 @@ class Maker(Protocol):
     @property
     def kind(self) -> Literal["samples", "twins"]:
         """The kind of the corpus; see `sia_gen.corpus.schema`."""
+
+    def open(self, pipeline: SDASPipeline, name: str) -> Any:
+        """Learns of a category what its samples need, which may take long."""
 
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
@@ -67,6 +74,9 @@ class SampleMaker:
     recipe: CorpusRecipe
     kind: Literal["samples"] = SAMPLES
 
+    def open(self, pipeline: SDASPipeline, name: str) -> None:
+        """Needs nothing; see `Maker`."""
+
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
     ) -> Batch:
@@ -92,6 +102,36 @@ class SampleMaker:
         ]
         (pixels, finite), arrived = to_host(to_bytes(images), images.isfinite().all())
         return Batch(metadata, pixels, finite, arrived)
+
+
+def steps_of(synthesis: Synthesis) -> int:
+    """Steps per sample: for twins those of both, and those of inversions."""
+    twins = synthesis.twins
+    if twins is None:
+        return synthesis.steps
+    share = twins.start if twins.source == "image" else 1.0
+    inversions = twins.invert * (2 if twins.edit else 1)
+    return (2 + inversions) * steps_from(share, synthesis.steps)
+
+
+@contextmanager
+def passes_timed(
+    pipeline: SDASPipeline, synthesis: Synthesis, progress: Progress
+) -> Iterator[None]:
+    """Tells a progress of each pass of the network, because a batch of samples may take hours."""
+    if is_compiled(pipeline.unet):
+        # Its passes are one program.
+        yield
+        return
+
+    def passed(_: nn.Module, arguments: tuple[torch.Tensor, ...], __: object) -> None:
+        progress.begin(len(arguments[0]) / steps_of(synthesis))
+
+    handle = pipeline.unet.register_forward_hook(passed)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def explained_sampling(recipe: CorpusRecipe) -> AbstractContextManager[None]:

@@ -70,7 +70,8 @@ def train_diffusion(
         if name == first and accelerator.is_main_process:
             report_memory(network, settings, accelerator)
         with explained_out_of_memory(*out_of_memory(settings)):
-            train_model(recipe, name, images, out, accelerator)
+            works = len(groups) - list(groups).index(name)
+            train_model(recipe, name, images, out, accelerator, works=works)
 
     train_models(
         recipe,
@@ -86,9 +87,18 @@ def train_diffusion(
 
 
 def train_model(
-    recipe: Recipe, name: str, images: DiffusionImages, out: Path, accelerator: Accelerator
+    recipe: Recipe,
+    name: str,
+    images: DiffusionImages,
+    out: Path,
+    accelerator: Accelerator,
+    *,
+    works: int = 1,
 ) -> None:
-    """Trains one model, from the last checkpoint on, and saves it as `out/name`."""
+    """Trains one model, from the last checkpoint on, and saves it as `out/name`.
+
+    `works` is the number of models that remain, this one included.
+    """
     settings = recipe.diffusion
     budget = Budget(settings.max_minutes, accelerator)
     set_seed(recipe.seed, device_specific=True)
@@ -100,8 +110,15 @@ def train_model(
         return
     visible = accelerator.is_main_process
     log = TrainingLog(out / "logs" / name if visible else None, start)
-    title = f"{name}: training the diffusion model"
-    with log, Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+    progress = Progress(
+        f"{name}: training the diffusion model",
+        settings.max_steps,
+        done=start,
+        visible=visible,
+        limit=budget.seconds,
+        works=works,
+    )
+    with log, progress:
         previews = Previews(state, budget, log, progress)
         done = _take_steps(state, start, previews)
         readiness = previews.show(done, last=True)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from sia_gen.config.data import FolderLayout
 from sia_gen.errors import ImageError
 from sia_gen.images.files import literal
+from sia_gen.images.label_files import require_no_labels, require_other_images
 from sia_gen.images.layouts import images_of
 from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.mask_patterns import find_masks
@@ -45,7 +46,10 @@ def own_layout(root: Path) -> FolderLayout:
         layout["mask"] = find_masks(places, images)
     else:
         _require_no_defects(places)
-        layout |= _labelled_by_masks(places, normal, layout)
+        by_masks = _labelled_by_masks(places, normal, layout)
+        if normal[0].role is None and not by_masks:
+            require_no_labels(places)
+        layout |= by_masks
     layout["exclude"] = places.excluded()
     return FolderLayout.model_validate(
         {key: _plain(value) for key, value in layout.items() if value}
@@ -136,7 +140,9 @@ def _defect_pattern(
     places: Places, group: Sequence[Place], top: Names, members: Sequence[Place]
 ) -> str:
     """Returns the pattern of one kind of defect, whose name stands before `**` if it has one."""
-    depth = next(depth for depth, name in enumerate(top, 1) if role_of(name) is members[0].role)
+    named = (depth for depth, name in enumerate(top, 1) if role_of(name) is members[0].role)
+    # The kind of a defect may be a number, which alone says nothing.
+    depth = next(named, len(top))
     nested = any(one.path != top for one in members)
     if nested:
         _require_alone(places, group, top)
@@ -209,6 +215,8 @@ def _ask_for_good(places: Places) -> NoReturn:
     """Raises `ImageError`, because no folder says that it has good parts."""
     root, defects = places.root, places.of(None, *DEFECTS) + places.of(Role.TEST, *DEFECTS)
     others = [one for one in places.images if one not in defects]
+    if others:
+        require_no_labels(places)
     inner = [one for one in others if {Role.GOOD, Role.TRAIN} & {*meaning_of(one.path[1:])}]
     if inner:
         folders = list(dict.fromkeys(one.path[0] for one in inner))
@@ -229,6 +237,7 @@ def _ask_for_good(places: Places) -> NoReturn:
             problem=f"{root} has only images of defects: {described(defects)}.",
             fix="Put images of good parts, to learn from, into a folder 'good' beside them.",
         )
+    require_other_images(places)
     raise ImageError(
         problem=f"no images in {root}, nor in its folders good or train/good.",
         fix="Check --data, or describe the folder in a recipe.",

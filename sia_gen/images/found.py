@@ -1,6 +1,5 @@
 """Counts what a recipe finds in a folder, and what it passes over."""
 
-import filecmp
 import os
 import sys
 from collections import Counter
@@ -10,14 +9,17 @@ from pathlib import Path
 
 from sia_gen.config.data import TableLayout
 from sia_gen.config.recipe import Recipe
-from sia_gen.errors import one_line
+from sia_gen.errors import ImageError, one_line
 from sia_gen.images.files import folders_below, is_image, is_output
 from sia_gen.images.layouts import layouts_of
 from sia_gen.images.listing import CategoryImages, split_images
 from sia_gen.images.places import MASK_ENDING
 from sia_gen.images.words import Role, role_of
+from sia_gen.io.files import sha256, worker_threads
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+# Bytes of two files that are compared before all of them are, and where, as shares of the size.
+COMPARED, PLACES = 64, (0.25, 0.5, 0.75)
 # Files that operating systems leave in folders.
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
@@ -82,27 +84,60 @@ def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
             # The error that follows says it.
             continue
         print(one_line(f"{category}: {survey(recipe, root, category)}."), file=sys.stderr)
-        twice = _used_twice(images)
+        twice = used_twice(images)
         if twice:
             line = (
                 f"warning: {_listed({'images to evaluate on': len(twice)})} also among those to "
-                f"learn from, the first {twice[0]}; remove one of the two."
+                f"learn from, the first {twice[0][0]}; remove one of the two."
             )
             print(one_line(line), file=sys.stderr)
 
 
-def _used_twice(images: CategoryImages) -> list[Path]:
-    """Returns the test images of which there is a copy of the same name to learn from."""
-    learned = {
-        (path.name, path.stat().st_size): path
-        for path in (*images.fit, *images.validation)
-        if path.is_file()
-    }
+def used_twice(images: CategoryImages) -> list[tuple[Path, Path]]:
+    """Returns the test images of which there is a copy to learn from, each with that copy.
+
+    Whole files are only read if others have the same size and a few of the same bytes.
+    """
+    learned = [*images.fit, *images.validation]
     tests = [*images.test_normal, *(test.path for test in images.test_anomalous)]
-    pairs = [
-        (path, learned.get((path.name, path.stat().st_size))) for path in tests if path.is_file()
-    ]
-    return [path for path, other in pairs if other and filecmp.cmp(path, other, shallow=False)]
+    with worker_threads() as pool:
+        samples = dict(
+            zip([*learned, *tests], pool.map(_sample_of, [*learned, *tests]), strict=True)
+        )
+        alike = {samples[path] for path in learned} & {samples[path] for path in tests}
+        read = [path for path, sample in samples.items() if sample in alike and sample[0]]
+        contents = dict(zip(read, pool.map(sha256, read), strict=True))
+    by_content = {contents[path]: path for path in reversed(learned) if path in contents}
+    twice = [(test, by_content.get(contents.get(test, ""))) for test in tests]
+    return [(test, other) for test, other in twice if other is not None]
+
+
+def _sample_of(path: Path) -> tuple[int, bytes]:
+    """Returns the size of a file and some of its bytes; 0 for what cannot be read."""
+    found = b""
+    try:
+        size = path.stat().st_size if path.is_file() else 0
+        if size:
+            with path.open("rb") as file:
+                for place in PLACES:
+                    file.seek(int(place * size))
+                    found += file.read(COMPARED)
+    except OSError:
+        # Whoever reads the image says so.
+        return 0, b""
+    return size, found
+
+
+def require_unseen(images: CategoryImages) -> None:
+    """Raises `ImageError` if there is a copy of a test image to learn from."""
+    twice = used_twice(images)
+    if twice:
+        test, other = twice[0]
+        raise ImageError(
+            problem=f"{_listed({'images to evaluate on': len(twice)})} also among those to learn "
+            f"from: {test} is the same as {other}.",
+            fix="Remove one of the two.",
+        )
 
 
 def _passed_over(recipe: Recipe, root: Path, images: CategoryImages) -> dict[str, int]:

@@ -11,13 +11,13 @@ Files are judged by their content, not by their names:
 | 1 x 1 pixel | read and enlarged |
 | rotated by EXIF | upright |
 | several frames or pages | the first one |
-| 16 bits, grey | scaled to 8 bits, from black at 0 to white at the recipe's `data.white` |
+| 12 or 16 bits, grey | scaled to 8 bits, from black at 0 to white at the recipe's `data.white` |
 | 16 bits, colour | scaled over the whole range; another white is an error |
 | 32 bits, floating point, signed | an error, because the value of white is unknown |
 | palette, CMYK, YCbCr, Lab | converted to RGB |
 | transparent | composited on black |
 | colour profile, gamma | ignored |
-| misread by Pillow (see `_misread_tiff` and `_misread_png`) | an error |
+| misread by Pillow (see `sia_gen.images.misread`) | an error |
 | damaged, but still decodable | read, because the damage cannot be detected |
 
 Every error is one line. If the recipe's `data.unreadable` is `skip`, such files are left out and
@@ -36,6 +36,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, Unidentif
 
 from sia_gen.errors import ImageError
 from sia_gen.images.files import FORMATS
+from sia_gen.images.misread import deep_of, misread, unidentified
 
 FIXES = {
     "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
@@ -48,10 +49,6 @@ _OPENING = Lock()
 WIDEST = 65535
 # Orientations by EXIF in which rows are columns.
 TURNED = (5, 6, 7, 8)
-# Values of TIFF tags.
-SIGNED, PLANES, WHITE_IS_ZERO, REDUCED = 2, 2, 0, 1
-# Raw modes of PNG for which Pillow compares the transparent colour correctly.
-COMPARABLE = ("1", "L", "RGB", "P", "P;1", "P;2", "P;4")
 
 
 def read_image(path: Path, white: int | None = None, *, large: bool = False) -> Image.Image:
@@ -122,6 +119,9 @@ def _opened(stream: IO[bytes], *, large: bool) -> ImageFile.ImageFile:
         try:
             Image.MAX_IMAGE_PIXELS = _most_pixels(large=large)
             return Image.open(stream, formats=list(FORMATS))
+        except UnidentifiedImageError as error:
+            msg = unidentified(stream)
+            raise ValueError(msg) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -139,6 +139,12 @@ def upright(file: Image.Image) -> Image.Image:
         if np.asarray(file).max() >= colours:
             msg = f"it has pixels beyond the {colours} colours of its palette"
             raise ValueError(msg)
+    if file.format == "BMP" and file.mode == "RGBA" and not np.asarray(file)[..., 3].any():
+        # What programs leave in the fourth byte of a colour is no transparency.
+        return file.convert("RGB")
+    if is_deep(file) and file.mode == "I":
+        # Pillow scales what has fewer bits to 16, in a mode that could hold more.
+        return Image.fromarray(np.asarray(file).astype(np.uint16))
     return file
 
 
@@ -152,14 +158,14 @@ def require_white(white: int | None, *, deep_colours: bool) -> None:
         raise ValueError(msg)
 
 
+def is_deep(file: Image.Image) -> bool:
+    """Whether an open file that is not yet read is grey with 12 or 16 bits."""
+    return file.mode.startswith("I;16") or (file.format == "PPM" and file.mode == "I")
+
+
 def has_deep_colours(file: Image.Image) -> bool:
     """Whether an open file that is not yet read has colours of 16 bits, of which Pillow reads 8."""
-    deep = False
-    if isinstance(file, TiffImagePlugin.TiffImageFile):
-        deep = _is_deep(file)
-    elif isinstance(file, ImageFile.ImageFile) and file.format == "PNG":
-        deep = "16" in str(file.tile[0].args)
-    return deep and not file.mode.startswith("I;16")
+    return len(file.getbands()) > 1 and deep_of(file)
 
 
 def to_eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
@@ -189,43 +195,11 @@ def require_readable(file: ImageFile.ImageFile, *, large: bool = False) -> None:
     if limit is not None and pixels > limit:
         msg = f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be a bomb"
         raise Image.DecompressionBombError(msg)
-    reason = _misread_tiff(file) if isinstance(file, TiffImagePlugin.TiffImageFile) else None
-    if file.format == "PNG":
-        reason = _misread_png(file)
+    reason = misread(file)
     if reason is not None:
-        msg = f"{reason}; save it as PNG with 8 bits, or 16 if it is grey"
-        raise ValueError(msg)
-
-
-def _is_deep(file: TiffImagePlugin.TiffImageFile) -> bool:
-    return any(bits > 8 for bits in file.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
-
-
-def _misread_tiff(file: TiffImagePlugin.TiffImageFile) -> str | None:
-    tags, base = file.tag_v2, ExifTags.Base
-    deep = _is_deep(file)
-    if file.mode == "L" and SIGNED in tags.get(base.SampleFormat, ()):
-        return "its pixels are signed numbers"
-    if deep and tags.get(base.PhotometricInterpretation) == WHITE_IS_ZERO:
-        return "its white is 0 and it has more than 8 bits"
-    planes = tags.get(base.PlanarConfiguration) == PLANES
-    if planes and (deep or tags.get(base.SamplesPerPixel, 1) == len("LA")):
-        return "its channels are stored separately and have more than 8 bits or transparency"
-    if tags.get(base.NewSubfileType, 0) & REDUCED:
-        return "its first picture is a reduced version of another one"
-    return None
-
-
-def _misread_png(file: ImageFile.ImageFile) -> str | None:
-    if file.mode == "P" and file.palette is None:
-        return "it has no palette"
-    if "transparency" in file.info and file.tile[0].args not in COMPARABLE:
-        return "it has a transparent colour and a depth other than 8 bits"
-    return None
+        raise ValueError(reason)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is empty, damaged, or not one of {', '.join(FORMATS)}"
     message = error.strerror if isinstance(error, OSError) else None
     return message or " ".join(str(error).split()).rstrip(".") or type(error).__name__

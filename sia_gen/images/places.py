@@ -3,15 +3,17 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
 from sia_gen.images.files import folders_below, is_image
-from sia_gen.images.words import SPLITS, Role, role_of
+from sia_gen.images.words import SPLITS, Role, role_of, words_of
 
 # The end of the name of a mask that lies beside its image, or among others.
-MASK_ENDING = re.compile(r"(.+?)([ _.-](?:mask|masks|gt|label|labels|ground_?truth|seg))", re.I)
+MASK_ENDING = re.compile(
+    r"(.+?)([ _.-](?:masks?|gt|labels?|ground_?truth|seg|maske|masque|mascara))", re.I
+)
 CONTRADICTIONS = ({Role.GOOD, Role.BAD}, {Role.GOOD, Role.KIND})
 Names = tuple[str, ...]
 
@@ -39,11 +41,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """The folders below a root that hold images, and the outermost folders of masks."""
+    """The folders below a root that hold images, and the outermost folders of masks.
+
+    The other files are those that are not hidden.
+    """
 
     root: Path
     images: list[Place]
     masks: dict[Names, list[Path]]
+    others: list[Path]
 
     def of(self, split: Role | None, *roles: Role | None) -> list[Place]:
         """Returns the places of a split and of some roles."""
@@ -61,17 +67,32 @@ def find_places(root: Path) -> Places:
     """Returns all places of images below a root, sorted."""
     images = list[Place]()
     masks: dict[Names, list[Path]] = defaultdict(list)
+    others = list[Path]()
     for folder in sorted(folders_below(root)):
         path = folder.relative_to(root).parts
-        files = sorted(file for file in folder.iterdir() if is_image(file))
+        inside = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        files = [file for file in inside if is_image(file)]
+        others += [file for file in inside if file.suffix and not is_image(file)]
         roles = [role_of(name) for name in path]
         if files and Role.MASKS in roles:
             masks[path[: roles.index(Role.MASKS) + 1]] += files
         elif files:
             endings, beside = _masks_beside(files)
-            others = tuple(file for file in files if file not in beside)
-            images.append(Place(path, others, *meaning_of(path), endings))
-    return Places(root, images, masks)
+            alone = tuple(file for file in files if file not in beside)
+            images.append(Place(path, alone, *meaning_of(path), endings))
+    return Places(root, _numbered(images), masks, others)
+
+
+def _numbered(places: list[Place]) -> list[Place]:
+    """Returns places in which numbers are kinds of defects, if there are good images to test on."""
+    if not any(one.split is Role.TEST and one.role is Role.GOOD for one in places):
+        return places
+    return [
+        replace(one, role=Role.UNKNOWN)
+        if one.split is Role.TEST and one.role is Role.UNCLEAR and not words_of(one.top[-1])
+        else one
+        for one in places
+    ]
 
 
 def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:

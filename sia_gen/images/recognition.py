@@ -117,7 +117,12 @@ def require_right_root(recipe: Recipe, root: Path, category: str) -> None:
 
 
 def existing_folder(folder: Path) -> Path:
-    """Returns the folder, or raises `ImageError` if it does not exist."""
+    """Returns the folder, or raises `ImageError` if it does not exist, or is a file."""
+    if folder.is_file():
+        raise ImageError(
+            problem=f"{folder} is a file, not a folder of images.",
+            fix="Give the folder that the images are in with --data; unpack an archive first.",
+        )
     if not folder.is_dir():
         raise ImageError(
             problem=f"there is no image folder {folder}.", fix="Check the path of --data."

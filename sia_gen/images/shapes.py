@@ -20,7 +20,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images.grid import Grid
 from sia_gen.images.listing import category_root, split_images
 from sia_gen.images.loading import ImageSpec, scaled_size, size_within
-from sia_gen.images.opening import WIDEST, has_deep_colours, open_image, upright
+from sia_gen.images.opening import WIDEST, has_deep_colours, is_deep, open_image, upright
 from sia_gen.io.files import Location, worker_threads
 from sia_gen.runtime.progress import notice
 
@@ -217,7 +217,7 @@ def find_white(paths: Sequence[Path], *, large: bool = False) -> int:
 def _read_header(path: Path) -> Header | None:
     try:
         with open_image(path, "image", large=True) as file:
-            deep = file.mode.startswith("I;16") or has_deep_colours(file)
+            deep = is_deep(file) or has_deep_colours(file)
             return Header(file.width, file.height, deep)
     except ImageError:
         return None

@@ -79,7 +79,7 @@ NAMES = {
 # Words that turn the meaning of others around.
 NEGATIONS = {"not", "no", "non", "without", "free", "nicht", "kein", "keine", "ohne", "pas", "sans"}
 ROLES = {name.lower(): role for role, names in NAMES.items() for name in names.split()}
-OF_MASKS = {"mask", "masks", "gt", "groundtruth"}
+OF_MASKS = {"mask", "masks", "gt", "groundtruth", "maske", "masken", "masque", "masques", "mascara"}
 # Parts of words after which a folder may well hold good parts.
 LIKE_GOOD = re.compile("good|normal|^ok")
 

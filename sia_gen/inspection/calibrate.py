@@ -33,6 +33,8 @@ from sia_gen.inspection.strength_curve import (
     SAMPLES,
     Sampler,
     StrengthCurve,
+    StrengthSamples,
+    ladder,
     measure_curve,
     sampler_of,
     useful_range,
@@ -116,27 +118,31 @@ def calibrate(
     known, measured = _read_measured(out), dict[Case, Calibration]()
     cases = [Case(*case) for case in product(categories, recipe.synthesis.perturbation)]
     hashes = [pipelines.hash(place, cache) for place in places]
+    rungs = len(ladder(twins=twins is not None))
     with (
         claim_output(out, recipe, DECISIVE, dict.fromkeys(categories, EVERYTHING), save=False),
-        Progress("calibrating", len(cases)) as progress,
+        Progress("calibrating", len(cases) * rungs) as progress,
     ):
         for place, model in zip(places, hashes, strict=True):
             normal = load_normal(recipe, place.category, root, pipelines.image_size)
             images = hashlib.sha256(normal.small.tobytes()).hexdigest()
             for kind in recipe.synthesis.perturbation:
+                before_case = progress.done
                 case = Case(place.category, kind)
                 origin = common | {"model": model, "images": images}
                 before, row = known.get(case), _row_path(out, case)
                 same = before is not None and origin.items() <= dict(before).items()
                 if not (same and row.is_file()):
-                    curve, shown = _measure(place, kind, normal, pipelines, runtime, twins)
+                    curve, shown = _measure(
+                        place, kind, normal, pipelines, runtime, twins, progress
+                    )
                     release_memory()
                     what = f"'{place.category}' in {pipelines.folder(place)}, perturbation '{kind}'"
                     strength = str(useful_range(curve, what))
                     _write_row(row, shown)
                     measured[case] = Calibration(strength=strength, **origin, **curve.model_dump())
                     known = _save(recipe, measured, out)
-                progress.advance()
+                progress.skip(rungs - (progress.done - before_case))
         if not measured:
             # The recipe and the page may have been lost since.
             _save(recipe, {}, out)
@@ -150,6 +156,7 @@ def _measure(
     pipelines: Pipelines,
     runtime: Runtime,
     twins: TwinSampler | None,
+    progress: Progress,
 ) -> tuple[StrengthCurve, list[Image.Image]]:
     recipe, category = place
     pipeline, accelerator = pipelines.load(place), runtime.accelerator()
@@ -161,8 +168,20 @@ def _measure(
         sampler = sampler_of(pipeline, recipe, category, kind)
         if twins is not None:
             sampler = twins(pipeline, place, kind)
+        sampler = _counting(sampler, progress)
         bank = NormalBank.of(recipe, normal.reference, pipeline.device)
         return measure_curve(sampler, bank, recipe, kind, normal, twins=twins is not None)
+
+
+def _counting(sample: Sampler, progress: Progress) -> Sampler:
+    """Counts the samples of each strength as a step."""
+
+    def counted(strength: float) -> StrengthSamples:
+        made = sample(strength)
+        progress.advance()
+        return made
+
+    return counted
 
 
 def _save(recipe: Recipe, measured: dict[Case, Calibration], out: Path) -> dict[Case, Calibration]:

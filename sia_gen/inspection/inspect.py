@@ -66,10 +66,11 @@ def inspect_corpus(
         Progress(f"inspecting {corpus}", total) as progress,
     ):
         for one in chosen:
-            survey = survey_category(corpus, by_name[one.name], manifest.form, progress)
+            # Missing photographs and weights are noticed before the shards are read.
             normal, bank = _normal_images(recipe, one, data, size), None
             if normal is not None:
                 bank = NormalBank.of(one.recipe, normal.reference, device, weights)
+            survey = survey_category(corpus, by_name[one.name], manifest.form, progress)
             sections += category_sections(one.name, survey, normal, bank)
             if manifest.kind == TWINS:
                 sections += twins_sections(one.name, survey, one.recipe.realnet.mask_area)

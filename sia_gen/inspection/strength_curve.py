@@ -159,6 +159,11 @@ def sampler_of(pipeline: SDASPipeline, recipe: Recipe, category: str, perturbati
     return sample
 
 
+def ladder(*, twins: bool) -> tuple[float, ...]:
+    """Returns the strengths of white noise at which samples or twins are measured at most."""
+    return STRENGTHS[::TWINS_STEP] if twins else STRENGTHS
+
+
 def measure_curve(
     sample: Sampler,
     bank: NormalBank,
@@ -175,9 +180,9 @@ def measure_curve(
     """
     size = normal.reference.shape[-1]
     scale = 1 if perturbation == WHITE else CORRELATED_SCALE
-    ladder = STRENGTHS[::TWINS_STEP] if twins else STRENGTHS
+    steps = ladder(twins=twins)
     # Nothing is perturbed at strength 0; the regions and the twins are the same at any other.
-    lowest = sample(scale * ladder[1])
+    lowest = sample(scale * steps[1])
     regions = lowest.regions
     apart = normal.apart if lowest.normal is None else enlarge(lowest.normal, size)
     noisy = enlarge(_pictures_of_noise(lowest, recipe.seed), size)
@@ -186,8 +191,8 @@ def measure_curve(
         "noise": bank.distances(noisy, regions).tolist(),
     }
     strengths, samples, masked, shown = [], list[list[float]](), [], []
-    for strength in ladder:
-        made = lowest if strength == ladder[1] else sample(scale * strength)
+    for strength in steps:
+        made = lowest if strength == steps[1] else sample(scale * strength)
         strengths.append(scale * strength)
         samples.append(bank.distances(enlarge(made.images, size), regions).tolist())
         shown.append(made.images[0])

@@ -125,7 +125,8 @@ def fit_realnet(
             f"{settings.image_size} pixels.",
             "Lower it in the recipe, and choose another folder with --out.",
         ):
-            Fit(name, recipe, data, paths, chosen, out, execution, facts, accelerator).run()
+            works = len(groups) - list(groups).index(name)
+            Fit(name, recipe, data, paths, chosen, out, execution, facts, accelerator, works).run()
 
     train_models(
         recipe,
@@ -175,6 +176,7 @@ class Fit:
     execution: Execution
     facts: Mapping[str, Any]  # about the data, for the report
     accelerator: Accelerator
+    works: int = 1  # number of models that remain, this one included
     best: Best = field(default_factory=Best)
     model: RealNet = field(init=False)
     objective: nn.Module = field(init=False)
@@ -193,8 +195,15 @@ class Fit:
         visible, note = self.accelerator.is_main_process, ""
         watch = TrainingWatch(name, self.checkpoints, "realnet.learning_rate", self.accelerator)
         log = TrainingLog(self.out / "logs" / name if visible else None, start)
-        title = f"{name}: fitting RealNet"
-        with log, Progress(title, settings.max_steps, done=start, visible=visible) as progress:
+        progress = Progress(
+            f"{name}: fitting RealNet",
+            settings.max_steps,
+            done=start,
+            visible=visible,
+            limit=budget.seconds,
+            works=self.works,
+        )
+        with log, progress:
             if compiled:
                 progress.say(f"{name}: {NOTICE}")
             self.objective.train()

@@ -23,6 +23,7 @@ from sia_gen.io.files import atomic_path
 from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
 from sia_gen.report.page import Figure, Link, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import contact_sheet, overlay, within_limit
+from sia_gen.run.times import Spent
 from sia_gen.runtime.device import Runtime
 from sia_gen.sdas.loading import load_pipeline
 
@@ -39,14 +40,14 @@ def write_run_page(
     categories: Sequence[str],
     root: Path,
     out: Path,
-    seconds: Mapping[str, float],
+    times: Mapping[str, Spent],
     results: Mapping[str, Any],
     runtime: Runtime,
 ) -> None:
     """Writes the page of a run, with pictures of its first category.
 
     Args:
-        seconds: How long each step took.
+        times: How long each step took, and should have taken.
         results: Content of `metrics.json`; empty without test images.
     """
     category = categories[0]
@@ -61,9 +62,7 @@ def write_run_page(
         sections.append(_metrics_section(results["categories"], category, scores))
     else:
         sections.append(_unjudged_section(recipe, root, out, category, runtime))
-    times = [(name, f"{spent:.0f}") for name, spent in seconds.items()]
-    times.append(("all", f"{sum(seconds.values()):.0f}"))
-    sections.append(Section(title="Time", table=[("step", "seconds"), *times]))
+    sections.append(_times_section(times))
     sections.append(_command_section(recipe, categories, root, out))
     page = Page(
         title=f"{recipe.title}: finding defects after seeing only good parts",
@@ -271,6 +270,17 @@ def _metrics_section(
             for name in results
         ],
     )
+
+
+def _times_section(times: Mapping[str, Spent]) -> Section:
+    took = sum(spent.seconds for spent in times.values())
+    planned = sum(spent.planned or 0.0 for spent in times.values())
+    every = {**times, "all": Spent(seconds=took, planned=planned or None)}
+    rows = [
+        (name, f"{spent.seconds:.0f}", "" if spent.planned is None else f"{spent.planned:.0f}")
+        for name, spent in every.items()
+    ]
+    return Section(title="Time", table=[("step", "seconds", "planned"), *rows])
 
 
 def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out: Path) -> Section:

@@ -1,52 +1,47 @@
 """Decides what a run does in the minutes it has, from the measured speed of this machine.
 
-Half of the time trains the diffusion model, at the largest size that leaves time for enough steps.
-The number of samples follows from the same measurement; the detector has a limit of its own.
+Evaluating and reading photographs take what they take. The detector gets what its recipe asks for,
+up to a share, and samples another; all that is left trains the diffusion model, at the largest size
+that leaves time for enough steps.
 """
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, partial
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.errors import OptionError
+from sia_gen.config.settings import RealNetFit
+from sia_gen.errors import OptionError, one_line
 from sia_gen.images.found import Found
-from sia_gen.networks.unet import build_unet
+from sia_gen.run.costs import Costs
+from sia_gen.run.speed import BATCH_SIZE
 from sia_gen.runtime.device import Runtime
-from sia_gen.twins.masks import IMAGES as CHANCE_IMAGES
-from sia_gen.twins.masks import TIMES as CHANCE_TIMES
+from sia_gen.runtime.progress import in_words, what_takes_less
 
 DEFAULT_MINUTES = {"cpu": 15.0, "cuda": 60.0, "mps": 60.0}
-# Networks and sizes in pixels to choose from, the best first.
+# Networks and sizes in pixels to choose from, the best last.
 CHOICES = {
-    "cpu": [("tiny", 128), ("tiny", 64), ("tiny", 32)],
-    "cuda": [("base", 256), ("small", 128), ("tiny", 64)],
-    "mps": [("small", 128), ("tiny", 64), ("tiny", 32)],
+    "cpu": [("tiny", 32), ("tiny", 64), ("tiny", 128)],
+    "cuda": [("tiny", 64), ("small", 128), ("base", 256)],
+    "mps": [("tiny", 32), ("tiny", 64), ("small", 128)],
 }
-# Fewer steps than this leave noise in what a network draws.
-ENOUGH_STEPS, MOST_STEPS = 400, 20_000
-# Shares of the time. What is left is for loading, evaluating and pages.
-TRAINING, SYNTHESIS, FITTING = 0.5, 0.1, 0.2
-BATCH_SIZE = 16
-# What is timed.
-TIMED_STEPS, TIMED_SIZE = 3, 64
-LEAST_MINUTES = 2.0
-# The mask of a twin needs features of a backbone, whatever the network; about this on two cores.
-MASK_SECONDS = 0.2
+# Fewer steps than these leave noise in what a network draws, or leave nothing but noise.
+ENOUGH_STEPS, LEAST_STEPS, MOST_STEPS = 400, 50, 20_000
+# Largest share of the time for the detector, and of the rest for samples.
+FITTING, SYNTHESIS = 0.3, 0.15
+# Of a detector that has less time than its recipe asks for.
+FEWEST_BATCHES, FEWEST_PATCHES, FEWEST_FITTING_STEPS = 2, 500, 10
 # Samples per category: fewer teach little, more teach no more.
 FEWEST_IMAGES, MOST_IMAGES = 16, 240
-
-
-class Speed(NamedTuple):
-    """Seconds that a network needs for a step of training, and to denoise an image once."""
-
-    step: float
-    image: float
+# Limits of the trainings, as multiples of what is planned: steps vary, and a fit that has used half
+# of its limit validates once more.
+TRAINING_LIMIT, FITTING_LIMIT = 1.1, 2.0
+# Seconds for loading models and writing the page, and the share of the time for all else.
+AROUND, SPARE = 10.0, 0.05
+PREVIEWS = 2
 
 
 @dataclass(frozen=True)
@@ -57,14 +52,20 @@ class Plan:
     found: Mapping[str, Found]  # by category
     minutes: float | None  # None: as long as the recipe takes
     expected: Mapping[str, str]  # what each step does
+    seconds: Mapping[str, float] = field(default_factory=dict)  # of each step, if they were timed
 
     def lines(self) -> list[str]:
         """Describes the plan, a line for each category and step."""
-        lines = [f"{category}: {found}" for category, found in self.found.items()]
-        lines += [f"{step}: {what}" for step, what in self.expected.items()]
-        if self.minutes is not None:
-            end = datetime.now().astimezone() + timedelta(minutes=self.minutes)
-            lines.append(f"all of it: {self.minutes:g} minutes, until {end:%H:%M}")
+        lines = [one_line(f"{category}: {found}") for category, found in self.found.items()]
+        for step, what in self.expected.items():
+            took = f", about {in_words(self.seconds[step])}" if step in self.seconds else ""
+            lines.append(f"{step}: {what}{took}")
+        if self.seconds:
+            total = AROUND + sum(self.seconds.values())
+            end = datetime.now().astimezone() + timedelta(seconds=total)
+            day = "" if total < 86400 / 2 else f"{end:%A %d %B}, "
+            less = what_takes_less(total) if self.minutes is None else ""
+            lines.append(f"all of it: about {in_words(total)}, until {day}{end:%H:%M}{less}")
         return lines
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +81,12 @@ class Plan:
                     kinds[kind] = kinds.get(kind, 0) + count
             total[f"{name}_by_kind"] = kinds
         total["passed_over"] = sum(total["passed_over_by_kind"].values())
-        return {"found": total, "minutes": self.minutes, "steps": dict(self.expected)}
+        return {
+            "found": total,
+            "minutes": self.minutes,
+            "steps": dict(self.expected),
+            "seconds": {step: round(took, 1) for step, took in self.seconds.items()},
+        }
 
 
 def default_minutes(runtime: Runtime) -> float:
@@ -88,98 +94,115 @@ def default_minutes(runtime: Runtime) -> float:
     return DEFAULT_MINUTES[runtime.accelerator().device.type]
 
 
-def fit_into(recipe: Recipe, categories: Sequence[str], minutes: float, runtime: Runtime) -> Recipe:
+def fit_into(
+    recipe: Recipe, minutes: float, started: float, costs_of: Callable[[Recipe], Costs], kind: str
+) -> Recipe:
     """Returns the recipe with the network, sizes and steps that the minutes allow.
+
+    Args:
+        recipe: What is asked for.
+        minutes: Time for everything.
+        started: When it began, by the monotonic clock.
+        costs_of: Measures what a run with the network of a recipe takes here.
+        kind: Type of the device.
 
     Raises:
         OptionError: If there are too few minutes for any model.
     """
-    each = 60 * minutes / len(categories)
-    # Written so that NaN is too few.
-    if not minutes >= LEAST_MINUTES * len(categories):
-        raise OptionError(
-            problem=f"{minutes:g} minutes are too few for {len(categories)} models.",
-            fix=f"Give at least --minutes {LEAST_MINUTES * len(categories):g}, or fewer "
-            "categories with --category.",
-        )
-    measure = cache(partial(measure_speed, recipe, runtime))
-    for preset, size in CHOICES[runtime.accelerator().device.type]:
-        chosen = {"diffusion.preset": preset, "diffusion.image_size": size}
-        # A network is convolutional, so its time grows with the pixels.
-        speed = Speed(*(seconds * (size / TIMED_SIZE) ** 2 for seconds in measure(preset)))
-        steps = min(MOST_STEPS, int(TRAINING * each / speed.step))
-        if steps >= ENOUGH_STEPS:
-            break
-    images = _images_within(SYNTHESIS * each, speed, recipe)
-    return recipe.override(
-        chosen
-        | _training(steps, TRAINING * each / 60)
-        | {
-            "synthesis.images": images,
-            "synthesis.shard_size": images,
-            "realnet.max_minutes": FITTING * each / 60,
-        }
+    smallest, *larger = (
+        recipe.override({"diffusion.preset": preset, "diffusion.image_size": size})
+        for preset, size in CHOICES[kind]
     )
+    costs = costs_of(smallest)
+    fixed = AROUND + costs.fixed
+    left = (1 - SPARE) * 60 * minutes - (time.monotonic() - started) - fixed
+    detector = _detector(recipe.realnet, FITTING * left if left > 0 else 0, costs)
+    chosen = _within(left, smallest.override(detector), costs)
+    if chosen is None:
+        needed = _least(smallest.override(detector), costs)
+        enough = math.ceil((time.monotonic() - started + fixed + needed) / 60 / (1 - SPARE))
+        raise OptionError(
+            problem=f"{minutes:g} minutes are too few on this machine.",
+            fix=f"Give at least --minutes {enough}, or fewer images or categories.",
+        )
+    for larger_one in larger:
+        costs = costs_of(larger_one)
+        # Timing has taken some.
+        left = (1 - SPARE) * 60 * minutes - (time.monotonic() - started) - fixed
+        found = _within(left, larger_one.override(detector), costs)
+        if found is None or found.diffusion.max_steps < ENOUGH_STEPS:
+            break
+        chosen = found
+    return chosen
 
 
-def _training(steps: int, minutes: float) -> dict[str, Any]:
+def _within(seconds: float, recipe: Recipe, costs: Costs) -> Recipe | None:
+    """Returns the recipe with samples and steps of training for some seconds; None if too few."""
+    fitting = costs.fitting(recipe.realnet)
+    recipe = recipe.override(_samples(SYNTHESIS * (seconds - fitting), recipe, costs))
+    training = seconds - fitting - costs.synthesis(recipe)
+    steps = _steps_within(training, recipe, costs)
+    if steps < LEAST_STEPS:
+        return None
+    limits = {
+        "diffusion.max_minutes": TRAINING_LIMIT * training / len(costs.found) / 60,
+        "realnet.max_minutes": FITTING_LIMIT * fitting / len(costs.found) / 60,
+    }
+    return recipe.override(_training(steps) | limits)
+
+
+def _least(recipe: Recipe, costs: Costs) -> float:
+    """Returns the seconds that the least training, the fewest samples and a fit take."""
+    recipe = recipe.override(_samples(0, recipe, costs) | _training(LEAST_STEPS))
+    return costs.training(recipe) + costs.synthesis(recipe) + costs.fitting(recipe.realnet)
+
+
+def _detector(settings: RealNetFit, seconds: float, costs: Costs) -> dict[str, Any]:
+    """Returns the changes by which detectors are fitted in some seconds, none if they are."""
+    share = seconds / costs.fitting(settings)
+    if share >= 1:
+        return {}
+    smaller = {
+        "afs_batches": max(FEWEST_BATCHES, int(share * settings.afs_batches)),
+        "memory_size": max(FEWEST_PATCHES, int(share * settings.memory_size)),
+        "max_steps": 1,
+    }
+    smaller = {name: min(value, getattr(settings, name)) for name, value in smaller.items()}
+    around = costs.fitting(settings.model_copy(update=smaller))
+    each = len(costs.found) * costs.fitting_step(settings)
+    steps = max(FEWEST_FITTING_STEPS, int((seconds - around) / each))
+    smaller["max_steps"] = min(steps, settings.max_steps)
+    smaller["warmup_steps"] = min(settings.warmup_steps, steps // 4)
+    return {f"realnet.{name}": value for name, value in smaller.items()}
+
+
+def _samples(seconds: float, recipe: Recipe, costs: Costs) -> dict[str, Any]:
+    """Returns how many samples a corpus has that is made in some seconds."""
+    images = costs.images_within(seconds, recipe) if seconds > 0 else 0
+    images = max(FEWEST_IMAGES, min(MOST_IMAGES, images))
+    return {"synthesis.images": images, "synthesis.shard_size": images}
+
+
+def _steps_within(seconds: float, recipe: Recipe, costs: Costs) -> int:
+    """Returns how many steps a training of each category can take in some seconds."""
+    if not seconds > 0:
+        return 0
+    # The number of previews, not that of steps, decides their time.
+    recipe = recipe.override(_training(MOST_STEPS))
+    each = len(costs.found) * costs.training_step(recipe)
+    return max(0, min(MOST_STEPS, int((seconds - costs.previews(recipe)) / each)))
+
+
+def _training(steps: int) -> dict[str, Any]:
     """Returns the settings of a training of few steps."""
     return {
         "diffusion.batch_size": BATCH_SIZE,
         "diffusion.max_steps": steps,
-        "diffusion.max_minutes": minutes,
         "diffusion.learning_rate": 1e-3,
         "diffusion.warmup_steps": min(50, steps // 4),
         "diffusion.decay_from": 0.5,
         # An average over a tenth of the steps.
         "diffusion.ema_decay": round(1 - 1 / max(10, min(steps // 10, 1000)), 4),
         "diffusion.checkpoint_every": max(1, steps // 7),
-        "diffusion.preview_every": max(1, steps // 2),
+        "diffusion.preview_every": max(1, -(-steps // PREVIEWS)),
     }
-
-
-def _images_within(seconds: float, speed: Speed, recipe: Recipe) -> int:
-    """Returns how many samples can be made, besides those that tell what twins differ by chance."""
-    passes, twins = recipe.synthesis.steps, recipe.synthesis.twins
-    if twins is not None and twins.source == "image":
-        passes = round(passes * twins.start)
-    each, by_chance = speed.image * max(1, passes), 0
-    if twins is not None:
-        each, by_chance = each + MASK_SECONDS, CHANCE_IMAGES * (1 + CHANCE_TIMES)
-    return max(FEWEST_IMAGES, min(MOST_IMAGES, int(seconds / each) - by_chance))
-
-
-def measure_speed(recipe: Recipe, runtime: Runtime, preset: str) -> Speed:
-    """Times a network of the recipe with random images of `TIMED_SIZE` on this machine."""
-    accelerator = runtime.accelerator()
-    changes = {"diffusion.preset": preset, "diffusion.image_size": TIMED_SIZE}
-    settings, channels = recipe.override(changes).diffusion, len(recipe.mode)
-    unet = build_unet(settings, channels).to(accelerator.device)
-    shape = (BATCH_SIZE, channels, TIMED_SIZE, TIMED_SIZE)
-    images = torch.randn(shape, device=accelerator.device)
-    timesteps = torch.arange(BATCH_SIZE, device=accelerator.device)
-
-    def train() -> None:
-        with accelerator.autocast():
-            output = unet(images, timesteps).sample
-        torch.autograd.backward(output.float().square().mean())
-
-    def denoise() -> None:
-        with torch.no_grad(), accelerator.autocast():
-            unet(images, timesteps)
-
-    return Speed(
-        _seconds(train, accelerator.device), _seconds(denoise, accelerator.device) / BATCH_SIZE
-    )
-
-
-def _seconds(run: Callable[[], None], device: torch.device) -> float:
-    """Returns the median duration, after one that does not count."""
-    durations = []
-    for _ in range(TIMED_STEPS + 1):
-        started = time.monotonic()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        durations.append(time.monotonic() - started)
-    return sorted(durations[1:])[TIMED_STEPS // 2]

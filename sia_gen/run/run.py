@@ -4,39 +4,40 @@ OUT/
     recipe.yaml                 the settings of this run, by which it resumes
     diffusion/  strengths/  corpus/  realnet/  evaluation/
                                 the output of each step
-    times.json                  seconds that each step took
+    times.json                  seconds that each step took, and that were planned
     synthetic.png               photographs, anomalies and masks, if the corpus has twins
     index.html                  the page
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from accelerate.utils import broadcast_object_list
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.images.found import survey
-from sia_gen.images.listing import split_images
+from sia_gen.images.found import require_unseen, survey
+from sia_gen.images.listing import list_images, split_images
 from sia_gen.inspection.calibrate import calibrate
-from sia_gen.io.files import prepare_output, read_json, write_json, write_text
+from sia_gen.io.files import prepare_output, write_text
+from sia_gen.io.locks import working_on
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.model import RealNet
+from sia_gen.run.costs import timed_costs
 from sia_gen.run.page import write_run_page
 from sia_gen.run.plan import Plan, fit_into
+from sia_gen.run.speed import can_be_timed, detector_speed
+from sia_gen.run.times import TIMES, keep_planned, read_times, timed
 from sia_gen.runtime.device import Runtime
 from sia_gen.twins.maker import TwinMaker
 from sia_gen.twins.strengths import twin_sampler
-
-TIMES = "times.json"
 
 
 def plan_run(
@@ -46,21 +47,38 @@ def plan_run(
     runtime: Runtime,
     *,
     minutes: float | None,
+    started: float | None = None,
+    begun: bool = False,
 ) -> Plan:
     """Plans a run without writing anything.
 
     Args:
         minutes: Time for all steps, by which sizes and steps are chosen; None keeps the recipe's.
+        started: When the minutes began, by the monotonic clock; now if None.
+        begun: Whether it has been planned and timed before.
 
     Raises:
         UserError: If there are too few images or minutes, or the backbone lacks its weights.
     """
+    started = time.monotonic() if started is None else started
     found = {category: survey(recipe, root, category) for category in categories}
+    for category in categories:
+        require_unseen(split_images(recipe, root, category))
     # Missing weights would otherwise be noticed when the diffusion model is trained.
-    RealNet.of(recipe.realnet)
+    model = RealNet.of(recipe.realnet)
+    if begun or (minutes is None and not can_be_timed(recipe)):
+        return Plan(recipe, found, minutes, _expected(recipe, root, categories))
+    photographs = list_images(recipe, root, categories[0]).fit
+    costs_of = timed_costs(found, detector_speed(recipe, runtime, model, photographs), runtime)
     if minutes is not None:
-        recipe = fit_into(recipe, categories, minutes, runtime)
-    return Plan(recipe, found, minutes, _expected(recipe, root, categories))
+        kind = runtime.accelerator().device.type
+        recipe = fit_into(recipe, minutes, started, costs_of, kind)
+    # Every process has timed itself; what the first one plans is for all.
+    planned: list[Any] = [recipe, costs_of(recipe).steps(recipe)]
+    broadcast_object_list(planned)
+    recipe, seconds = planned
+    expected = _expected(recipe, root, categories)
+    return Plan(recipe, found, minutes, expected, {name: seconds[name] for name in expected})
 
 
 def run(
@@ -77,11 +95,14 @@ def run(
     if not resume and (out / TIMES).is_file():
         (out / TIMES).unlink()
     write_text(out / RECIPE, recipe.to_yaml())
-    for number, (name, step) in enumerate(steps.items(), 1):
-        print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
-        with timed(name, out / TIMES):
-            step()
-    write_run_page(recipe, categories, root, out, read_times(out / TIMES), results, runtime)
+    keep_planned(out / TIMES, plan.seconds)
+    # The folder may lie among the photographs, where the lock tells it from theirs.
+    with working_on(out, "run"):
+        for number, (name, step) in enumerate(steps.items(), 1):
+            print(f"[{number}/{len(steps)}] {name}", file=sys.stderr)
+            with timed(name, out / TIMES):
+                step()
+        write_run_page(recipe, categories, root, out, read_times(out / TIMES), results, runtime)
     auroc = results.get("mean", {}).get("image_auroc")
     found = "all steps are done" if auroc is None else f"image AUROC {auroc:.3f} on real defects"
     print(f"{found}, after {time.monotonic() - started:.0f} s")
@@ -160,39 +181,3 @@ def _expected(recipe: Recipe, root: Path, categories: Sequence[str]) -> dict[str
     }
     steps = _steps(recipe, categories, root, Path(), Runtime(), {}, resume=True)
     return {name: expected[name] for name in steps}
-
-
-class Spent(BaseModel):
-    """Seconds of all runs of a step until one of them finished, and whether one did."""
-
-    seconds: float = 0.0
-    done: bool = False
-
-
-@contextmanager
-def timed(name: str, path: Path) -> Iterator[None]:
-    """Adds the time of a step to that of its earlier, interrupted runs."""
-    started, done = time.monotonic(), False
-    try:
-        yield
-        done = True
-    finally:
-        steps = _read_steps(path)
-        earlier = steps.get(name, Spent())
-        if path.parent.is_dir() and not earlier.done:
-            seconds = earlier.seconds + time.monotonic() - started
-            steps[name] = Spent(seconds=seconds, done=done)
-            write_json(path, {step: spent.model_dump() for step, spent in steps.items()})
-
-
-def read_times(path: Path) -> dict[str, float]:
-    """Returns the seconds per step, as far as they are known."""
-    return {name: spent.seconds for name, spent in _read_steps(path).items()}
-
-
-def _read_steps(path: Path) -> dict[str, Spent]:
-    try:
-        return TypeAdapter(dict[str, Spent]).validate_python(read_json(path))
-    # The times of a missing or damaged file count from zero.
-    except (OSError, ValueError):
-        return {}

@@ -132,7 +132,8 @@ def measure_chance(
     batches = batches_of(IMAGES, batch_size)
     pairs = []
     draws = 0 if draw_region is None else TIMES * REGION_DRAWS
-    with Progress(f"{name}: differences by chance", IMAGES * (1 + TIMES + draws)) as progress:
+    total = IMAGES * (1 + TIMES + draws)
+    with Progress(f"{name}: differences by chance", total, alike=False) as progress:
 
         def make(numbers: range, time: int, images: torch.Tensor | None) -> torch.Tensor:
             made = sample(numbers, chance_seeds(name, time, numbers), images)

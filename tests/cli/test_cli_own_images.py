@@ -40,6 +40,15 @@ def test_missing_own_folder_is_one_line(refuse: Refuse, command: str) -> None:
     assert "there is no image folder nowhere" in refuse(command, "--data", "nowhere")
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "run"])
+def test_file_in_place_of_a_folder_is_one_line(
+    refuse: Refuse, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    line = refuse(command, "--data", "photos.zip")
+    assert "photos.zip is a file, not a folder of images." in line
+
+
 def test_data_of_another_layout_is_one_line(refuse: Refuse, tmp_path: Path) -> None:
     visa_table(tmp_path / "VisA", ["candle"])
     line = refuse("train-diffusion", "--recipe", "btad", "--data", "VisA", *QUICK)

@@ -86,6 +86,13 @@ def test_minutes_that_are_no_time_are_one_line(
     assert "minutes" in line
 
 
+def test_output_among_the_photographs_themselves_is_one_line(
+    refuse: Refuse, parts: Path, images: Path
+) -> None:
+    options = ["--recipe", parts, "--data", "images", "--out", "./images/", *QUICK]
+    assert "images is the folder of the photographs" in refuse("run", *options)
+
+
 def test_missing_weights_are_noticed_first(refuse: Refuse, parts: Path, images: Path) -> None:
     line = refuse("run", "--recipe", parts, "--data", "images", "--weights", "nowhere.pth", *QUICK)
     assert "there is no file of backbone weights nowhere.pth" in line

@@ -119,13 +119,16 @@ OTHERS = {
 }
 
 
+REASONS = {"HTML": "failed download", "SVG": "failed download", "PDF": "it is PDF"}
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_files_with_the_extension_of_an_image(
     kind: str, tmp_path: Path, tried: Tried
 ) -> None:
     for extension in ("png", "jpg", "tif"):
         line = problem_of(write(tmp_path / f"x.{extension}", OTHERS[kind]))
-        assert "it is empty, damaged, or not one of PNG, JPEG" in line
+        assert REASONS.get(kind, "it is empty, damaged, or not one of PNG, JPEG") in line
     tried("other files with the extension of an image", 3, REFUSED, fixed=1)
 
 

@@ -50,6 +50,24 @@ CASES: dict[str, tuple[list[str], Purposes]] = {
         ["train/ok/0.png", "test/ok/1.png", "test/ng/2.png"],
         (["train/ok/0.png"], [], ["test/ok/1.png"], {"ng": ["test/ng/2.png"]}),
     ),
+    "numbers beside good ones to test": (
+        ["train/good/0.png", "test/good/1.png", "test/01/2.png", "test/2/3.png"],
+        (
+            ["train/good/0.png"],
+            [],
+            ["test/good/1.png"],
+            {"01": ["test/01/2.png"], "2": ["test/2/3.png"]},
+        ),
+    ),
+    "masks beside, in German": (
+        [*GOOD, "Ausschuß/Öl 1/2024/0.png", "Ausschuß/Öl 1/2024/0_Maske.jpg"],
+        (
+            ["good/0.png", "good/2.png"],
+            [],
+            ["good/1.png", "good/3.png"],
+            {"Öl 1": ["Ausschuß/Öl 1/2024/0.png"]},
+        ),
+    ),
     "capitals": (
         ["Train/OK/0.png", "TEST/Ok/1.png", "TEST/NG/2.png", "TEST/NG/3.JPG"],
         (

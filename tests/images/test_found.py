@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.found import Found, report, survey
+from sia_gen.errors import ImageError
+from sia_gen.images.found import Found, report, require_unseen, survey
+from sia_gen.images.listing import split_images
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.io.locks import working_on
 from tests.images.trees import mvtec_ad, visa_table, write_images
@@ -105,6 +107,9 @@ def test_report_warns_of_one_image_in_two_places(
     root = tmp_path / "photos"
     write_images(root, *(f"good/{number}.png" for number in range(9)), "test/bad/3.png")
     write_images(root, "test/good/x.png")
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        path.write_bytes(path.read_bytes() + b"%d" % number)
+    (root / "test/bad/3.png").write_bytes((root / "good/3.png").read_bytes())
     (root / "test/bad/4.png").write_bytes((root / "good/3.png").read_bytes()[:-1] + b"?")
     recipe = recipe_for_folder(root)
     report(recipe, root, ["photos"])
@@ -115,3 +120,20 @@ def test_report_warns_of_one_image_in_two_places(
     monkeypatch.setenv("RANK", "1")
     report(recipe, root, ["photos"])
     assert capsys.readouterr().err == ""
+
+
+def test_copies_under_other_names_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *(f"good/{number}.png" for number in range(9)), "test/good/x.png")
+    write_images(root, "test/bad/y.png")
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        path.write_bytes(path.read_bytes() + b"%d" % number)
+    recipe = recipe_for_folder(root)
+    require_unseen(split_images(recipe, root, "photos"))
+    (root / "test/good/copy of 3.png").write_bytes((root / "good/3.png").read_bytes())
+    with pytest.raises(ImageError, match=r"1 image to evaluate on .* is the same as .*3\.png"):
+        require_unseen(split_images(recipe, root, "photos"))
+    # One in the middle of which nothing differs.
+    content = (root / "good/3.png").read_bytes()
+    (root / "test/good/copy of 3.png").write_bytes(content[:-1] + b"?")
+    require_unseen(split_images(recipe, root, "photos"))

@@ -28,7 +28,10 @@ UNKNOWN = "day1 bottle thread oil line4 book smokey"
         ("train Training train_images TRAINSET", Role.TRAIN),
         ("val validation valid", Role.VALIDATION),
         ("test Testing test_set2", Role.TEST),
-        ("ground_truth GroundTruth GT masks Mask label Labels defect_masks masken", Role.MASKS),
+        (
+            "ground_truth GroundTruth GT masks Mask label Labels defect_masks masken Masken_niO",
+            Role.MASKS,
+        ),
         ("images IMG photos_2 parts", Role.ANY),
     ],
 )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.manifest import read_corpus
-from sia_gen.errors import CorpusError
+from sia_gen.errors import CorpusError, ModelError
 from sia_gen.inspection.distance import load_normal
 from sia_gen.inspection.inspect import inspect_corpus
 from sia_gen.inspection.survey import survey_category
@@ -126,3 +126,15 @@ def test_triplets_are_refused(corpus: HandmadeCorpus, photographs: Path) -> None
     path.write_text(path.read_text().replace('"kind": "samples"', '"kind": "triplets"'))
     with pytest.raises(CorpusError, match="holds triplets, not synthetic images"):
         page_of(corpus, photographs)
+
+
+def test_missing_weights_are_noticed_before_shards_are_read(
+    corpus: HandmadeCorpus, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        pytest.fail("the shards were read")
+
+    monkeypatch.setattr("sia_gen.inspection.inspect.survey_category", refuse)
+    missing, out = corpus.folder / "nowhere.pth", corpus.folder.parent / "page"
+    with pytest.raises(ModelError, match="there is no file of backbone weights"):
+        inspect_corpus(corpus.folder, photographs, None, missing, out, CPU)

@@ -15,7 +15,8 @@ from sia_gen.diffusion import preview
 from sia_gen.errors import UserError
 from sia_gen.io.files import shipped
 from sia_gen.run.page import STRENGTHS
-from sia_gen.run.run import plan_run, read_times, run, timed
+from sia_gen.run.run import plan_run, run
+from sia_gen.run.times import Spent, keep_planned, read_times, timed
 from sia_gen.runtime.device import Runtime
 
 CPU = Runtime("fp32", "cpu")
@@ -60,6 +61,7 @@ def test_run_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
     assert Recipe.load(out / "recipe.yaml") == small_run
     times = json.loads((out / "times.json").read_text())
     assert [*times] == ["train-diffusion", "synthesize", "fit-realnet", "evaluate"]
+    assert all(one["planned"] > 0 and one["seconds"] > 0 for one in times.values())
 
     weights = out / "diffusion/disc/unet/diffusion_pytorch_model.safetensors"
     shards = sorted((out / "corpus").glob("data/**/*.tar"))
@@ -67,7 +69,8 @@ def test_run_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
     go(small_run, photographs, out)
     assert [path.stat().st_mtime_ns for path in (weights, *shards)] == before
     assert "[4/4] evaluate" in capsys.readouterr().err
-    assert json.loads((out / "times.json").read_text()) == times
+    again = json.loads((out / "times.json").read_text())
+    assert all(again[name]["seconds"] == one["seconds"] for name, one in times.items())
 
 
 def test_twins_are_shown_and_learnt_from(
@@ -98,11 +101,16 @@ def test_time_of_a_step_is_that_of_its_interrupted_runs_and_the_one_that_finishe
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), timed("verify", path):
             raise KeyboardInterrupt
-    assert read_times(path) == {"verify": 20}
+    assert read_times(path) == {"verify": Spent(seconds=20)}
     for _ in range(2):
         with timed("verify", path):
             pass
-        assert read_times(path) == {"verify": 30}
+        assert read_times(path) == {"verify": Spent(seconds=30, done=True)}
+    keep_planned(path, {"verify": 25, "inspect": 4})
+    assert read_times(path) == {
+        "verify": Spent(seconds=30, done=True, planned=25),
+        "inspect": Spent(planned=4),
+    }
 
 
 def test_run_without_resuming_begins_its_times_anew(
@@ -115,13 +123,18 @@ def test_run_without_resuming_begins_its_times_anew(
     for name in ("evaluate", "train-diffusion"):
         with timed(name, tmp_path / "times.json"):
             time.sleep(0.01)
-    before = read_times(tmp_path / "times.json")
+
+    def spent() -> dict[str, float]:
+        times = read_times(tmp_path / "times.json")
+        return {name: one.seconds for name, one in times.items() if one.seconds}
+
+    before = spent()
     with pytest.raises(UserError):
         go(small_run, photographs, tmp_path)
-    assert read_times(tmp_path / "times.json") == before
+    assert spent() == before
     with pytest.raises(UserError):
         go(small_run, photographs, tmp_path, resume=False)
-    assert read_times(tmp_path / "times.json").keys() == {"train-diffusion"}
+    assert spent().keys() == {"train-diffusion"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"verify": 3.0}', '{"verify": {"seconds": "x"}}'])

@@ -10,7 +10,11 @@ import pytest
 from diffusers import UNet2DModel
 
 from sia_gen.config.recipe import Recipe, all_categories
-from sia_gen.corpus.estimate import estimate, steps_of
+from sia_gen.corpus.estimate import estimate
+from sia_gen.corpus.sampling import steps_of
+from sia_gen.images.found import Found
+from sia_gen.run.costs import Costs
+from sia_gen.run.speed import DetectorSpeed, DiffusionSpeed
 from tests.corpus.conftest import RUNTIME
 
 if TYPE_CHECKING:
@@ -48,6 +52,27 @@ def test_steps_are_those_that_networks_take(
     make_twins("second", **options)
     assert taken == 3 * steps
     assert steps_of(maker.recipe.synthesis) == steps
+
+
+@pytest.mark.parametrize("twins", [twins for twins, _ in KINDS if "invert" not in twins])
+def test_run_counts_also_the_images_that_tell_what_chance_does(
+    make_twins: MakeTwins, monkeypatch: pytest.MonkeyPatch, twins: dict[str, Any]
+) -> None:
+    taken, forward = 0, UNet2DModel.forward
+
+    def counted(self: UNet2DModel, sample: Any, *rest: Any, **more: Any) -> Any:
+        nonlocal taken
+        taken += len(sample)
+        return forward(self, sample, *rest, **more)
+
+    monkeypatch.setattr(UNet2DModel, "forward", counted)
+    changes = {"synthesis.steps": 10, "synthesis.images": 3, "synthesis.batch_size": 3}
+    _, maker = make_twins("all", twins=twins, changes=changes, categories=["disc"])
+    nothing = DetectorSpeed(features=0, score=0, step=0, anomaly=0, patch=0, reading=0)
+    found = Found(2, 2, 0, 0, masks=0, defects={}, passed_over={})
+    costs = Costs({"disc": found}, DiffusionSpeed(step=0, image=1), nothing)
+    assert costs.synthesis(maker.recipe) == taken
+    assert costs.images_within(taken, maker.recipe) == 3
 
 
 def test_plan_counts_three_images_and_twice_the_steps(

@@ -1,0 +1,53 @@
+"""Files beside own photographs that say more than sia-gen reads, so that nothing is guessed."""
+
+from collections import Counter
+from pathlib import Path
+
+from sia_gen.errors import ImageError
+from sia_gen.images.places import Places
+
+# Of labelling tools: of an image, which have its name, or of all of them.
+LABELS = {".json", ".xml", ".txt"}
+KEYS = (b'"annotations"', b'"categories"', b'"images"')
+HEAD = 1 << 12
+# Of photographs in formats that are not read.
+UNREAD = {".heic", ".heif", ".avif", ".jxl", ".psd", ".pfm", ".exr", ".raw", ".dng", ".cr2", ".cr3"}
+UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf"}
+
+
+def require_no_labels(places: Places) -> None:
+    """Raises `ImageError` if a labelling tool may have said which images are of defects."""
+    stems = {image.stem for place in places.images for image in place.images}
+    labels = [path for path in places.others if _labels_something(path, stems)]
+    if labels:
+        raise ImageError(
+            problem=f"{places.root} has images whose folders do not say that they are good parts, "
+            f"and label files, which are not read, such as {labels[0].relative_to(places.root)}: "
+            "some images may be of defects.",
+            fix="Move good parts to 'good' and defects to 'bad', or the label files out of this "
+            "folder if all images are good.",
+        )
+
+
+def _labels_something(path: Path, stems: set[str]) -> bool:
+    if path.suffix.lower() not in LABELS or not path.is_file() or not path.stat().st_size:
+        return False
+    if path.stem in stems:
+        return True
+    if path.suffix.lower() != ".json":
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return any(key in head for key in KEYS)
+
+
+def require_other_images(places: Places) -> None:
+    """Raises `ImageError` if there are photographs in formats that are not read."""
+    kinds = Counter(path.suffix.lower() for path in places.others)
+    unread = {kind: count for kind, count in kinds.items() if kind in UNREAD}
+    if unread:
+        listed = ", ".join(f"{count} {kind}" for kind, count in unread.items())
+        raise ImageError(
+            problem=f"{places.root} has only images in formats that are not read: {listed}.",
+            fix="Save them as PNG or JPEG.",
+        )

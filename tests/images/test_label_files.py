@@ -1,0 +1,77 @@
+"""What lies beside photographs and may say which have defects is asked about, never ignored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sia_gen.errors import ImageError
+from sia_gen.images.recognition import recipe_for_folder
+from tests.images.trees import write_images
+
+COCO = json.dumps({"info": {}, "images": [{"id": 0}], "annotations": [], "categories": []})
+# As labelling tools export them: images, and files with their content.
+EXPORTS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "COCO": (
+        ["images/default/0.jpg", "images/default/1.jpg"],
+        {"annotations/instances_default.json": COCO},
+    ),
+    "COCO beside": (
+        ["train/0.jpg", "train/1.jpg", "valid/2.jpg"],
+        {"train/_annotations.coco.json": COCO},
+    ),
+    "YOLO": (
+        ["images/train/0.jpg", "images/train/1.jpg"],
+        {"labels/train/0.txt": "", "labels/train/1.txt": "0 .5 .5 .1 .1", "data.yaml": "nc: 1"},
+    ),
+    "LabelMe": (["0.jpg", "1.jpg"], {"1.json": '{"shapes": []}'}),
+    "Pascal VOC": (["JPEGImages/0.jpg", "JPEGImages/1.jpg"], {"Annotations/1.xml": "<a/>"}),
+}
+
+
+def export(root: Path, name: str, below: str = "") -> None:
+    images, files = EXPORTS[name]
+    write_images(root / below, *images)
+    for path, content in files.items():
+        (root / below / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / below / path).write_text(content)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_of_labelling_tools_are_asked_about(name: str, tmp_path: Path) -> None:
+    export(tmp_path, name)
+    with pytest.raises(ImageError, match="label files, which are not read, such as") as caught:
+        recipe_for_folder(tmp_path)
+    assert "Move good parts to 'good' and defects to 'bad'" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_folder_that_says_what_is_good_needs_no_labels(name: str, tmp_path: Path) -> None:
+    export(tmp_path, name, "good" if name in ("LabelMe", "COCO beside") else "good/parts")
+    assert recipe_for_folder(tmp_path).data.images.normal.startswith("good/")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"readme.txt": "from line 4"},
+        {"settings.json": '{"exposure": 3}'},
+        {"0.txt": ""},
+        {"list.xml": "<a/>"},
+    ],
+)
+def test_other_files_are_no_labels(files: dict[str, str], tmp_path: Path) -> None:
+    write_images(tmp_path, "0.png", "1.png")
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert recipe_for_folder(tmp_path).data.images.normal == "*"
+
+
+def test_images_of_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
+    for name in ("a.HEIC", "b.heic", "good/c.dng"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"0")
+    with pytest.raises(ImageError, match=r"2 \.heic, 1 \.dng\. Save them as PNG or JPEG"):
+        recipe_for_folder(tmp_path)

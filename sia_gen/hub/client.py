@@ -1,6 +1,5 @@
 """The client of the Hub: how long it waits, and what it raises as one line."""
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +40,6 @@ KINDS: dict[type[Exception], tuple[str, str]] = {
     ),
     RevisionNotFoundError: ("{repository} has no such revision.", "Check --revision."),
 }
-# What file systems without locks say.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 STATUS = {
     401: WRONG_TOKEN,
     403: (
@@ -102,11 +99,6 @@ def explain(error: BaseException, repository: str = "the repository") -> HubErro
         return HubError(
             problem=f"cannot reach the Hub ({_presentable(first_line(error))}).",
             fix=f"Check the network, then {AGAIN}",
-        )
-    if isinstance(error, OSError) and error.errno in NO_LOCKS:
-        return HubError(
-            problem=f"the cache of the Hub's client cannot be locked ({error.strerror}).",
-            fix="Set HF_HOME to a folder on a local disk.",
         )
     # A header has to be ASCII, but a copied token may contain other characters.
     if isinstance(error, UnicodeEncodeError) and error.object.startswith("Bearer "):

@@ -8,13 +8,14 @@ from glob import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, get_token, hf_hub_url
 from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -81,10 +82,12 @@ class Repository:
     def read(self, path: str) -> bytes:
         """Returns the content of a small file."""
         with hub_errors(self.name):
-            file = self.api.hf_hub_download(
-                self.name, path, revision=self.read_revision, repo_type=self.kind
-            )
-        return Path(file).read_bytes()
+            url = hf_hub_url(self.name, path, repo_type=self.kind, revision=self.read_revision)
+            # Not through the cache of the client, which fails on file systems without locks.
+            response = http_backoff("GET", url, headers=build_hf_headers())
+            hf_raise_for_status(response)
+        content: bytes = response.content
+        return content
 
     def require_private(self) -> None:
         """Raises `HubError` if the repository exists and is public."""

@@ -76,7 +76,7 @@ def test_token_that_a_server_repeats_is_not_printed(
     assert TOKEN not in "".join(traceback.format_exception(refused.value))
 
 
-def test_cache_without_locks(
+def test_a_home_without_locks_does_not_matter(
     hub: Hub, corpus: HandmadeCorpus, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_to_hub(corpus.folder, name)
@@ -85,5 +85,4 @@ def test_cache_without_locks(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(HubError, match=r"cannot be locked \(No locks available\).*HF_HOME"):
-        push_to_hub(corpus.folder, name)
+    assert "is complete" in push_to_hub(corpus.folder, name)

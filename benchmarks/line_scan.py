@@ -20,7 +20,7 @@ from PIL import Image
 
 from sia_gen import Detector
 
-LIMIT = "2 GiB, however large the photograph is"
+LIMIT = "2 GiB beside the detector"
 
 
 def held() -> float:

@@ -15,7 +15,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it does not list its exports
+    build_hf_headers,
+    hf_raise_for_status,
+    http_backoff,
+)
 from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import disable_progress_bars
 

@@ -81,12 +81,12 @@ def predict(
         ImageError: If photographs cannot be read, after all others have been scored.
     """
     outputs = choose_outputs(save)
+    found = list(image_files(images, may_be_empty=watch).values())
     detector = Detector.load(
         model_folder, runtime, threshold=threshold, false_alarm_rate=false_alarm_rate
     )
     if threshold is None is false_alarm_rate and detector.selected_on == SELECTED_ON["test"]:
         notice(f"warning: the threshold was selected on {detector.selected_on}.")
-    found = list(image_files(images, may_be_empty=watch).values())
     if detector.spec.tile is None:
         say_shapes(read_headers(found), detector.spec.non_square)
     prepare_output(out)

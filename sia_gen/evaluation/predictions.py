@@ -6,6 +6,7 @@ cut off nothing is left, and the next run goes on after the last whole one.
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -125,7 +126,9 @@ class Table:
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Adds lines, and waits until they are on the disk."""
-        _append(self.out / JSONL, "".join(f"{one.model_dump_json()}\n" for one in predictions))
+        # Pydantic's own JSON cannot hold file names that are not UTF-8.
+        lines = [json.dumps(one.model_dump()) for one in predictions]
+        _append(self.out / JSONL, "".join(f"{line}\n" for line in lines))
         _append(self.out / CSV, _csv_of(one.row for one in predictions))
         self.done.update((one.image, Done.of(one)) for one in predictions)
 
@@ -149,7 +152,7 @@ class Table:
 
     def _parse(self, number: int, line: bytes) -> Prediction:
         try:
-            return Prediction.model_validate_json(line)
+            return Prediction.model_validate(json.loads(line))
         except ValueError as error:
             raise OutputError(
                 problem=f"line {number} of {self.out / JSONL} is damaged.",
@@ -179,7 +182,7 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
 
 def _append(path: Path, text: str) -> None:
     with writing(path):
-        with path.open("a", encoding="utf-8", newline="") as file:
+        with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(text)
         sync(path)
 

@@ -204,6 +204,10 @@ def test_scores_that_are_no_numbers(place: Place, command: str, tried: Tried) ->
     }
     check_refused(place.run_any(*commands[command]), "the scores of the model are NaN")
     written = [one.suffix for one in place.folder.glob("out*/**/*") if one.is_file()]
+    if command == "predict":
+        # A table of no photographs.
+        assert (place.folder / "out/predictions.jsonl").read_text() == ""
+        written = [suffix for suffix in written if suffix not in (".csv", ".json")]
     assert not {".csv", ".pt2", ".json", ".png"} & {*written}
     tried("scores of NaN", 1, REFUSED, 3)
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,14 @@ def code_blocks(text: str) -> list[Block]:
     return [Block(*match.groups()) for match in FENCE.finditer(text)]
 
 
+def commands_in(block: Block) -> Iterator[list[str]]:
+    """Yields the words of each command in a block; none if it is not of commands."""
+    if block.language == "sh":
+        for line in block.code.replace("\\\n", " ").splitlines():
+            if words := shlex.split(line, comments=True):
+                yield words
+
+
 class Reader:
     """Runs the code blocks of a document in a folder, as a reader would."""
 
@@ -51,12 +60,10 @@ class Reader:
         if block.language == "python":
             exec(compile(block.code, "document", "exec"), {"__name__": "document"})
             return
-        lines = block.code.replace("\\\n", " ").splitlines()
-        for line in lines:
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["sia-gen"]:
+        for words in commands_in(block):
+            if words[0] == "sia-gen":
                 self.command(words)
-            elif words:
+            else:
                 self.other(words)
 
     def command(self, words: list[str]) -> None:

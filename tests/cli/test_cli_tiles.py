@@ -98,6 +98,7 @@ def test_tiles_larger_than_a_photograph_are_refused(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_plans_know_tiles(run: Run, photos: Path) -> None:
     result = run("run", "--data", "photos", "--tile", "64", "--plan", "--device", "cpu")
     assert result.code == 0, result.err

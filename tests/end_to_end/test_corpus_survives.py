@@ -65,6 +65,7 @@ def whole(parts: Parts) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.slow
 def test_three_processes_make_the_same_bytes(parts: Parts, whole: dict[str, bytes]) -> None:
     assert parts.made("three", processes=3) == whole
 
@@ -78,7 +79,7 @@ def test_parts_of_a_job_array_make_the_same_bytes(parts: Parts, whole: dict[str,
 @pytest.mark.parametrize(
     "started",
     [
-        pytest.param({}, id="one process"),
+        pytest.param({}, id="one process", marks=pytest.mark.slow),
         pytest.param(TWO, id="two processes"),
         pytest.param(FRESH, id="one from nothing", marks=pytest.mark.slow),
         pytest.param(TORCHRUN, id="two by torchrun", marks=pytest.mark.slow),

@@ -87,7 +87,7 @@ def test_saved_recipe_repeats_the_run(line: CommandLine) -> None:
     "launcher",
     [
         pytest.param(FRESH["launcher"], id="python -m sia_gen"),
-        pytest.param(TORCHRUN["launcher"], id="torchrun"),
+        pytest.param(TORCHRUN["launcher"], id="torchrun", marks=pytest.mark.slow),
     ],
 )
 def test_command_starts_from_nothing(line: CommandLine, launcher: list[str]) -> None:

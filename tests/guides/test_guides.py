@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from tests.documents import Block
+from sia_gen.cli import app
+from tests.documents import Block, code_blocks, commands_in
 
 if TYPE_CHECKING:
     from tests.guides.conftest import GuideReader
@@ -57,9 +60,25 @@ MADE = {
     "several-gpus": ["runs/elpv/evaluation/index.html"],
 }
 DOCUMENTS = {path.stem: path for path in [TOP / "README.md", *sorted(TOP.glob("docs/*.md"))]}
+# These take longest, and run what other tests run too.
+LONG = ("corpora", "deploy", "hub", "several-gpus", "training", "twins")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_and_option_exists(document: str) -> None:
+    group = get_command(app.app)
+    assert isinstance(group, TyperGroup)
+    for block in code_blocks(DOCUMENTS[document].read_text(encoding="utf-8")):
+        for words in commands_in(block):
+            if words[:1] == ["sia-gen"] and words[1:] != ["--help"]:
+                command = group.commands[words[1]]
+                command.make_context(words[1], words[2:], resilient_parsing=True)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in DOCUMENTS],
+)
 def test_every_block_runs(reader: GuideReader, document: str) -> None:
     for command in BEFORE.get(document, []):
         reader.run(Block("sh", command))

@@ -35,7 +35,14 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("architecture", ["retrieval", "retrieval by position", "independent"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "retrieval",
+        pytest.param("retrieval by position", marks=pytest.mark.slow),
+        pytest.param("independent", marks=pytest.mark.slow),
+    ],
+)
 def test_map_and_score_are_those_of_predict(
     reference: ModuleType,
     architecture: str,

@@ -50,6 +50,7 @@ def test_options_become_settings() -> None:
             tile_changes(wrong, None)
 
 
+@pytest.mark.slow
 def test_tiles_are_kept_with_the_model(run: Run, photos: Path) -> None:
     first = run(*TRAIN, "--tile", "64:16")
     assert first.code == 0, first.err

@@ -67,6 +67,7 @@ def test_what_takes_less_are_options_of_existing_commands() -> None:
             assert option.removeprefix("--").replace("-", "_") in parameters, (command, option)
 
 
+@pytest.mark.slow
 def test_run_inside_the_folder_of_photographs_is_none_of_them(
     run: Run, parts: Path, images: Path, tmp_path: Path
 ) -> None:

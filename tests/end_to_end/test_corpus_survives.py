@@ -70,6 +70,7 @@ def test_three_processes_make_the_same_bytes(parts: Parts, whole: dict[str, byte
     assert parts.made("three", processes=3) == whole
 
 
+@pytest.mark.slow
 def test_parts_of_a_job_array_make_the_same_bytes(parts: Parts, whole: dict[str, bytes]) -> None:
     parts.made("array", "--shards", "5:12")
     assert len(parts.shards("array")) == 7

@@ -61,7 +61,7 @@ MADE = {
 }
 DOCUMENTS = {path.stem: path for path in [TOP / "README.md", *sorted(TOP.glob("docs/*.md"))]}
 # These take longest, and run what other tests run too.
-LONG = ("corpora", "deploy", "hub", "several-gpus", "training", "twins")
+LONG = ("corpora", "deploy", "detector", "hub", "several-gpus", "training", "twins")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -72,7 +72,8 @@ def test_every_command_and_option_exists(document: str) -> None:
         for words in commands_in(block):
             if words[:1] == ["sia-gen"] and words[1:] != ["--help"]:
                 command = group.commands[words[1]]
-                command.make_context(words[1], words[2:], resilient_parsing=True)
+                context = command.context_class(command, info_name=words[1])
+                command.make_parser(context).parse_args(words[2:])
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_run_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
     assert all(again[name]["seconds"] == one["seconds"] for name, one in times.items())
 
 
+@pytest.mark.slow
 def test_twins_are_shown_and_learnt_from(
     small_run: Recipe, photographs: Path, tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) 
         ended = running.end()
         if ended.code:
             check_line(ended)
-    tried("Ctrl-C in the first half second", tries, "one line", fixed=1)
+    tried("Ctrl-C in the first half second", tries, "one line", fixed=2)
 
 
 @pytest.fixture(scope="module")

@@ -240,7 +240,8 @@ def measured(options: argparse.Namespace, fit: Fit) -> Figures:
         figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(figures))
-    found: Figures = json.loads(path.read_text())
+    content = json.loads(path.read_text())
+    found: Figures = {name: value for name, value in content.items() if value is not None}
     print(*fit, {name: round(found[name], 3) for name in METRICS if name in found}, flush=True)
     return found
 

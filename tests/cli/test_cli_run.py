@@ -45,6 +45,7 @@ def test_plan_says_what_is_there_and_writes_nothing(
     assert shown(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_run_goes_on_with_its_own_recipe(
     run: Run, parts: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

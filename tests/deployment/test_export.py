@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from tests.deployment.conftest import Save
 
 
-@pytest.fixture(params=["small", "retrieval", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        pytest.param("small", marks=pytest.mark.slow),
+        "retrieval",
+        pytest.param("full", marks=pytest.mark.slow),
+    ]
+)
 def folder(request: pytest.FixtureRequest, save: Save) -> Path:
     if request.param == "retrieval":
         return save(**RETRIEVAL)

@@ -54,6 +54,7 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(
     assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_loss_of_one_with_the_same_batch(line: CommandLine) -> None:
     settings = {
         "max_steps": 20,

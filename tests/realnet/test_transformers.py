@@ -153,7 +153,7 @@ def changed(recipe: Recipe, folder: Path, name: str, size: int, **changes: Any) 
     ("architecture", "exports"),
     [
         ("independent", False),
-        ("neighbour-aligned", False),
+        pytest.param("neighbour-aligned", False, marks=pytest.mark.slow),
         ("retrieval", True),
         pytest.param("independent", True, marks=pytest.mark.slow),
     ],

@@ -114,6 +114,7 @@ def test_time_of_a_step_is_that_of_its_interrupted_runs_and_the_one_that_finishe
     }
 
 
+@pytest.mark.slow
 def test_run_without_resuming_begins_its_times_anew(
     small_run: Recipe, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

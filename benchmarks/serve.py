@@ -37,7 +37,7 @@ LIMIT = "the detector in one thread, without HTTP"
 MOST = 256
 
 
-class Told(NamedTuple):
+class Answer(NamedTuple):
     """An answer: its status (0: none), whether it says when to come back, and its seconds."""
 
     status: int
@@ -59,7 +59,7 @@ def serving(model: Path, options: Sequence[str], threads: int) -> Iterator[tuple
         process.wait()
 
 
-def ask(address: str, body: bytes) -> Told:
+def ask(address: str, body: bytes) -> Answer:
     """Sends a photograph."""
     began, status, retry = time.perf_counter(), 0, False
     try:
@@ -72,24 +72,26 @@ def ask(address: str, body: bytes) -> Told:
         connection.close()
     except OSError:
         pass
-    return Told(status, retry, time.perf_counter() - began)
+    return Answer(status, retry, time.perf_counter() - began)
 
 
-def closed_loop(address: str, bodies: Sequence[bytes], clients: int, seconds: float) -> list[Told]:
+def closed_loop(
+    address: str, bodies: Sequence[bytes], clients: int, seconds: float
+) -> list[Answer]:
     """Some clients, each of which waits for its answer before it asks again."""
     until = time.perf_counter() + seconds
 
-    def client(number: int) -> list[Told]:
-        told = []
+    def client(number: int) -> list[Answer]:
+        answers = []
         while time.perf_counter() < until:
-            told.append(ask(address, bodies[(len(told) * clients + number) % len(bodies)]))
-        return told
+            answers.append(ask(address, bodies[(len(answers) * clients + number) % len(bodies)]))
+        return answers
 
     with ThreadPoolExecutor(clients) as pool:
         return [one for some in pool.map(client, range(clients)) for one in some]
 
 
-def open_loop(address: str, bodies: Sequence[bytes], rate: float, seconds: float) -> list[Told]:
+def open_loop(address: str, bodies: Sequence[bytes], rate: float, seconds: float) -> list[Answer]:
     """Asks at a rate, whether or not there are answers."""
     began = time.perf_counter()
     with ThreadPoolExecutor(MOST) as pool:
@@ -100,7 +102,7 @@ def open_loop(address: str, bodies: Sequence[bytes], rate: float, seconds: float
         return [one.result() for one in futures]
 
 
-def with_memory(process: int, run: Callable[[], list[Told]]) -> tuple[list[Told], float, int]:
+def with_memory(process: int, run: Callable[[], list[Answer]]) -> tuple[list[Answer], float, int]:
     """Runs a load; returns the answers, the seconds, and the largest memory in bytes."""
     server, highest, done = psutil.Process(process), [0], threading.Event()
 
@@ -112,22 +114,22 @@ def with_memory(process: int, run: Callable[[], list[Told]]) -> tuple[list[Told]
     watcher.start()
     began = time.perf_counter()
     try:
-        told = run()
+        answers = run()
     finally:
         seconds = time.perf_counter() - began
         done.set()
         watcher.join()
-    return told, seconds, highest[0]
+    return answers, seconds, highest[0]
 
 
-def row(name: str, told: Sequence[Told], seconds: float, memory: int) -> list[Any]:
+def row(name: str, answers: Sequence[Answer], seconds: float, memory: int) -> list[Any]:
     """One line of the table."""
-    answered = [one.seconds for one in told if one.status == 200]
-    statuses = Counter(one.status for one in told)
-    refused = [one for one in told if one.status == 503]
+    answered = [one.seconds for one in answers if one.status == 200]
+    statuses = Counter(one.status for one in answers)
+    refused = [one for one in answers if one.status == 503]
     assert all(one.retry for one in refused)
     milliseconds = [1000 * float(np.quantile(answered, share)) for share in (0.5, 0.99)]
-    others = len(told) - statuses[200] - statuses[503]
+    others = len(answers) - statuses[200] - statuses[503]
     per_second = len(answered) / seconds
     return [name, per_second, *milliseconds, statuses[200], statuses[503], others, memory / 2**20]
 

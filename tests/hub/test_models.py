@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.card import CARD
+from sia_gen.detection.detector import Detector
 from sia_gen.hub.models import ModelPublication, write_pipeline_card
+from sia_gen.hub.push import push_to_hub
+from tests.hub.server import Hub
 
 OLD = {"noise_ratio": 1.5, "distance_ratio": 4.0, "ready": False}
 
@@ -65,3 +69,16 @@ def test_card_says_that_a_detector_takes_tiles(realnet_folder: Path, tmp_path: P
     card = (tmp_path / "card" / CARD).read_text()
     assert "for every image in `photos`, which it scores tile by tile.\n\n## What it is" in card
     assert "mode L; tiles of 64 x 64 pixels of photographs at scale 1 |" in card
+
+
+def test_a_published_detector_is_the_one_on_the_disk(
+    hub: Hub, realnet_folder: Path, name: str, photographs: Path
+) -> None:
+    push_to_hub(realnet_folder, name)
+    image = next((photographs / "disc/train/good").iterdir())
+    local, published = (
+        Detector.from_pretrained(place, device="cpu", precision="fp32").predict(image)
+        for place in (realnet_folder, name)
+    )
+    assert (published.score, published.verdict) == (local.score, local.verdict)
+    assert np.array_equal(published.anomaly_map, local.anomaly_map)

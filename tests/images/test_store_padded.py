@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sia_gen.config.data import Foreground
-from sia_gen.images import store
 from sia_gen.images.by_number import areas_of
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.squares import Area
 from sia_gen.images.store import foreground_mask, open_foregrounds, open_images
+from tests.images.conftest import disc_pictures
 
 SPEC = ImageSpec("L", 32, "pad")
 OTSU = Foreground(method="otsu", close=16)
@@ -22,23 +21,8 @@ AREAS = [Area(8, 24, 0, 32), Area(0, 32, 8, 24), Area.whole(32)]
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """A wide, a tall and a square picture of a bright disc on dark noise."""
-    paths = []
-    for number, (height, width) in enumerate([(32, 64), (64, 32), (32, 32)]):
-        rng = np.random.default_rng(number)
-        y, x = np.mgrid[:height, :width]
-        disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < 100
-        pixels = (40 + 150 * disc + rng.normal(0, 5, disc.shape)).astype(np.uint8)
-        paths.append(tmp_path / f"{number}.png")
-        Image.fromarray(pixels).save(paths[-1])
-    return paths
-
-
-@pytest.fixture(params=["memory", "files"])
-def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "files":
-        monkeypatch.setattr(store, "MEMORY", 0)
-    return request.param
+    """A wide, a tall and a square picture."""
+    return disc_pictures(tmp_path, [(32, 64), (64, 32), (32, 32)])
 
 
 def test_areas_are_those_of_the_pictures(paths: list[Path], opened: str) -> None:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sia_gen.config.data import Foreground, Tile
 from sia_gen.errors import ImageError
-from sia_gen.images import store
 from sia_gen.images.by_number import Tiles, drawn, numbers_of
 from sia_gen.images.loading import ImageSpec, load_image, load_photograph
 from sia_gen.images.store import foreground_mask, open_foregrounds, open_images
+from tests.images.conftest import disc_pictures
 
 OTSU = Foreground(method="otsu", close=16)
 SHAPES = [(40, 64), (64, 40), (32, 32)]
@@ -23,23 +23,8 @@ TILE = Tile(size=32, overlap=8)
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """A wide, a tall and a square picture of a bright disc on dark noise."""
-    paths = []
-    for number, (height, width) in enumerate(SHAPES):
-        rng = np.random.default_rng(number)
-        y, x = np.mgrid[:height, :width]
-        disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < 100
-        pixels = (40 + 150 * disc + rng.normal(0, 5, disc.shape)).astype(np.uint8)
-        paths.append(tmp_path / f"{number}.png")
-        Image.fromarray(pixels).save(paths[-1])
-    return paths
-
-
-@pytest.fixture(params=["memory", "files"])
-def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "files":
-        monkeypatch.setattr(store, "MEMORY", 0)
-    return request.param
+    """A wide, a tall and a square picture."""
+    return disc_pictures(tmp_path, SHAPES)
 
 
 def open_tiles(paths: list[Path], spec: ImageSpec, rule: Foreground | None = None) -> Tiles:

@@ -71,7 +71,7 @@ def check_realnet(folder: Path) -> Report:
         if not (folder / file).is_file():
             raise ModelError(
                 problem=f"there is no RealNet in {folder} (no {file}).",
-                fix="Fit one with 'sia-gen fit-realnet', or give its folder with --model.",
+                fix="Fit one with 'sia-gen fit-realnet', or give the folder of another.",
             )
     try:
         content = read_json(folder / REPORT)

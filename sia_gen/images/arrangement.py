@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from sia_gen.config.data import FolderLayout
 from sia_gen.errors import ImageError
+from sia_gen.images.file_names import require_no_twin_names, require_no_verdicts
 from sia_gen.images.files import literal
 from sia_gen.images.label_files import require_no_labels, require_other_images
 from sia_gen.images.layouts import images_of
@@ -42,6 +43,7 @@ def own_layout(root: Path) -> FolderLayout:
         "test_anomalous": _defect_patterns(places, anomalous),
     }
     if anomalous:
+        require_no_twin_names(anomalous)
         images = images_of(root, layout["test_anomalous"], "", places.excluded())
         layout["mask"] = find_masks(places, images)
     else:
@@ -49,6 +51,7 @@ def own_layout(root: Path) -> FolderLayout:
         by_masks = _labelled_by_masks(places, normal, layout)
         if normal[0].role is None and not by_masks:
             require_no_labels(places)
+            require_no_verdicts(places, normal)
         layout |= by_masks
     layout["exclude"] = places.excluded()
     return FolderLayout.model_validate(

@@ -1,8 +1,9 @@
 """Which files are images, and where they lie below a folder.
 
-Names that begin with a dot, such as those of `.ipynb_checkpoints`, are hidden: no file or folder of
-such a name is looked at, unless a pattern names it. Links to folders are followed, but none that
-leads back, and the output folders of sia-gen are passed over.
+Names that begin with a dot, such as those of `.ipynb_checkpoints`, are hidden, and so are folders
+that systems make: no file or folder of such a name is looked at, unless a pattern names it. Links
+to folders are followed, but none that leads back, and the output folders of sia-gen are passed
+over.
 """
 
 import glob
@@ -31,6 +32,14 @@ HEATMAPS, MASKS, MAPS = "heatmaps", "anomaly_masks", "anomaly_maps"
 # The folder of the pictures of its page.
 PAGE_PICTURES = "threshold"
 ANY_DEPTH = "**/"
+# Folders of operating systems and network storage, with copies of pictures or what was deleted.
+SYSTEM_FOLDERS = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
+SYSTEM_FOLDERS |= {"system volume information", "thumbnails", "thumbs"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether folders and files of this name are not looked at."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def is_image(path: Path) -> bool:
@@ -102,7 +111,7 @@ def _folders_in(folder: Path) -> list[Path]:
             problem=f"cannot list the folder {folder}: {error.strerror}.",
             fix="Change its permissions, or give its name a leading dot to leave it out.",
         ) from error
-    return [folder / name for name in sorted(names) if not name.startswith(".")]
+    return [folder / name for name in sorted(names) if not is_hidden(name)]
 
 
 def _is_around(real: str, folders: Iterable[str]) -> bool:
@@ -123,4 +132,4 @@ def _matching(root: Path, pattern: str) -> list[Path]:
 
 def _hidden(root: Path, path: Path, named: set[str]) -> bool:
     parts = path.parts[len(root.parts) :]
-    return any(part.startswith(".") and part != os.pardir and part not in named for part in parts)
+    return any(is_hidden(part) and part != os.pardir and part not in named for part in parts)

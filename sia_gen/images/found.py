@@ -10,7 +10,7 @@ from pathlib import Path
 from sia_gen.config.data import TableLayout
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
-from sia_gen.images.files import folders_below, is_image, is_output
+from sia_gen.images.files import folders_below, is_hidden, is_image, is_output
 from sia_gen.images.layouts import layouts_of
 from sia_gen.images.listing import CategoryImages, split_images
 from sia_gen.images.places import MASK_ENDING
@@ -167,12 +167,12 @@ def _used(images: CategoryImages) -> Iterator[Path]:
 
 
 def _is_looked_into(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and not is_output(path)
+    return path.is_dir() and not is_hidden(path.name) and not is_output(path)
 
 
 def _kind_of(path: Path, place: Path) -> str:
     """Returns the kind of a file that is not used, or of a folder that is not looked into."""
-    if path.name.startswith(".") or path.name.lower() in SYSTEM_FILES:
+    if is_hidden(path.name) or path.name.lower() in SYSTEM_FILES:
         return "hidden"
     if path.is_dir():
         return "outputs of sia-gen"

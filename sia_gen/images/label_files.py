@@ -1,5 +1,6 @@
 """Files beside own photographs that say more than sia-gen reads, so that nothing is guessed."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from sia_gen.images.places import Places
 
 # Of labelling tools: of an image, which have its name, or of all of them.
 LABELS = {".json", ".xml", ".txt"}
+# Of tables, which have the names of images in them.
+TABLES = {".csv", ".tsv", ".txt"}
+CELLS = re.compile(r"[^\s,;|/\\\"']+")
 KEYS = (b'"annotations"', b'"categories"', b'"images"')
 HEAD = 1 << 12
 # Of photographs in formats that are not read.
@@ -17,8 +21,15 @@ UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf"}
 
 def require_no_labels(places: Places) -> None:
     """Raises `ImageError` if a labelling tool may have said which images are of defects."""
-    stems = {image.stem for place in places.images for image in place.images}
-    labels = [path for path in places.others if _labels_something(path, stems)]
+    images = [image for place in places.images for image in place.images]
+    stems, names = {image.stem for image in images}, {image.name for image in images}
+    # Numbers may be anything.
+    cells = names | {stem for stem in stems if not stem.isdecimal()}
+    labels = [
+        path
+        for path in places.others
+        if _labels_something(path, stems) or _lists_something(path, cells)
+    ]
     if labels:
         raise ImageError(
             problem=f"{places.root} has images whose folders do not say that they are good parts, "
@@ -39,6 +50,15 @@ def _labels_something(path: Path, stems: set[str]) -> bool:
     with path.open("rb") as file:
         head = file.read(HEAD)
     return any(key in head for key in KEYS)
+
+
+def _lists_something(path: Path, cells: set[str]) -> bool:
+    """Whether a table has some of the cells in its first lines."""
+    if path.suffix.lower() not in TABLES or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD).decode("utf-8-sig", errors="replace")
+    return not cells.isdisjoint(CELLS.findall(head))
 
 
 def require_other_images(places: Places) -> None:

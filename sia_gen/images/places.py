@@ -8,12 +8,13 @@ from glob import escape
 from pathlib import Path
 
 from sia_gen.images.files import folders_below, is_image
-from sia_gen.images.words import SPLITS, Role, role_of, words_of
+from sia_gen.images.words import SPLITS, Role, is_time, role_of, words_of
 
 # The end of the name of a mask that lies beside its image, or among others.
 MASK_ENDING = re.compile(
     r"(.+?)([ _.-](?:masks?|gt|labels?|ground_?truth|seg|maske|masque|mascara))", re.I
 )
+TELLING = (*SPLITS, Role.GOOD, Role.BAD, Role.KIND)
 CONTRADICTIONS = ({Role.GOOD, Role.BAD}, {Role.GOOD, Role.KIND})
 Names = tuple[str, ...]
 
@@ -98,10 +99,13 @@ def _numbered(places: list[Place]) -> list[Place]:
 def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:
     """Returns the split and the role of a folder, and the number of names that say so.
 
-    A split may stand before or after the role. Names that contradict each other are unclear.
+    A split may stand before or after the role, and times before both. Names that contradict each
+    other are unclear.
     """
     split, role, named = None, None, 0
     for depth, name in enumerate(path, 1):
+        if role is None and _is_time_of_others(path, depth):
+            continue
         found = role_of(name)
         if role is Role.UNKNOWN and (found in SPLITS or found is Role.GOOD):
             # The folder of one of several products, or of a day.
@@ -115,6 +119,13 @@ def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:
         elif {role, found} in CONTRADICTIONS:
             return split, Role.UNCLEAR, depth
     return split, role, named
+
+
+def _is_time_of_others(path: Names, depth: int) -> bool:
+    """Whether a name is a time, or the day or month of one, and those below it say something."""
+    *before, name = path[:depth]
+    part = name.isdecimal() and bool(before) and all(map(is_time, before[:1]))
+    return (is_time(name) or part) and any(role_of(one) in TELLING for one in path[depth:])
 
 
 def described(places: Iterable[Place]) -> str:

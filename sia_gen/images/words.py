@@ -36,7 +36,7 @@ NAMES = {
         buono buoni buona buone conformi goed bom boas 良品 合格 正常
     """,
     Role.BAD: """
-        bad ng nok ko notok notgood nogood notnormal nonnormal unnormal
+        bad def ng nok ko notok notgood nogood notnormal nonnormal unnormal
         defect defects defected defective defectives anomaly anomalies anomalous abnormal abnormals
         abnormality abnormalities fault faults faulty fail failed failure failures flaw flaws flawed
         reject rejects rejected scrap nonconforming damage damages damaged
@@ -76,6 +76,14 @@ NAMES = {
         unlabeled unlabelled unknown other others misc unsorted
     """,
 }
+# Words that say nothing beside others. A folder of a time holds what was taken then.
+VIEWS = "front back top bottom left right side view views camera cam vorne hinten oben unten seite"
+TIMES = "day date week month batch lot shift datum woche monat charge schicht jour dia lote turno"
+BESIDE = {*VIEWS.split(), *TIMES.split()}
+DATE = re.compile(
+    r"(19|20)\d\d([-_. ]?[01]\d([-_. ]?[0-3]\d)?)?([-_T ]*\d\d[-_.h ]?\d\d([-_.m ]?\d\d)?)?"
+    r"|[0-3]?\d[-_. ][01]?\d[-_. ](19|20)?\d\d"
+)
 # Words that turn the meaning of others around.
 NEGATIONS = {"not", "no", "non", "without", "free", "nicht", "kein", "keine", "ohne", "pas", "sans"}
 ROLES = {name.lower(): role for role, names in NAMES.items() for name in names.split()}
@@ -90,6 +98,7 @@ def role_of(name: str) -> Role:
     meaning = [word for word in words if ROLES.get(word) is not Role.ANY]
     if not meaning:
         return Role.ANY if words else Role.UNCLEAR
+    meaning = [word for word in meaning if word not in BESIDE] or meaning
     role = ROLES.get("".join(meaning))
     if role is not None:
         return role
@@ -100,6 +109,12 @@ def role_of(name: str) -> Role:
     if Role.GOOD in roles or NEGATIONS & set(meaning) or like_good:
         return Role.UNCLEAR
     return Role.KIND if roles & {Role.BAD, Role.KIND} else Role.UNKNOWN
+
+
+def is_time(name: str) -> bool:
+    """Returns whether a name is that of a time, such as `2024-05-13`, `day2` or `Lot 7`."""
+    words = words_of(name)
+    return {*words} <= {*TIMES.split()} if words else DATE.fullmatch(name) is not None
 
 
 def words_of(name: str) -> list[str]:

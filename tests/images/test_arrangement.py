@@ -104,6 +104,54 @@ CASES: dict[str, tuple[list[str], Purposes]] = {
             {"dent": ["test/dent/day1/a/0.png"]},
         ),
     ),
+    "dates around good and bad": (
+        [
+            "2024-05-13/OK/0.png",
+            "2024-05-14/OK/1.png",
+            "13.05.2024/test/OK/2.png",
+            "2024/05/13/test/NG/3.png",
+            "Lot 7/test/Scratch/4.png",
+        ],
+        (
+            ["2024-05-13/OK/0.png", "2024-05-14/OK/1.png"],
+            [],
+            ["13.05.2024/test/OK/2.png"],
+            {"NG": ["2024/05/13/test/NG/3.png"], "Scratch": ["Lot 7/test/Scratch/4.png"]},
+        ),
+    ),
+    "views beside good and bad": (
+        [
+            "train/ok_front/0.png",
+            "train/def_front/1.png",
+            "test/ok_front/2.png",
+            "test/def_top/3.png",
+        ],
+        (
+            ["train/ok_front/0.png"],
+            [],
+            ["test/ok_front/2.png"],
+            {"def_top": ["test/def_top/3.png"]},
+        ),
+    ),
+    "folders of storage and systems": (
+        [
+            "good/0.png",
+            "good/1.png",
+            "good/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg",
+            "good/Thumbnails/0.jpg",
+            "__MACOSX/good/0.png",
+            "$RECYCLE.BIN/2.png",
+        ],
+        (["good/0.png", "good/1.png"], [], [], {}),
+    ),
+    "names that say what the folder says already": (
+        ["good/NG_0.png", "test/good/ng 1.png", "test/bad/ok 2.png"],
+        (["good/NG_0.png"], [], ["test/good/ng 1.png"], {"bad": ["test/bad/ok 2.png"]}),
+    ),
+    "parts that are called as a defect": (
+        ["chip_01.png", "chip_02.png"],
+        (["chip_01.png", "chip_02.png"], [], [], {}),
+    ),
     "kinds within bad": (
         ["good/0.png", "test/good/1.png", "test/bad/2.png", "test/bad/cut/3.png"],
         (

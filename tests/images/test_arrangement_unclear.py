@@ -75,10 +75,28 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "gear",
     ),
     "several classes of a set": (["Class1/Train/0.png", "Class2/Train/1.png"], "Class1", "Class1"),
-    "days with good and bad": (
-        ["good/0.png", "test/day1/good/1.png"],
-        "test/day1/good (1)",
+    "unknown names with good and bad": (
+        ["good/0.png", "test/gear/good/1.png"],
+        "test/gear/good (1)",
         "good",
+    ),
+    "views": (["front/OK/0.png", "back/OK/1.png"], "folders back, front", "one folder"),
+    "numbers": (["1/OK/0.png", "2/OK/1.png"], "folders 1, 2", "one folder"),
+    "names of files": (
+        ["OK_0001.png", "NG_0001.png", "NG_0002.png"],
+        "2 of 3 that they are defects, such as NG_0001.png",
+        "'bad'",
+    ),
+    "names of files to learn from": (
+        ["training/good.1a2b.png", "training/anomaly.1a2c.png", "testing/good.3.png"],
+        "1 of 2 that they are defects, such as training/anomaly.1a2c.png",
+        "'bad'",
+    ),
+    "names of files that say it of all": (["NG_1.png", "NG_2.png"], "2 of 2", "'bad'"),
+    "kinds in names of files": (
+        ["scratch_1.png", "cell_2.png"],
+        "1 of 2 that they are defects, such as scratch_1.png",
+        "'bad'",
     ),
 }
 
@@ -104,6 +122,7 @@ SETTLED = {
     "defects in good, at any depth": ("good/ng", "ng"),
     "defects in validation alone": ("val", "test"),
     "only defects": ("NG", "good"),
+    "names of files that say it of all": ("NG_1.png", "bad/NG_1.png"),
 }
 
 
@@ -114,6 +133,8 @@ def test_the_fix_settles_it(case: str, tmp_path: Path) -> None:
     old, new = SETTLED[case]
     (root / new).parent.mkdir(parents=True, exist_ok=True)
     (root / old).rename(root / new)
+    if case == "names of files that say it of all":
+        write_images(root, "good/0.png", "good/1.png")
     if case == "numbers to test":
         (root / "test/1").rename(root / "test/crack")
     assert recipe_for_folder(root).data.images.normal

@@ -27,6 +27,18 @@ EXPORTS: dict[str, tuple[list[str], dict[str, str]]] = {
         {"labels/train/0.txt": "", "labels/train/1.txt": "0 .5 .5 .1 .1", "data.yaml": "nc: 1"},
     ),
     "LabelMe": (["0.jpg", "1.jpg"], {"1.json": '{"shapes": []}'}),
+    "table": (
+        ["images/a1.jpg", "images/a2.jpg"],
+        {"train.csv": "\ufeffimage;label\na1.jpg;0\na2.jpg;1\n"},
+    ),
+    "table without extensions": (
+        ["images/a1.jpg", "images/a2.jpg"],
+        {"labels.tsv": "id\tdefect\na1\tnone\n"},
+    ),
+    "list with folders": (
+        ["images/1.png", "images/2.png"],
+        {"labels.txt": "images/1.png  0.33  mono\n"},
+    ),
     "Pascal VOC": (["JPEGImages/0.jpg", "JPEGImages/1.jpg"], {"Annotations/1.xml": "<a/>"}),
 }
 
@@ -57,6 +69,7 @@ def test_folder_that_says_what_is_good_needs_no_labels(name: str, tmp_path: Path
     "files",
     [
         {"readme.txt": "from line 4"},
+        {"exposure.csv": "n,seconds\n0,1\n1,1\n"},
         {"settings.json": '{"exposure": 3}'},
         {"0.txt": ""},
         {"list.xml": "<a/>"},

@@ -6,15 +6,16 @@ import unicodedata
 
 import pytest
 
-from sia_gen.images.words import NAMES, ROLES, Role, role_of
+from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of
 
 GOOD = "good GOOD Ok OK_parts parts_ok good-2 GoodParts OKTeile i.O. io gut Gutteile bon conforme "
-GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品"
+GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品 ok_front good_batch2 OK-top-view"
 BAD = "bad Bad_2 NG nok KO n.i.O. nio not_ok NotGood nicht-io schlecht Défauts mauvais malo "
-BAD += "defective Anomalies ABNORMAL faulty reject Ausschuss 不良品"
-KIND = "scratch Scratch_large faulty_imprint crack3 ng_scratch Kratzer rayure grietas abnormal_b"
+BAD += "defective Anomalies ABNORMAL faulty reject Ausschuss 不良品 def_front NG_cam2"
+KIND = "scratch broken_top Scratch_large faulty_imprint crack3 ng_scratch Kratzer rayure grietas"
+KIND += " abnormal_b"
 UNCLEAR = "good_old ok_or_nok normal_scratch not_cleaned okparts goodies positive 0 2024-05 class_1"
-UNKNOWN = "day1 bottle thread oil line4 book smokey"
+UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey"
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,11 @@ def test_no_word_has_two_meanings() -> None:
     words = [word for text in NAMES.values() for word in text.split()]
     assert len(set(words)) == len(words)
     assert all(role_of(word) is role for word, role in ROLES.items())
+
+
+def test_times_are_told_from_other_numbers_and_names() -> None:
+    times = ["2024", "2024-05", "2024-05-13", "20240513", "13.05.2024", "2024-05-13_14-30", "day2"]
+    times += ["20240513_143000", "Lot 7", "Schicht 2", "batch_12"]
+    assert [name for name in times if not is_time(name)] == []
+    others = ["1", "07", "12345678901", "2024x", "99-99-2024", "good", "line4", "day2_good", ""]
+    assert [name for name in others if is_time(name)] == []

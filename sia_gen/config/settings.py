@@ -263,6 +263,9 @@ class RealNetFit(Training):
     most similar patches of normal images, which needs no training."""
     memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Number of patches of normal images that are kept for `retrieval`."""
+    reflect: bool = False
+    """Whether images are continued by their reflection on all sides before the backbone takes them, so
+    that features at their edges are as those in their middle."""
     position: bool = False
     """Whether a pixel of a photograph that is cut into tiles is compared with normal pixels at the
     same place, for `retrieval` of parts that lie alike in all photographs."""
@@ -286,6 +289,9 @@ class RealNetFit(Training):
     with their masks, or either at random."""
     mask_area: Area = (0.001, 0.5)
     """Range of the share of pixels that the mask of a twin may cover; other twins are left out."""
+    stroke_fraction: Share = 0.0
+    """Share of the pieces that are pasted through strokes, long thin curves with soft edges such as
+    cracks and scratches, instead of Perlin masks."""
     anomalous_fraction: Fraction = 0.5
     """Share of the images in a batch that get an anomaly."""
     select_on: Literal["validation", "test"] = "validation"
@@ -319,6 +325,9 @@ class RealNetFit(Training):
                 raise ValueError(msg)
         if self.position and self.architecture != "retrieval":
             msg = f"'position' applies to retrieval, but 'architecture' is {self.architecture}"
+            raise ValueError(msg)
+        if self.reflect and self.layers is not None:
+            msg = "'reflect' needs 'strides', but 'layers' are given"
             raise ValueError(msg)
         if len(self.channels_kept) != len(chosen):
             msg = f"'channels_kept' needs one number for every number of '{name}'"

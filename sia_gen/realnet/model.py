@@ -75,6 +75,7 @@ class RealNet(
         score_window: int = 16,
         layers: Sequence[int] | None = None,
         position: bool = False,
+        reflect: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -82,7 +83,8 @@ class RealNet(
         if layers is None and strides is None:
             strides = STRIDES
         distinct = None if strides is None else sorted({*strides})
-        self.backbone = Backbone(backbone, distinct, layers, image_size)
+        self.margin = _margin(max(distinct), image_size) if reflect and distinct else 0
+        self.backbone = Backbone(backbone, distinct, layers, image_size + 2 * self.margin)
         reductions: list[int] = self.backbone.features.feature_info.reduction()
         self.strides = reductions if strides is None else [*strides]
         # An imported model may list a layer twice.
@@ -202,8 +204,13 @@ class RealNet(
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns all features of the backbone, one (B, C_i, H_i, W_i) per layer."""
-        features: list[torch.Tensor] = self.backbone(images.expand(-1, 3, -1, -1))
-        return [features[layer] for layer in self.layers]
+        margins = [self.margin] * 4
+        continued = functional.pad(images, margins, mode="reflect") if self.margin else images
+        features: list[torch.Tensor] = self.backbone(continued.expand(-1, 3, -1, -1))
+        return [
+            features[layer] if not self.margin else _middle(features[layer], self.margin // stride)
+            for layer, stride in zip(self.layers, self.strides, strict=True)
+        ]
 
     def reconstruct(
         self, features: Sequence[torch.Tensor], numbers: torch.Tensor | None = None
@@ -305,6 +312,16 @@ def damaged(folder: Path, why: str) -> ModelError:
         problem=f"cannot load the RealNet in {folder}: {why}.",
         fix="Fit it again with 'sia-gen fit-realnet'.",
     )
+
+
+def _margin(stride: int, size: int) -> int:
+    """Returns how many pixels to reflect: two cells of the coarsest features, less if few fit."""
+    return stride * min(2, (size - 1) // (2 * stride))
+
+
+def _middle(features: torch.Tensor, margin: int) -> torch.Tensor:
+    """Cuts a margin off all sides of features (B, C, H, W)."""
+    return features[..., margin:-margin, margin:-margin]
 
 
 def separate_maps(

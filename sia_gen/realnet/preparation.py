@@ -99,6 +99,7 @@ def _anomalies(
             if one.twins is not None
         ],
         twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
+        stroke_fraction=recipe.realnet.stroke_fraction,
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
         areas=list(chain.from_iterable(areas)) or None,
     )

@@ -4,6 +4,7 @@ Padding never counts, nor what a recipe ignores in photographs that are cut into
 """
 
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,32 +19,42 @@ from sia_gen.images.squares import Area
 Counted = NDArray[np.bool_]
 
 
-def load_scored(path: Path, spec: ImageSpec) -> tuple[Pixels, Area | Counted]:
+class Scope(NamedTuple):
+    """What counts in an image: the area of its picture, and there some pixels or all."""
+
+    area: Area
+    counted: Counted | None = None  # (H, W) of the area
+
+    @classmethod
+    def of(cls, photograph: Pixels) -> Self:
+        """Returns that everything counts in a photograph."""
+        return cls(Area(0, photograph.shape[-2], 0, photograph.shape[-1]))
+
+
+def load_scored(path: Path, spec: ImageSpec) -> tuple[Pixels, Scope]:
     """Reads an image as it is scored, and returns what counts in it; see `as_scored`."""
     return as_scored(read_image(path, spec.white, large=spec.tile is not None), spec, path)
 
 
-def as_scored(
-    image: Image.Image, spec: ImageSpec, name: str | Path
-) -> tuple[Pixels, Area | Counted]:
+def as_scored(image: Image.Image, spec: ImageSpec, name: str | Path) -> tuple[Pixels, Scope]:
     """Converts an upright image of mode L or RGB to what is scored; returns also what counts in it.
 
-    A square image (C, size, size) has the area of its picture. A whole photograph (C, H, W) that is
-    cut into tiles has a mask (H, W) if the recipe ignores some of it. `ImageError`s call it by its
-    name, which is its path if it comes from a file.
+    It is a square image (C, size, size), or a whole photograph (C, H, W) that is cut into tiles.
+    `ImageError`s call it by its name, which is its path if it comes from a file.
     """
     if spec.tile is None:
-        return as_model_takes(image, spec, str(name))
+        square, area = as_model_takes(image, spec, str(name))
+        return square, Scope(area)
     counted = counted_of(name, image.size, spec)
     photograph = as_tiles_are_cut(image, spec, str(name))
-    height, width = photograph.shape[-2:]
+    scope = Scope.of(photograph)
     if counted is None:
-        return photograph, Area(0, height, 0, width)
-    counted = at_scale(counted, (height, width))
+        return photograph, scope
+    counted = at_scale(counted, photograph.shape[-2:])
     # Nothing is seen of what does not count.
     mean = photograph[:, counted].mean(axis=1) if counted.any() else np.zeros(len(photograph))
     photograph[:, ~counted] = mean.round().astype(np.uint8)[:, None]
-    return photograph, counted
+    return photograph, scope._replace(counted=counted)
 
 
 def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
@@ -75,7 +86,7 @@ def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Coun
     return ~within(read_marks(mask, size=size), spec)
 
 
-def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
+def at_scale(counted: Counted, shape: tuple[int, ...]) -> Counted:
     """Returns which pixels count in another height and width: those that show nothing ignored."""
     if counted.shape == shape:
         return counted

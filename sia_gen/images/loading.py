@@ -68,12 +68,6 @@ def as_model_takes(image: Image.Image, spec: ImageSpec, name: str) -> tuple[Pixe
     return np.array(to_pixels(square), order="C"), area_of(image.size, spec.size, spec.non_square)
 
 
-def black_image(spec: ImageSpec) -> tuple[Pixels, Area]:
-    """Returns what can be scored in place of an image that cannot be read."""
-    side = spec.size if spec.tile is None else spec.tile.size
-    return np.zeros((len(spec.mode), side, side), np.uint8), Area.whole(side)
-
-
 def load_photograph(path: Path, spec: ImageSpec) -> Pixels:
     """Reads a photograph to be cut into tiles, (C, H, W), 0 to 255, at the scale of `spec.tile`.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
-from sia_gen.images.counted import Counted, load_scored
+from sia_gen.images.counted import Scope, load_scored
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
@@ -97,7 +97,7 @@ def brightness_of(picture: Picture) -> float:
     return picture.brightness if isinstance(picture, Strips) else float(picture.mean())
 
 
-def open_scored(path: Path, spec: ImageSpec) -> tuple[Picture, Area | Counted]:
+def open_scored(path: Path, spec: ImageSpec) -> tuple[Picture, Scope]:
     """Reads an image as `load_scored` does, or opens it to be read in strips if it is large.
 
     A mask of what to ignore is as large as its photograph, which is then in memory, too.
@@ -107,13 +107,13 @@ def open_scored(path: Path, spec: ImageSpec) -> tuple[Picture, Area | Counted]:
     whole = size_within(path, upright_size(path), spec)
     width, height = scaled_size(path, whole, spec)
     strips = _strips_of_interest(path, spec)
-    area = Area(0, height, 0, width)
+    scope = Scope(Area(0, height, 0, width))
     if (width, height) == whole:
-        return Strips((len(spec.mode), height, width), map(_to_pixels, strips)), area
+        return Strips((len(spec.mode), height, width), map(_to_pixels, strips)), scope
     # Pillow, too, reduces all rows before it reduces columns.
     narrow = [_to_pixels(_resized(strip, width, strip.height)) for strip in strips]
     joined = to_picture(np.concatenate(narrow, axis=1))
-    return _to_pixels(_resized(joined, width, height)), area
+    return _to_pixels(_resized(joined, width, height)), scope
 
 
 def is_large(path: Path, spec: ImageSpec) -> bool:

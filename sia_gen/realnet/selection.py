@@ -22,16 +22,16 @@ from sia_gen.images.by_number import Images, Tiles, numbers_of
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.squares import Area
+from sia_gen.io.arrays import joined_rows
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import (
     BATCH_SIZE,
-    averaged_photograph,
     predict_images,
-    predict_photograph,
-    predict_tests,
 )
+from sia_gen.realnet.many import predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.normal import Look
+from sia_gen.realnet.photographs import averaged_rows, predict_photograph
 from sia_gen.realnet.preparation import FitData
 from sia_gen.realnet.tiling import resized_map
 from sia_gen.train.batches import batches_of
@@ -222,11 +222,13 @@ def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerato
         return
     count = len(tiles.photographs)
     numbers = np.unique(np.linspace(0, count - 1, MOST_PLACED).round().astype(int)).tolist()
-    maps = (
-        averaged_photograph(model, tiles.photographs[number], tiles.tile, accelerator, number)
-        for number in numbers
-    )
-    model.places.measure(maps)
+
+    def averaged(number: int) -> torch.Tensor:
+        photograph = tiles.photographs[number]
+        rows = averaged_rows(model, photograph, tiles.tile, accelerator, number)
+        return torch.from_numpy(joined_rows(rows, photograph.shape[-2:]))
+
+    model.places.measure(map(averaged, numbers))
 
 
 def look_at_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> list[Look]:
@@ -284,7 +286,7 @@ def validate_on_test(
     have_masks = any(test.mask for test in tests)
     spec = ImageSpec.of(recipe, model.image_size)
     scores, masks, maps = [], [], []
-    for test, _, mask, score, anomaly_map in predict_tests(model, tests, spec, accelerator):
+    for test, mask, score, anomaly_map in predict_tests(model, tests, spec, accelerator):
         scores.append(score)
         if have_masks and (test.mask or not test.label):
             masks.append(mask.ravel())

@@ -38,8 +38,9 @@ def spec_of(photo: Path, mask: str = "ignored.png", **options: object) -> ImageS
 
 
 def test_ignored_pixels_have_the_mean_of_the_others(photo: Path) -> None:
-    image, counted = load_scored(photo, spec_of(photo))
-    assert not isinstance(counted, Area)
+    image, (area, counted) = load_scored(photo, spec_of(photo))
+    assert area == Area(0, 40, 0, 60)
+    assert counted is not None
     pixels = np.asarray(Image.open(photo))
     assert np.array_equal(counted, pixels > 0)
     assert np.array_equal(image[0][counted], pixels[counted])
@@ -58,8 +59,7 @@ def test_pixels_at_a_smaller_scale_count_if_all_of_theirs_do(photo: Path) -> Non
 def test_each_image_may_have_a_mask_of_its_own(photo: Path) -> None:
     own = spec_of(photo, "{stem}-ignored.png")
     assert load_counted(photo, own) is None
-    area = load_scored(photo, own)[1]
-    assert area == Area(0, 40, 0, 60)
+    assert load_scored(photo, own)[1] == (Area(0, 40, 0, 60), None)
     Image.open(photo.with_name("ignored.png")).save(photo.with_name("photo-ignored.png"))
     counted = load_counted(photo, own)
     assert counted is not None
@@ -104,8 +104,9 @@ def test_region_of_interest_is_cut_out_of_images_and_masks(photo: Path) -> None:
     pixels, truth = np.asarray(Image.open(photo)), photo.with_name("ignored.png")
     test = TestImage(photo, "photo.png", "stripe", truth)
     tiled = spec_of(photo, roi=roi)
-    image, counted = load_scored(photo, tiled)
+    image, (_, counted) = load_scored(photo, tiled)
     assert image.shape == (1, 34, 48)
+    assert counted is not None
     assert np.array_equal(counted, pixels[4:38, 10:58] > 0)
     assert np.array_equal(load_mask(test, tiled), pixels[4:38, 10:58] == 0)
     assert load_mask(TestImage(photo, "photo.png", "good"), tiled).shape == (34, 48)

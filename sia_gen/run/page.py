@@ -11,6 +11,7 @@ from PIL import Image
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
+from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
 from sia_gen.errors import ImageError
@@ -119,10 +120,10 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
     columns: list[list[Image.Image]] = []
     captions: list[str] = []
     for number in range(reader.total):
-        metadata, images = reader.read(number)
+        metadata, images = tile_of(reader.read(number), reader.form)
         if len(columns) < SHOWN_TWINS and images[MASK].getbbox():
             normal = images[f"normal.{reader.form.format}"]
-            if from_photographs:
+            if from_photographs and reader.form.tile is None:
                 normal = to_picture(starts[metadata["index"] % len(starts)])
             columns.append([normal, images[reader.form.picture], images[MASK]])
             captions.append(f"{metadata['perturbation']}, {metadata['strength']:.2f}")

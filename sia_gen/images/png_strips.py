@@ -97,4 +97,4 @@ def _png_of(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
 def _last_row(strip: Image.Image) -> bytes:
     """Returns the last row of a strip as a PNG file has it."""
     row = np.asarray(strip)[-1]
-    return (row.astype(">u2") if strip.mode.startswith("I;16") else row).tobytes()
+    return bytes((row.astype(">u2") if strip.mode.startswith("I;16") else row).tobytes())

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import accumulate
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from PIL import ExifTags, ImageFile, TiffImagePlugin
 
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 class Rows(NamedTuple):
     """Rows that are stored together, in one or more places."""
 
-    count: int
+    height: int
     places: list[Place]
 
 
@@ -73,7 +73,8 @@ def _content(stream: IO[bytes], part: Part) -> bytes:
 
 
 def _parts_of_bmp(file: ImageFile.ImageFile, header: bytes, rows: int) -> list[Part] | None:
-    _, stride, direction = file.tile[0].args
+    arguments: Any = file.tile[0].args
+    _, stride, direction = arguments
     # Old headers have other fields, and transparency is only known from all pixels together.
     if header[14] < 40 or file.mode == "RGBA":
         return None
@@ -112,11 +113,11 @@ def _parts_of_tiff(file: TiffImagePlugin.TiffImageFile, rows: int) -> list[Part]
     if stored is None or len(stored) == 1:
         return None
     parts = []
-    together = max(1, rows // stored[0].count)
+    together = max(1, rows // stored[0].height)
     for first in range(0, len(stored), together):
         some = stored[first : first + together]
         places = [place for one in some for place in one.places]
-        header = _tiff_header(file, sum(one.count for one in some), some[0].count, places)
+        header = _tiff_header(file, sum(one.height for one in some), some[0].height, places)
         parts.append(Part(header, places))
     return parts
 
@@ -171,7 +172,7 @@ def _tiff_header(
 ) -> bytes:
     """Returns what comes before the strips or tiles of a TIFF file with these and no others."""
     tags, tiled = file.tag_v2, Tag.TileOffsets in file.tag_v2
-    order = "little" if tags.prefix == b"II" else "big"
+    order: Literal["little", "big"] = "little" if tags.prefix == b"II" else "big"
     counts = [count for _, count in places]
     starts = [0, *accumulate(counts[:-1])]
     values: dict[int, Any] = {tag: tags[tag] for tag in MEANINGS if tag in tags}
@@ -193,4 +194,4 @@ def _tiff_header(
 
     # Pillow adds its length to the offsets of strips, but not of tiles.
     found = directory(8 + len(directory(0)) if tiled else 0)
-    return tags.prefix + (42).to_bytes(2, order) + (8).to_bytes(4, order) + found
+    return bytes(tags.prefix) + (42).to_bytes(2, order) + (8).to_bytes(4, order) + found

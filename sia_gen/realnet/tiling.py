@@ -52,7 +52,7 @@ def blended_rows(
     def found(tiles: Sequence[Pixels]) -> Map:
         return find(np.stack([resized(one, size) for one in tiles]))
 
-    maps = (one for batch in batches for one in found(batch))
+    maps: Iterator[Map] = (one for batch in batches for one in found(batch))
     if sharing is not None:
         maps = _shared(batches, found, (batch_size, size, size), sharing)
     return grid.blended(resized_map(one, (grid.side, grid.side)) for one in maps)

@@ -213,7 +213,7 @@ class TwinMaker:
         recipe, category = self.categories[name]
         rule, paths = recipe.foreground.get(category), self.paths[name]
         (images,) = open_images([paths], ImageSpec.of(recipe, size), [rule])
-        foregrounds = open_foregrounds(images, rule)
+        foregrounds: Any = open_foregrounds(images, rule)
         if isinstance(images, Tiles):
             return StartTiles(images, foregrounds)
         return StartImages(images, foregrounds)

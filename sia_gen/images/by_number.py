@@ -60,10 +60,17 @@ class Latest:
 
 @dataclass(frozen=True)
 class Padded:
-    """Images with padding around their pictures, and the area of each picture."""
+    """Images of which not all pixels count.
+
+    Attributes:
+        images: The images, (C, size, size).
+        areas: Where the picture is in each; the rest is padding.
+        counted: Which pixels of each count, (1, size, size), 1 or 0; None if all of the areas do.
+    """
 
     images: Images
     areas: Sequence[Area]
+    counted: Images | None = None
 
     def __len__(self) -> int:
         return len(self.images)

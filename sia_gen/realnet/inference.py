@@ -15,11 +15,12 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, first_line
-from sia_gen.images.squares import Area
+from sia_gen.images.counted import Scope
 from sia_gen.io.files import read_json
 from sia_gen.io.refusals import ran_out
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.model import RealNet, RealNetOutput, damaged
+from sia_gen.realnet.tiling import HighestMean
 from sia_gen.runtime.device import is_compiled
 
 REPORT = "fit.json"
@@ -139,13 +140,14 @@ def predict_images(
     accelerator: Accelerator,
     batch_size: int = BATCH_SIZE,
     numbers: NDArray[np.int64] | None = None,
-    areas: Sequence[Area] | None = None,
+    scopes: Sequence[Scope] | None = None,
 ) -> Predictions:
     """Scores images (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
 
     The model scores in eval mode and keeps its mode. The batch size does not change the result
     beyond rounding. `numbers` are those of the images, (N,), if a memory holds them and is to leave
-    them out. If images are padded, only the areas of their pictures count in the scores.
+    them out. Without `scopes` everything counts in the scores; the maps are 0 where pixels of a
+    picture do not.
     """
     was_training = model.training
     model.eval()
@@ -155,13 +157,31 @@ def predict_images(
         some = None if numbers is None else numbers[start : start + batch_size]
         output, number = output_of(model, batch, some, accelerator, batch_size), len(batch)
         score = output.score[:number]
-        if areas is not None:
-            score = model.score_within(output.logits[:number], areas[start : start + number])
+        here = None if scopes is None else scopes[start : start + number]
+        if here is not None:
+            score = _scores_within(model, output.logits[:number], here)
         scores.append(score.float().cpu().numpy())
-        maps.append(output.anomaly_map[:number, 0].float().cpu().numpy())
+        found = output.anomaly_map[:number, 0].float().cpu().numpy()
+        for one, (area, counted) in zip(found, here or (), strict=False):
+            if counted is not None:
+                area.cut(one)[~counted] = 0
+        maps.append(found)
     model.train(was_training)
     require_numbers(np.concatenate(scores))
     return Predictions(np.concatenate(scores), np.concatenate(maps))
+
+
+def _scores_within(model: RealNet, logits: torch.Tensor, scopes: Sequence[Scope]) -> torch.Tensor:
+    """Returns the scores (B,) of images by what counts in them, from their logits."""
+    scores = model.score_within(logits, [area for area, _ in scopes])
+    values = model.averaged_map(logits)[:, 0].float()
+    for number, (area, counted) in enumerate(scopes):
+        if counted is not None:
+            inside = area.cut(values[number]).cpu().numpy()
+            highest = HighestMean(model.score_window, inside.shape)
+            highest.add(inside, counted)
+            scores[number] = model.probability(torch.tensor(highest.finish()))
+    return scores
 
 
 def output_of(

@@ -78,12 +78,12 @@ def _predict_squares(
 ) -> list[Found[Extra]]:
     """Returns what is found in square images."""
     images, scopes, extras = zip(*loaded, strict=True)
-    areas = [scope.area for scope in scopes]
-    padded = any(area != Area.whole(model.image_size) for area in areas)
-    found = predict_images(model, np.stack(images), accelerator, areas=areas if padded else None)
+    whole = Area.whole(model.image_size)
+    some = any(area != whole or counted is not None for area, counted in scopes)
+    found = predict_images(model, np.stack(images), accelerator, scopes=scopes if some else None)
     return [
         (extra, float(score), area.cut(anomaly_map))
-        for extra, area, score, anomaly_map in zip(extras, areas, *found, strict=True)
+        for extra, (area, _), score, anomaly_map in zip(extras, scopes, *found, strict=True)
     ]
 
 

@@ -245,18 +245,30 @@ def tiled(small: Recipe, wide: Path) -> Recipe:
     )
 
 
-def test_ignored_regions_count_in_no_metric(tiled: Recipe, wide: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [True, False])
+def test_ignored_regions_count_in_no_metric(
+    tiled: Recipe, wide: Path, tmp_path: Path, cut: bool
+) -> None:
     """The scratches are in the left half, which is ignored."""
     half = np.zeros((100, 160), np.uint8)
     half[:, :80] = 255
     Image.fromarray(half).save(tmp_path / "left.png")
-    changes = {"data.ignore": str(tmp_path / "left.png"), "realnet.architecture": "retrieval"}
+    changes: dict[str, Any] = {
+        "data.ignore": str(tmp_path / "left.png"),
+        "realnet.architecture": "retrieval",
+    }
     recipe = tiled.override(changes | {"realnet.rrs": "all", "realnet.false_alarm_rate": 0.2})
+    if not cut:
+        plain = recipe.data.model_copy(update={"tile": None, "non_square": "stretch"})
+        recipe = recipe.model_copy(update={"data": plain})
     fit_realnet(recipe, ["wide"], wide, tmp_path / "none", tmp_path / "realnet", CPU)
     found = evaluate(recipe, ["wide"], wide, tmp_path / "realnet", tmp_path / "evaluation", CPU)
     metrics = found["categories"]["wide"]
     assert metrics["masked_images"] == 2
     assert metrics["pixel_auroc"] is None
+    found_in = Detector.load(tmp_path / "realnet/wide", CPU).predict(wide / "test/cut/000.png")
+    assert (found_in.anomaly_map[:, :70] == 0).all()
+    assert found_in.anomaly_map[:, 90:].max() > 0
 
 
 @pytest.mark.parametrize("architecture", ["independent", "retrieval", "retrieval by position"])

@@ -159,12 +159,20 @@ class Detector:
             results.append(found)
         return results[0] if single else results
 
-    def stream(self, photographs: Sequence[Source]) -> Iterator[Detection | ImageError]:
+    def stream(
+        self, photographs: Sequence[Source], *, shared: bool = False
+    ) -> Iterator[Detection | ImageError]:
         """Yields what is found in each photograph, or why it cannot be read.
 
         Those to come are loaded while the model scores, so memory does not grow with their number.
+        If they are `shared`, all processes of a run give the same ones and score their tiles
+        together; the first one yields all, the others none.
         """
-        found = predict_ahead(self.model, photographs, self._load, self.accelerator, self.spec.tile)
+        owner = (lambda _: 0) if shared else None
+        tile = self.spec.tile
+        found = predict_ahead(
+            self.model, photographs, self._load, self.accelerator, tile, owner=owner
+        )
         for _, taken, score, anomaly_map in found:
             if isinstance(taken, ImageError):
                 yield taken

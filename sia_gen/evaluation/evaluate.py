@@ -164,7 +164,11 @@ def _score_images(
         FileGroups() as pictures,
     ):
         together = predict_tests(
-            model, [tests[index] for index in large], spec, accelerator, shared=True
+            model,
+            [tests[index] for index in large],
+            spec,
+            accelerator,
+            owner=lambda place: place % count,
         )
         alone = predict_tests(model, [tests[index] for index in others], spec, accelerator)
         scored = chain(together, alone)

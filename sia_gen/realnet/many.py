@@ -35,7 +35,7 @@ def predict_ahead(
     accelerator: Accelerator,
     tile: Tile | None = None,
     *,
-    shared: bool = False,
+    owner: Callable[[int], int] | None = None,
 ) -> Iterator[tuple[Item, Extra | ImageError, float, AnomalyMap]]:
     """Yields each item, whatever else `load` returns of it, its score and map (H, W).
 
@@ -45,8 +45,8 @@ def predict_ahead(
         load: Returns an image and what counts in it, as `load_scored` does, and something else.
         accelerator: What to run on.
         tile: How images are cut, if they are photographs.
-        shared: Whether all processes score the same photographs together; each is yielded by one of
-            them.
+        owner: If given, all processes score the same photographs together; each, by its place among
+            the items, is yielded by this one.
 
     Yields:
         The map is without padding. If a photograph that is read in strips turns out to be damaged,
@@ -67,8 +67,8 @@ def predict_ahead(
                 if tile is None:
                     found = _predict_squares(model, loaded, accelerator)
                 else:
-                    owner = number % accelerator.num_processes if shared else None
-                    found = _predict_photograph(model, loaded[0], accelerator, tile, owner)
+                    mine = None if owner is None else owner(number) == accelerator.process_index
+                    found = _predict_photograph(model, loaded[0], accelerator, tile, mine)
             for item, one in zip(batch, found, strict=False):
                 yield item, *one
 
@@ -92,12 +92,12 @@ def _predict_photograph(
     loaded: tuple[Picture, Scope, Extra],
     accelerator: Accelerator,
     tile: Tile,
-    owner: int | None,
+    mine: bool | None,
 ) -> list[Found[Extra]]:
-    """Returns what is found in a photograph; nothing if it belongs to another process."""
+    """Returns what is found in a photograph; nothing if it is shared, and another process's."""
     photograph, scope, extra = loaded
     try:
-        if owner not in (None, accelerator.process_index):
+        if mine is False:
             help_to_predict(model, photograph, tile, accelerator)
             return []
         score, anomaly_map = predict_photograph(
@@ -106,9 +106,11 @@ def _predict_photograph(
             tile,
             accelerator,
             counted=scope.counted,
-            shared=owner is not None,
+            shared=mine is not None,
         )
     except ImageError as error:
+        if mine is False:
+            return []
         return [(error, np.nan, np.zeros((0, 0), np.float32))]
     return [(extra, score, anomaly_map)]
 
@@ -119,12 +121,12 @@ def predict_tests(
     spec: ImageSpec,
     accelerator: Accelerator,
     *,
-    shared: bool = False,
+    owner: Callable[[int], int] | None = None,
 ) -> Iterator[tuple[TestImage, Mask, float, AnomalyMap]]:
     """Yields each test image, its mask (H, W), score and anomaly map (H, W).
 
     If photographs are cut into tiles, mask and map have the photograph's own resolution. See
-    `predict_ahead` for those that are `shared`.
+    `predict_ahead` for their `owner`.
     """
 
     def load(test: TestImage) -> tuple[Picture, Scope, Mask]:
@@ -134,7 +136,7 @@ def predict_tests(
         return image, scope, mask if spec.tile else scope.area.cut(mask)
 
     for test, mask, score, anomaly_map in predict_ahead(
-        model, tests, load, accelerator, spec.tile, shared=shared
+        model, tests, load, accelerator, spec.tile, owner=owner
     ):
         if isinstance(mask, ImageError):
             raise mask

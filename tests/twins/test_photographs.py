@@ -14,6 +14,7 @@ from sia_gen.anomalies.sources import open_sources
 from sia_gen.composition.compose import compose
 from sia_gen.config.recipe import Recipe, choose_categories
 from sia_gen.corpus.cutting import tile_of
+from sia_gen.corpus.estimate import estimate
 from sia_gen.corpus.generate import remake
 from sia_gen.corpus.manifest import read_manifest
 from sia_gen.corpus.reading import SampleReader
@@ -22,6 +23,7 @@ from sia_gen.corpus.schema import json_schema
 from sia_gen.corpus.verify import find_problems, verify
 from sia_gen.errors import ImageError, OptionError, RecipeError
 from sia_gen.images.listing import list_images
+from sia_gen.inspection.inspect import inspect_corpus
 from sia_gen.realnet.preparation import fit_data, load_normal
 from sia_gen.twins import starts
 from sia_gen.twins.maker import TwinMaker
@@ -167,6 +169,20 @@ def test_tiles_of_photographs_show_their_anomaly(make_twins: MakeTwins, photogra
             assert np.asarray(images["mask.png"]).any()
 
 
+def test_the_page_of_a_corpus_shows_tiles(
+    make_twins: MakeTwins, photographs: Path, tmp_path: Path
+) -> None:
+    changes = CHANGES | {"data.tile.size": 24}
+    corpus, _ = make_twins("corpus", TWINS, changes, categories=["disc"])
+    path = inspect_corpus(corpus, photographs, None, None, tmp_path / "page", RUNTIME)
+    page = path.read_text()
+    assert "parts.disc: twins" in page
+    assert "whole photographs" in page
+    card = (corpus / "README.md").read_text()
+    assert "whole photographs, made by" in card
+    assert "Tiles were disturbed in the photographs" in card
+
+
 def test_compose_shows_the_photographs(
     make_twins: MakeTwins, photographs: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +208,14 @@ def test_images_of_another_size_than_their_metadata_say_are_found(
     shard.write_bytes(content[:place] + b"99" + content[place + 2 :])
     found = [problem.text for problem in find_problems(corpus)]
     assert any("pixels, not" in text for text in found), found
+
+
+def test_plans_count_tiles(recipe: Recipe, models: Path) -> None:
+    changed = recipe.override(CHANGES | {"synthesis.twins": TWINS | {"start": 1.0}})
+    text = estimate(changed, choose_categories(changed, ["disc"]), models, RUNTIME)
+    # Six steps of both twins for two tiles on average, in each of five samples.
+    assert "120 (24 per sample)" in text
+    assert "two photographs and a mask" in text
 
 
 def test_photographs_that_cannot_be_samples_are_refused(

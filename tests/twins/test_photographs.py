@@ -50,8 +50,8 @@ CHANGES: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def anything_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that untrained networks make masks."""
-    for estimate in ("of", "within"):
-        monkeypatch.setattr(ChanceLimits, estimate, lambda _: ChanceLimits(0.0, 0.0))
+    for limits in ("of", "within"):
+        monkeypatch.setattr(ChanceLimits, limits, lambda _: ChanceLimits(0.0, 0.0))
 
 
 @pytest.fixture

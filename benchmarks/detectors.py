@@ -62,7 +62,7 @@ COMMON: dict[str, Any] = {
     "realnet.weights": LITE0,
     "realnet.standardise": True,
     "realnet.strides": [8, 16],
-    "realnet.channels_kept": [40, 64],
+    "realnet.channels_kept": [40, 88],
     "realnet.learning_rate": 1e-3,
     "realnet.warmup_steps": 20,
     "realnet.decay_from": 0.5,

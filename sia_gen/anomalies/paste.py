@@ -68,6 +68,7 @@ class LocalAnomalies:
     foreground: Images | None = None  # pixels that may be anomalous, (1, H, W), 1 or 0; None: all
     groups: NDArray[np.int64] | None = None  # number of the source of each N; None: the first
     areas: Sequence[Area] | None = None  # of the picture in each padded N; None: no padding
+    counted: Images | None = None  # pixels of each N that count, (1, H, W), 1 or 0; None: all
     twins: Sequence[TwinSource] = ()  # one per category
     twin_fraction: float = 0.0  # share of the anomalies that are twins
     stroke_fraction: float = 0.0  # share of the pieces that are pasted through strokes

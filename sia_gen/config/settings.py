@@ -143,6 +143,9 @@ class Twins(Section):
     """Where a sample is perturbed: `everywhere`; within `natural` outlines with soft edges, a
     `perlin` mask or a `box`, random for each sample; the `foreground` by the recipe's rule; or the
     path of a mask image."""
+    tiles: Count | None = None
+    """Most tiles that are disturbed in a photograph that is cut into tiles; every sample draws how
+    many, and is the whole photograph. Without it a sample that starts from a tile is that tile."""
 
     @field_validator("region")
     @classmethod
@@ -158,6 +161,7 @@ class Twins(Section):
             "invert": self.invert,
             "edit": bool(self.edit),
             "the region 'foreground'": self.region == "foreground",
+            "tiles": self.tiles is not None,
         }
         for what, used in uses.items():
             if used and self.source != "image":

@@ -14,8 +14,6 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 PLACES = 32
 # In deviations of all normal pixels, so that a place where little varies finds no more than others.
 SMALLEST_DEVIATION = 0.25
-# Rows of a map that are placed together.
-ROWS = 1024
 
 
 class NormalPlaces(nn.Module):
@@ -34,31 +32,34 @@ class NormalPlaces(nn.Module):
         sums = torch.zeros(2, PLACES, PLACES, dtype=torch.float64)
         count = 0
         for one in maps:
-            both = torch.stack([one, one.square()])[None].double()
-            sums += adaptive_avg_pool2d(both, PLACES)[0]
+            for place in range(PLACES):
+                # A row of places at a time, which bounds the memory it takes.
+                first, end = place * len(one) // PLACES, -(-(place + 1) * len(one) // PLACES)
+                rows = one[first:end]
+                both = torch.stack([rows, rows.square()])[None].double()
+                sums[:, place] += adaptive_avg_pool2d(both, (1, PLACES))[0, :, 0]
             count += 1
         means, squares = sums / count
         self.means.copy_(means)
         self.deviations.copy_((squares - means.square()).clamp(min=0).sqrt())
         self.deviations.clamp_(min=SMALLEST_DEVIATION)
 
-    def place(self, values: torch.Tensor) -> torch.Tensor:
-        """Puts a map (H, W) in units of normal pixels at each place, in place, and returns it."""
-        height, width = values.shape
-        columns = torch.stack([self.means, self.deviations])[None].to(values)
-        # Column by column first, so that all rows together never take memory.
-        columns = interpolate(columns, (PLACES, width), mode="bilinear")
-        rows = _between(height, values)
-        for top in range(0, height, ROWS):
-            lower, upper, share = (one[top : top + ROWS] for one in rows)
-            mean, deviation = torch.lerp(columns[0][:, lower], columns[0][:, upper], share[:, None])
-            values[top : top + ROWS].sub_(mean).div_(deviation)
-        return values
+    def place(self, rows: torch.Tensor, top: int, height: int) -> torch.Tensor:
+        """Puts rows (h, W) of a map in units of normal pixels at each place, and returns them.
+
+        They change in place. The first is row `top` of the map, which has `height` rows.
+        """
+        columns = torch.stack([self.means, self.deviations])[None].to(rows)
+        columns = interpolate(columns, (PLACES, rows.shape[1]), mode="bilinear")
+        lower, upper, share = _between(torch.arange(top, top + len(rows)), height)
+        between = torch.lerp(columns[0][:, lower], columns[0][:, upper], share.to(rows)[:, None])
+        mean, deviation = between
+        return rows.sub_(mean).div_(deviation)
 
 
-def _between(height: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns the two places that each row lies between, and its share of the way, all (H,)."""
-    centres = (torch.arange(height) + 0.5) * PLACES / height - 0.5
+def _between(rows: torch.Tensor, height: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns the two places that each row lies between, and its share of the way, all (h,)."""
+    centres = (rows + 0.5) * PLACES / height - 0.5
     centres = centres.clamp(0, PLACES - 1)
     lower = centres.floor().long()
-    return lower, (lower + 1).clamp(max=PLACES - 1), (centres - lower).to(like)
+    return lower, (lower + 1).clamp(max=PLACES - 1), centres - lower

@@ -35,7 +35,10 @@ def test_maps_of_any_size_are_placed(shape: tuple[int, int]) -> None:
     mean, deviation = interpolate(both, shape, mode="bilinear")[0]
     expected = (values.double() - mean) / deviation
     given = values.clone()
-    assert model.place(given) is given
+    parts = [
+        model.place(given[top : top + 700], top, len(given)) for top in range(0, len(given), 700)
+    ]
+    assert parts[0].data_ptr() == given.data_ptr()
     torch.testing.assert_close(given.double(), expected, rtol=0, atol=1e-4)
 
 
@@ -45,6 +48,6 @@ def test_normal_photographs_have_mean_0_and_deviation_1_everywhere() -> None:
     maps = torch.from_numpy((rng.normal(size=(20, 320, 320)) * rows + rows).astype(np.float32))
     model = NormalPlaces()
     model.measure(maps)
-    placed = torch.stack([model.place(one.clone()) for one in maps])
+    placed = torch.stack([model.place(one.clone(), 0, 320) for one in maps])
     assert float(placed.mean(dim=(0, 2)).abs().max()) < 0.1
     assert float((placed.std(dim=(0, 2)) - 1).abs().max()) < 0.1

@@ -72,7 +72,7 @@ def save_detector(
     if model.memory is not None:
         model.memory.fill(model.selected_features(normal), range(len(normal)), seed, coreset)
     if model.places is not None:
-        model.places.measure(torch.randn(2, 64, 64))
+        model.places.measure(torch.randn(2, 64, 64).numpy())
     model.save_pretrained(folder)
     report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 2}
     (folder / "fit.json").write_text(json.dumps(report))

@@ -316,7 +316,7 @@ def damaged(folder: Path, why: str) -> ModelError:
 
 def _margin(stride: int, size: int) -> int:
     """Returns how many pixels to reflect: two cells of the coarsest features, less if few fit."""
-    return stride * min(2, (size - 1) // (2 * stride))
+    return stride * min(2, (size - 1) // stride)
 
 
 def _middle(features: torch.Tensor, margin: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from sia_gen.images.loading import Pixels
 from sia_gen.images.strips import Picture
 from sia_gen.io.arrays import joined_rows
 from sia_gen.realnet.inference import BATCH_SIZE, AnomalyMap, Mask, output_of, require_numbers
-from sia_gen.realnet.model import RealNet
+from sia_gen.realnet.model import EVEN_ODDS, RealNet
 from sia_gen.realnet.tiling import HighestMean, blended_rows
 
 
@@ -49,10 +49,12 @@ def predict_photograph(
 
     def probabilities() -> Iterator[AnomalyMap]:
         top = 0
-        for rows in averaged_rows(model, photograph, tile, accelerator, number, shared=shared):
+        averaged = averaged_rows(model, photograph, tile, accelerator, number, shared=shared)
+        if model.places is not None:
+            placed = model.places.placed(joined_rows(averaged, shape), counted)
+            averaged = (rows - np.float32(EVEN_ODDS) for rows in placed)
+        for rows in averaged:
             values = torch.from_numpy(rows)
-            if model.places is not None:
-                model.places.place(values, top, shape[0])
             here = None if counted is None else counted[top : top + len(rows)]
             highest.add(rows, here)
             found = model.probability(values).numpy()

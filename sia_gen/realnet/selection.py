@@ -231,10 +231,10 @@ def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerato
     count = len(tiles.photographs)
     numbers = np.unique(np.linspace(0, count - 1, MOST_PLACED).round().astype(int)).tolist()
 
-    def averaged(number: int) -> torch.Tensor:
+    def averaged(number: int) -> NDArray[np.float32]:
         photograph = tiles.photographs[number]
         rows = averaged_rows(model, photograph, tiles.tile, accelerator, number)
-        return torch.from_numpy(joined_rows(rows, photograph.shape[-2:]))
+        return joined_rows(rows, photograph.shape[-2:])
 
     model.places.measure(map(averaged, numbers))
 

@@ -270,6 +270,10 @@ class RealNetFit(Training):
     reflect: bool = False
     """Whether images are continued by their reflection on all sides before the backbone takes them, so
     that features at their edges are as those in their middle."""
+    memory_strides: list[Count] | None = Field(default=None, min_length=1)
+    """Strides, among `strides`, of the layers whose patches `retrieval` keeps, if not all. Its decoder
+    then sees the features of all layers beside the residuals, and far around every pixel, so that
+    it follows lines such as cracks."""
     position: bool = False
     """Whether a pixel of a photograph that is cut into tiles is compared with normal pixels at the
     same place, for `retrieval` of parts that lie alike in all photographs."""
@@ -329,6 +333,12 @@ class RealNetFit(Training):
                 raise ValueError(msg)
         if self.position and self.architecture != "retrieval":
             msg = f"'position' applies to retrieval, but 'architecture' is {self.architecture}"
+            raise ValueError(msg)
+        if self.memory_strides is not None and self.architecture != "retrieval":
+            msg = f"'memory_strides' applies to retrieval, not to {self.architecture}"
+            raise ValueError(msg)
+        if not {*(self.memory_strides or ())} <= {*(self.strides or ())}:
+            msg = "'memory_strides' are not all among 'strides'"
             raise ValueError(msg)
         if self.reflect and self.layers is not None:
             msg = "'reflect' needs 'strides', but 'layers' are given"

@@ -26,6 +26,7 @@ from sia_gen.realnet.channels import (
     align,
     resize,
 )
+from sia_gen.realnet.context import ContextDecoder
 from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
 from sia_gen.realnet.places import NormalPlaces
 from sia_gen.realnet.reconstruction import ReconstructionUNet
@@ -76,6 +77,7 @@ class RealNet(
         layers: Sequence[int] | None = None,
         position: bool = False,
         reflect: bool = False,
+        memory_strides: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -83,8 +85,7 @@ class RealNet(
         if layers is None and strides is None:
             strides = STRIDES
         distinct = None if strides is None else sorted({*strides})
-        self.margin = _margin(max(distinct), image_size) if reflect and distinct else 0
-        self.backbone = Backbone(backbone, distinct, layers, image_size + 2 * self.margin)
+        self.backbone = Backbone(backbone, distinct, layers, image_size, reflect=reflect)
         reductions: list[int] = self.backbone.features.feature_info.reduction()
         self.strides = reductions if strides is None else [*strides]
         # An imported model may list a layer twice.
@@ -94,6 +95,9 @@ class RealNet(
         totals = [self.backbone.channels[layer] for layer in self.layers]
         self.afs = AnomalyAwareFeatureSelection(totals, channels_kept)
         self.blocks = [*zip(structure.blocks, structure.block_strides, strict=True)]
+        # The layers whose patches a memory keeps.
+        kept = memory_strides or self.strides
+        self.recalled = [layer for layer, one in enumerate(self.strides) if one in kept]
         channels = [sum(self.afs.kept[layer] for layer in block) for block in structure.blocks]
         retrieval = architecture == RETRIEVAL
         self.reconstruction = nn.ModuleList(
@@ -108,12 +112,16 @@ class RealNet(
             for count in channels
             if not retrieval
         )
-        self.memory = PatchMemory(channels[0], memory_size) if retrieval else None
+        recalled = sum(self.afs.kept[layer] for layer in self.recalled)
+        self.memory = PatchMemory(recalled, memory_size) if retrieval else None
         self.fusion = MapFusion() if retrieval else None
         self.places = NormalPlaces() if position else None
-        self.rrs = ReconstructionResidualSelection(
-            channels, num_max, num_mean, rrs, structure.decoder_layers
-        )
+        self.context = ContextDecoder([*self.afs.kept, recalled]) if memory_strides else None
+        self.rrs = None
+        if self.context is None:
+            self.rrs = ReconstructionResidualSelection(
+                channels, num_max, num_mean, rrs, structure.decoder_layers
+            )
 
     def forward(self, images: torch.Tensor, numbers: torch.Tensor | None = None) -> RealNetOutput:
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1].
@@ -187,10 +195,14 @@ class RealNet(
             done += len(maps)
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
+        """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block.
+
+        Those of a retrieval are its patches, and for a decoder of features these as they are.
+        """
         selected: list[torch.Tensor] = self.afs(self.features(images))
         if self.memory is not None:
-            return [neighbourhoods(selected)]
+            patches = neighbourhoods([selected[layer] for layer in self.recalled])
+            return [patches] if self.context is None else [patches, *selected]
         return [self._block(selected, layers, stride) for layers, stride in self.blocks]
 
     def _block(
@@ -204,13 +216,8 @@ class RealNet(
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns all features of the backbone, one (B, C_i, H_i, W_i) per layer."""
-        margins = [self.margin] * 4
-        continued = functional.pad(images, margins, mode="reflect") if self.margin else images
-        features: list[torch.Tensor] = self.backbone(continued.expand(-1, 3, -1, -1))
-        return [
-            features[layer] if not self.margin else _middle(features[layer], self.margin // stride)
-            for layer, stride in zip(self.layers, self.strides, strict=True)
-        ]
+        features: list[torch.Tensor] = self.backbone(images.expand(-1, 3, -1, -1))
+        return [features[layer] for layer in self.layers]
 
     def reconstruct(
         self, features: Sequence[torch.Tensor], numbers: torch.Tensor | None = None
@@ -227,8 +234,10 @@ class RealNet(
         self, features: Sequence[torch.Tensor], reconstructed: Sequence[torch.Tensor], size: Size
     ) -> torch.Tensor:
         """Returns logits (B, 2, *size) for features and their reconstruction."""
-        pairs = zip(features, reconstructed, strict=True)
-        return resize(self.rrs([(a - b).square() for a, b in pairs]), size)
+        residuals = [(a - b).square() for a, b in zip(features, reconstructed, strict=False)]
+        if self.rrs is None:
+            return resize(self.context([*features[1:], *residuals]), size)
+        return resize(self.rrs(residuals), size)
 
     @classmethod
     def of(cls, settings: RealNetFit) -> Self:
@@ -312,16 +321,6 @@ def damaged(folder: Path, why: str) -> ModelError:
         problem=f"cannot load the RealNet in {folder}: {why}.",
         fix="Fit it again with 'sia-gen fit-realnet'.",
     )
-
-
-def _margin(stride: int, size: int) -> int:
-    """Returns how many pixels to reflect: two cells of the coarsest features, less if few fit."""
-    return stride * min(2, (size - 1) // stride)
-
-
-def _middle(features: torch.Tensor, margin: int) -> torch.Tensor:
-    """Cuts a margin off all sides of features (B, C, H, W)."""
-    return features[..., margin:-margin, margin:-margin]
 
 
 def separate_maps(

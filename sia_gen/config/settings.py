@@ -268,12 +268,12 @@ class RealNetFit(Training):
     memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Number of patches of normal images that are kept for `retrieval`."""
     reflect: bool = False
-    """Whether images are continued by their reflection on all sides before the backbone takes them, so
-    that features at their edges are as those in their middle."""
+    """Whether images are continued by their reflection on all sides before the backbone takes them,
+    so that features at their edges are as those in their middle."""
     memory_strides: list[Count] | None = Field(default=None, min_length=1)
-    """Strides, among `strides`, of the layers whose patches `retrieval` keeps, if not all. Its decoder
-    then sees the features of all layers beside the residuals, and far around every pixel, so that
-    it follows lines such as cracks."""
+    """Strides, among `strides`, of the layers whose patches `retrieval` keeps, if not all. Its
+    decoder then sees the features of all layers beside the residuals, and far around every pixel,
+    so that it follows lines such as cracks."""
     position: bool = False
     """Whether a pixel of a photograph that is cut into tiles is compared with normal pixels at the
     same place, for `retrieval` of parts that lie alike in all photographs."""

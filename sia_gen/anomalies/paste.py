@@ -101,7 +101,7 @@ class LocalAnomalies:
         stroke = self.stroke_fraction > 0 and rng.random() < self.stroke_fraction
         draw = stroke_mask if stroke else perlin_mask
         mask = weight = local_mask(rng, normal.shape[-1], foreground, draw)
-        if stroke:
+        if self.stroke_fraction > 0:
             weight = softened(rng, mask)
             pasted = shade_of(rng, pasted) if rng.random() < PLAIN else pasted
         opacity = np.float32(rng.uniform(*piece.opacity))

@@ -20,8 +20,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 # Number of distances of each image that are in memory together.
 BLOCK = 1 << 20
 SMALLEST_DEVIATION = 1e-3
-# Below 1, because the decoder can be wrong about anomalies unlike those that it has learned.
-DECODER_WEIGHT = 0.5
+# Below 1, because the decoder can be wrong about anomalies unlike those that it has learned. One that
+# sees features and not residuals alone is as good as the distance.
+DECODER_WEIGHT, CONTEXT_WEIGHT = 0.5, 1.0
 # Number of patches that a memory is chosen from, and of dimensions to measure their distances in.
 CANDIDATES, PROJECTED = 100_000, 32
 
@@ -152,15 +153,16 @@ class MapFusion(nn.Module):
     means: torch.Tensor
     deviations: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float = DECODER_WEIGHT) -> None:
         super().__init__()
+        self.weight = weight
         self.register_buffer("means", torch.zeros(2))
         self.register_buffer("deviations", torch.ones(2))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Returns the weighted sum, (B, 1, H, W), of both maps (B, 2, H, W)."""
         standard = (maps - self.means.view(1, 2, 1, 1)) / self.deviations.view(1, 2, 1, 1)
-        return standard[:, :1] + DECODER_WEIGHT * standard[:, 1:]
+        return standard[:, :1] + self.weight * standard[:, 1:]
 
     def measure(self, batches: Iterable[torch.Tensor]) -> None:
         """Takes means and deviations from both maps of normal images, each (B, 2, H, W)."""

@@ -27,7 +27,13 @@ from sia_gen.realnet.channels import (
     resize,
 )
 from sia_gen.realnet.context import ContextDecoder
-from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
+from sia_gen.realnet.memory import (
+    CONTEXT_WEIGHT,
+    DECODER_WEIGHT,
+    MapFusion,
+    PatchMemory,
+    neighbourhoods,
+)
 from sia_gen.realnet.places import NormalPlaces
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
@@ -114,7 +120,8 @@ class RealNet(
         )
         recalled = sum(self.afs.kept[layer] for layer in self.recalled)
         self.memory = PatchMemory(recalled, memory_size) if retrieval else None
-        self.fusion = MapFusion() if retrieval else None
+        weight = CONTEXT_WEIGHT if memory_strides else DECODER_WEIGHT
+        self.fusion = MapFusion(weight) if retrieval else None
         self.places = NormalPlaces() if position else None
         self.context = ContextDecoder([*self.afs.kept, recalled]) if memory_strides else None
         self.rrs = None

@@ -46,7 +46,7 @@ VALIDATION_SEED = 1
 TAIL, FEWEST_BEYOND = 0.15, 5
 SMALLEST_ODDS = 1e-12
 # Photographs that tell what is normal where.
-MOST_PLACED = 64
+MOST_PLACED = 128
 # Metrics, of every kind of anomalies, whose sum selects the weights.
 SCORED = ("image_auroc", "pixel_average_precision")
 

@@ -29,7 +29,7 @@ from sia_gen.realnet.channels import (
 from sia_gen.realnet.context import ContextDecoder
 from sia_gen.realnet.memory import (
     CONTEXT_WEIGHT,
-    DECODER_WEIGHT,
+    SOFT_LIMIT,
     MapFusion,
     PatchMemory,
     neighbourhoods,
@@ -120,8 +120,8 @@ class RealNet(
         )
         recalled = sum(self.afs.kept[layer] for layer in self.recalled)
         self.memory = PatchMemory(recalled, memory_size) if retrieval else None
-        weight = CONTEXT_WEIGHT if memory_strides else DECODER_WEIGHT
-        self.fusion = MapFusion(weight) if retrieval else None
+        fusion = (CONTEXT_WEIGHT, SOFT_LIMIT) if memory_strides else ()
+        self.fusion = MapFusion(*fusion) if retrieval else None
         self.places = NormalPlaces() if position else None
         self.context = ContextDecoder([*self.afs.kept, recalled]) if memory_strides else None
         self.rrs = None

@@ -5,7 +5,8 @@
 N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask within the
 foreground of N and delta the opacity. Part of each batch stays normal, with an empty mask.
 
-Some of the masks may be strokes instead of Perlin masks, their edges soft (`strokes.py`).
+Some of the masks may be strokes instead of Perlin masks (`strokes.py`). Then edges are soft and some
+pieces have one shade, so that neither sharp edges nor textures are what anomalies are known by.
 
 Twins may replace A, N and M: an SDAS image, the image of the same noise at strength 0, and the mask
 of their difference.
@@ -34,7 +35,7 @@ MAX_DRAWS = 32
 # Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
 THRESHOLD = 0.5
 MAX_SCALE_EXPONENT = 5
-# Share of the strokes that have one shade.
+# Share of the pieces that have one shade beside strokes.
 PLAIN = 0.5
 
 UnitPixels = NDArray[np.float32]

@@ -298,8 +298,8 @@ class RealNetFit(Training):
     mask_area: Area = (0.001, 0.5)
     """Range of the share of pixels that the mask of a twin may cover; other twins are left out."""
     stroke_fraction: Share = 0.0
-    """Share of the pieces that are pasted through strokes, long thin curves with soft edges such as
-    cracks and scratches, instead of Perlin masks."""
+    """Share of the pieces that are pasted through strokes, long thin curves such as cracks and
+    scratches, instead of Perlin masks. Above 0 all pieces have soft edges, and half one shade."""
     anomalous_fraction: Fraction = 0.5
     """Share of the images in a batch that get an anomaly."""
     select_on: Literal["validation", "test"] = "validation"

@@ -72,7 +72,7 @@ def test_lines_appear_before_the_end(
 
     predict(model, [photos], whole, CPU, save="heatmaps,boxes")
     original = RealNet.forward
-    monkeypatch.setattr("sia_gen.realnet.inference.BATCH_SIZE", 2)
+    monkeypatch.setattr("sia_gen.realnet.many.BATCH_SIZE", 2)
     monkeypatch.setattr(module, "BATCH_SIZE", 2)
     monkeypatch.setattr(RealNet, "forward", forward)
     with pytest.raises(KeyboardInterrupt):

@@ -40,7 +40,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The photographs that are scored."""
     paths: list[Path] = []
 
-    def watched(self: Detector, photographs: list[Path]) -> object:
+    def watched(self: Detector, photographs: list[Path], *, shared: bool) -> object:
+        assert not shared
         paths.extend(photographs)
         return stream(self, photographs)
 

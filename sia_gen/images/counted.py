@@ -109,7 +109,7 @@ def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Coun
         spec: How it is read.
 
     Raises:
-        ImageError: If the mask is missing, or has another size than the photograph.
+        ImageError: If the mask is missing, has another size than the photograph, or ignores all.
     """
     if spec.ignore is None:
         return None
@@ -121,7 +121,13 @@ def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Coun
             problem=f"there is no mask {mask} of what to ignore.",
             fix="Give its path with --ignore, or set 'data.ignore' in the recipe.",
         )
-    return ~within(read_marks(mask, size=size), spec)
+    counted: Counted = ~within(read_marks(mask, size=size), spec)
+    if not counted.any():
+        raise ImageError(
+            problem=f"the mask {mask} ignores all of {name}.",
+            fix="Save it with 255 only where photographs are to be ignored, and 0 elsewhere.",
+        )
+    return counted
 
 
 def at_scale(counted: Counted, shape: tuple[int, ...]) -> Counted:

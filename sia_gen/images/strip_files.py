@@ -49,19 +49,26 @@ def strip_files(file: ImageFile.ImageFile, rows: int) -> Iterator[bytes] | None:
 
     None if a file is of a kind of which that is not possible.
     """
-    stream, parts = file.fp, None
-    if stream is None:
+    if file.fp is None:
         return None
+    try:
+        parts = _parts_of(file, file.fp, rows)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        # Of a damaged header Pillow says itself what is wrong, or reads it nevertheless.
+        return None
+    return None if parts is None else map(partial(_content, file.fp), parts)
+
+
+def _parts_of(file: ImageFile.ImageFile, stream: IO[bytes], rows: int) -> list[Part] | None:
     if isinstance(file, TiffImagePlugin.TiffImageFile):
-        parts = _parts_of_tiff(file, rows)
-    elif len(file.tile) == 1 and file.tile[0].codec_name in ("raw", "ppm"):
-        stream.seek(0)
-        start = stream.read(file.tile[0].offset)
-        if file.format == "BMP":
-            parts = _parts_of_bmp(file, start, rows)
-        elif file.format == "PPM":
-            parts = _parts_of_ppm(file, start, rows)
-    return None if parts is None else map(partial(_content, stream), parts)
+        return _parts_of_tiff(file, rows)
+    if len(file.tile) != 1 or file.tile[0].codec_name not in ("raw", "ppm"):
+        return None
+    stream.seek(0)
+    start = stream.read(file.tile[0].offset)
+    if file.format == "BMP":
+        return _parts_of_bmp(file, start, rows)
+    return _parts_of_ppm(file, start, rows) if file.format == "PPM" else None
 
 
 def _content(stream: IO[bytes], part: Part) -> bytes:

@@ -76,13 +76,14 @@ class TwinMaker:
         edited_alone = bool(self.settings.edit) and without_noise
         # Whether samples differ from their twins in a region alone.
         self.local = self.settings.region != EVERYWHERE or edited_alone
+        # Side of the tiles that are disturbed in whole photographs; None if samples are small.
+        self.tile = None if self.settings.tiles is None else _side_of_tiles(categories)
         self.uses: list[str] = []
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}
         self.paths: dict[str, list[Path]] = {}
         for place in categories:
             spec = ImageSpec.of(place.recipe, place.recipe.diffusion.image_size)
-            self._require_tiles(place)
             require_region(self.settings.region, spec)
             if place.recipe.name not in self.backbones:
                 self.backbones[place.recipe.name] = open_backbone(place.recipe, weights)
@@ -90,19 +91,6 @@ class TwinMaker:
                 root = category_root(recipe, place, data)
                 self.paths[place.name] = list_images(place.recipe, root, place.category).fit
         self.opened: tuple[str, StartImages | None, Chance] | None = None
-
-    @property
-    def tile(self) -> int | None:
-        """Side of the tiles that are disturbed in whole photographs; None if samples are small."""
-        tiles = {place.recipe.data.tile for place in self.categories.values()}
-        return max(one.size for one in tiles if one) if self.settings.tiles else None
-
-    def _require_tiles(self, place: DatasetCategory) -> None:
-        if self.settings.tiles is not None and place.recipe.data.tile is None:
-            raise OptionError(
-                problem=f"the photographs of '{place.name}' are not cut into tiles.",
-                fix="Leave --tiles out, or use models that were trained with --tile.",
-            )
 
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
@@ -276,6 +264,26 @@ class TwinMaker:
     def _unedited(self, photographs: Pixels) -> dict[str, Any]:
         settings = self.settings
         return {"image": _unit(photographs), "start": settings.start, "invert": settings.invert}
+
+
+def _side_of_tiles(categories: Sequence[DatasetCategory]) -> int:
+    """Returns the side of the tiles of some categories; `OptionError` if there is no single one."""
+    sides: dict[int, str] = {}
+    for place in categories:
+        if place.recipe.data.tile is None:
+            raise OptionError(
+                problem=f"the photographs of '{place.name}' are not cut into tiles.",
+                fix="Leave --tiles out, or use models that were trained with --tile.",
+            )
+        sides.setdefault(place.recipe.data.tile.size, place.name)
+    if len(sides) > 1:
+        first, second, *_ = sides.values()
+        raise OptionError(
+            problem=f"the photographs of '{first}' and '{second}' are cut into tiles of "
+            "different sizes.",
+            fix="Make the categories one by one with --category, each with its own --out.",
+        )
+    return next(iter(sides))
 
 
 def onto_photographs(both: torch.Tensor, photographs: torch.Tensor) -> torch.Tensor:

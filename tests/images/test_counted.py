@@ -74,6 +74,10 @@ def test_masks_that_cannot_be_used_are_refused(photo: Path) -> None:
     Image.new("1", (60, 41)).save(photo.with_name("other.png"))
     with pytest.raises(ImageError, match="is 60 x 41 pixels, its image 60 x 40"):
         load_scored(photo, spec_of(photo, "other.png"))
+    Image.new("1", (60, 40), 1).save(photo.with_name("white.png"))
+    for options in ({}, {"roi": (0, 0, 40, 40)}):
+        with pytest.raises(ImageError, match=r"white\.png ignores all of .*photo\.png"):
+            load_scored(photo, spec_of(photo, "white.png", **options))
 
 
 def test_masks_have_names_that_are_known() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,25 @@ def _opened(path: Path) -> tuple[Strips, int]:
     photograph, _ = open_scored(path, spec_of("L"))
     assert isinstance(photograph, Strips)
     return photograph, photograph.shape[1]
+
+
+@pytest.mark.parametrize("tag", [278, 279, 273, 258, 277])
+@pytest.mark.parametrize("value", [0, 1, 65_000])
+def test_damaged_headers_are_read_as_pillow_does(tmp_path: Path, tag: int, value: int) -> None:
+    path = tmp_path / "strips.tif"
+    IN_STRIPS["strips.tif"](path)
+    content = bytearray(path.read_bytes())
+    # A directory's entry: a tag, its type (16 or 32 bits), a count, and the value or its place.
+    (entry,) = [m.start() for m in re.finditer(struct.pack("<H", tag) + rb"[\3\4]\0", content)][:1]
+    struct.pack_into("<I", content, entry + 8, value)
+    path.write_bytes(content)
+    expected = found = None
+    with suppress(ImageError):
+        expected = load_scored(path, spec_of("L"))[0]
+    with suppress(ImageError):
+        found = read_in_order(*_opened(path))
+    assert (found is None) == (expected is None)
+    assert np.array_equal(found, expected) if found is not None else True
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sia_gen.anomalies.sources import open_sources
 from sia_gen.composition.compose import compose
-from sia_gen.config.recipe import Recipe, choose_categories
+from sia_gen.config.recipe import DatasetCategory, Recipe, choose_categories
 from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.estimate import estimate
 from sia_gen.corpus.generate import remake
@@ -231,5 +231,12 @@ def test_tiles_need_photographs_that_are_cut(
 ) -> None:
     with pytest.raises(OptionError, match="are not cut into tiles"):
         make_twins("corpus", TWINS, {"synthesis.strength": "3"}, categories=["disc"])
+    small, large = (
+        recipe.override(CHANGES | {"synthesis.twins": TWINS, "data.tile.size": side})
+        for side in (16, 24)
+    )
+    places = [DatasetCategory(small, "disc"), DatasetCategory(large, "plate")]
+    with pytest.raises(OptionError, match="are cut into tiles of different sizes"):
+        TwinMaker(small, places, photographs)
     with pytest.raises(RecipeError, match="tiles needs photographs to start from"):
         recipe.override({"synthesis.twins": {"tiles": 2}})

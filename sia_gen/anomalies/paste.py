@@ -5,8 +5,8 @@
 N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask within the
 foreground of N and delta the opacity. Part of each batch stays normal, with an empty mask.
 
-Some of the masks may be strokes instead of Perlin masks (`strokes.py`). Then edges are soft and some
-pieces have one shade, so that neither sharp edges nor textures are what anomalies are known by.
+Some of the masks may be strokes instead of Perlin masks (`strokes.py`). Then edges are soft and
+some pieces have one shade, so that neither sharp edges nor textures are what tells anomalies.
 
 Twins may replace A, N and M: an SDAS image, the image of the same noise at strength 0, and the mask
 of their difference.
@@ -35,7 +35,7 @@ MAX_DRAWS = 32
 # Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
 THRESHOLD = 0.5
 MAX_SCALE_EXPONENT = 5
-# Share of the pieces that have one shade beside strokes.
+# Share of the pieces that have one shade, where edges are soft.
 PLAIN = 0.5
 
 UnitPixels = NDArray[np.float32]

@@ -22,8 +22,8 @@ BLOCK = 1 << 20
 SMALLEST_DEVIATION = 1e-3
 # Below 1, because the decoder can be wrong about anomalies unlike those that it has learned.
 DECODER_WEIGHT = 0.5
-# That of a decoder of features. Beyond some deviations both maps grow as logarithms, so that neither
-# finds alone what the other is silent about.
+# That of a decoder of features. Beyond some deviations both maps grow as logarithms, so that
+# neither finds alone what the other is silent about.
 CONTEXT_WEIGHT, SOFT_LIMIT = 0.6, 3.0
 # Number of patches that a memory is chosen from, and of dimensions to measure their distances in.
 CANDIDATES, PROJECTED = 100_000, 32

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import interpolate, relu
 
 WIDTH = 48
-# Distances between the places that a convolution compares; together they see 61 places.
+# Distances between the places that a convolution compares.
 DILATIONS = (1, 2, 4, 8)
 # Log odds of an anomaly before anything is learned: most pixels are normal.
 RARE = -3.0

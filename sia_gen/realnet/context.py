@@ -32,8 +32,8 @@ class ContextDecoder(nn.Module):
         self.mix = nn.Conv2d(half * len(channels), WIDTH, 1)
         self.blocks = nn.ModuleList(_block(distance) for distance in DILATIONS)
         self.out = nn.Conv2d(WIDTH, 2, 3, padding=1)
-        nn.init.constant_(self.out.bias[0], 0)
-        nn.init.constant_(self.out.bias[1], RARE)
+        with torch.no_grad():
+            torch.as_tensor(self.out.bias).copy_(torch.tensor([0.0, RARE]))
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Returns the logits of normal and anomalous, (B, 2, H, W), in the size of the first."""

@@ -124,7 +124,6 @@ class RealNet(
         self.fusion = MapFusion(*fusion) if retrieval else None
         self.places = NormalPlaces() if position else None
         self.context = ContextDecoder([*self.afs.kept, recalled]) if memory_strides else None
-        self.rrs = None
         if self.context is None:
             self.rrs = ReconstructionResidualSelection(
                 channels, num_max, num_mean, rrs, structure.decoder_layers
@@ -242,7 +241,7 @@ class RealNet(
     ) -> torch.Tensor:
         """Returns logits (B, 2, *size) for features and their reconstruction."""
         residuals = [(a - b).square() for a, b in zip(features, reconstructed, strict=False)]
-        if self.rrs is None:
+        if self.context is not None:
             return resize(self.context([*features[1:], *residuals]), size)
         return resize(self.rrs(residuals), size)
 

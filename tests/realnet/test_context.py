@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -25,7 +26,7 @@ IMAGES = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("context")
-    options = {"architecture": "retrieval", "memory_size": 50, "reflect": True}
+    options: dict[str, Any] = {"architecture": "retrieval", "memory_size": 50, "reflect": True}
     save_detector(folder, strides=[4, 8, 16], memory_strides=[8, 16], **options)
     return folder
 

@@ -16,8 +16,7 @@ IMAGES = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
 def model(size: int = 64, *, reflect: bool) -> RealNet:
     torch.manual_seed(0)
-    options = {"num_max": 4, "num_mean": 4, "reflect": reflect}
-    return RealNet(BACKBONE, size, [8, 16], [8, 8], **options).eval()
+    return RealNet(BACKBONE, size, [8, 16], [8, 8], num_max=4, num_mean=4, reflect=reflect).eval()
 
 
 def test_features_are_the_middle_of_those_of_the_continued_image() -> None:

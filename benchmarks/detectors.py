@@ -48,7 +48,7 @@ from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.metrics import append_pixels, auroc, f1_max, pixel_metrics
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.model import image_score
-from sia_gen.realnet.tiling import blended_map, highest_mean, resized_map
+from sia_gen.realnet.tiling import HighestMean, blended_rows, resized_map
 from sia_gen.runtime.device import Runtime
 
 RUNTIME = Runtime()
@@ -62,7 +62,7 @@ COMMON: dict[str, Any] = {
     "realnet.weights": LITE0,
     "realnet.standardise": True,
     "realnet.strides": [8, 16],
-    "realnet.channels_kept": [40, 64],
+    "realnet.channels_kept": [40, 88],
     "realnet.learning_rate": 1e-3,
     "realnet.warmup_steps": 20,
     "realnet.decay_from": 0.5,
@@ -91,8 +91,16 @@ REALNETS: dict[str, dict[str, Any]] = {
         "architecture": "retrieval",
         "rrs": "all",
         "position": True,
-        "max_steps": 60,
-        "validate_every": 60,
+        "reflect": True,
+        "stroke_fraction": 0.5,
+        "strides": [4, 8, 16],
+        "memory_strides": [8, 16],
+        "channels_kept": [24, 40, 88],
+        "horizontal_flip": True,
+        "vertical_flip": True,
+        "batch_size": 8,
+        "max_steps": 300,
+        "validate_every": 300,
         "false_alarm_rate": 0.15,
     },
     "RealNet, independent": {"architecture": "independent", **NETWORKS},
@@ -214,8 +222,11 @@ def photographs_scored(
 
     for test in tests:
         photograph, _ = load_scored(test.path, spec)
-        anomaly_map = blended_map(photograph, tile, settings.image_size, maps, BATCH)
-        yield highest_mean(anomaly_map, settings.score_window), anomaly_map
+        rows = blended_rows(photograph, tile, settings.image_size, maps, BATCH)
+        anomaly_map = np.concatenate(list(rows))
+        highest = HighestMean(settings.score_window, anomaly_map.shape)
+        highest.add(anomaly_map)
+        yield highest.finish(), anomaly_map
 
 
 def patchcore(recipe: Recipe, paths: Sequence[Path]) -> anomalib_models.Scorer:

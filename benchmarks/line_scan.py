@@ -2,8 +2,8 @@
 
     python benchmarks/line_scan.py runs/boards/realnet/boards
 
-The photograph is grey noise in a PNG file. Memory is what the process holds beside the detector,
-at most, while `Detector.predict` runs.
+The photograph is grey noise in a file of any format. Memory is what the process holds beside the
+detector, at most, while `Detector.predict` runs.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ def main() -> None:
     parser.add_argument("detector", type=Path)
     parser.add_argument("--width", type=int, default=16_384)
     parser.add_argument("--height", type=int, default=8_192)
+    parser.add_argument("--format", default="tif", help="png, tif, bmp, pgm or jp2, for example")
     options = parser.parse_args()
     shape, rng = (options.height, options.width), np.random.default_rng(0)
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "scan.png"
-        Image.fromarray(rng.integers(90, 150, shape, np.uint8)).save(path, compress_level=1)
+        path = Path(folder) / f"scan.{options.format}"
+        Image.fromarray(rng.integers(90, 150, shape, np.uint8)).save(path)
         seconds, memory = measure(Detector.from_pretrained(options.detector), path)
     megapixels = options.width * options.height / 1e6
     rows = [[f"{megapixels:.0f}", f"{memory:.2f}", f"{seconds / megapixels:.2f}"]]

@@ -67,7 +67,7 @@ def measure_regions(recipe: Recipe, place: DatasetCategory, pipeline: SDASPipeli
     alarms = []
     for batch, indices in zip(batches, shard.batches(BATCH), strict=True):
         first = FIRST_SEED + indices.start
-        images = torch.from_numpy(starts.of(indices)).float() / 255
+        images = torch.from_numpy(starts.of(indices).pixels).float() / 255
         seeds = range(first, first + len(indices))
         other = generators(range(2 * first, 2 * first + len(indices)))
         options = {"start": maker.settings.start, **given}

@@ -22,6 +22,8 @@ from safetensors import safe_open
 
 Values = NDArray[np.float64]
 WINDOW, BATCH = 16, 16
+# Deviations of normal pixels at which a pixel counts as anomalous rather than normal.
+EVEN_ODDS = 6.0
 
 
 def starts_along(length: int, side: int, overlap: int) -> list[int]:
@@ -68,11 +70,13 @@ def blended_map(
 
 
 def place(values: Values, weights: str) -> Values:
-    """Puts values in units of normal pixels at each place of a photograph."""
+    """Puts values in units of normal pixels at each place of a photograph, above even odds."""
+    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
+    values = (values - median) / max(upper - lower, 1e-3)
     with safe_open(weights, "np") as file:
         grids = [file.get_tensor(f"places.{name}") for name in ("means", "deviations")]
     mean, deviation = (enlarged(grid.astype(np.float64), values.shape) for grid in grids)
-    placed: Values = (values - mean) / deviation
+    placed: Values = (values - mean) / deviation - EVEN_ODDS
     return placed
 
 

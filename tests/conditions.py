@@ -36,3 +36,10 @@ def with_xet() -> None:
     from huggingface_hub import constants
 
     constants.HF_HUB_DISABLE_XET = False
+
+
+def large_photographs() -> None:
+    """Photographs of the tests are large."""
+    from sia_gen.images import strips
+
+    strips.LARGE_PIXELS = 1000

@@ -70,9 +70,9 @@ def save_detector(
     normal = 0.5 + 0.1 * torch.rand(4, 1, 64, 64)
     model.backbone.standardise([model.features(normal)])
     if model.memory is not None:
-        model.memory.fill(model.selected_features(normal), range(len(normal)), seed, coreset)
+        model.memory.fill(model.selected_features(normal)[:1], range(len(normal)), seed, coreset)
     if model.places is not None:
-        model.places.measure(torch.randn(2, 64, 64))
+        model.places.measure(torch.randn(2, 64, 64).numpy())
     model.save_pretrained(folder)
     report = {"threshold": threshold, "selected_on": SELECTED_ON, "model_version": 2}
     (folder / "fit.json").write_text(json.dumps(report))

@@ -5,12 +5,15 @@
 N is a normal image, P a synthetic anomalous image of the same category, M a Perlin mask within the
 foreground of N and delta the opacity. Part of each batch stays normal, with an empty mask.
 
+Some of the masks may be strokes instead of Perlin masks (`strokes.py`). Then edges are soft and
+some pieces have one shade, so that neither sharp edges nor textures are what tells anomalies.
+
 Twins may replace A, N and M: an SDAS image, the image of the same noise at strength 0, and the mask
 of their difference.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ from scipy.ndimage import rotate
 from torch.utils.data import Dataset
 
 from sia_gen.anomalies.sources import Piece, Source, TwinSource
+from sia_gen.anomalies.strokes import shade_of, softened, stroke_mask
 from sia_gen.images.by_number import Images, numbers_of
 from sia_gen.images.loading import Pixels
 from sia_gen.images.squares import Area
@@ -31,11 +35,14 @@ MAX_DRAWS = 32
 # Perlin noise above this is anomalous; it has 1 to 2**5 cells in a row.
 THRESHOLD = 0.5
 MAX_SCALE_EXPONENT = 5
+# Share of the pieces that have one shade, where edges are soft.
+PLAIN = 0.5
 
 UnitPixels = NDArray[np.float32]
 # A and N, (C, H, W) in [0, 1], and M, (1, H, W), values 0 and 1.
 Sample = tuple[UnitPixels, UnitPixels, UnitPixels]
 Rng = np.random.Generator
+DrawMask = Callable[[Rng, int], UnitPixels]
 
 
 class AnomalyBatch(NamedTuple):
@@ -62,8 +69,10 @@ class LocalAnomalies:
     foreground: Images | None = None  # pixels that may be anomalous, (1, H, W), 1 or 0; None: all
     groups: NDArray[np.int64] | None = None  # number of the source of each N; None: the first
     areas: Sequence[Area] | None = None  # of the picture in each padded N; None: no padding
+    counted: Images | None = None  # pixels of each N that count, (1, H, W), 1 or 0; None: all
     twins: Sequence[TwinSource] = ()  # one per category
     twin_fraction: float = 0.0  # share of the anomalies that are twins
+    stroke_fraction: float = 0.0  # share of the pieces that are pasted through strokes
 
     def sample(self, index: int, rng: Rng, number: int) -> Sample:
         """Makes a sample of the normal image `index`; equal states of `rng` give equal samples.
@@ -90,9 +99,14 @@ class LocalAnomalies:
         """Returns A, (C, H, W) in [0, 1], M, (1, H, W), and delta for a P and an N."""
         flips = (self.horizontal_flip, self.vertical_flip)
         pasted = to_unit_range(random_flips(piece.pixels, rng, *flips))
-        mask = local_mask(rng, normal.shape[-1], foreground)
+        stroke = self.stroke_fraction > 0 and rng.random() < self.stroke_fraction
+        draw = stroke_mask if stroke else perlin_mask
+        mask = weight = local_mask(rng, normal.shape[-1], foreground, draw)
+        if self.stroke_fraction > 0:
+            weight = softened(rng, mask)
+            pasted = shade_of(rng, pasted) if rng.random() < PLAIN else pasted
         opacity = np.float32(rng.uniform(*piece.opacity))
-        return blend(normal, pasted, mask, opacity), mask, float(opacity)
+        return blend(normal, pasted, weight, opacity), mask, float(opacity)
 
     def flipped(self, index: int, rng: Rng) -> tuple[UnitPixels, Pixels | None]:
         """Returns N, (C, H, W) in [0, 1], and its foreground, flipped alike."""
@@ -104,14 +118,18 @@ class LocalAnomalies:
         return to_unit_range(both[:-1]), both[-1:]
 
 
-def local_mask(rng: Rng, size: int, foreground: Pixels | None) -> UnitPixels:
-    """Draws a Perlin mask within a foreground, (1, size, size), all zeros only if that is.
+def local_mask(
+    rng: Rng, size: int, foreground: Pixels | None, draw: DrawMask | None = None
+) -> UnitPixels:
+    """Draws a mask within a foreground, (1, size, size), all zeros only if that is.
+
+    It is a Perlin mask unless another `draw` is given.
 
     If `MAX_DRAWS` masks in a row miss the foreground, the mask is the whole foreground.
     """
     allowed = np.ones((1, size, size), np.uint8) if foreground is None else foreground
     for _ in range(MAX_DRAWS if allowed.any() else 0):
-        mask = perlin_mask(rng, size)[None] * allowed
+        mask = (draw or perlin_mask)(rng, size)[None] * allowed
         if mask.any():
             return mask
     return allowed.astype(np.float32)
@@ -158,10 +176,11 @@ def to_unit_range(image: Pixels) -> UnitPixels:
 
 
 def blend(
-    normal: UnitPixels, pasted: UnitPixels, mask: UnitPixels, opacity: np.float32
+    normal: UnitPixels, pasted: UnitPixels, weight: UnitPixels, opacity: np.float32
 ) -> UnitPixels:
-    """Pastes `pasted` into `normal` with `opacity` where `mask` is 1."""
-    return np.where(mask > 0, opacity * pasted + (1 - opacity) * normal, normal)
+    """Pastes `pasted` into `normal` with `opacity` where `weight` is 1, and less below."""
+    share = opacity * weight
+    return np.where(weight > 0, share * pasted + (1 - share) * normal, normal)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from sia_gen.config.recipe import Recipe
+from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK, TWINS
 from sia_gen.errors import CorpusError, ImageError, OptionError, UserError
@@ -72,9 +73,9 @@ class SDASSource:
 
     def read(self, number: int) -> tuple[dict[str, Any], Piece]:
         """Returns sample `number` of the corpus with its metadata."""
-        metadata, image = self.reader[number]
+        metadata, images = tile_of(self.reader.read(number), self.reader.form)
         square = to_square(
-            image.convert(self.spec.mode),
+            images[self.reader.form.picture].convert(self.spec.mode),
             Path(metadata["key"]),
             self.spec.size,
             self.spec.non_square,
@@ -98,11 +99,15 @@ class TwinSource:
 
     def draw(self, number: int) -> Twin:
         """Returns the next twin; the first follows the last."""
-        return self.read(self.numbers[number % len(self.numbers)])[1]
+        turn, place = divmod(number, len(self.numbers))
+        return self.read(self.numbers[place], turn)[1]
 
-    def read(self, number: int) -> tuple[dict[str, Any], Twin]:
-        """Returns twin `number` of the corpus, in the size to train on, with its metadata."""
-        metadata, images = self.reader.read(number)
+    def read(self, number: int, turn: int = 0) -> tuple[dict[str, Any], Twin]:
+        """Returns twin `number` of the corpus, in the size to train on, with its metadata.
+
+        Of a whole photograph it is a tile that shows some of the anomaly, another in each turn.
+        """
+        metadata, images = tile_of(self.reader.read(number), self.reader.form, turn)
         size, form = (self.spec.size, self.spec.size), self.reader.form.format
 
         def resized(name: str) -> Pixels:
@@ -112,7 +117,7 @@ class TwinSource:
         mask = to_pixels(images[MASK].resize(size, BILINEAR))
         binary = np.where(mask > 127, 255, 0).astype(np.uint8)
         twin = Twin(resized("image"), resized("normal"), binary)
-        if self.photographs is None:
+        if self.photographs is None or self.reader.form.tile is not None:
             return metadata, twin
         number = metadata["index"] % len(self.photographs)
         areas = areas_of(self.photographs)
@@ -262,6 +267,9 @@ def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
             fix="Make them with 'sia-gen synthesize --twins', or leave --anomalies out.",
         )
     useful = np.flatnonzero((reader.mask_areas >= low) & (reader.mask_areas <= high)).tolist()
+    if reader.form.tile is not None:
+        # The limits are shares of a tile.
+        useful = np.flatnonzero(reader.mask_areas).tolist()
     if not useful:
         raise CorpusError(
             problem=f"no mask of {reader} covers {low:.2%} to {high:.0%} of its image.",

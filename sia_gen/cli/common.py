@@ -105,7 +105,12 @@ def tile_changes(tile: str | None, scale: float | None) -> dict[str, Any]:
 
 
 def twin_settings(
-    source: str | None, start: float | None, invert: bool, edit: str | None, region: str | None
+    source: str | None,
+    start: float | None,
+    invert: bool,
+    edit: str | None,
+    region: str | None,
+    tiles: int | None = None,
 ) -> dict[str, Any]:
     """Returns the settings of twins that were given as options, by name."""
     settings = {
@@ -114,6 +119,7 @@ def twin_settings(
         "invert": invert or None,
         "edit": edit,
         "region": region,
+        "tiles": tiles,
     }
     return {name: value for name, value in settings.items() if value is not None}
 

@@ -76,6 +76,12 @@ Region = Annotated[
         help="Where to perturb: everywhere, natural, perlin, box, foreground, or a mask file."
     ),
 ]
+Tiles = Annotated[
+    int | None,
+    about_twins(
+        help="Make whole photographs, of which at most so many tiles are disturbed; --source image."
+    ),
+]
 MaxSteps = Annotated[int | None, Option(help="Training steps; overrides the recipe.")]
 MaxMinutes = Annotated[
     float | None,

@@ -52,6 +52,7 @@ def synthesize(
     invert: options.Invert = False,
     edit: options.Edit = None,
     region: options.Region = None,
+    tiles: options.Tiles = None,
     data: Photographs = None,
     weights: MaskWeights = None,
     precision: options.Precision = None,
@@ -80,7 +81,7 @@ def synthesize(
         "synthesis.steps": steps,
         "synthesis.guidance_scale": guidance_scale,
     }
-    settings = twin_settings(source, start, invert, edit, region)
+    settings = twin_settings(source, start, invert, edit, region, tiles)
     inputs = [name for name, value in {"data": data, "weights": weights}.items() if value]
     chosen = load_corpus_recipe(recipe)
     chosen = chosen.override(changes | twin_changes(chosen, twins, settings, *inputs))

@@ -41,7 +41,7 @@ from sia_gen.images.by_number import Images, Tiles, numbers_of
 from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import name_below
 from sia_gen.images.listing import list_images
-from sia_gen.images.loading import ImageSpec, Pixels, to_picture
+from sia_gen.images.loading import ImageSpec, Pixels, to_picture, to_pixels
 from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.io.files import FileGroups, Location, write_text
 from sia_gen.runtime.progress import Progress
@@ -146,9 +146,14 @@ def twin_triplets(source: TwinSource, indices: range) -> Iterator[Triplet]:
 
     Those that started from tiles of photographs show the whole photographs.
     """
-    images = source.photographs
+    images, form = source.photographs, source.reader.form
     for index in source.numbers:
-        if index in indices:
+        if index in indices and form.tile is not None:
+            metadata, found = source.reader.read(index)
+            names = (f"image.{form.format}", MASK, f"normal.{form.format}")
+            whole = [to_pixels(found[name]) for name in names]
+            yield Triplet(TwinMetadata(**metadata), *whole)
+        elif index in indices:
             metadata, twin = source.read(index)
             triplet = Triplet(TwinMetadata(**metadata), twin.anomalous, twin.mask, twin.normal)
             if images is not None:

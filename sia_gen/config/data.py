@@ -235,9 +235,9 @@ class Data(Section):
     """Region of interest: left, top, right and bottom in pixels of the photographs. It is cut out
     before anything else, so what is outside never counts."""
     ignore: str | None = None
-    """Path of a mask of what never counts where photographs are cut into tiles, in training, scores
-    and metrics: white where a photograph of the same size is to be ignored. With `{stem}` in it,
-    the name of an image without its extension, each image has its own mask, or none."""
+    """Path of a mask of what never counts, in training, scores and metrics: white where photographs
+    of its size are to be ignored. With `{stem}` in it, the name of an image without its extension,
+    each image has its own mask, or none."""
     white: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Value of white in images of 16 bits, such as 4095 if a camera uses 12 of them; larger values
     count as white. Without it the largest value in the images to learn from decides, and the recipe
@@ -247,11 +247,8 @@ class Data(Section):
     report how many there are. To leave them out, every file is decoded once before the work."""
 
     @model_validator(mode="after")
-    def _ignores_parts_of_tiles(self) -> Self:
+    def _masks_have_known_names(self) -> Self:
         if self.ignore is not None:
-            if self.tile is None:
-                msg = "'ignore' needs photographs that are cut into tiles, but 'tile' is missing"
-                raise ValueError(msg)
             _require_names(self.ignore, "stem")
         return self
 

@@ -143,6 +143,9 @@ class Twins(Section):
     """Where a sample is perturbed: `everywhere`; within `natural` outlines with soft edges, a
     `perlin` mask or a `box`, random for each sample; the `foreground` by the recipe's rule; or the
     path of a mask image."""
+    tiles: Count | None = None
+    """Most tiles that are disturbed in a photograph that is cut into tiles; every sample draws how
+    many, and is the whole photograph. Without it a sample that starts from a tile is that tile."""
 
     @field_validator("region")
     @classmethod
@@ -158,6 +161,7 @@ class Twins(Section):
             "invert": self.invert,
             "edit": bool(self.edit),
             "the region 'foreground'": self.region == "foreground",
+            "tiles": self.tiles is not None,
         }
         for what, used in uses.items():
             if used and self.source != "image":
@@ -263,6 +267,13 @@ class RealNetFit(Training):
     most similar patches of normal images, which needs no training."""
     memory_size: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Number of patches of normal images that are kept for `retrieval`."""
+    reflect: bool = False
+    """Whether images are continued by their reflection on all sides before the backbone takes them,
+    so that features at their edges are as those in their middle."""
+    memory_strides: list[Count] | None = Field(default=None, min_length=1)
+    """Strides, among `strides`, of the layers whose patches `retrieval` keeps, if not all. Its
+    decoder then sees the features of all layers beside the residuals, and far around every pixel,
+    so that it follows lines such as cracks."""
     position: bool = False
     """Whether a pixel of a photograph that is cut into tiles is compared with normal pixels at the
     same place, for `retrieval` of parts that lie alike in all photographs."""
@@ -286,6 +297,9 @@ class RealNetFit(Training):
     with their masks, or either at random."""
     mask_area: Area = (0.001, 0.5)
     """Range of the share of pixels that the mask of a twin may cover; other twins are left out."""
+    stroke_fraction: Share = 0.0
+    """Share of the pieces that are pasted through strokes, long thin curves such as cracks and
+    scratches, instead of Perlin masks. Above 0 all pieces have soft edges, and half one shade."""
     anomalous_fraction: Fraction = 0.5
     """Share of the images in a batch that get an anomaly."""
     select_on: Literal["validation", "test"] = "validation"
@@ -319,6 +333,15 @@ class RealNetFit(Training):
                 raise ValueError(msg)
         if self.position and self.architecture != "retrieval":
             msg = f"'position' applies to retrieval, but 'architecture' is {self.architecture}"
+            raise ValueError(msg)
+        if self.memory_strides is not None and self.architecture != "retrieval":
+            msg = f"'memory_strides' applies to retrieval, not to {self.architecture}"
+            raise ValueError(msg)
+        if not {*(self.memory_strides or ())} <= {*(self.strides or ())}:
+            msg = "'memory_strides' are not all among 'strides'"
+            raise ValueError(msg)
+        if self.reflect and self.layers is not None:
+            msg = "'reflect' needs 'strides', but 'layers' are given"
             raise ValueError(msg)
         if len(self.channels_kept) != len(chosen):
             msg = f"'channels_kept' needs one number for every number of '{name}'"

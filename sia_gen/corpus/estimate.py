@@ -104,13 +104,16 @@ def table(recipe: CorpusRecipe, shards: Sequence[ShardPlan], measured: Throughpu
     if synthesis.twins is not None:
         what, twins = "twins", " and masks"
         bytes_per_sample = 2 * measured.bytes_per_image + MASK_BYTES + 4 * HEADER_BYTES
+    size = f"{_amount(samples * bytes_per_sample)}B ({synthesis.format})"
+    if synthesis.twins is not None and synthesis.twins.tiles is not None:
+        size = f"that of two photographs and a mask per sample ({synthesis.format})"
     operations = samples * steps * measured.flops
     per_sample = measured.seconds_per_step * steps
     rows = {
         "categories": len({shard.name for shard in shards}),
         "shards": f"{len(shards)}, of at most {max(shard.samples for shard in shards)} samples",
         "samples": samples,
-        "size": f"{_amount(samples * bytes_per_sample)}B ({synthesis.format})",
+        "size": size,
         "steps": f"{samples * steps} ({steps} per sample)",
         "operations": f"{_amount(operations)}FLOP, without guidance{twins}",
         "measured here": f"{1 / per_sample:.3g} {what}/s with {measured.batch_size} at a time, "

@@ -175,7 +175,7 @@ def synthesize(
     pipelines = Pipelines(recipe, categories, models, classifier)
     pipelines.start(runtime, accelerator, maker.kind, out)
     # Before the weights are hashed, so that a pipeline that cannot be loaded is refused at once.
-    manifest = _manifest(pipelines, maker.kind, plan)
+    manifest = _manifest(pipelines, maker, plan)
     hashes: list[dict[str, str]] = [{}]
     if main:
         # Reading all weights takes minutes if they are large and many: one process does it.
@@ -202,7 +202,7 @@ def synthesize(
     accelerator.wait_for_everyone()
 
 
-def _manifest(pipelines: Pipelines, kind: Kind, plan: list[ShardPlan]) -> Manifest:
+def _manifest(pipelines: Pipelines, maker: Maker, plan: list[ShardPlan]) -> Manifest:
     settings = pipelines.recipe.synthesis
     scheduler = pipelines.load(pipelines.categories[0]).scheduler
     return Manifest(
@@ -214,7 +214,8 @@ def _manifest(pipelines: Pipelines, kind: Kind, plan: list[ShardPlan]) -> Manife
         compiled=pipelines.execution.compiled,
         channels_last=pipelines.execution.channels_last,
         image_size=pipelines.image_size,
-        kind=kind,
+        tile=maker.tile,
+        kind=maker.kind,
         shards=plan,
     )
 

@@ -73,6 +73,8 @@ class Manifest(StrictModel):
     format: Literal["png", "webp", "jpg"]
     mode: Literal["L", "RGB"]
     image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    # Side of the tiles that were disturbed in samples that are whole photographs.
+    tile: Annotated[int, Field(ge=1)] | None = None
     versions: dict[str, str]  # of the libraries
     kind: Kind
     manifest_version: Literal[2] = VERSION
@@ -81,7 +83,7 @@ class Manifest(StrictModel):
     @property
     def form(self) -> SampleForm:
         """What every sample of the corpus consists of."""
-        return SampleForm(self.kind, self.format, self.mode, self.image_size)
+        return SampleForm(self.kind, self.format, self.mode, self.image_size, self.tile)
 
     @property
     def records(self) -> list[ShardRecord]:

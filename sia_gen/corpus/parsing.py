@@ -5,6 +5,7 @@ size, an image is decoded only as the format in its name, and JSON has exactly t
 it should have. Anything else is a `ValueError` that names the member.
 """
 
+import contextlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class ShardParser:
     @property
     def largest_member(self) -> int:
         """Number of bytes that no member exceeds."""
-        return LARGEST_PIXEL * self.form.image_size**2 + LARGEST_REST
+        return LARGEST_PIXEL * self.form.largest + LARGEST_REST
 
     @property
     def largest_sample(self) -> int:
@@ -126,12 +127,13 @@ class ShardParser:
     def decode_leniently(self, raw: RawSample) -> tuple[dict[str, Any], list[str]]:
         """Decodes the good members of a sample, by extension, and describes its problems."""
         decoded, problems, key = dict[str, Any](), list[str](), self.shard.key(raw.index)
+        size = self._size_of(raw)
         for extension in self.form.members:
             try:
                 if extension == "json":
                     decoded["json"] = self.decode_metadata(raw)
                 else:
-                    decoded[extension] = self._decode_image(raw.members[extension], extension)
+                    decoded[extension] = self._decode_image(raw.members[extension], extension, size)
             except ValueError as error:
                 problems.append(f"{key}.{extension}: {first_line(error)}")
         if MASK in decoded and "json" in decoded:
@@ -161,12 +163,16 @@ class ShardParser:
             "category": self.shard.category,
             "index": raw.index,
             "model": self.shard.model,
-            "width": self.form.image_size,
-            "height": self.form.image_size,
         }
+        if self.form.tile is None:
+            expected |= {"width": self.form.image_size, "height": self.form.image_size}
         for name, value in expected.items():
             if metadata[name] != value:
                 raise _wrong(metadata, name, repr(value))
+        width, height = metadata["width"], metadata["height"]
+        sides = self.form.tile or 1, self.form.largest
+        if min(width, height) < sides[0] or width * height > sides[1]:
+            raise _wrong(metadata, "width", f"of an image of at most {sides[1]} pixels")
         if not 0 < metadata.get("start", 1.0) <= 1:
             raise _wrong(metadata, "start", "above 0 and at most 1")
         if metadata.get("edit", NO_EDIT) not in (NO_EDIT, *EDITS):
@@ -179,19 +185,28 @@ class ShardParser:
             raise _wrong(metadata, "strength", str(strength))
         return metadata
 
-    def _decode_image(self, content: bytes, extension: str) -> Image.Image:
-        suffix, side = extension.rpartition(".")[2], self.form.image_size
+    def _size_of(self, raw: RawSample) -> tuple[int, int]:
+        """Returns width and height of all images of a sample; those of a tile if unknown."""
+        side = self.form.tile or self.form.image_size
+        if self.form.tile is not None:
+            with contextlib.suppress(ValueError):
+                metadata = self.decode_metadata(raw)
+                return metadata["width"], metadata["height"]
+        return side, side
+
+    def _decode_image(self, content: bytes, extension: str, size: tuple[int, int]) -> Image.Image:
+        suffix = extension.rpartition(".")[2]
         file_format = ENCODINGS[suffix]["format"]
         try:
             image = Image.open(BytesIO(content), formats=[file_format])
             # A small file may hold more pixels than fit into memory.
-            if image.size == (side, side):
+            if image.size == size:
                 image.load()
         except (OSError, SyntaxError, ValueError, *BOMBS) as error:
             msg = f"not a whole {file_format} image ({first_line(error)})"
             raise ValueError(msg) from error
-        if image.size != (side, side):
-            msg = f"{image.width} x {image.height} pixels, not {side} x {side}"
+        if image.size != size:
+            msg = f"{image.width} x {image.height} pixels, not {size[0]} x {size[1]}"
             raise ValueError(msg)
         # WebP has no grey mode: grey samples come back as colour.
         expected = "RGB" if suffix == "webp" else self.form.images[extension]

@@ -38,6 +38,10 @@ class Maker(Protocol):
     def kind(self) -> Literal["samples", "twins"]:
         """The kind of the corpus; see `sia_gen.corpus.schema`."""
 
+    @property
+    def tile(self) -> int | None:
+        """Side of the tiles that are disturbed, if samples are whole photographs."""
+
     def open(self, pipeline: SDASPipeline, name: str) -> Any:
         """Learns of a category what its samples need, which may take long."""
 
@@ -73,6 +77,7 @@ class SampleMaker:
 
     recipe: CorpusRecipe
     kind: Literal["samples"] = SAMPLES
+    tile: None = None
 
     def open(self, pipeline: SDASPipeline, name: str) -> None:
         """Needs nothing; see `Maker`."""
@@ -111,7 +116,9 @@ def steps_of(synthesis: Synthesis) -> int:
         return synthesis.steps
     share = twins.start if twins.source == "image" else 1.0
     inversions = twins.invert * (2 if twins.edit else 1)
-    return (2 + inversions) * steps_from(share, synthesis.steps)
+    # Tiles of which each sample draws the number.
+    tiles = (1 + (twins.tiles or 1)) / 2
+    return round(tiles * (2 + inversions) * steps_from(share, synthesis.steps))
 
 
 @contextmanager

@@ -18,6 +18,8 @@ MASK = "mask.png"
 # The edit of a twin whose photograph is as it was, or that starts from noise.
 NO_EDIT = "none"
 LONGEST_PROBLEM = 300
+# Pixels of a sample that is a whole photograph.
+LARGEST_PHOTOGRAPH = 1 << 26
 
 
 class StrictModel(BaseModel):
@@ -109,6 +111,12 @@ class SampleForm:
     format: str  # of the images: `png`, `webp` or `jpg`
     mode: str  # of the images, `L` or `RGB`
     image_size: int  # side in pixels
+    tile: int | None = None  # samples are whole photographs, of which tiles of this side changed
+
+    @property
+    def largest(self) -> int:
+        """Number of pixels that no image exceeds."""
+        return self.image_size**2 if self.tile is None else LARGEST_PHOTOGRAPH
 
     @property
     def images(self) -> dict[str, str]:

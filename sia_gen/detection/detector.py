@@ -16,19 +16,20 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.detection.detection import Detection
 from sia_gen.detection.doubts import Expectation
 from sia_gen.errors import ImageError, ModelError, OptionError
-from sia_gen.images.counted import Counted, as_scored
+from sia_gen.images.counted import Scope, as_scored
 from sia_gen.images.files import images_below
-from sia_gen.images.loading import ImageSpec, Pixels, area_looked_at, black_image
-from sia_gen.images.photographs import Source, name_of, read_photograph
-from sia_gen.images.squares import Area
+from sia_gen.images.loading import ImageSpec, area_looked_at
+from sia_gen.images.opening import open_image, upright_size
+from sia_gen.images.photographs import Source, kind_of, name_of, read_photograph
+from sia_gen.images.strips import Picture, Strips, is_large, open_scored
 from sia_gen.realnet.inference import (
     REPORT,
     AnomalyMap,
     Fitted,
     load_realnet,
-    predict_ahead,
     recipe_of,
 )
+from sia_gen.realnet.many import predict_ahead
 from sia_gen.realnet.normal import NORMAL, Look, NormalImages
 from sia_gen.realnet.selection import threshold_for
 from sia_gen.runtime.device import DeviceName, Precision, Runtime
@@ -41,8 +42,8 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 class Taken(NamedTuple):
     """A photograph as a model takes it, and what it was."""
 
-    pixels: Pixels
-    area: Area | Counted  # what counts in it
+    pixels: Picture
+    scope: Scope  # what counts in it
     size: tuple[int, int]  # width and height of the photograph
     kind: str
 
@@ -158,35 +159,51 @@ class Detector:
             results.append(found)
         return results[0] if single else results
 
-    def stream(self, photographs: Sequence[Source]) -> Iterator[Detection | ImageError]:
+    def stream(
+        self, photographs: Sequence[Source], *, shared: bool = False
+    ) -> Iterator[Detection | ImageError]:
         """Yields what is found in each photograph, or why it cannot be read.
 
         Those to come are loaded while the model scores, so memory does not grow with their number.
+        If they are `shared`, all processes of a run give the same ones and score their tiles
+        together; the first one yields all, the others none.
         """
-        found = predict_ahead(self.model, photographs, self._load, self.accelerator, self.spec.tile)
-        for _, picture, taken, score, anomaly_map in found:
+        owner = (lambda _: 0) if shared else None
+        tile = self.spec.tile
+        found = predict_ahead(
+            self.model, photographs, self._load, self.accelerator, tile, owner=owner
+        )
+        for _, taken, score, anomaly_map in found:
             if isinstance(taken, ImageError):
                 yield taken
             else:
-                yield self._detection(taken, picture, score, anomaly_map)
+                yield self._detection(taken, score, anomaly_map)
 
     def take(self, photograph: Source) -> Taken:
         """Prepares a photograph as the model takes it; `ImageError` if that is not possible."""
-        large = self.spec.tile is not None
-        image, kind = read_photograph(photograph, self.spec.white, large=large)
-        return Taken(*as_scored(image, self.spec, name_of(photograph)), image.size, kind)
+        spec = self.spec
+        if isinstance(photograph, str | Path) and is_large(Path(photograph), spec):
+            path = Path(photograph)
+            with open_image(path, "image", large=True) as file:
+                kind = kind_of(file)
+            return Taken(*open_scored(path, spec), upright_size(path), kind)
+        image, kind = read_photograph(photograph, spec.white, large=spec.tile is not None)
+        return Taken(*as_scored(image, spec, name_of(photograph)), image.size, kind)
 
-    def _load(self, photograph: Source) -> tuple[Pixels, Area | Counted, Taken | ImageError]:
+    def _load(self, photograph: Source) -> tuple[Picture, Scope, Taken | ImageError]:
         try:
             taken = self.take(photograph)
         except ImageError as error:
             # A black image takes its place in the batch.
-            return *black_image(self.spec), error
-        return taken.pixels, taken.area, taken
+            side = self.spec.size if self.spec.tile is None else self.spec.tile.size
+            black = np.zeros((len(self.spec.mode), side, side), np.uint8)
+            return black, Scope.of(black), error
+        return taken.pixels, taken.scope, taken
 
-    def _detection(
-        self, taken: Taken, picture: Pixels, score: float, anomaly_map: AnomalyMap
-    ) -> Detection:
+    def _detection(self, taken: Taken, score: float, anomaly_map: AnomalyMap) -> Detection:
+        picture = taken.pixels
+        if not isinstance(picture, Strips):
+            picture = taken.scope.area.cut(picture)
         look = Look.of(picture, score, anomaly_map)
         return Detection(
             look=look,

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import list_test_images, split_images
 from sia_gen.images.loading import ImageSpec, area_looked_at
 from sia_gen.images.opening import upright_size
+from sia_gen.images.strips import is_large
 from sia_gen.io.files import FileGroups
 from sia_gen.io.locks import EVERYTHING
 from sia_gen.metrics import append_pixels
@@ -39,9 +40,9 @@ from sia_gen.realnet.inference import (
     check_realnet,
     find_realnet,
     load_realnet,
-    predict_tests,
     recipe_of,
 )
+from sia_gen.realnet.many import predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import Progress
@@ -143,12 +144,16 @@ def _score_images(
 ) -> tuple[list[ScoredImage], dict[str, list[Path]]]:
     """Scores test images, shared out over the processes; every process gets all scores.
 
+    Of large photographs that are cut into tiles, the tiles of each are shared out.
+
     Writes pictures of all of them into a folder. Returns the scores with the files of the scores of
     the pixels by defect, also `good`, in that folder, which all processes share; none without
     masks. Anomalous images without a mask have no pixels there.
     """
-    rank = accelerator.process_index
-    share = range(rank, len(tests), accelerator.num_processes)
+    rank, count = accelerator.process_index, accelerator.num_processes
+    large = [number for number, test in enumerate(tests) if count > 1 and is_large(test.path, spec)]
+    others = [number for number in range(len(tests)) if number not in large][rank::count]
+    share = large[rank::count] + others
     # A table may call its defects anything, so the files of their pixels have numbers as names.
     names = {test.defect: None for test in tests} if any(test.mask for test in tests) else {}
     numbers = {name: number for number, name in enumerate(names)}
@@ -158,8 +163,16 @@ def _score_images(
         Progress(title, len(share), visible=visible) as progress,
         FileGroups() as pictures,
     ):
-        scored = predict_tests(model, [tests[index] for index in share], spec, accelerator)
-        for index, (test, _, mask, score, anomaly_map) in zip(share, scored, strict=True):
+        together = predict_tests(
+            model,
+            [tests[index] for index in large],
+            spec,
+            accelerator,
+            owner=lambda place: place % count,
+        )
+        alone = predict_tests(model, [tests[index] for index in others], spec, accelerator)
+        scored = chain(together, alone)
+        for index, (test, mask, score, anomaly_map) in zip(share, scored, strict=True):
             regions = 0
             if numbers and (test.mask or not test.label):
                 path = folder / f"{numbers[test.defect]}-{rank}.pixels"

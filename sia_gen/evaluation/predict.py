@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from sia_gen.detection.detection import Detection
 from sia_gen.detection.detector import Detector
 from sia_gen.detection.doubts import DoubtCounts
-from sia_gen.errors import ImageError
+from sia_gen.errors import ImageError, OptionError
 from sia_gen.evaluation.photos import Photo, image_files
 from sia_gen.evaluation.predictions import CSV, Prediction, Table
 from sia_gen.evaluation.saving import (
@@ -40,6 +43,7 @@ from sia_gen.realnet.selection import SELECTED_ON
 from sia_gen.runtime.device import NOTICE, Runtime, compile_network
 from sia_gen.runtime.progress import Progress, notice
 
+Shared = TypeVar("Shared")
 # Seconds between two looks at folders that are watched.
 PAUSE = 1.0
 
@@ -65,6 +69,8 @@ def predict(
 ) -> Counts:
     """Scores photographs; lines and files about them appear in `out` as it goes on.
 
+    Several processes share the tiles of each photograph; the first one does the rest.
+
     Args:
         model_folder: The folder of the model.
         images: Files and folders of photographs.
@@ -79,6 +85,7 @@ def predict(
 
     Raises:
         ImageError: If photographs cannot be read, after all others have been scored.
+        OptionError: If there are several processes, but nothing that they could share.
     """
     outputs = choose_outputs(save)
     found = list(image_files(images, may_be_empty=watch).values())
@@ -89,8 +96,13 @@ def predict(
         notice(f"warning: the threshold was selected on {detector.selected_on}.")
     if detector.spec.tile is None:
         say_shapes(read_headers(found), detector.spec.non_square)
-    prepare_output(out)
+    accelerator = detector.accelerator
+    if accelerator.num_processes > 1:
+        _require_shareable(detector, watch=watch)
     _compile(detector, runtime, len(found))
+    if not accelerator.is_main_process:
+        return _help(detector)
+    prepare_output(out)
     about = {
         "model": sha256(model_folder / "model.safetensors"),
         "threshold": detector.threshold,
@@ -105,7 +117,36 @@ def predict(
             work.table = Table(out, about, resume=True)
         else:
             work.score(work.photos(images))
-        return work.finish()
+        return shared(work.finish(), accelerator)
+
+
+def _require_shareable(detector: Detector, *, watch: bool) -> None:
+    """Raises `OptionError` if several processes cannot share the work."""
+    if watch:
+        raise OptionError(
+            problem="--watch is for one process.", fix="Run it without 'accelerate launch'."
+        )
+    if detector.spec.tile is None:
+        raise OptionError(
+            problem="several processes share the tiles of photographs, but this detector takes "
+            "photographs as a whole.",
+            fix="Run it without 'accelerate launch', or give each process photographs and an "
+            "--out of its own.",
+        )
+
+
+def _help(detector: Detector) -> Counts:
+    """Does the share of another process than the first."""
+    paths = shared(list[Path](), detector.accelerator)
+    for _ in detector.stream(paths, shared=True):
+        pass
+    return shared(Counts(0, 0), detector.accelerator)
+
+
+def shared(value: Shared, accelerator: Accelerator) -> Shared:
+    """Returns what the first process gives, in all processes."""
+    values = [value]
+    return broadcast_object_list(values)[0] if accelerator.num_processes > 1 else value
 
 
 @dataclass
@@ -133,7 +174,9 @@ class Work:
         self.given |= {photo.text: photo for photo in photos}
         new = [photo for photo in photos if not self.table.has(photo)]
         waiting = list[tuple[Photo, Detection | ImageError]]()
-        found = self.detector.stream([photo.path for photo in new])
+        accelerator = self.detector.accelerator
+        paths = shared([photo.path for photo in new], accelerator)
+        found = self.detector.stream(paths, shared=accelerator.num_processes > 1)
         done = len(photos) - len(new)
         # Of photographs that are cut into tiles each is as large as a batch of others.
         together = BATCH_SIZE if self.detector.spec.tile is None else 1

@@ -13,6 +13,7 @@ from PIL import Image
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import load_corpus_recipe
 from sia_gen.corpus.card import CARD, PICTURE, CategoryFacts, write_card
+from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.manifest import (
     MANIFEST,
     Manifest,
@@ -122,7 +123,8 @@ def _measure(corpus: Location, manifest: Manifest) -> tuple[list[CategoryFacts],
     for name, group in groupby(manifest.records, key=attrgetter("name")):
         shards = list(group)
         every = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
-        samples = sorted(islice(every, EXAMINED), key=lambda sample: float(sample[0]["strength"]))
+        tiles = (tile_of(sample, form) for sample in every)
+        samples = sorted(islice(tiles, EXAMINED), key=lambda sample: float(sample[0]["strength"]))
         shown = [samples[place] for place in evenly_spaced(COLUMNS, len(samples))]
         measured = sample_statistics(sample_pixels(samples, form))
         if form.kind == TWINS:

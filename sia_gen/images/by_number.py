@@ -13,6 +13,9 @@ from sia_gen.images.grid import Grid, fading
 from sia_gen.images.loading import Pixels, to_picture, to_pixels
 from sia_gen.images.squares import Area
 
+# Changes of a tile fade out over one in so many of its pixels; over fewer if nothing is left else.
+SHARES = (4, 8)
+
 
 class Images(Protocol):
     """Images by number, each (C, H, W), 0 to 255; an array (N, C, H, W) is one."""
@@ -57,10 +60,17 @@ class Latest:
 
 @dataclass(frozen=True)
 class Padded:
-    """Images with padding around their pictures, and the area of each picture."""
+    """Images of which not all pixels count.
+
+    Attributes:
+        images: The images, (C, size, size).
+        areas: Where the picture is in each; the rest is padding.
+        counted: Which pixels of each count, (1, size, size), 1 or 0; None if all of the areas do.
+    """
 
     images: Images
     areas: Sequence[Area]
+    counted: Images | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,8 +120,16 @@ class Tiles:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Pixels:
-        number, top, left = self.places[index].tolist()
+        return self.at(*self.places[index].tolist())
+
+    def at(self, number: int, top: int, left: int) -> Pixels:
+        """Returns the tile at a place of a photograph, by its number."""
         return self.cut(self.photographs[number], top, left)
+
+    def shape_of(self, number: int) -> tuple[int, int]:
+        """Returns height and width of a photograph."""
+        places = self.places[self.places[:, 0] == number]
+        return int(places[:, 1].max()) + self.tile.size, int(places[:, 2].max()) + self.tile.size
 
     def drawn(self, index: int, rng: np.random.Generator) -> Pixels:
         """Returns a tile from anywhere in the photograph of a tile."""
@@ -143,24 +161,34 @@ class Tiles:
             out before the edges of the tile that are not edges of the photograph.
         """
         number, top, left = self.places[index].tolist()
-        photograph, side = self.photographs[number], self.tile.size
-        rows, columns = (
-            fading(side, start, length)
-            for start, length in zip((top, left), photograph.shape[-2:], strict=True)
-        )
-        weight = rows[:, None] * columns
+        photograph = self.photographs[number]
+        return *self.put_back(photograph, top, left, before, after, mask), photograph
+
+    def put_back(
+        self, photograph: Pixels, top: int, left: int, before: Pixels, after: Pixels, mask: Pixels
+    ) -> tuple[Pixels, Pixels]:
+        """Returns a photograph with the change of the tile at a place, and where; see `changed`."""
+        side = self.tile.size
         marks = resized_values(mask.astype(np.float32), side)
         # A mark that is too small for the photograph's pixels still marks one.
         marked = marks > min(127, marks.max() / 2)
-        if not (marked & (weight > 0.5)).any():
+        for share in SHARES:
+            rows, columns = (
+                fading(side, start, length, side // share)
+                for start, length in zip((top, left), photograph.shape[-2:], strict=True)
+            )
+            weight = rows[:, None] * columns
             # What lies at the edge alone would be lost.
+            if (marked & (weight > 0.5)).any() or not marked.any():
+                break
+        else:
             weight = np.ones_like(weight)
         change = resized_values(after.astype(np.float32) - before, side)
         here = (slice(None), slice(top, top + side), slice(left, left + side))
         found, where = photograph.copy(), np.zeros_like(photograph[:1])
         found[here] = (photograph[here] + weight * change).round().clip(0, 255).astype(np.uint8)
         where[here] = (marked & (weight > 0.5)) * np.uint8(255)
-        return found, where, photograph
+        return found, where
 
     def pasted(self, photograph: Pixels, tile: Pixels, top: int, left: int) -> Pixels:
         """Returns a photograph with a tile, in the size that a model takes, put in its place."""

@@ -1,54 +1,103 @@
 """Reads images as they are scored, and which of their pixels count.
 
-Padding never counts, nor what a recipe ignores in photographs that are cut into tiles.
+Padding never counts, nor what a recipe ignores.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, Pixels, as_model_takes, as_tiles_are_cut
+from sia_gen.images.loading import (
+    ImageSpec,
+    Pixels,
+    as_model_takes,
+    as_tiles_are_cut,
+    load_area,
+    of_interest,
+    to_picture,
+    to_pixels,
+)
 from sia_gen.images.masks import read_marks, within
 from sia_gen.images.opening import read_image, upright_size
-from sia_gen.images.squares import Area
+from sia_gen.images.squares import Area, to_square
 
 Counted = NDArray[np.bool_]
 
 
-def load_scored(path: Path, spec: ImageSpec) -> tuple[Pixels, Area | Counted]:
+class Scope(NamedTuple):
+    """What counts in an image: the area of its picture, and there some pixels or all."""
+
+    area: Area
+    counted: Counted | None = None  # (H, W) of the area
+
+    @classmethod
+    def of(cls, photograph: Pixels) -> Self:
+        """Returns that everything counts in a photograph."""
+        return cls(Area(0, photograph.shape[-2], 0, photograph.shape[-1]))
+
+
+def load_scored(path: Path, spec: ImageSpec) -> tuple[Pixels, Scope]:
     """Reads an image as it is scored, and returns what counts in it; see `as_scored`."""
     return as_scored(read_image(path, spec.white, large=spec.tile is not None), spec, path)
 
 
-def as_scored(
-    image: Image.Image, spec: ImageSpec, name: str | Path
-) -> tuple[Pixels, Area | Counted]:
+def as_scored(image: Image.Image, spec: ImageSpec, name: str | Path) -> tuple[Pixels, Scope]:
     """Converts an upright image of mode L or RGB to what is scored; returns also what counts in it.
 
-    A square image (C, size, size) has the area of its picture. A whole photograph (C, H, W) that is
-    cut into tiles has a mask (H, W) if the recipe ignores some of it. `ImageError`s call it by its
-    name, which is its path if it comes from a file.
+    It is a square image (C, size, size), or a whole photograph (C, H, W) that is cut into tiles.
+    `ImageError`s call it by its name, which is its path if it comes from a file.
     """
-    if spec.tile is None:
-        return as_model_takes(image, spec, str(name))
     counted = counted_of(name, image.size, spec)
+    if spec.tile is None:
+        if counted is None:
+            square, area = as_model_takes(image, spec, str(name))
+            return square, Scope(area)
+        # Nothing is seen of what does not count, nor mixed into other pixels.
+        visible = to_picture(_hidden(to_pixels(of_interest(image, spec, str(name))), counted))
+        square, area = as_model_takes(visible, replace(spec, roi=None), str(name))
+        return square, Scope(area, area.cut(_in_square(counted, spec)))
     photograph = as_tiles_are_cut(image, spec, str(name))
-    height, width = photograph.shape[-2:]
+    scope = Scope.of(photograph)
     if counted is None:
-        return photograph, Area(0, height, 0, width)
-    counted = at_scale(counted, (height, width))
-    # Nothing is seen of what does not count.
+        return photograph, scope
+    counted = at_scale(counted, photograph.shape[-2:])
+    return _hidden(photograph, counted), scope._replace(counted=counted)
+
+
+def _hidden(photograph: Pixels, counted: Counted) -> Pixels:
+    """Returns a photograph in which pixels that do not count have the mean of the others."""
     mean = photograph[:, counted].mean(axis=1) if counted.any() else np.zeros(len(photograph))
-    photograph[:, ~counted] = mean.round().astype(np.uint8)[:, None]
-    return photograph, counted
+    found = np.array(photograph, order="C")
+    found[:, ~counted] = mean.round().astype(np.uint8)[:, None]
+    return found
+
+
+def _in_square(counted: Counted, spec: ImageSpec) -> Counted:
+    """Returns which pixels of a square image count: none of padding, nor those that show less."""
+    picture, box = Image.fromarray(counted * np.uint8(255)), Image.Resampling.BOX
+    square = to_square(picture, "mask", spec.size, spec.non_square, resampling=box, padding=0)
+    found: Counted = np.asarray(square) == 255
+    return found
 
 
 def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
-    """Returns which pixels of the photograph in a file count; see `counted_of`."""
-    return None if spec.ignore is None else counted_of(path, upright_size(path), spec)
+    """Returns which pixels count where metrics are those of pixels; None if all do.
+
+    Of a photograph that is cut into tiles these are its own, (H, W), else those of the area of the
+    picture in its square image.
+    """
+    if spec.ignore is None:
+        return None
+    counted = counted_of(path, upright_size(path), spec)
+    if counted is None or spec.tile is not None:
+        return counted
+    found: Counted = load_area(path, spec).cut(_in_square(counted, spec))
+    return found
 
 
 def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Counted | None:
@@ -60,7 +109,7 @@ def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Coun
         spec: How it is read.
 
     Raises:
-        ImageError: If the mask is missing, or has another size than the photograph.
+        ImageError: If the mask is missing, has another size than the photograph, or ignores all.
     """
     if spec.ignore is None:
         return None
@@ -72,10 +121,16 @@ def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Coun
             problem=f"there is no mask {mask} of what to ignore.",
             fix="Give its path with --ignore, or set 'data.ignore' in the recipe.",
         )
-    return ~within(read_marks(mask, size=size), spec)
+    counted: Counted = ~within(read_marks(mask, size=size), spec)
+    if not counted.any():
+        raise ImageError(
+            problem=f"the mask {mask} ignores all of {name}.",
+            fix="Save it with 255 only where photographs are to be ignored, and 0 elsewhere.",
+        )
+    return counted
 
 
-def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
+def at_scale(counted: Counted, shape: tuple[int, ...]) -> Counted:
     """Returns which pixels count in another height and width: those that show nothing ignored."""
     if counted.shape == shape:
         return counted
@@ -86,8 +141,16 @@ def at_scale(counted: Counted, shape: tuple[int, int]) -> Counted:
 
 
 def load_visible(path: Path, spec: ImageSpec) -> Pixels:
-    """Reads a photograph as tiles are cut from it, without what does not count."""
+    """Reads an image as a model takes it, or a photograph to be cut, without what is ignored."""
     return load_scored(path, spec)[0]
+
+
+def counted_square(path: Path, spec: ImageSpec) -> Pixels:
+    """Returns which pixels of the square image of a file count, (1, size, size), 1 or 0."""
+    plane = np.zeros((1, spec.size, spec.size), np.uint8)
+    counted = load_counted(path, spec)
+    load_area(path, spec).cut(plane)[:] = 1 if counted is None else counted
+    return plane
 
 
 def counted_plane(pair: tuple[Path, tuple[int, int]], spec: ImageSpec) -> Pixels:

@@ -86,12 +86,12 @@ def weights_along(starts: list[int], side: int) -> Weights:
     return weights
 
 
-def fading(side: int, start: int, length: int) -> Weights:
-    """Returns weights of a tile along an axis, (side,), that fade out in its outer quarters.
+def fading(side: int, start: int, length: int, over: int) -> Weights:
+    """Returns weights of a tile along an axis, (side,), that fade out over its outer pixels.
 
     They do not where the tile ends with the photograph, which has `length` pixels.
     """
-    weights, rise = np.ones(side), _smooth_rise(side // 4)
+    weights, rise = np.ones(side), _smooth_rise(over)
     if start > 0:
         weights[: len(rise)] *= rise
     if start + side < length:

@@ -5,7 +5,7 @@ See `sia_gen.images.opening` for which files are read, and how.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -62,16 +62,10 @@ def as_model_takes(image: Image.Image, spec: ImageSpec, name: str) -> tuple[Pixe
     Returns also where the picture is in it. Raises `ImageError`, which calls it by its name, if it
     is not square and `spec` has no rule for that.
     """
-    image = _of_interest(image, spec, name)
+    image = of_interest(image, spec, name)
     square = to_square(image, name, spec.size, spec.non_square)
     # Copied because Pillow's own pixels are read-only, about which torch warns.
     return np.array(to_pixels(square), order="C"), area_of(image.size, spec.size, spec.non_square)
-
-
-def black_image(spec: ImageSpec) -> tuple[Pixels, Area]:
-    """Returns what can be scored in place of an image that cannot be read."""
-    side = spec.size if spec.tile is None else spec.tile.size
-    return np.zeros((len(spec.mode), side, side), np.uint8), Area.whole(side)
 
 
 def load_photograph(path: Path, spec: ImageSpec) -> Pixels:
@@ -84,7 +78,7 @@ def load_photograph(path: Path, spec: ImageSpec) -> Pixels:
 
 def as_tiles_are_cut(image: Image.Image, spec: ImageSpec, name: str) -> Pixels:
     """Converts an upright image of mode L or RGB to what `load_photograph` returns."""
-    image = _of_interest(image, spec, name)
+    image = of_interest(image, spec, name)
     size = scaled_size(name, image.size, spec)
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
@@ -106,7 +100,7 @@ def scaled_size(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> tup
     return width, height
 
 
-def _of_interest(image: Image.Image, spec: ImageSpec, name: str) -> Image.Image:
+def of_interest(image: Image.Image, spec: ImageSpec, name: str) -> Image.Image:
     """Returns the region of interest of an image in the mode of a model."""
     if spec.roi is not None:
         size_within(name, image.size, spec)
@@ -143,11 +137,15 @@ def load_area(path: Path, spec: ImageSpec) -> Area:
     return area_of(size_within(path, upright_size(path), spec), spec.size, spec.non_square)
 
 
-def load_images(paths: Sequence[Path], spec: ImageSpec) -> Pixels:
+def load_images(
+    paths: Sequence[Path],
+    spec: ImageSpec,
+    load: Callable[[Path, ImageSpec], Pixels] = load_image,
+) -> Pixels:
     """Reads images into memory, (N, C, size, size), 0 to 255; see `load_image`."""
     images = np.empty((len(paths), len(spec.mode), spec.size, spec.size), np.uint8)
     for place, path in enumerate(paths):
-        images[place] = load_image(path, spec)
+        images[place] = load(path, spec)
     return images
 
 

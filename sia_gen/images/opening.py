@@ -37,6 +37,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, Unidentif
 from sia_gen.errors import ImageError
 from sia_gen.images.files import FORMATS
 from sia_gen.images.misread import deep_of, misread, unidentified
+from sia_gen.images.png_chunks import has_late_metadata
 
 FIXES = {
     "image": "Replace or remove the file, or set 'data.unreadable' in the recipe to 'skip'.",
@@ -47,8 +48,8 @@ LARGE = 12
 _OPENING = Lock()
 # White in images of 16 bits whose whole range is used.
 WIDEST = 65535
-# Orientations by EXIF in which rows are columns.
-TURNED = (5, 6, 7, 8)
+# Orientations by EXIF: as it should be, and those in which rows are columns.
+UPRIGHT, TURNED = 1, (5, 6, 7, 8)
 
 
 def read_image(path: Path, white: int | None = None, *, large: bool = False) -> Image.Image:
@@ -70,10 +71,19 @@ def decoded(file: ImageFile.ImageFile, white: int | None) -> Image.Image:
 def upright_size(path: Path, what: Literal["image", "mask"] = "image") -> tuple[int, int]:
     """Returns width and height as `read_image` gives them, without decoding any pixels."""
     with open_image(path, what, large=True) as file:
-        turned = file.getexif().get(ExifTags.Base.Orientation) in TURNED
+        turned = orientation_of(file) in TURNED
         # Pillow gives the size of TIFF files as they are upright.
         as_stored = turned and not isinstance(file, TiffImagePlugin.TiffImageFile)
         return (file.height, file.width) if as_stored else file.size
+
+
+def orientation_of(file: ImageFile.ImageFile) -> int:
+    """Returns how EXIF data rotate an open file, 1 if they do not."""
+    # Pillow would read all pixels of a PNG file to look for EXIF data behind them.
+    known = file.format == "PNG" and file.fp is not None and not has_late_metadata(file.fp)
+    exif = Image.Image.getexif(file) if known else file.getexif()
+    found: int = exif.get(ExifTags.Base.Orientation, UPRIGHT)
+    return found
 
 
 @contextmanager

@@ -44,7 +44,7 @@ OWN: dict[str, Any] = {
         "standardise": True,
         "architecture": "retrieval",
         "strides": [8, 16],
-        "channels_kept": [40, 64],
+        "channels_kept": [40, 88],
         "rrs": "all",
         "afs_batches": 16,
         "max_steps": 60,

@@ -16,12 +16,11 @@ from skimage.filters import threshold_otsu, threshold_triangle
 
 from sia_gen.config.data import Foreground, Tile
 from sia_gen.images.by_number import Images, Latest, Padded, Streamed, Tiles, numbers_of
-from sia_gen.images.counted import counted_plane, load_visible
+from sia_gen.images.counted import counted_plane, counted_square, load_visible
 from sia_gen.images.loading import (
     ImageSpec,
     Pixels,
     load_area,
-    load_image,
     load_images,
     scaled_size,
     size_within,
@@ -48,19 +47,30 @@ def open_images(
     """
     if spec.tile is not None:
         return _open_tiles(groups, spec, spec.tile, rules)
-    padded = spec.non_square == "pad"
-    layers = [len(spec.mode) + (padded or _finds_objects(rule)) for rule in _each(groups, rules)]
+    ignores = spec.ignore is not None
+    padded = spec.non_square == "pad" or ignores
+    extra = [padded or _finds_objects(rule) for rule in _each(groups, rules)]
+    layers = [len(spec.mode) + one + ignores for one in extra]
     planes = sum(len(paths) * count for paths, count in zip(groups, layers, strict=True))
     images: list[Images]
     if planes * spec.size**2 > MEMORY:
-        images = [Streamed(list(paths), partial(load_image, spec=spec)) for paths in groups]
+        images = [Streamed(list(paths), partial(load_visible, spec=spec)) for paths in groups]
     else:
-        images = [load_images(paths, spec) for paths in groups]
+        images = [load_images(paths, spec, load_visible) for paths in groups]
     if not padded:
         return images
     with worker_threads() as pool:
         areas = [list(pool.map(partial(load_area, spec=spec), paths)) for paths in groups]
-    return list(map(Padded, images, areas))
+    counted = [_counted(paths, one, spec) for paths, one in zip(groups, images, strict=True)]
+    return list(map(Padded, images, areas, counted))
+
+
+def _counted(paths: Sequence[Path], images: Images, spec: ImageSpec) -> Images | None:
+    """Returns which pixels of square images count, in memory if the images are."""
+    if spec.ignore is None:
+        return None
+    found = Streamed(list(paths), partial(counted_square, spec=spec))
+    return found if isinstance(images, Streamed) else [found[n] for n in range(len(found))]
 
 
 def load_some(paths: Sequence[Path], spec: ImageSpec, most: int) -> tuple[list[Path], Pixels]:
@@ -70,7 +80,7 @@ def load_some(paths: Sequence[Path], spec: ImageSpec, most: int) -> tuple[list[P
     """
     if spec.tile is None:
         chosen = list(paths[:most])
-        return chosen, load_images(chosen, spec)
+        return chosen, load_images(chosen, spec, load_visible)
     (tiles,) = open_images([paths], spec)
     places = np.unique(np.linspace(0, len(tiles) - 1, most).round().astype(int))
     shown = numbers_of(tiles)[places].tolist()
@@ -162,7 +172,7 @@ def _foreground_within(images: Padded, index: int, rule: Foreground | None) -> P
     mask = area.only(np.ones_like(image[:1]))
     if _finds_objects(rule):
         area.cut(mask)[:] = foreground_mask(area.cut(image), rule)
-    return mask
+    return mask if images.counted is None else mask * images.counted[index]
 
 
 def foreground_mask(image: Pixels, rule: Foreground) -> Pixels:

@@ -75,9 +75,10 @@ def inspect_corpus(
             if manifest.kind == TWINS:
                 sections += twins_sections(one.name, survey, one.recipe.realnet.mask_area)
         categories = "categories" if len(chosen) > 1 else "category"
+        shape = f"{size} x {size} pixels" if manifest.tile is None else "whole photographs"
         summary = (
             f"{total} samples of {len(chosen)} {categories}, strength {manifest.strength}, "
-            f"perturbation {', '.join(manifest.perturbation)}, {size} x {size} pixels."
+            f"perturbation {', '.join(manifest.perturbation)}, {shape}."
         )
         write_page(out / "index.html", Page(f"{recipe.title}: the corpus", summary, sections))
     return out / "index.html"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.parsing import Sample
 from sia_gen.corpus.plan import ShardRecord
 from sia_gen.corpus.reading import read_whole
@@ -84,7 +85,8 @@ def survey_category(
     examined: list[tuple[Sample, Pixels]] = []
     by_pixels: dict[bytes, list[str]] = {}
     samples = chain.from_iterable(read_whole(corpus, shard, form) for shard in shards)
-    for number, (metadata, images) in enumerate(samples):
+    for number, sample in enumerate(samples):
+        metadata, images = tile_of(sample, form)
         perturbations.append(metadata["perturbation"])
         strengths.append(metadata["strength"])
         if form.kind == TWINS:

@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.layers import Format, PatchEmbed
 from torch import nn
+from torch.nn.functional import pad
 
 from sia_gen.config.settings import PackageFile
 from sia_gen.errors import ModelError, did_you_mean, first_line
@@ -27,6 +28,8 @@ class Backbone(nn.Module):
         strides: Ascending strides of layers, each of which only one layer has.
         layers: Ascending numbers of layers in place of strides, from 0, or negative from the end.
         image_size: Side of the images in pixels; by default the size that the model is made for.
+        reflect: Whether images are continued by their reflection on all sides, which the features
+            then leave out; needs `strides`.
 
     Raises:
         ModelError: If timm has no such model, the model no such layer, or no layers of that size.
@@ -38,6 +41,8 @@ class Backbone(nn.Module):
         strides: Sequence[int] | None = None,
         layers: Sequence[int] | None = None,
         image_size: int | None = None,
+        *,
+        reflect: bool = False,
     ) -> None:
         super().__init__()
         if (strides is None) == (layers is None):
@@ -46,6 +51,8 @@ class Backbone(nn.Module):
         self.name = name
         config = _config_of(name)
         side = image_size or config.input_size[-1]
+        self.margin = _margin(max(strides), side) if reflect and strides else 0
+        side += 2 * self.margin
         # Other models take images of any size, and know no such argument.
         self.options = {"img_size": side} if config.fixed_input_size else {}
         outline = _outline(name, side, self.options, config.input_size[-1])
@@ -57,6 +64,7 @@ class Backbone(nn.Module):
         options = {"features_only": True, "out_indices": indices, **self.options}
         self.features = timm.create_model(name, **options)
         self.channels: list[int] = self.features.feature_info.channels()
+        self.strides: list[int] = self.features.feature_info.reduction()
         scale = timm.data.resolve_data_config({}, model=self.features)
         self.register_buffer("image_mean", torch.tensor(scale["mean"])[:, None, None])
         self.register_buffer("image_std", torch.tensor(scale["std"])[:, None, None])
@@ -74,9 +82,16 @@ class Backbone(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the features of images (B, 3, H, W), one tensor per layer."""
         normalised = (images - self.get_buffer("image_mean")) / self.get_buffer("image_std")
+        if self.margin:
+            normalised = pad(normalised, [self.margin] * 4, mode="reflect")
         features = self.features(normalised)
         if getattr(self.features, "output_fmt", None) == Format.NHWC:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if self.margin:
+            features = [
+                _middle(feature, self.margin // stride)
+                for feature, stride in zip(features, self.strides, strict=True)
+            ]
         return [
             (feature - self.get_buffer(f"mean_{layer}")) / self.get_buffer(f"std_{layer}")
             for layer, feature in enumerate(features)
@@ -116,6 +131,16 @@ def require_features(measured: Sequence[torch.Tensor]) -> None:
             problem="the features of the backbone are NaN, or too large to compute with.",
             fix="Use --precision fp32; if that does not help, give other weights with --weights.",
         )
+
+
+def _margin(stride: int, size: int) -> int:
+    """Returns how many pixels to reflect: two cells of the coarsest features, less if few fit."""
+    return stride * min(2, (size - 1) // stride)
+
+
+def _middle(features: torch.Tensor, cells: int) -> torch.Tensor:
+    """Cuts a margin off all sides of features (B, C, H, W)."""
+    return features[..., cells:-cells, cells:-cells]
 
 
 def _config_of(name: str) -> Any:

@@ -1,10 +1,10 @@
-"""Loads fitted RealNets from their folders, and scores images with them batch by batch."""
+"""Loads fitted RealNets from their folders, and scores batches of images with them."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,30 +12,22 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
-from sia_gen.config.data import Tile
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import JOINT, Recipe
 from sia_gen.errors import ModelError, first_line
-from sia_gen.images.counted import Counted, load_scored
-from sia_gen.images.ground_truth import load_mask
-from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, Pixels
-from sia_gen.images.squares import Area
-from sia_gen.io.files import batches_ahead, read_json, worker_threads
-from sia_gen.io.refusals import explained_out_of_memory, ran_out
+from sia_gen.images.counted import Scope
+from sia_gen.io.files import read_json
+from sia_gen.io.refusals import ran_out
 from sia_gen.io.tensors import misfit
 from sia_gen.realnet.model import RealNet, RealNetOutput, damaged
-from sia_gen.realnet.tiling import blended_map, highest_mean, resized_map
+from sia_gen.realnet.tiling import HighestMean
 from sia_gen.runtime.device import is_compiled
-from sia_gen.train.batches import batches_of
 
 REPORT = "fit.json"
 # Version of the files in the folder of a model.
 MODEL_VERSION = 2
 BATCH_SIZE = 16
 
-Item = TypeVar("Item")
-Extra = TypeVar("Extra")
 AnomalyMap = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -148,13 +140,14 @@ def predict_images(
     accelerator: Accelerator,
     batch_size: int = BATCH_SIZE,
     numbers: NDArray[np.int64] | None = None,
-    areas: Sequence[Area] | None = None,
+    scopes: Sequence[Scope] | None = None,
 ) -> Predictions:
     """Scores images (N, C, H, W), C = 1 or 3; 0 to 255 if uint8, else in [0, 1].
 
     The model scores in eval mode and keeps its mode. The batch size does not change the result
     beyond rounding. `numbers` are those of the images, (N,), if a memory holds them and is to leave
-    them out. If images are padded, only the areas of their pictures count in the scores.
+    them out. Without `scopes` everything counts in the scores; the maps are 0 where pixels of a
+    picture do not.
     """
     was_training = model.training
     model.eval()
@@ -162,18 +155,36 @@ def predict_images(
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         some = None if numbers is None else numbers[start : start + batch_size]
-        output, number = _output(model, batch, some, accelerator, batch_size), len(batch)
+        output, number = output_of(model, batch, some, accelerator, batch_size), len(batch)
         score = output.score[:number]
-        if areas is not None:
-            score = model.score_within(output.logits[:number], areas[start : start + number])
+        here = None if scopes is None else scopes[start : start + number]
+        if here is not None:
+            score = _scores_within(model, output.logits[:number], here)
         scores.append(score.float().cpu().numpy())
-        maps.append(output.anomaly_map[:number, 0].float().cpu().numpy())
+        found = output.anomaly_map[:number, 0].float().cpu().numpy()
+        for one, (area, counted) in zip(found, here or (), strict=False):
+            if counted is not None:
+                area.cut(one)[~counted] = 0
+        maps.append(found)
     model.train(was_training)
     require_numbers(np.concatenate(scores))
     return Predictions(np.concatenate(scores), np.concatenate(maps))
 
 
-def _output(
+def _scores_within(model: RealNet, logits: torch.Tensor, scopes: Sequence[Scope]) -> torch.Tensor:
+    """Returns the scores (B,) of images by what counts in them, from their logits."""
+    scores = model.score_within(logits, [area for area, _ in scopes])
+    values = model.averaged_map(logits)[:, 0].float()
+    for number, (area, counted) in enumerate(scopes):
+        if counted is not None:
+            inside = area.cut(values[number]).cpu().numpy()
+            highest = HighestMean(model.score_window, inside.shape)
+            highest.add(inside, counted)
+            scores[number] = model.probability(torch.tensor(highest.finish()))
+    return scores
+
+
+def output_of(
     model: RealNet,
     images: NDArray[np.uint8] | NDArray[np.float32],
     numbers: NDArray[np.int64] | None,
@@ -190,140 +201,6 @@ def _output(
     with accelerator.autocast():
         output: RealNetOutput = model(batch.float() / scale, *some)
     return output
-
-
-@torch.no_grad()
-def predict_photograph(
-    model: RealNet,
-    photograph: Pixels,
-    tile: Tile,
-    accelerator: Accelerator,
-    *,
-    number: int | None = None,
-    counted: Mask | None = None,
-) -> tuple[float, AnomalyMap]:
-    """Scores a photograph (C, H, W), 0 to 255, tile by tile; returns its score and map (H, W).
-
-    The maps of tiles are blended where these overlap, and the score is that of the whole map.
-    `number` is that of the photograph, if a memory holds it and is to leave it out. If not all
-    pixels are `counted`, (H, W), the score is that of those, and the map is 0 elsewhere.
-    """
-    values = averaged_photograph(model, photograph, tile, accelerator, number)
-    if model.places is not None:
-        model.places.place(values)
-    # The window has its size in pixels that the model sees.
-    window = max(1, round(model.score_window * tile.size / model.image_size))
-    highest = highest_mean(values.numpy(), window, counted)
-    score = float(model.probability(torch.tensor(highest)))
-    require_numbers(np.array([score], np.float32))
-    anomaly_map = model.probability(values).numpy()
-    if counted is not None:
-        anomaly_map[~counted] = 0
-    return score, anomaly_map
-
-
-@torch.no_grad()
-def averaged_photograph(
-    model: RealNet,
-    photograph: Pixels,
-    tile: Tile,
-    accelerator: Accelerator,
-    number: int | None = None,
-) -> torch.Tensor:
-    """Returns what the score of a photograph is a mean of, (H, W), blended from its tiles."""
-    was_training = model.training
-    model.eval()
-
-    def averaged(tiles: Pixels) -> AnomalyMap:
-        numbers = None if number is None else np.full(len(tiles), number)
-        output = _output(model, tiles, numbers, accelerator, BATCH_SIZE)
-        values = model.averaged_map(output.logits)[: len(tiles), 0].float()
-        found: AnomalyMap = values.cpu().numpy()
-        return found
-
-    blended = blended_map(photograph, tile, model.image_size, averaged, BATCH_SIZE)
-    model.train(was_training)
-    return torch.from_numpy(blended)
-
-
-def predict_ahead(
-    model: RealNet,
-    items: Sequence[Item],
-    load: Callable[[Item], tuple[Pixels, Area | Counted, Extra]],
-    accelerator: Accelerator,
-    tile: Tile | None = None,
-) -> Iterator[tuple[Item, Pixels, Extra, float, AnomalyMap]]:
-    """Yields each item, its picture and whatever else `load` returns, its score and anomaly map.
-
-    `load` returns an image and what counts in it, as `load_scored` does; picture (C, H, W) and map
-    (H, W) are without padding. With a tile, images are photographs that are cut. Threads load the
-    next batch while the model scores one.
-    """
-    # Photographs are large, and their tiles make a batch.
-    together = BATCH_SIZE if tile is None else 1
-    batches = [[items[index] for index in some] for some in batches_of(len(items), together)]
-    with worker_threads() as pool:
-        for batch, loaded in zip(batches, batches_ahead(pool, load, batches), strict=True):
-            images, areas, extras = zip(*(future.result() for future in loaded), strict=True)
-            with explained_out_of_memory(
-                f"out of memory, scoring {BATCH_SIZE} images of {model.image_size} pixels at a "
-                "time.",
-                "Use --precision bf16 or --device cpu, or close other programs that use memory.",
-            ):
-                found = _predict_loaded(model, images, areas, accelerator, tile)
-            scored = zip(batch, images, areas, extras, *found, strict=True)
-            for item, image, area, extra, score, anomaly_map in scored:
-                cut = area.cut if isinstance(area, Area) else _as_it_is
-                yield item, cut(image), extra, float(score), cut(anomaly_map)
-
-
-def _as_it_is(image: Any) -> Any:
-    return image
-
-
-def _predict_loaded(
-    model: RealNet,
-    images: Sequence[Pixels],
-    areas: Sequence[Area | Counted],
-    accelerator: Accelerator,
-    tile: Tile | None,
-) -> tuple[Sequence[float], Sequence[AnomalyMap]]:
-    """Returns the scores and anomaly maps of images, or of photographs that are cut into tiles."""
-    if tile is not None:
-        scored = [
-            predict_photograph(
-                model, image, tile, accelerator, counted=None if isinstance(area, Area) else area
-            )
-            for image, area in zip(images, areas, strict=True)
-        ]
-        return [score for score, _ in scored], [anomaly_map for _, anomaly_map in scored]
-    inside = [area for area in areas if isinstance(area, Area)]
-    padded = any(area != Area.whole(model.image_size) for area in inside)
-    found = predict_images(model, np.stack(images), accelerator, areas=inside if padded else None)
-    return found.scores.tolist(), list(found.maps)
-
-
-def predict_tests(
-    model: RealNet, tests: Sequence[TestImage], spec: ImageSpec, accelerator: Accelerator
-) -> Iterator[tuple[TestImage, Pixels, Mask, float, AnomalyMap]]:
-    """Yields each test image, its picture (C, H, W), mask (H, W), score and anomaly map (H, W).
-
-    If photographs are cut into tiles, mask and map have the photograph's own resolution, and the
-    picture has that of the tiles.
-    """
-
-    def load(test: TestImage) -> tuple[Pixels, Area | Counted, Mask]:
-        image, area = load_scored(test.path, spec)
-        mask = load_mask(test, spec)
-        # A photograph that is cut into tiles has its mask in its own size.
-        if isinstance(area, Area) and spec.tile is None:
-            mask = area.cut(mask)
-        return image, area, mask
-
-    for test, image, mask, score, anomaly_map in predict_ahead(
-        model, tests, load, accelerator, spec.tile
-    ):
-        yield test, image, mask, score, resized_map(anomaly_map, mask.shape)
 
 
 def require_numbers(scores: NDArray[np.float32]) -> None:

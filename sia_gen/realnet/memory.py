@@ -22,6 +22,9 @@ BLOCK = 1 << 20
 SMALLEST_DEVIATION = 1e-3
 # Below 1, because the decoder can be wrong about anomalies unlike those that it has learned.
 DECODER_WEIGHT = 0.5
+# That of a decoder of features. Beyond some deviations both maps grow as logarithms, so that
+# neither finds alone what the other is silent about.
+CONTEXT_WEIGHT, SOFT_LIMIT = 0.6, 3.0
 # Number of patches that a memory is chosen from, and of dimensions to measure their distances in.
 CANDIDATES, PROJECTED = 100_000, 32
 
@@ -147,20 +150,27 @@ class MapFusion(nn.Module):
     """Adds up the maps of distances and of the decoder, each in units of normal pixels.
 
     The buffers hold the mean and the deviation of both over the pixels of normal images.
+
+    Args:
+        weight: Weight of the decoder's map.
+        limit: Deviations beyond which both grow as logarithms, if given.
     """
 
     means: torch.Tensor
     deviations: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float = DECODER_WEIGHT, limit: float | None = None) -> None:
         super().__init__()
+        self.weight, self.limit = weight, limit
         self.register_buffer("means", torch.zeros(2))
         self.register_buffer("deviations", torch.ones(2))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Returns the weighted sum, (B, 1, H, W), of both maps (B, 2, H, W)."""
         standard = (maps - self.means.view(1, 2, 1, 1)) / self.deviations.view(1, 2, 1, 1)
-        return standard[:, :1] + DECODER_WEIGHT * standard[:, 1:]
+        if self.limit is not None:
+            standard = self.limit * (standard / self.limit).asinh()
+        return standard[:, :1] + self.weight * standard[:, 1:]
 
     def measure(self, batches: Iterable[torch.Tensor]) -> None:
         """Takes means and deviations from both maps of normal images, each (B, 2, H, W)."""

@@ -26,7 +26,14 @@ from sia_gen.realnet.channels import (
     align,
     resize,
 )
-from sia_gen.realnet.memory import MapFusion, PatchMemory, neighbourhoods
+from sia_gen.realnet.context import ContextDecoder
+from sia_gen.realnet.memory import (
+    CONTEXT_WEIGHT,
+    SOFT_LIMIT,
+    MapFusion,
+    PatchMemory,
+    neighbourhoods,
+)
 from sia_gen.realnet.places import NormalPlaces
 from sia_gen.realnet.reconstruction import ReconstructionUNet
 from sia_gen.realnet.structure import RETRIEVAL, Architecture, Structure
@@ -75,6 +82,8 @@ class RealNet(
         score_window: int = 16,
         layers: Sequence[int] | None = None,
         position: bool = False,
+        reflect: bool = False,
+        memory_strides: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -82,7 +91,7 @@ class RealNet(
         if layers is None and strides is None:
             strides = STRIDES
         distinct = None if strides is None else sorted({*strides})
-        self.backbone = Backbone(backbone, distinct, layers, image_size)
+        self.backbone = Backbone(backbone, distinct, layers, image_size, reflect=reflect)
         reductions: list[int] = self.backbone.features.feature_info.reduction()
         self.strides = reductions if strides is None else [*strides]
         # An imported model may list a layer twice.
@@ -92,6 +101,9 @@ class RealNet(
         totals = [self.backbone.channels[layer] for layer in self.layers]
         self.afs = AnomalyAwareFeatureSelection(totals, channels_kept)
         self.blocks = [*zip(structure.blocks, structure.block_strides, strict=True)]
+        # The layers whose patches a memory keeps.
+        kept = memory_strides or self.strides
+        self.recalled = [layer for layer, one in enumerate(self.strides) if one in kept]
         channels = [sum(self.afs.kept[layer] for layer in block) for block in structure.blocks]
         retrieval = architecture == RETRIEVAL
         self.reconstruction = nn.ModuleList(
@@ -106,12 +118,16 @@ class RealNet(
             for count in channels
             if not retrieval
         )
-        self.memory = PatchMemory(channels[0], memory_size) if retrieval else None
-        self.fusion = MapFusion() if retrieval else None
+        recalled = sum(self.afs.kept[layer] for layer in self.recalled)
+        self.memory = PatchMemory(recalled, memory_size) if retrieval else None
+        fusion = (CONTEXT_WEIGHT, SOFT_LIMIT) if memory_strides else ()
+        self.fusion = MapFusion(*fusion) if retrieval else None
         self.places = NormalPlaces() if position else None
-        self.rrs = ReconstructionResidualSelection(
-            channels, num_max, num_mean, rrs, structure.decoder_layers
-        )
+        self.context = ContextDecoder([*self.afs.kept, recalled]) if memory_strides else None
+        if self.context is None:
+            self.rrs = ReconstructionResidualSelection(
+                channels, num_max, num_mean, rrs, structure.decoder_layers
+            )
 
     def forward(self, images: torch.Tensor, numbers: torch.Tensor | None = None) -> RealNetOutput:
         """Scores images (B, 3, H, W) or (B, 1, H, W), floats in [0, 1].
@@ -185,10 +201,14 @@ class RealNet(
             done += len(maps)
 
     def selected_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block."""
+        """Returns the features that AFS keeps, one (B, C_i, H_i, W_i) per block.
+
+        Those of a retrieval are its patches, and for a decoder of features these as they are.
+        """
         selected: list[torch.Tensor] = self.afs(self.features(images))
         if self.memory is not None:
-            return [neighbourhoods(selected)]
+            patches = neighbourhoods([selected[layer] for layer in self.recalled])
+            return [patches] if self.context is None else [patches, *selected]
         return [self._block(selected, layers, stride) for layers, stride in self.blocks]
 
     def _block(
@@ -220,8 +240,10 @@ class RealNet(
         self, features: Sequence[torch.Tensor], reconstructed: Sequence[torch.Tensor], size: Size
     ) -> torch.Tensor:
         """Returns logits (B, 2, *size) for features and their reconstruction."""
-        pairs = zip(features, reconstructed, strict=True)
-        return resize(self.rrs([(a - b).square() for a, b in pairs]), size)
+        residuals = [(a - b).square() for a, b in zip(features, reconstructed, strict=False)]
+        if self.context is not None:
+            return resize(self.context([*features[1:], *residuals]), size)
+        return resize(self.rrs(residuals), size)
 
     @classmethod
     def of(cls, settings: RealNetFit) -> Self:

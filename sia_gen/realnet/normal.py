@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from sia_gen.images.loading import Pixels
 from sia_gen.images.photographs import Header
+from sia_gen.images.strips import Picture, brightness_of
+from sia_gen.io.arrays import median_of
 from sia_gen.io.files import read_json
 from sia_gen.realnet.model import damaged
 
@@ -28,9 +29,12 @@ class Look(NamedTuple):
     brightness: float  # mean of its pixels
 
     @classmethod
-    def of(cls, picture: Pixels, score: float, anomaly_map: NDArray[np.float32]) -> Self:
-        """Measures a picture (C, H, W), 0 to 255, and its anomaly map (H, W), without padding."""
-        return cls(float(score), float(np.median(anomaly_map)), float(picture.mean()) / 255)
+    def of(cls, picture: Picture, score: float, anomaly_map: NDArray[np.float32]) -> Self:
+        """Measures a picture (C, H, W), 0 to 255, and its anomaly map (H, W), without padding.
+
+        If the picture is one of `Strips`, it has been scored.
+        """
+        return cls(float(score), median_of(anomaly_map), brightness_of(picture) / 255)
 
 
 class NormalImages(BaseModel):

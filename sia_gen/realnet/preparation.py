@@ -15,7 +15,7 @@ from torch.utils.data import ConcatDataset
 from sia_gen.anomalies.paste import AnomalyBatches, LocalAnomalies
 from sia_gen.anomalies.sources import Parts, PhotographSource, Sources, texture_files
 from sia_gen.config.recipe import Recipe
-from sia_gen.images.by_number import Images, Tiles, areas_of, numbers_of
+from sia_gen.images.by_number import Images, Padded, Tiles, areas_of, numbers_of
 from sia_gen.images.listing import CategoryImages, describe_photographs
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.store import open_foregrounds, open_images
@@ -88,6 +88,8 @@ def _anomalies(
         for mask, some in zip(masks, images, strict=True)
     ]
     areas = [areas_of(some) or () for some in images]
+    planes = [some.counted for some in images if isinstance(some, Padded)]
+    counted = [one for one in planes if one is not None]
     return LocalAnomalies(
         normal=joined(images),
         sources=[choose(one.pieces) for one in sources if one.pieces is not None],
@@ -99,8 +101,10 @@ def _anomalies(
             if one.twins is not None
         ],
         twin_fraction=TWIN_FRACTIONS[recipe.realnet.anomalies],
+        stroke_fraction=recipe.realnet.stroke_fraction,
         groups=np.repeat(np.arange(len(images)), [len(some) for some in images]),
         areas=list(chain.from_iterable(areas)) or None,
+        counted=joined(counted) if counted else None,
     )
 
 

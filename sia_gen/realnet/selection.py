@@ -19,19 +19,20 @@ from scipy.stats import binomtest
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.by_number import Images, Tiles, numbers_of
+from sia_gen.images.counted import Scope, load_counted
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.squares import Area
+from sia_gen.io.arrays import joined_rows
 from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.realnet.inference import (
     BATCH_SIZE,
-    averaged_photograph,
     predict_images,
-    predict_photograph,
-    predict_tests,
 )
+from sia_gen.realnet.many import predict_tests
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.normal import Look
+from sia_gen.realnet.photographs import averaged_rows, predict_photograph
 from sia_gen.realnet.preparation import FitData
 from sia_gen.realnet.tiling import resized_map
 from sia_gen.train.batches import batches_of
@@ -45,7 +46,7 @@ VALIDATION_SEED = 1
 TAIL, FEWEST_BEYOND = 0.15, 5
 SMALLEST_ODDS = 1e-12
 # Photographs that tell what is normal where.
-MOST_PLACED = 64
+MOST_PLACED = 128
 # Metrics, of every kind of anomalies, whose sum selects the weights.
 SCORED = ("image_auroc", "pixel_average_precision")
 
@@ -124,10 +125,12 @@ def _predict_in_images(
             for index in indices
         ]
         images, _, masks = (np.stack(part) for part in zip(*samples, strict=True))
-        areas = _areas_of(anomalies, indices)
-        found = predict_images(model, images, accelerator, areas=areas)
-        inside = areas or [Area.whole(images.shape[-1])] * len(images)
-        for score, area, mask, one in zip(found.scores, inside, masks, found.maps, strict=True):
+        scopes = _scopes_of(anomalies, indices)
+        found = predict_images(model, images, accelerator, scopes=scopes)
+        inside = scopes or [Scope(Area.whole(images.shape[-1]))] * len(images)
+        for score, (area, _), mask, one in zip(
+            found.scores, inside, masks, found.maps, strict=True
+        ):
             yield Anomalous(score, area.cut(mask[0] > 0).ravel(), area.cut(one).ravel())
 
 
@@ -161,9 +164,14 @@ def _each(images: Images) -> Iterator[tuple[int, Pixels]]:
     return ((number, images[number]) for number in range(len(images)))
 
 
-def _areas_of(data: LocalAnomalies, indices: Sequence[int]) -> list[Area] | None:
-    """Returns where the pictures are in some normal images; None if there is no padding."""
-    return None if data.areas is None else [data.areas[index] for index in indices]
+def _scopes_of(data: LocalAnomalies, indices: Sequence[int]) -> list[Scope] | None:
+    """Returns what counts in some normal images; None if everything does."""
+    if data.areas is None:
+        return None
+    if data.counted is None:
+        return [Scope(data.areas[index]) for index in indices]
+    planes = [data.areas[index].cut(data.counted[index][0] > 0) for index in indices]
+    return [Scope(data.areas[index], plane) for index, plane in zip(indices, planes, strict=True)]
 
 
 def score_photographs(
@@ -187,12 +195,12 @@ def look_at_photographs(
     for indices in batches_of(len(data.normal), BATCH_SIZE):
         pixels = np.stack([data.normal[index] for index in indices])
         numbers = np.array(indices) if left_out else None
-        areas = _areas_of(data, indices)
-        found = predict_images(model, pixels, accelerator, numbers=numbers, areas=areas)
-        inside = areas or [Area.whole(pixels.shape[-1])] * len(pixels)
+        scopes = _scopes_of(data, indices)
+        found = predict_images(model, pixels, accelerator, numbers=numbers, scopes=scopes)
+        inside = scopes or [Scope(Area.whole(pixels.shape[-1]))] * len(pixels)
         looks += [
             Look.of(area.cut(image), score, area.cut(anomaly_map))
-            for area, image, score, anomaly_map in zip(inside, pixels, *found, strict=True)
+            for (area, _), image, score, anomaly_map in zip(inside, pixels, *found, strict=True)
         ]
     return looks
 
@@ -222,11 +230,13 @@ def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerato
         return
     count = len(tiles.photographs)
     numbers = np.unique(np.linspace(0, count - 1, MOST_PLACED).round().astype(int)).tolist()
-    maps = (
-        averaged_photograph(model, tiles.photographs[number], tiles.tile, accelerator, number)
-        for number in numbers
-    )
-    model.places.measure(maps)
+
+    def averaged(number: int) -> NDArray[np.float32]:
+        photograph = tiles.photographs[number]
+        rows = averaged_rows(model, photograph, tiles.tile, accelerator, number)
+        return joined_rows(rows, photograph.shape[-2:])
+
+    model.places.measure(map(averaged, numbers))
 
 
 def look_at_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> list[Look]:
@@ -284,11 +294,13 @@ def validate_on_test(
     have_masks = any(test.mask for test in tests)
     spec = ImageSpec.of(recipe, model.image_size)
     scores, masks, maps = [], [], []
-    for test, _, mask, score, anomaly_map in predict_tests(model, tests, spec, accelerator):
+    for test, mask, score, anomaly_map in predict_tests(model, tests, spec, accelerator):
         scores.append(score)
         if have_masks and (test.mask or not test.label):
-            masks.append(mask.ravel())
-            maps.append(anomaly_map.ravel())
+            counted = load_counted(test.path, spec)
+            here = np.ones_like(mask) if counted is None else counted
+            masks.append(mask[here])
+            maps.append(anomaly_map[here])
     metrics = _image_metrics([test.label for test in tests], scores)
     if any(mask.any() for mask in masks):
         both = np.concatenate(masks), np.concatenate(maps)

@@ -1,10 +1,12 @@
-"""Scores photographs tile by tile, in one map without seams."""
+"""Cuts photographs into tiles, and blends what is found in each to one map without seams."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from torch.nn import functional
@@ -13,7 +15,7 @@ from sia_gen.config.data import Tile
 from sia_gen.images.by_number import resized
 from sia_gen.images.grid import Grid
 from sia_gen.images.loading import Pixels
-from sia_gen.train.batches import batches_of
+from sia_gen.images.strips import Picture, rows_of
 
 # Rows of a map that are averaged together.
 ROWS = 1024
@@ -21,40 +23,73 @@ ROWS = 1024
 LEAST_COUNTED = 0.5
 
 Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+# Returns the maps (B, size, size) of tiles (B, C, size, size).
+Find = Callable[[Pixels], Map]
 
 
-def blended_map(
-    photograph: Pixels, tile: Tile, size: int, find: Callable[[Pixels], Map], batch_size: int
-) -> Map:
-    """Returns the map (H, W) of a photograph (C, H, W), blended from those of its tiles.
+def blended_rows(
+    photograph: Picture,
+    tile: Tile,
+    size: int,
+    find: Find,
+    batch_size: int,
+    sharing: Accelerator | None = None,
+) -> Iterator[Map]:
+    """Yields the rows (h, W) of the map of a photograph (C, H, W), blended from those of its tiles.
 
     Args:
         photograph: The photograph.
         tile: How it is cut.
         size: Height and width in which `find` takes tiles.
-        find: Returns the maps (B, size, size) of at most `batch_size` tiles (B, C, size, size).
+        find: Returns the maps of at most `batch_size` tiles.
         batch_size: Number of tiles at a time.
+        sharing: If given, all of its processes ask for these rows, and share the tiles.
     """
-    height, width = photograph.shape[-2:]
-    grid = Grid.of((height, width), tile)
-    found, done = np.empty((height, width), np.float32), 0
-    for rows in grid.blended(_tile_maps(photograph, grid, size, find, batch_size)):
-        found[done : done + len(rows)] = rows
-        done += len(rows)
-    return found
+    grid = Grid.of((photograph.shape[-2], photograph.shape[-1]), tile)
+    batches = _batches(_tiles(photograph, grid), batch_size)
+
+    def found(tiles: Sequence[Pixels]) -> Map:
+        return find(np.stack([resized(one, size) for one in tiles]))
+
+    maps: Iterator[Map] = (one for batch in batches for one in found(batch))
+    if sharing is not None:
+        maps = _shared(batches, found, (batch_size, size, size), sharing)
+    return grid.blended(resized_map(one, (grid.side, grid.side)) for one in maps)
 
 
-def _tile_maps(
-    photograph: Pixels, grid: Grid, size: int, find: Callable[[Pixels], Map], batch_size: int
+def _tiles(photograph: Picture, grid: Grid) -> Iterator[Pixels]:
+    for top in grid.tops:
+        rows = rows_of(photograph, top, top + grid.side)
+        yield from (rows[..., left : left + grid.side] for left in grid.lefts)
+
+
+def _batches(tiles: Iterator[Pixels], batch_size: int) -> Iterator[list[Pixels]]:
+    while batch := list(islice(tiles, batch_size)):
+        yield batch
+
+
+def _shared(
+    batches: Iterator[list[Pixels]],
+    find: Callable[[Sequence[Pixels]], Map],
+    shape: tuple[int, int, int],
+    accelerator: Accelerator,
 ) -> Iterator[Map]:
-    """Yields the map of each tile in the pixels of the photograph, (side, side)."""
-    places, side = grid.places, grid.side
-    for numbers in batches_of(len(places), batch_size):
-        here = [places[number] for number in numbers]
-        tiles = [photograph[:, top : top + side, left : left + side] for top, left in here]
-        maps = find(np.stack([resized(one, size) for one in tiles]))
-        for one in maps:
-            yield resized_map(one, (side, side))
+    """Yields the maps of tiles, of which each process finds those of one batch in turn.
+
+    Batches are those of a single process, so the maps are as well. A damaged file is an error in
+    all processes at the same place.
+    """
+    rank = accelerator.process_index
+    while some := list(islice(batches, accelerator.num_processes)):
+        # All processes give equally many.
+        mine = np.zeros(shape, np.float32)
+        if rank < len(some):
+            mine[: len(some[rank])] = find(some[rank])
+        gathered = accelerator.gather(torch.from_numpy(mine).to(accelerator.device))
+        found = gathered.cpu().numpy().reshape(-1, *shape)
+        for maps, batch in zip(found, some, strict=False):
+            yield from maps[: len(batch)]
 
 
 def resized_map(anomaly_map: Map, shape: tuple[int, ...]) -> Map:
@@ -66,27 +101,52 @@ def resized_map(anomaly_map: Map, shape: tuple[int, ...]) -> Map:
     return found
 
 
-def highest_mean(values: Map, window: int, counted: NDArray[np.bool_] | None = None) -> float:
-    """Returns the highest mean of a `window` x `window` square of a map (H, W).
+class HighestMean:
+    """The highest mean of a `window` x `window` square of a map, of which rows come in turn.
 
-    If not all pixels are `counted`, (H, W), it is the mean of those in a square, of which they are
-    at least half; without such a square it is the lowest value of all.
+    If not all pixels count, it is the mean of those in a square that do, of which they are at least
+    half; without such a square it is the lowest value of all.
     """
-    height, width = values.shape
-    window = min(window, height, width)
-    highest = float(values.min())
-    for top in range(0, height - window + 1, ROWS):
-        here = slice(top, top + ROWS + window - 1)
-        if counted is None:
-            means = _means(values[here], window)
-        else:
-            share = _means(counted[here].astype(np.float64), window)
-            sums = _means(np.where(counted[here], values[here], 0), window)
-            enough = share >= LEAST_COUNTED
-            means = sums[enough] / share[enough]
+
+    def __init__(self, window: int, shape: tuple[int, int]) -> None:
+        self.window = min(window, *shape)
+        self.highest, self.lowest = -np.inf, np.inf
+        self.waiting = list[tuple[NDArray[Any], Mask | None]]()
+
+    def add(self, values: NDArray[Any], counted: Mask | None = None) -> None:
+        """Adds rows of the map, (h, W), and which of their pixels count; None if all do."""
+        self.lowest = min(self.lowest, float(values.min()))
+        self.waiting.append((values.copy(), counted))
+        while sum(len(rows) for rows, _ in self.waiting) >= ROWS + self.window - 1:
+            self._average(ROWS)
+
+    def finish(self) -> float:
+        """Returns the highest mean of the whole map."""
+        if sum(len(rows) for rows, _ in self.waiting) >= self.window:
+            self._average(ROWS)
+        return max(self.highest, self.lowest)
+
+    def _average(self, rows: int) -> None:
+        """Averages the squares that begin in the next rows."""
+        values = np.concatenate([one for one, _ in self.waiting])
+        some = [one for _, one in self.waiting if one is not None]
+        counted = np.concatenate(some) if some else None
+        rest = None if counted is None else counted[rows:]
+        self.waiting = [(values[rows:], rest)]
+        here = slice(rows + self.window - 1)
+        means = _means_of(values[here], self.window, None if counted is None else counted[here])
         if means.size:
-            highest = max(highest, float(means.max()))
-    return highest
+            self.highest = max(self.highest, float(means.max()))
+
+
+def _means_of(values: NDArray[Any], window: int, counted: Mask | None) -> NDArray[Any]:
+    if counted is None:
+        return _means(values, window)
+    share = _means(counted.astype(np.float64), window)
+    sums = _means(np.where(counted, values, 0), window)
+    enough = share >= LEAST_COUNTED
+    means: NDArray[Any] = sums[enough] / share[enough]
+    return means
 
 
 def _means(values: NDArray[Any], window: int) -> NDArray[Any]:

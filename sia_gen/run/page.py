@@ -11,16 +11,18 @@ from PIL import Image
 
 from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
+from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.reading import SampleReader
 from sia_gen.corpus.schema import MASK
+from sia_gen.errors import ImageError
 from sia_gen.evaluation.threshold_page import PAGE
-from sia_gen.images.counted import Counted, load_scored
+from sia_gen.images.counted import Scope, load_scored
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, Pixels, to_picture
-from sia_gen.images.squares import Area
 from sia_gen.images.store import load_some, open_images
 from sia_gen.io.files import atomic_path
-from sia_gen.realnet.inference import find_realnet, load_realnet, predict_ahead
+from sia_gen.realnet.inference import find_realnet, load_realnet
+from sia_gen.realnet.many import predict_ahead
 from sia_gen.report.page import Figure, Link, Page, Section, score_histogram, write_page
 from sia_gen.report.pictures import contact_sheet, overlay, within_limit
 from sia_gen.run.times import Spent
@@ -118,10 +120,10 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
     columns: list[list[Image.Image]] = []
     captions: list[str] = []
     for number in range(reader.total):
-        metadata, images = reader.read(number)
+        metadata, images = tile_of(reader.read(number), reader.form)
         if len(columns) < SHOWN_TWINS and images[MASK].getbbox():
             normal = images[f"normal.{reader.form.format}"]
-            if from_photographs:
+            if from_photographs and reader.form.tile is None:
                 normal = to_picture(starts[metadata["index"] % len(starts)])
             columns.append([normal, images[reader.form.picture], images[MASK]])
             captions.append(f"{metadata['perturbation']}, {metadata['strength']:.2f}")
@@ -219,12 +221,15 @@ def _heat_maps(
     model.to(accelerator.device)
     spec = ImageSpec.of(recipe, model.image_size)
 
-    def load(path: Path) -> tuple[Pixels, Area | Counted, None]:
-        return *load_scored(path, spec), None
+    def load(path: Path) -> tuple[Pixels, Scope, Pixels]:
+        image, scope = load_scored(path, spec)
+        return image, scope, scope.area.cut(image)
 
     pictures, maps = [], []
     scored = predict_ahead(model, paths, load, accelerator, spec.tile)
-    for path, whole, _, score, full_map in scored:
+    for path, whole, score, full_map in scored:
+        if isinstance(whole, ImageError):
+            raise whole
         image, anomaly_map = within_limit(whole, full_map)
         verdict = "anomalous" if score > threshold else "normal"
         pictures.append(Figure(to_picture(image), path.stem))

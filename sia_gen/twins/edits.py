@@ -26,9 +26,12 @@ Mask = NDArray[np.bool_]
 
 
 def edit_photographs(
-    edits: Sequence[str], photographs: Pixels, foregrounds: Sequence[Pixels], seeds: Sequence[int]
+    edits: Sequence[Sequence[str]],
+    photographs: Pixels,
+    foregrounds: Sequence[Pixels],
+    seeds: Sequence[int],
 ) -> tuple[list[str], Pixels]:
-    """Edits photographs (B, C, H, W), 0 to 255, each by an edit that its seed draws.
+    """Edits photographs (B, C, H, W), 0 to 255, each by one of its edits, which its seed draws.
 
     The foregrounds are where the object is in each, (1, H, W), or an empty list.
 
@@ -39,10 +42,15 @@ def edit_photographs(
     for place, (photograph, seed) in enumerate(zip(photographs, seeds, strict=True)):
         # Its numbers differ from those of the sample's noise, but follow from the same seed.
         rng = np.random.default_rng((seed, 2))
-        names.append(edits[int(rng.integers(len(edits)))])
+        names.append(draw_edit(edits[place], rng))
         foreground = foregrounds[place] if foregrounds else None
         results.append(edit_photograph(names[-1], photograph, foreground, rng))
     return names, np.stack(results)
+
+
+def draw_edit(edits: Sequence[str], rng: Rng) -> str:
+    """Draws one of some edits."""
+    return edits[int(rng.integers(len(edits)))]
 
 
 def edit_photograph(name: str, image: Pixels, foreground: Pixels | None, rng: Rng) -> Pixels:

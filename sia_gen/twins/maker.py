@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from PIL import Image
 
 from sia_gen.config.recipe import CorpusRecipe, DatasetCategory
 from sia_gen.config.settings import EVERYWHERE
 from sia_gen.config.strength import Strength
-from sia_gen.corpus.plan import ShardPlan
+from sia_gen.corpus.plan import SampleIdentity, ShardPlan
 from sia_gen.corpus.sampling import (
     generators,
     identify_samples,
@@ -24,111 +23,22 @@ from sia_gen.corpus.sampling import (
     to_bytes,
     to_host,
 )
-from sia_gen.corpus.schema import MASK, NO_EDIT, TWINS, TwinMetadata
-from sia_gen.corpus.shards import EncodedSample, encode_sample
+from sia_gen.corpus.schema import NO_EDIT, TWINS
 from sia_gen.errors import OptionError
-from sia_gen.images.by_number import Images
+from sia_gen.images.by_number import Tiles
 from sia_gen.images.listing import category_root, list_images
-from sia_gen.images.loading import ImageSpec, Pixels, to_picture
+from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.perturbation import edited_region
-from sia_gen.sdas.pipeline import SDASPipeline, require_numbers
-from sia_gen.twins.edits import edit_photographs
-from sia_gen.twins.masks import (
-    START,
-    Chance,
-    ChanceLimits,
-    Mask,
-    change_mask,
-    measure_chance,
-    smoothed,
-)
+from sia_gen.sdas.pipeline import SDASPipeline
+from sia_gen.train.batches import batches_of
+from sia_gen.twins.batches import PhotographBatch, TwinBatch, tile_seed
+from sia_gen.twins.edits import draw_edit, edit_photographs
+from sia_gen.twins.masks import START, Chance, measure_chance
 from sia_gen.twins.regions import local_strength, region, require_region, whole
-
-
-@dataclass(frozen=True)
-class TwinBatch:
-    """Twins that were made together, on their way to the host.
-
-    Attributes:
-        fields: The fields of `SampleMetadata` of each, and of `TwinMetadata` except the area.
-        pixels: The samples and their twins, (2, B, C, H, W), uint8.
-        distances: Distances between them, (B, H, W).
-        finite: Whether all pixels were finite numbers.
-        arrived: Event after which the tensors are on the host; None if they are there already.
-        regions: Where each can differ from its twin, (B, H, W); None if everywhere.
-        limits: Upper limits of distances by chance.
-        useful_areas: Shares of the pixels between which masks are useful.
-        uses: Use of the masks of all batches; see `TwinMaker.mask_counts`.
-    """
-
-    fields: list[dict[str, Any]]
-    pixels: torch.Tensor
-    distances: torch.Tensor
-    finite: torch.Tensor
-    arrived: torch.cuda.Event | None
-    regions: NDArray[np.bool_] | None
-    limits: ChanceLimits
-    useful_areas: tuple[float, float]
-    uses: list[str]
-
-    def encode(self, image_format: str) -> list[EncodedSample]:
-        """Encodes the members of each: image, normal twin, mask and metadata."""
-        return [
-            self._encode_one(number, image, normal, image_format)
-            for number, (image, normal) in enumerate(zip(*self.pictures(), strict=True))
-        ]
-
-    def pictures(self) -> tuple[list[Image.Image], list[Image.Image]]:
-        """Waits for the samples and their twins; raises `ModelError` if a pixel is NaN."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        require_numbers(self.finite)
-        images, twins = (list(map(to_picture, part)) for part in self.pixels.numpy())
-        return images, twins
-
-    def mask(self, number: int) -> Mask:
-        """Returns where a sample differs from its twin by more than chance, (H, W)."""
-        region = None if self.regions is None else self.regions[number]
-        return change_mask(smoothed(self.distances[number].numpy()), self.limits, region)
-
-    def _encode_one(
-        self, number: int, image: Image.Image, normal: Image.Image, image_format: str
-    ) -> EncodedSample:
-        mask = self.mask(number)
-        area = float(mask.mean())
-        low, high = self.useful_areas
-        use = "useful"
-        if not low <= area <= high:
-            use = "small" if area < low else "large"
-        # Several threads encode, and appending is atomic.
-        self.uses.append(use)
-        metadata = TwinMetadata(**self.fields[number], mask_area=area)
-        images = {
-            f"image.{image_format}": image,
-            f"normal.{image_format}": normal,
-            MASK: Image.fromarray(mask.astype(np.uint8) * 255),
-        }
-        return encode_sample(metadata, images)
-
-
-@dataclass(frozen=True)
-class StartImages:
-    """The photographs that samples of a category start from, and their foregrounds if known."""
-
-    images: Images
-    foregrounds: Images | None
-
-    def of(self, indices: Sequence[int]) -> Pixels:
-        """Returns the photographs of some samples in turn, (B, C, H, W), 0 to 255."""
-        return np.stack([self.images[index % len(self.images)] for index in indices])
-
-    def foregrounds_of(self, indices: Sequence[int]) -> list[Pixels]:
-        """Returns the foreground of each, (1, H, W), 1 or 0; empty if it is unknown."""
-        found = self.foregrounds
-        return [] if found is None else [found[index % len(found)] for index in indices]
+from sia_gen.twins.starts import Start, StartImages, StartTiles
 
 
 class TwinMaker:
@@ -166,6 +76,8 @@ class TwinMaker:
         edited_alone = bool(self.settings.edit) and without_noise
         # Whether samples differ from their twins in a region alone.
         self.local = self.settings.region != EVERYWHERE or edited_alone
+        # Side of the tiles that are disturbed in whole photographs; None if samples are small.
+        self.tile = None if self.settings.tiles is None else _side_of_tiles(categories)
         self.uses: list[str] = []
         self.categories = {place.name: place for place in categories}
         self.backbones: dict[str, Backbone] = {}
@@ -182,18 +94,52 @@ class TwinMaker:
 
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
-    ) -> TwinBatch:
+    ) -> TwinBatch | PhotographBatch:
         """Makes twins of some samples of a shard; see `Maker`."""
-        starts, chance = self.open(pipeline, shard.name)
+        starts, _ = self.open(pipeline, shard.name)
+        if not isinstance(starts, StartTiles) or self.settings.tiles is None:
+            return self.make_images(pipeline, shard, indices, model)
+        samples = identify_samples(self.recipe, shard, indices)
+        places = [starts.draw_places(one.index, one.seed, self.settings.tiles) for one in samples]
+        # Tiles of a sample have its edit and strength, and each its own noise.
+        tiles = [
+            (place, replace(sample, seed=tile_seed(sample.seed, number)), self._edits_of(sample))
+            for sample, some in zip(samples, places, strict=True)
+            for number, place in enumerate(some)
+        ]
+        made = []
+        for numbers in batches_of(len(tiles), self.recipe.synthesis.batch_size):
+            where, identities, edits = zip(*(tiles[number] for number in numbers), strict=True)
+            made.append(self._make(pipeline, shard, identities, starts.at(where), model, edits))
+        return PhotographBatch(samples, places, made, starts.images, self.uses)
+
+    def make_images(
+        self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str
+    ) -> TwinBatch:
+        """Makes twins of the size of the model, also if samples are whole photographs."""
+        starts, _ = self.open(pipeline, shard.name)
         identities = identify_samples(self.recipe, shard, indices)
+        given = None if starts is None else starts.of(indices)
+        return self._make(pipeline, shard, identities, given, model)
+
+    def _make(
+        self,
+        pipeline: SDASPipeline,
+        shard: ShardPlan,
+        identities: Sequence[SampleIdentity],
+        given: Start | None,
+        model: str,
+        edits: Sequence[Sequence[str]] | None = None,
+    ) -> TwinBatch:
+        _, chance = self.open(pipeline, shard.name)
         recipe = self.categories[shard.name].recipe
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
-        foregrounds = [] if starts is None else starts.foregrounds_of(indices)
+        foregrounds = [] if given is None else given.foregrounds
         strength = local_strength(self.settings, identities, spec, foregrounds)
-        edits, start = [NO_EDIT] * len(identities), dict[str, Any]()
-        if starts is not None:
+        names, start = [NO_EDIT] * len(identities), dict[str, Any]()
+        if given is not None:
             seeds = [identity.seed for identity in identities]
-            edits, start = self._start(starts.of(indices), seeds, foregrounds)
+            names, start = self._start(given, seeds, edits or [self.settings.edit] * len(seeds))
         made = pipeline(
             num_images=len(identities),
             strength=strength,
@@ -206,14 +152,14 @@ class TwinMaker:
         )
         distances = chance.measure.distances(made.images, made.twins)
         both = torch.stack([made.images, made.twins])
-        if starts is not None:
-            both = onto_photographs(both, _unit(starts.of(indices)))
+        if given is not None:
+            both = onto_photographs(both, _unit(given.pixels))
         (pixels, apart, finite), arrived = to_host(to_bytes(both), distances, both.isfinite().all())
         fields = [sample_fields(pipeline, self.recipe, one, model) for one in identities]
         return TwinBatch(
             fields=[
                 one | {"start": start.get("start", 1.0), "edit": edit}
-                for one, edit in zip(fields, edits, strict=True)
+                for one, edit in zip(fields, names, strict=True)
             ],
             pixels=pixels,
             distances=apart,
@@ -255,7 +201,10 @@ class TwinMaker:
         recipe, category = self.categories[name]
         rule, paths = recipe.foreground.get(category), self.paths[name]
         (images,) = open_images([paths], ImageSpec.of(recipe, size), [rule])
-        return StartImages(images, open_foregrounds(images, rule))
+        foregrounds: Any = open_foregrounds(images, rule)
+        if isinstance(images, Tiles):
+            return StartTiles(images, foregrounds)
+        return StartImages(images, foregrounds)
 
     def measure(self, pipeline: SDASPipeline, name: str, starts: StartImages | None) -> Chance:
         """Learns what chance does to the images of a category."""
@@ -265,7 +214,7 @@ class TwinMaker:
         def sample(numbers: range, seeds: list[int], images: torch.Tensor | None) -> torch.Tensor:
             start: dict[str, Any] = {"image": images, "start": START}
             if images is None:
-                start = {} if starts is None else self._unedited(starts.of(numbers))
+                start = {} if starts is None else self._unedited(starts.of(numbers).pixels)
             made: torch.Tensor = pipeline(
                 num_images=len(numbers), generator=generators(seeds), **start, **options
             ).images
@@ -275,15 +224,16 @@ class TwinMaker:
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
 
         def draw_region(number: int, seed: int) -> NDArray[np.bool_]:
-            foregrounds = [] if starts is None else starts.foregrounds_of([number])
+            given = None if starts is None else starts.of([number])
+            foregrounds = [] if given is None else given.foregrounds
             drawn = np.zeros((spec.size, spec.size), bool)
             if self.settings.region != EVERYWHERE:
                 kinds = self.recipe.synthesis.perturbation
                 around = foregrounds[0] if foregrounds else whole(spec)
                 kind = kinds[seed % len(kinds)]
                 drawn |= region(self.settings.region, seed, kind, spec, around)[0] > 0
-            if self.settings.edit and starts is not None:
-                _, start = self._start(starts.of([number]), [seed], foregrounds)
+            if self.settings.edit and given is not None:
+                _, start = self._start(given, [seed], [self.settings.edit])
                 drawn |= edited_region(start["image"], start["twin_image"])[0, 0].numpy()
             return drawn
 
@@ -296,19 +246,44 @@ class TwinMaker:
             draw_region if self.local else None,
         )
 
+    def _edits_of(self, sample: SampleIdentity) -> list[str]:
+        """Returns the edit that all tiles of a sample have; none without edits."""
+        edits, rng = self.settings.edit, np.random.default_rng((sample.seed, 2))
+        return [draw_edit(edits, rng)] if edits else []
+
     def _start(
-        self, photographs: Pixels, seeds: Sequence[int], foregrounds: Sequence[Pixels]
+        self, given: Start, seeds: Sequence[int], edits: Sequence[Sequence[str]]
     ) -> tuple[list[str], dict[str, Any]]:
         """Returns the edits of photographs, and the arguments that make a pipeline start there."""
-        start = self._unedited(photographs)
+        start = self._unedited(given.pixels)
         if not self.settings.edit:
-            return [NO_EDIT] * len(photographs), start
-        edits, edited = edit_photographs(self.settings.edit, photographs, foregrounds, seeds)
-        return edits, start | {"image": _unit(edited), "twin_image": start["image"]}
+            return [NO_EDIT] * len(seeds), start
+        names, edited = edit_photographs(edits, *given, seeds)
+        return names, start | {"image": _unit(edited), "twin_image": start["image"]}
 
     def _unedited(self, photographs: Pixels) -> dict[str, Any]:
         settings = self.settings
         return {"image": _unit(photographs), "start": settings.start, "invert": settings.invert}
+
+
+def _side_of_tiles(categories: Sequence[DatasetCategory]) -> int:
+    """Returns the side of the tiles of some categories; `OptionError` if there is no single one."""
+    sides: dict[int, str] = {}
+    for place in categories:
+        if place.recipe.data.tile is None:
+            raise OptionError(
+                problem=f"the photographs of '{place.name}' are not cut into tiles.",
+                fix="Leave --tiles out, or use models that were trained with --tile.",
+            )
+        sides.setdefault(place.recipe.data.tile.size, place.name)
+    if len(sides) > 1:
+        first, second, *_ = sides.values()
+        raise OptionError(
+            problem=f"the photographs of '{first}' and '{second}' are cut into tiles of "
+            "different sizes.",
+            fix="Make the categories one by one with --category, each with its own --out.",
+        )
+    return next(iter(sides))
 
 
 def onto_photographs(both: torch.Tensor, photographs: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ def _sample_twins(
     changes = {"images": SAMPLES, "shard_size": SAMPLES, "strength": str(strength)}
     synthesis = maker.recipe.synthesis.model_copy(update=changes | {"perturbation": [perturbation]})
     (shard,) = plan_corpus([place], synthesis)
-    batch = maker.make(pipeline, shard, shard.indices, model="")
+    batch = maker.make_images(pipeline, shard, shard.indices, model="")
     images, normal = batch.pictures()
     masks = [bool(batch.mask(number).any()) for number in range(SAMPLES)]
     return StrengthSamples(images, normal, batch.regions, masks)

@@ -14,6 +14,7 @@ import sia_gen
 from sia_gen.config.recipe import Recipe
 from sia_gen.detection.detector import Detector
 from sia_gen.errors import ImageError, ModelError, OptionError
+from sia_gen.images.counted import Scope
 from sia_gen.images.loading import ImageSpec, load_with_area
 from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.realnet.normal import NORMAL
@@ -60,7 +61,7 @@ def test_the_score_is_that_of_the_model(detector: Detector, model: Path, photos:
     realnet = load_realnet(model).model
     for path in sorted(photos.iterdir()):
         pixels, area = load_with_area(path, ImageSpec("RGB", 64, "pad"))
-        expected = predict_images(realnet, pixels[None], CPU.accelerator(), areas=[area])
+        expected = predict_images(realnet, pixels[None], CPU.accelerator(), scopes=[Scope(area)])
         found = detector.predict(path)
         assert found.score == pytest.approx(expected.scores[0], abs=1e-6)
         assert found.threshold == 0.5

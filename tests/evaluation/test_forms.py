@@ -16,6 +16,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ModelError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
+from sia_gen.images.counted import Scope
 from sia_gen.images.squares import Area
 from sia_gen.metrics import inverse_areas
 from sia_gen.realnet.inference import load_realnet, predict_images
@@ -87,7 +88,7 @@ def test_metrics_are_those_of_the_pictures_without_padding(
     labels, scores, masks, maps, regions = [], [], [], [], 0
     for path in sorted((root / "disc/test").glob("*/*")):
         image, area = square(path)
-        found = predict_images(model, image[None], CPU.accelerator(), areas=[area])
+        found = predict_images(model, image[None], CPU.accelerator(), scopes=[Scope(area)])
         labels.append(int(path.parent.name == "scratch"))
         scores.append(found.scores[0])
         mask = np.zeros(area.cut(found.maps[0]).shape, bool)
@@ -117,7 +118,9 @@ def test_scores_are_those_of_the_pictures_and_heat_maps_as_large(
     lines = (tmp_path / "predictions/predictions.jsonl").read_text().splitlines()
     for line, path, size in zip(map(json.loads, lines), files, SIZES.values(), strict=True):
         image, area = square(path)
-        (score,) = predict_images(model, image[None], CPU.accelerator(), areas=[area]).scores
+        (score,) = predict_images(
+            model, image[None], CPU.accelerator(), scopes=[Scope(area)]
+        ).scores
         assert line["score"] == pytest.approx(score, abs=1e-5)
         with Image.open(tmp_path / f"predictions/heatmaps/{path.name}") as picture:
             assert picture.size == size

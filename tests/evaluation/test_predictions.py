@@ -40,7 +40,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The photographs that are scored."""
     paths: list[Path] = []
 
-    def watched(self: Detector, photographs: list[Path]) -> object:
+    def watched(self: Detector, photographs: list[Path], *, shared: bool) -> object:
+        assert not shared
         paths.extend(photographs)
         return stream(self, photographs)
 
@@ -72,7 +73,7 @@ def test_lines_appear_before_the_end(
 
     predict(model, [photos], whole, CPU, save="heatmaps,boxes")
     original = RealNet.forward
-    monkeypatch.setattr("sia_gen.realnet.inference.BATCH_SIZE", 2)
+    monkeypatch.setattr("sia_gen.realnet.many.BATCH_SIZE", 2)
     monkeypatch.setattr(module, "BATCH_SIZE", 2)
     monkeypatch.setattr(RealNet, "forward", forward)
     with pytest.raises(KeyboardInterrupt):

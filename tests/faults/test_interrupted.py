@@ -18,7 +18,7 @@ from tests.conditions import two_workers
 from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
-from tests.faults.breaking import IN_TIME, STOPPED, check_line
+from tests.faults.breaking import STOPPED, check_line, in_time
 from tests.faults.conftest import ALL, Tried, times
 from tests.processes import FROM_NOTHING, ROOT, Running, ranks
 
@@ -98,7 +98,7 @@ def test_it_ends_in_time_wherever_it_is(place: str, tried: Tried) -> None:
         err = process.communicate(timeout=30)[1]
         expected = (0, "") if place == "ending" else (1, STOPPED + "\n")
         assert (process.returncode, err) == expected
-        assert time.monotonic() - began < IN_TIME
+        assert time.monotonic() - began < in_time()
     what = (
         "Ctrl-C, once or three times, while libraries catch it, import, wait in C, clean up or exit"
     )
@@ -213,7 +213,7 @@ def test_processes_that_load_images_end_too(line: CommandLine, tried: Tried) -> 
             if one.is_running():
                 one.send_signal(signal.SIGINT)
         check_line(running.end())
-        psutil.wait_procs(workers, timeout=IN_TIME)
+        psutil.wait_procs(workers, timeout=in_time())
         assert not any(worker.is_running() for worker in workers)
     tried(
         "Ctrl-C while worker processes load images", tries, "one line, all processes end", fixed=1
@@ -249,7 +249,7 @@ def test_under_a_launcher_all_end(line: CommandLine, launcher: str, tried: Tried
         text = (line.folder / "told.txt").read_text()
         # The launcher tells of it in its own words, even if all was done already.
         assert STOPPED in text or "The corpus is in" in text, text
-        assert seconds < 2 * IN_TIME, text
+        assert seconds < 2 * in_time(), text
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
         Running([*SYNTHESIZE, "--out", out.name], line.folder, line.folder / "again.txt").done()

@@ -54,7 +54,11 @@ MADE = {
         "predictions/predictions.csv",
         "mono.onnx",
     ],
-    "tiles": ["predictions/heatmaps/0.png", "ignoring/boards/fit.json"],
+    "tiles": [
+        "predictions/heatmaps/0.png",
+        "ignoring/boards/fit.json",
+        "runs/boards/corpus/manifest.json",
+    ],
     "deploy": ["mono.json"],
     "hub": ["refitted/mono/model.safetensors"],
     "several-gpus": ["runs/elpv/evaluation/index.html"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from sia_gen.config.data import Data, Foreground, Tile
 from sia_gen.errors import ImageError
 from sia_gen.images import store
 from sia_gen.images.by_number import Tiles
-from sia_gen.images.counted import at_scale, load_counted, load_scored
+from sia_gen.images.counted import at_scale, load_counted, load_scored, load_visible
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, load_image
@@ -38,8 +40,9 @@ def spec_of(photo: Path, mask: str = "ignored.png", **options: object) -> ImageS
 
 
 def test_ignored_pixels_have_the_mean_of_the_others(photo: Path) -> None:
-    image, counted = load_scored(photo, spec_of(photo))
-    assert not isinstance(counted, Area)
+    image, (area, counted) = load_scored(photo, spec_of(photo))
+    assert area == Area(0, 40, 0, 60)
+    assert counted is not None
     pixels = np.asarray(Image.open(photo))
     assert np.array_equal(counted, pixels > 0)
     assert np.array_equal(image[0][counted], pixels[counted])
@@ -58,8 +61,7 @@ def test_pixels_at_a_smaller_scale_count_if_all_of_theirs_do(photo: Path) -> Non
 def test_each_image_may_have_a_mask_of_its_own(photo: Path) -> None:
     own = spec_of(photo, "{stem}-ignored.png")
     assert load_counted(photo, own) is None
-    area = load_scored(photo, own)[1]
-    assert area == Area(0, 40, 0, 60)
+    assert load_scored(photo, own)[1] == (Area(0, 40, 0, 60), None)
     Image.open(photo.with_name("ignored.png")).save(photo.with_name("photo-ignored.png"))
     counted = load_counted(photo, own)
     assert counted is not None
@@ -72,13 +74,84 @@ def test_masks_that_cannot_be_used_are_refused(photo: Path) -> None:
     Image.new("1", (60, 41)).save(photo.with_name("other.png"))
     with pytest.raises(ImageError, match="is 60 x 41 pixels, its image 60 x 40"):
         load_scored(photo, spec_of(photo, "other.png"))
+    Image.new("1", (60, 40), 1).save(photo.with_name("white.png"))
+    for options in ({}, {"roi": (0, 0, 40, 40)}):
+        with pytest.raises(ImageError, match=r"white\.png ignores all of .*photo\.png"):
+            load_scored(photo, spec_of(photo, "white.png", **options))
 
 
-def test_only_tiles_can_ignore() -> None:
-    with pytest.raises(ValueError, match="'ignore' needs photographs that are cut into tiles"):
-        Data.model_validate(LAYOUT | {"ignore": "mask.png"})
+def test_masks_have_names_that_are_known() -> None:
+    assert Data.model_validate(LAYOUT | {"ignore": "{stem}.png"}).ignore == "{stem}.png"
     with pytest.raises(ValueError, match="unknown"):
-        Data.model_validate(LAYOUT | {"ignore": "{x}.png", "tile": {"size": 32}})
+        Data.model_validate(LAYOUT | {"ignore": "{x}.png"})
+
+
+def square_of(photo: Path, rule: Any, **options: Any) -> ImageSpec:
+    return ImageSpec("L", 20, rule, ignore=str(photo.with_name("ignored.png")), **options)
+
+
+@pytest.mark.parametrize(
+    ("rule", "shape", "columns"),
+    [
+        # Columns 30 to 34 of 60; what shows any of them does not count.
+        ("stretch", (20, 20), [10, 11]),
+        # The picture is 20 x 13.
+        ("pad", (13, 20), [10, 11]),
+        # Columns 10 to 49, two in each.
+        ("crop", (20, 20), [10, 11, 12]),
+    ],
+)
+def test_square_images_ignore_too(
+    photo: Path, rule: Any, shape: tuple[int, int], columns: list[int]
+) -> None:
+    spec = square_of(photo, rule)
+    image, (_, counted) = load_scored(photo, spec)
+    assert counted is not None
+    assert counted.shape == shape
+    assert np.flatnonzero(~counted[0]).tolist() == columns
+    assert (counted == counted[0]).all()
+    loaded = load_counted(photo, spec)
+    assert loaded is not None
+    assert np.array_equal(loaded, counted)
+    # The black stripe is nowhere seen, nor mixed into what is beside it.
+    pixels = np.asarray(Image.open(photo)).copy()
+    pixels[:, 30:35] = np.rint(pixels[pixels > 0].mean())
+    Image.fromarray(pixels).save(photo.with_name("filled.png"))
+    expected = load_image(photo.with_name("filled.png"), replace(spec, ignore=None))
+    assert np.array_equal(image, expected)
+    assert np.array_equal(load_visible(photo, spec), expected)
+
+
+def test_square_images_ignore_within_a_region_of_interest(photo: Path) -> None:
+    _, (area, counted) = load_scored(photo, square_of(photo, None, roi=(25, 0, 45, 20)))
+    assert area == Area.whole(20)
+    assert counted is not None
+    assert np.flatnonzero(~counted[0]).tolist() == [5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("memory", [store.MEMORY, 0])
+@pytest.mark.parametrize("rule", ["stretch", "pad"])
+@pytest.mark.parametrize("foreground", [None, Foreground(method="otsu")])
+def test_anomalies_are_pasted_where_pixels_of_square_images_count(
+    photo: Path,
+    memory: int,
+    rule: Any,
+    foreground: Foreground | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "MEMORY", memory)
+    spec = square_of(photo, rule)
+    (images,) = open_images([[photo]], spec, [foreground])
+    image, (area, counted) = load_scored(photo, spec)
+    assert np.array_equal(images[0], image)
+    masks = open_foregrounds(images, foreground)
+    assert masks is not None
+    allowed = np.zeros((20, 20), bool)
+    area.cut(allowed)[:] = counted
+    mask = masks[0][0] > 0
+    assert mask.any()
+    assert not mask[~allowed].any()
+    assert foreground is not None or np.array_equal(mask, allowed)
 
 
 @pytest.mark.parametrize("memory", [store.MEMORY, 0])
@@ -104,8 +177,9 @@ def test_region_of_interest_is_cut_out_of_images_and_masks(photo: Path) -> None:
     pixels, truth = np.asarray(Image.open(photo)), photo.with_name("ignored.png")
     test = TestImage(photo, "photo.png", "stripe", truth)
     tiled = spec_of(photo, roi=roi)
-    image, counted = load_scored(photo, tiled)
+    image, (_, counted) = load_scored(photo, tiled)
     assert image.shape == (1, 34, 48)
+    assert counted is not None
     assert np.array_equal(counted, pixels[4:38, 10:58] > 0)
     assert np.array_equal(load_mask(test, tiled), pixels[4:38, 10:58] == 0)
     assert load_mask(TestImage(photo, "photo.png", "good"), tiled).shape == (34, 48)

@@ -148,10 +148,13 @@ def test_missing_images_of_the_last_category_are_told_before_the_first_is_fitted
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{}, {"architecture": "retrieval", "memory_size": 50, "rrs": "all"}]
+)
 def test_compiled_fit_learns_the_same(
-    fit: Fit, recipe: Recipe, traced: list[int], shallow: None
+    fit: Fit, recipe: Recipe, traced: list[int], shallow: None, changes: dict[str, object]
 ) -> None:
-    one_layer = {"strides": [16], "channels_kept": [16]}
+    one_layer = {"strides": [16], "channels_kept": [16], **changes}
     plain = weights(fit("plain", **one_layer))
     compiled = weights(fit("compiled", runtime=Runtime("fp32", "cpu", compiled=True), **one_layer))
     assert traced == [recipe.realnet.batch_size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,19 @@ def test_maps_are_added_in_units_of_normal_pixels() -> None:
     maps = torch.tensor([5.0, 2.0]).view(1, 2, 1, 1)
     # (5 - 2) / 1 and (2 + 6) / 2
     assert fusion(maps).item() == pytest.approx(3 + DECODER_WEIGHT * 4)
+
+
+def test_soft_maps_grow_as_logarithms_beyond_the_limit() -> None:
+    fusion = MapFusion(weight=0.6, limit=3.0)
+    maps = torch.tensor([[0.01, 300.0], [-0.02, 5.0]]).reshape(1, 2, 2, 1)
+    found = fusion(maps).flatten().tolist()
+    expected = [
+        3 * math.asinh(first / 3) + 0.6 * 3 * math.asinh(second / 3)
+        for first, second in [(0.01, -0.02), (300.0, 5.0)]
+    ]
+    assert found == pytest.approx(expected)
+    assert found[0] == pytest.approx(0.01 - 0.6 * 0.02, rel=1e-4)
+    assert found[1] < 20
 
 
 def test_maps_of_one_value_have_units_too() -> None:

@@ -18,7 +18,8 @@ from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.deployment.export import export_realnet
 from sia_gen.errors import ModelError
-from sia_gen.realnet.inference import load_realnet, predict_photograph
+from sia_gen.realnet.inference import load_realnet
+from sia_gen.realnet.photographs import predict_photograph
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
 

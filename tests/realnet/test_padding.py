@@ -14,6 +14,7 @@ from PIL import Image
 from sia_gen import RealNet
 from sia_gen.anomalies.sources import open_sources
 from sia_gen.config.recipe import Recipe
+from sia_gen.images.counted import Scope
 from sia_gen.images.listing import list_images
 from sia_gen.images.loading import ImageSpec, load_image
 from sia_gen.images.squares import Area
@@ -55,16 +56,16 @@ def expected_score(model: RealNet, anomaly_map: np.ndarray, area: Area) -> float
 
 
 def test_score_is_that_of_the_map_inside(model: RealNet) -> None:
-    found = predict_images(model, pixels(), CPU.accelerator(), areas=AREAS)
+    found = predict_images(model, pixels(), CPU.accelerator(), scopes=list(map(Scope, AREAS)))
     for score, anomaly_map, area in zip(found.scores, found.maps, AREAS, strict=True):
         assert score == pytest.approx(expected_score(model, anomaly_map, area), abs=2e-3)
 
 
 def test_score_of_a_whole_image_is_as_without_areas(model: RealNet) -> None:
     accelerator = CPU.accelerator()
-    whole = [Area.whole(64)] * len(AREAS)
+    whole = [Scope(Area.whole(64))] * len(AREAS)
     plain = predict_images(model, pixels(), accelerator)
-    found = predict_images(model, pixels(), accelerator, batch_size=3, areas=whole)
+    found = predict_images(model, pixels(), accelerator, batch_size=3, scopes=whole)
     np.testing.assert_allclose(found.scores, plain.scores, atol=1e-4)
     np.testing.assert_allclose(found.maps, plain.maps, atol=1e-5)
 

@@ -19,7 +19,7 @@ from sia_gen.anomalies.sources import Twin
 from sia_gen.config.recipe import Recipe
 from sia_gen.images.listing import list_test_images
 from sia_gen.metrics import auroc, f1_max
-from sia_gen.realnet import inference, selection
+from sia_gen.realnet import many, selection
 from sia_gen.realnet.inference import Predictions, load_realnet, predict_images
 from sia_gen.realnet.model import RealNet
 from sia_gen.realnet.preparation import FitData
@@ -136,7 +136,7 @@ def test_images_to_select_on_are_looked_at_in_batches(
         data = data_of(recipe, photographs, corpus)
         return validate(data, model, CPU.accelerator())
 
-    module = inference if on == "test" else selection
+    module = many if on == "test" else selection
     monkeypatch.setattr(module, "predict_images", watched)
     at_once = look()
     monkeypatch.setattr(module, "BATCH_SIZE", 2)

@@ -10,24 +10,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sia_gen import RealNet
+from sia_gen import Detector, RealNet
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
+from sia_gen.detection.detection import Detection
 from sia_gen.errors import ImageError, RecipeError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
+from sia_gen.images import strips
+from sia_gen.images.counted import Scope
 from sia_gen.images.grid import Grid
-from sia_gen.images.squares import Area
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.strips import Strips, open_scored
+from sia_gen.io import arrays
 from sia_gen.realnet.fitting import fit_realnet
-from sia_gen.realnet.inference import (
-    load_realnet,
-    predict_ahead,
-    predict_images,
-    predict_photograph,
-)
-from sia_gen.realnet.tiling import highest_mean
+from sia_gen.realnet.inference import load_realnet, predict_images
+from sia_gen.realnet.many import predict_ahead
+from sia_gen.realnet.normal import Look
+from sia_gen.realnet.photographs import predict_photograph
+from sia_gen.realnet.places import NormalPlaces
+from sia_gen.realnet.tiling import HighestMean
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
 
@@ -91,12 +96,25 @@ def test_tiles_of_another_size_than_the_model_takes(model: RealNet) -> None:
     np.testing.assert_allclose(anomaly_map[:20, :20], reduced[:20, :20], rtol=0, atol=0.02)
 
 
+def highest_mean(
+    values: np.ndarray, window: int, counted: np.ndarray | None = None, every: int = 10_000
+) -> float:
+    """That of a map that comes some rows at a time."""
+    height, width = values.shape
+    highest = HighestMean(window, (height, width))
+    for top in range(0, height, every):
+        here = slice(top, top + every)
+        highest.add(values[here], None if counted is None else counted[here])
+    return highest.finish()
+
+
 @pytest.mark.parametrize("shape", [(40, 50), (16, 16), (3000, 20), (1024 + 15, 16)])
 @pytest.mark.parametrize("window", [1, 15, 16])
 def test_highest_mean_by_brute_force(shape: tuple[int, int], window: int) -> None:
     values = np.random.default_rng(0).normal(size=shape)
     views = np.lib.stride_tricks.sliding_window_view(values, (window, window))
     found = highest_mean(values, window)
+    assert highest_mean(values, window, every=7) == found
     assert found == pytest.approx(views.mean(axis=(2, 3)).max(), abs=1e-12)
 
 
@@ -111,7 +129,7 @@ def test_pixels_that_do_not_count_are_in_no_mean() -> None:
             here = (slice(top, top + 8), slice(left, left + 8))
             if counted[here].mean() >= 0.5:
                 best = max(best, values[here][counted[here]].mean())
-    found = highest_mean(values, 8, counted)
+    found = highest_mean(values, 8, counted, every=11)
     assert float(found) == pytest.approx(best, abs=1e-12)
 
 
@@ -130,17 +148,63 @@ def test_what_is_ignored_does_not_change_score_and_map(model: RealNet) -> None:
 def test_photographs_are_yielded_in_their_own_size(model: RealNet) -> None:
     photographs = {"a": pixels(64, 90), "b": pixels(100, 64, seed=1)}
 
-    def load(name: str) -> tuple[np.ndarray, Area, str]:
-        height, width = photographs[name].shape[1:]
-        return photographs[name], Area(0, height, 0, width), name
+    def load(name: str) -> tuple[np.ndarray, Scope, str]:
+        return photographs[name], Scope.of(photographs[name]), name
 
     found = list(predict_ahead(model, list(photographs), load, CPU.accelerator(), TILE))
     assert [name for name, *_ in found] == ["a", "b"]
-    for name, picture, extra, score, anomaly_map in found:
+    for name, extra, score, anomaly_map in found:
         assert extra == name
-        assert np.array_equal(picture, photographs[name])
-        assert anomaly_map.shape == picture.shape[1:]
+        assert anomaly_map.shape == photographs[name].shape[1:]
         assert 0 <= score <= 1
+
+
+@pytest.mark.parametrize("position", [False, True])
+def test_what_is_read_in_strips_scores_as_in_memory(
+    model: RealNet, position: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strips, "LARGE_PIXELS", 1000)
+    monkeypatch.setattr(strips, "ROWS", 16)
+    monkeypatch.setattr(arrays, "LARGEST", 1000)
+    if position:
+        model.places = NormalPlaces()
+        model.places.means.copy_(torch.rand(32, 32))
+    photograph = pixels(190, 100)
+    Image.fromarray(photograph[0]).save(tmp_path / "photograph.png")
+    accelerator = CPU.accelerator()
+    score, anomaly_map = predict_photograph(model, photograph, TILE, accelerator)
+    opened, _ = open_scored(tmp_path / "photograph.png", ImageSpec("L", 64, tile=TILE))
+    assert isinstance(opened, Strips)
+    again, from_strips = predict_photograph(model, opened, TILE, accelerator)
+    assert again == score
+    assert np.array_equal(from_strips, anomaly_map)
+    assert Look.of(opened, score, from_strips) == Look.of(photograph, score, anomaly_map)
+
+
+def test_detectors_read_large_photographs_in_strips(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_detector(tmp_path / "model")
+    recipe = small.override({"data.tile": {"size": 64, "overlap": 16}})
+    (tmp_path / "model/recipe.yaml").write_text(recipe.to_yaml())
+    path = tmp_path / "photograph.tif"
+    Image.fromarray(pixels(190, 100)[0]).save(path)
+    detector = Detector.from_pretrained(tmp_path / "model", device="cpu", precision="fp32")
+    whole = detector.predict(path)
+    monkeypatch.setattr(strips, "LARGE_PIXELS", 1000)
+    found = detector.predict(path)
+    assert isinstance(detector.take(path).pixels, Strips)
+    assert (found.look, found.size, found.doubts) == (whole.look, whole.size, whole.doubts)
+    assert np.array_equal(found.anomaly_map, whole.anomaly_map)
+    # Damage far down comes to light while it is scored, and is that of one photograph.
+    damaged = tmp_path / "damaged.tif"
+    damaged.write_bytes(path.read_bytes()[:12_000])
+    first, second, third = detector.stream([path, damaged, path])
+    assert isinstance(second, ImageError)
+    assert "damaged.tif" in second.problem
+    for one in (first, third):
+        assert isinstance(one, Detection)
+        assert one.score == whole.score
 
 
 @pytest.fixture(scope="module")
@@ -181,18 +245,30 @@ def tiled(small: Recipe, wide: Path) -> Recipe:
     )
 
 
-def test_ignored_regions_count_in_no_metric(tiled: Recipe, wide: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [True, False])
+def test_ignored_regions_count_in_no_metric(
+    tiled: Recipe, wide: Path, tmp_path: Path, cut: bool
+) -> None:
     """The scratches are in the left half, which is ignored."""
     half = np.zeros((100, 160), np.uint8)
     half[:, :80] = 255
     Image.fromarray(half).save(tmp_path / "left.png")
-    changes = {"data.ignore": str(tmp_path / "left.png"), "realnet.architecture": "retrieval"}
+    changes: dict[str, Any] = {
+        "data.ignore": str(tmp_path / "left.png"),
+        "realnet.architecture": "retrieval",
+    }
     recipe = tiled.override(changes | {"realnet.rrs": "all", "realnet.false_alarm_rate": 0.2})
+    if not cut:
+        plain = recipe.data.model_copy(update={"tile": None, "non_square": "stretch"})
+        recipe = recipe.model_copy(update={"data": plain})
     fit_realnet(recipe, ["wide"], wide, tmp_path / "none", tmp_path / "realnet", CPU)
     found = evaluate(recipe, ["wide"], wide, tmp_path / "realnet", tmp_path / "evaluation", CPU)
     metrics = found["categories"]["wide"]
     assert metrics["masked_images"] == 2
     assert metrics["pixel_auroc"] is None
+    found_in = Detector.load(tmp_path / "realnet/wide", CPU).predict(wide / "test/cut/000.png")
+    assert (found_in.anomaly_map[:, :70] == 0).all()
+    assert found_in.anomaly_map[:, 90:].max() > 0
 
 
 @pytest.mark.parametrize("architecture", ["independent", "retrieval", "retrieval by position"])

@@ -78,9 +78,9 @@ def test_shifted_piece_is_elsewhere_and_its_place_empty_or_not() -> None:
 
 def test_edits_follow_from_the_seeds() -> None:
     images = np.stack([photograph()] * 30)
-    names, results = edit_photographs(EDITS, images, [], range(30))
+    names, results = edit_photographs([EDITS] * 30, images, [], range(30))
     assert set(names) == set(EDITS)
-    again, same = edit_photographs(EDITS, images[7:8], [], [7])
+    again, same = edit_photographs([EDITS], images[7:8], [], [7])
     assert again == names[7:8]
     assert np.array_equal(same[0], results[7])
 

@@ -185,7 +185,7 @@ def test_twins_of_photographs_are_the_photographs(make_twins: MakeTwins, region:
     corpus, maker = make_twins("corpus", twins, changes, categories=["disc"])
     starts = maker.open_starts("parts.disc", 16)
     assert starts is not None
-    given = starts.of(range(5))[:, 0]
+    given = starts.of(range(5)).pixels[:, 0]
     samples = list(read(corpus).values())
     assert all(
         np.array_equal(one["normal.png"], photograph)

@@ -1,0 +1,87 @@
+"""What twins start from: photographs, or tiles anywhere in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sia_gen.corpus.schema import LARGEST_PHOTOGRAPH
+from sia_gen.errors import ImageError
+from sia_gen.images.by_number import Images, Tiles
+from sia_gen.images.loading import Pixels
+
+# Tiles are drawn anew so often if they do not show the object.
+DRAWS = 16
+
+
+class Start(NamedTuple):
+    """What some twins start from, (B, C, H, W), 0 to 255, and the foreground of each.
+
+    A foreground is (1, H, W), 1 or 0; there are none if they are unknown.
+    """
+
+    pixels: Pixels
+    foregrounds: list[Pixels]
+
+
+class Place(NamedTuple):
+    """Where a tile is: number of the photograph, top and left."""
+
+    number: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class StartImages:
+    """The photographs that samples of a category start from, and their foregrounds if known."""
+
+    images: Images
+    foregrounds: Images | None
+
+    def of(self, indices: Sequence[int]) -> Start:
+        """Returns the photographs of some samples in turn."""
+        found, count = self.foregrounds, len(self.images)
+        pixels = np.stack([self.images[index % count] for index in indices])
+        return Start(pixels, [] if found is None else [found[index % count] for index in indices])
+
+
+@dataclass(frozen=True)
+class StartTiles(StartImages):
+    """Photographs of which samples start from tiles, on a grid or anywhere."""
+
+    images: Tiles
+    foregrounds: Tiles | None
+
+    def at(self, places: Sequence[Place]) -> Start:
+        """Returns tiles of photographs."""
+        found = self.foregrounds
+        pixels = np.stack([self.images.at(*place) for place in places])
+        return Start(pixels, [] if found is None else [found.at(*place) for place in places])
+
+    def draw_places(self, index: int, seed: int, most: int) -> list[Place]:
+        """Draws one to `most` tiles of the photograph of a sample, which show the object if any do.
+
+        Raises:
+            ImageError: If it is too large for a sample.
+        """
+        number = index % len(self.images.photographs)
+        height, width = self.images.shape_of(number)
+        if height * width > LARGEST_PHOTOGRAPH:
+            raise ImageError(
+                problem=f"a photograph of {width} x {height} pixels is too large for a sample.",
+                fix="Reduce it with --scale, or leave --tiles out, so that samples are tiles.",
+            )
+        # Its numbers differ from those of the sample's noise, but follow from the same seed.
+        rng = np.random.default_rng((seed, 3))
+        return [self._draw(number, (height, width), rng) for _ in range(rng.integers(most) + 1)]
+
+    def _draw(self, number: int, shape: tuple[int, int], rng: np.random.Generator) -> Place:
+        side = self.images.tile.size
+        for _ in range(DRAWS):
+            top, left = (int(rng.integers(length - side + 1)) for length in shape)
+            place = Place(number, top, left)
+            if self.foregrounds is None or self.foregrounds.at(*place).any():
+                break
+        return place

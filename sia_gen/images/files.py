@@ -9,6 +9,7 @@ over.
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from sia_gen.errors import ImageError
@@ -50,14 +51,21 @@ def is_image(path: Path) -> bool:
 def images_below(folder: Path) -> list[Path]:
     """Returns the images anywhere below a folder, sorted; none if there is no such folder."""
     folders = folders_below(folder) if folder.is_dir() else ()
-    return sorted(path for inside in folders for path in inside.iterdir() if is_image(path))
+    return in_order(path for inside in folders for path in inside.iterdir() if is_image(path))
 
 
-def images_matching(root: Path, pattern: str, **names: str) -> list[Path]:
-    """Returns the images below the root that match a glob with some names in it, sorted."""
-    named = set(pattern.split("/"))
-    found = {path for path in _matching(root, filled(pattern, names)) if is_image(path)}
-    return sorted(path for path in found if not _hidden(root, path, named))
+def images_matching(root: Path, pattern: str, **names: str) -> Iterator[Path]:
+    """Yields the images below the root that match a glob with some names in it, in any order."""
+    named, seen = set(pattern.split("/")), set[Path]()
+    for path in _matching(root, filled(pattern, names)):
+        if is_image(path) and path not in seen and not _hidden(root, path, named):
+            seen.add(path)
+            yield path
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorts paths as they compare, which takes long if they are many and compare themselves."""
+    return sorted(paths, key=attrgetter("parts"))
 
 
 def filled(pattern: str, names: Mapping[str, str]) -> str:
@@ -119,10 +127,10 @@ def _is_around(real: str, folders: Iterable[str]) -> bool:
     return any(one.startswith(os.path.join(real, "")) for one in folders)
 
 
-def _matching(root: Path, pattern: str) -> list[Path]:
-    """Returns what matches a glob; `**` follows links, which it does not in every Python."""
+def _matching(root: Path, pattern: str) -> Iterable[Path]:
+    """Finds what matches a glob; `**` follows links, which it does not in every Python."""
     first, *rest = pattern.split(ANY_DEPTH)
-    found = list(root.glob(first)) if first else [root]
+    found: Iterable[Path] = root.glob(first) if first else [root]
     for part in rest:
         folders = [path for path in found if path.is_dir()]
         below = [inside for folder in folders for inside in folders_below(folder)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sia_gen.config.data import Data, FolderLayout, Layout, Patterns, TableLayout, patterns_in
 from sia_gen.errors import ImageError
-from sia_gen.images.files import EXTENSIONS, images_matching
+from sia_gen.images.files import EXTENSIONS, images_matching, in_order
 from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.masks import read_marks
 from sia_gen.images.tables import read_rows
@@ -64,7 +64,12 @@ def normal_place(layout: Layout, name: str) -> str:
 def layout_fits(layout: Layout, root: Path, name: str) -> bool:
     """Whether there are images of a category in this layout; `name` is its name in the data set."""
     if isinstance(layout, FolderLayout):
-        return any(images_of(root, layout.normal, name, layout.exclude))
+        # One image is enough, however many there are.
+        return any(
+            not _is_excluded(root, path, layout.exclude)
+            for pattern in patterns_in(layout.normal)
+            for path in images_matching(root, pattern, category=name)
+        )
     if not (root / layout.table).is_file():
         return False
     return any(row[layout.category] == name for row in read_rows(layout, root))
@@ -153,15 +158,14 @@ def images_of(
     for pattern in patterns_in(patterns):
         for path in images_matching(root, pattern, category=category):
             found.setdefault(path, pattern)
-    return {
-        path: found[path]
-        for path in sorted(found)
-        if not any(
-            fnmatchcase(part, name)
-            for part in path.relative_to(root).parts
-            for name in patterns_in(exclude)
-        )
-    }
+    kept = (path for path in found if not _is_excluded(root, path, exclude))
+    return {path: found[path] for path in in_order(kept)}
+
+
+def _is_excluded(root: Path, path: Path, exclude: Patterns | None) -> bool:
+    names = patterns_in(exclude)
+    parts = path.relative_to(root).parts if names else ()
+    return any(fnmatchcase(part, name) for part in parts for name in names)
 
 
 def _marks(mask: Path) -> bool:

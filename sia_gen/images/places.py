@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-from sia_gen.images.files import folders_below, is_image
+from sia_gen.images.files import folders_below, in_order, is_image
 from sia_gen.images.words import SPLITS, Role, is_time, role_of, words_of
 
 # The end of the name of a mask that lies beside its image, or among others.
@@ -71,7 +71,7 @@ def find_places(root: Path) -> Places:
     others = list[Path]()
     for folder in sorted(folders_below(root)):
         path = folder.relative_to(root).parts
-        inside = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        inside = in_order(file for file in folder.iterdir() if not file.name.startswith("."))
         files = [file for file in inside if is_image(file)]
         others += [file for file in inside if file.suffix and not is_image(file)]
         roles = [role_of(name) for name in path]

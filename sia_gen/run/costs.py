@@ -14,6 +14,7 @@ from sia_gen.diffusion.preview import STRENGTHS as PREVIEWED
 from sia_gen.evaluation.pages import PICTURES
 from sia_gen.images.found import Found
 from sia_gen.inspection.strength_curve import SAMPLES, ladder
+from sia_gen.realnet.selection import MOST_PLACED
 from sia_gen.realnet.structure import RETRIEVAL
 from sia_gen.run.speed import DetectorSpeed, DiffusionSpeed, diffusion_speed
 from sia_gen.runtime.device import Runtime
@@ -38,7 +39,7 @@ class Costs:
         """Returns the seconds of each step with the settings of a recipe."""
         return {
             "train-diffusion": self.training(recipe) + self.reading,
-            "calibrate": self.calibration(recipe) + self.reading,
+            "calibrate": self.calibration(recipe),
             "synthesize": self.synthesis(recipe) + self.reading,
             "fit-realnet": self.fitting(recipe.realnet) + self.reading,
             "evaluate": self.evaluation,
@@ -81,11 +82,14 @@ class Costs:
         return count * columns * (passes + 2 * INVERSION_STEPS) * self.diffusion.image
 
     def calibration(self, recipe: Recipe) -> float:
-        """Seconds to measure strengths, if none of the measurements ends early."""
+        """Seconds to measure strengths if the recipe asks for it and no measurement ends early."""
+        if recipe.synthesis.strength != "auto":
+            return 0.0
         twins = recipe.synthesis.twins is not None
         cases = len(self.found) * len(recipe.synthesis.perturbation)
         samples = cases * SAMPLES * len(ladder(twins=twins))
-        return samples * self._sample(recipe) + len(self.found) * self._chance(recipe)
+        chance = len(self.found) * self._chance(recipe)
+        return self.reading + samples * self._sample(recipe) + chance
 
     def synthesis(self, recipe: Recipe) -> float:
         """Seconds to make the corpus."""
@@ -139,8 +143,9 @@ class Costs:
             seconds += settings.memory_size * speed.patch
         validations = -(-settings.max_steps // settings.validate_every)
         scored = validations * (KINDS_VALIDATED + retrieves) * validation
-        if settings.false_alarm_rate is not None:
-            scored += validation + retrieves * fit
+        if settings.position:
+            scored += validations * speed.tiles * min(found.fit, MOST_PLACED)
+        scored += validation + retrieves * fit
         return seconds + scored * speed.score
 
 

@@ -140,7 +140,7 @@ def _within(seconds: float, recipe: Recipe, costs: Costs) -> Recipe | None:
     """Returns the recipe with samples and steps of training for some seconds; None if too few."""
     fitting = costs.fitting(recipe.realnet)
     recipe = recipe.override(_samples(SYNTHESIS * (seconds - fitting), recipe, costs))
-    training = seconds - fitting - costs.synthesis(recipe)
+    training = seconds - fitting - costs.calibration(recipe) - costs.synthesis(recipe)
     steps = _steps_within(training, recipe, costs)
     if steps < LEAST_STEPS:
         return None
@@ -154,7 +154,8 @@ def _within(seconds: float, recipe: Recipe, costs: Costs) -> Recipe | None:
 def _least(recipe: Recipe, costs: Costs) -> float:
     """Returns the seconds that the least training, the fewest samples and a fit take."""
     recipe = recipe.override(_samples(0, recipe, costs) | _training(LEAST_STEPS))
-    return costs.training(recipe) + costs.synthesis(recipe) + costs.fitting(recipe.realnet)
+    samples = costs.calibration(recipe) + costs.synthesis(recipe)
+    return costs.training(recipe) + samples + costs.fitting(recipe.realnet)
 
 
 def _detector(settings: RealNetFit, seconds: float, costs: Costs) -> dict[str, Any]:

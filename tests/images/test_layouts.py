@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from sia_gen.config.data import FolderLayout
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, RecipeError
-from sia_gen.images.layouts import name_below
+from sia_gen.images import files
+from sia_gen.images.layouts import layout_fits, name_below, read_layout
 from sia_gen.images.listing import CategoryImages, list_images
 from tests.images.trees import (
     TREES,
@@ -246,3 +248,22 @@ def test_names_stand_below_the_root_however_they_are_written(
     # The same files by other words have the same names.
     again = [name_below(root.absolute(), path.resolve()) for path in outside]
     assert again == names
+
+
+def test_many_images_are_looked_at_once_and_one_tells_that_a_layout_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, count in (("good", 3000), ("bad", 1000)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            (tmp_path / folder / f"{number}.png").touch()
+    looked_at = list[Path]()
+    is_image = files.is_image
+    monkeypatch.setattr(files, "is_image", lambda path: looked_at.append(path) or is_image(path))
+    layout = FolderLayout(layout="folder", normal="good/*", test_anomalous="bad/*")
+    assert layout_fits(layout, tmp_path, "gear")
+    assert len(looked_at) == 1
+    looked_at.clear()
+    found = read_layout(layout, tmp_path, "gear")
+    assert len(found.normal) + len(found.test_anomalous) == len(looked_at) == 4000
+    assert found.normal == sorted(found.normal)

@@ -49,7 +49,7 @@ def planned(recipe: Recipe, minutes: float, cost: CostsOf) -> Recipe:
 
 def in_all(recipe: Recipe, cost: CostsOf) -> float:
     seconds = cost(recipe).steps(recipe)
-    return plan.AROUND + sum(took for step, took in seconds.items() if step != "calibrate")
+    return plan.AROUND + sum(seconds.values())
 
 
 @pytest.fixture
@@ -73,9 +73,15 @@ def own(recipe: Recipe) -> Recipe:
 
 @pytest.mark.parametrize("minutes", [5, 10, 30, 120])
 @pytest.mark.parametrize("step", [0.2, 1.0, 3.0])
-def test_all_steps_together_take_the_minutes(own: Recipe, minutes: float, step: float) -> None:
+@pytest.mark.parametrize("strength", ["0.2:0.5", "auto"])
+def test_all_steps_together_take_the_minutes(
+    own: Recipe, minutes: float, step: float, strength: str
+) -> None:
     cost = costs(step)
-    found = planned(own, minutes, cost)
+    if strength == "auto" and minutes * 60 < 500 * step:
+        # Too few to calibrate.
+        return
+    found = planned(own.override({"synthesis.strength": strength}), minutes, cost)
     if found.diffusion.max_steps < plan.MOST_STEPS:
         # A step more would not have fitted.
         planned_for = (1 - plan.SPARE) * 60 * minutes

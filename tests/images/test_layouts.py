@@ -259,7 +259,12 @@ def test_many_images_are_looked_at_once_and_one_tells_that_a_layout_fits(
             (tmp_path / folder / f"{number}.png").touch()
     looked_at = list[Path]()
     is_image = files.is_image
-    monkeypatch.setattr(files, "is_image", lambda path: looked_at.append(path) or is_image(path))
+
+    def counted(path: Path) -> bool:
+        looked_at.append(path)
+        return is_image(path)
+
+    monkeypatch.setattr(files, "is_image", counted)
     layout = FolderLayout(layout="folder", normal="good/*", test_anomalous="bad/*")
     assert layout_fits(layout, tmp_path, "gear")
     assert len(looked_at) == 1

@@ -79,7 +79,7 @@ Region = Annotated[
 Tiles = Annotated[
     int | None,
     about_twins(
-        help="Make whole photographs, of which at most so many tiles are disturbed; --source image."
+        help="Make whole photographs with up to this many disturbed tiles; needs --source image."
     ),
 ]
 MaxSteps = Annotated[int | None, Option(help="Training steps; overrides the recipe.")]

@@ -13,7 +13,7 @@ from sia_gen.images.grid import Grid, fading
 from sia_gen.images.loading import Pixels, to_picture, to_pixels
 from sia_gen.images.squares import Area
 
-# Changes of a tile fade out over one in so many of its pixels; over fewer if nothing is left else.
+# A change fades out over a quarter of its tile, or an eighth where a quarter would erase it.
 SHARES = (4, 8)
 
 

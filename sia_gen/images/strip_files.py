@@ -45,7 +45,7 @@ class Rows(NamedTuple):
 
 
 def strip_files(file: ImageFile.ImageFile, rows: int) -> Iterator[bytes] | None:
-    """Yields the contents of files with about so many rows of an open one, from the top on.
+    """Yields files that each hold about `rows` rows of an open one, from the top down.
 
     None if a file is of a kind of which that is not possible.
     """

@@ -30,7 +30,7 @@ def evaluation(models: Path, photographs: Path, processes: int) -> dict[str, byt
     folder, out = models.parent, f"out-{processes}"
     command = ["evaluate", "--recipe", "recipe.yaml", "--category", "disc", "--device", "cpu"]
     command += ["--data", str(photographs), "--model", "models", "--out", out]
-    running = ranks(processes, command, folder, f"told-{processes}", condition=large_photographs)
+    running = ranks(processes, command, folder, f"output-{processes}", condition=large_photographs)
     for one in running:
         one.done()
     names = (
@@ -54,10 +54,10 @@ def predictions(models: Path, photographs: Path, processes: int) -> dict[str, An
     images = [str(photographs / "disc/test"), str(models.parent / "broken.png")]
     command = ["predict", "models/disc", *images, "--save", "npy,boxes", "--out", out]
     command += ["--device", "cpu"]
-    running = ranks(processes, command, folder, f"told-{processes}", condition=large_photographs)
-    told = [one.end() for one in running]
-    assert {one.code for one in told} == {2}, told
-    assert "1 of 9 images were not scored" in told[0].text
+    running = ranks(processes, command, folder, f"output-{processes}", condition=large_photographs)
+    ended = [one.end() for one in running]
+    assert {one.code for one in ended} == {2}, ended
+    assert "1 of 9 images were not scored" in ended[0].text
     found: dict[str, Any] = {
         path.relative_to(folder / out).as_posix(): path.read_bytes()
         for path in (folder / out).rglob("*.npy")
@@ -74,21 +74,21 @@ def test_predictions_are_those_of_one_process(models: Path, photographs: Path) -
 
 
 @pytest.mark.parametrize(
-    ("tile", "options", "told"),
+    ("tile", "options", "message"),
     [
         (None, [], "takes photographs as a whole"),
         ({"size": 8, "overlap": 2, "scale": 1.0}, ["--watch"], "--watch is for one process"),
     ],
 )
 def test_what_processes_cannot_share_is_refused(
-    small: Recipe, models: Path, photographs: Path, tile: Any, options: list[str], told: str
+    small: Recipe, models: Path, photographs: Path, tile: Any, options: list[str], message: str
 ) -> None:
     recipe = small if tile is None else small.override({"data.tile": tile})
     (models / "disc/recipe.yaml").write_text(recipe.to_yaml())
     command = ["predict", "models/disc", str(photographs / "disc/test"), "--device", "cpu"]
-    ended = [one.end() for one in ranks(2, [*command, *options], models.parent, "told")]
+    ended = [one.end() for one in ranks(2, [*command, *options], models.parent, "output")]
     assert [one.code for one in ended] == [2, 2]
-    assert any(told in one.text for one in ended)
+    assert any(message in one.text for one in ended)
     assert not (models.parent / "predictions").exists()
 
 
@@ -100,8 +100,8 @@ def test_a_damaged_photograph_ends_all_processes(
     path.write_bytes(path.read_bytes()[:-300])
     command = ["evaluate", "--recipe", "recipe.yaml", "--category", "disc", "--device", "cpu"]
     command += ["--data", "damaged", "--model", "models", "--out", "out"]
-    running = ranks(2, command, tmp_path, "told", condition=large_photographs)
-    told = [one.end() for one in running]
-    assert [one.code for one in told] == [2, 2], told
+    running = ranks(2, command, tmp_path, "output", condition=large_photographs)
+    ended = [one.end() for one in running]
+    assert [one.code for one in ended] == [2, 2], ended
     problem = f"cannot read the image damaged/disc/test/scratch/{path.name}"
-    assert any(problem in one.text for one in told), told
+    assert any(problem in one.text for one in ended), ended

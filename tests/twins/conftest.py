@@ -20,6 +20,23 @@ from sia_gen.twins.maker import TwinMaker
 from tests.corpus.conftest import RUNTIME, HandmadeCorpus, save_model
 
 MakeTwins = Callable[..., tuple[Path, TwinMaker]]
+SIDE = 16
+# Four tiles of a photograph of 32 x 32, in the size of the model.
+TILED: dict[str, Any] = {
+    "data.tile.size": SIDE,
+    "synthesis.strength": "3",
+    "synthesis.steps": 6,
+    "realnet.image_size": 32,
+    "realnet.anomalies": "twins",
+    "realnet.mask_area": [1e-6, 0.999],
+}
+
+
+@pytest.fixture
+def anything_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that untrained networks make masks."""
+    for limits in ("of", "within"):
+        monkeypatch.setattr(masks.ChanceLimits, limits, lambda _: masks.ChanceLimits(0.0, 0.0))
 
 
 @pytest.fixture(scope="session")

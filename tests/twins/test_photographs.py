@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -27,31 +27,15 @@ from sia_gen.inspection.inspect import inspect_corpus
 from sia_gen.realnet.preparation import fit_data, load_normal
 from sia_gen.twins import starts
 from sia_gen.twins.maker import TwinMaker
-from sia_gen.twins.masks import ChanceLimits
 from sia_gen.twins.starts import StartTiles
 from tests.corpus.conftest import RUNTIME
-from tests.twins.conftest import read
+from tests.twins.conftest import SIDE, TILED, read
 
 if TYPE_CHECKING:
     from tests.twins.conftest import MakeTwins
 
-SIDE = 16
 TWINS = {"source": "image", "region": "box", "tiles": 3}
-CHANGES: dict[str, Any] = {
-    "data.tile.size": SIDE,
-    "synthesis.strength": "3",
-    "synthesis.steps": 6,
-    "realnet.image_size": 32,
-    "realnet.anomalies": "twins",
-    "realnet.mask_area": [1e-6, 0.999],
-}
-
-
-@pytest.fixture(autouse=True)
-def anything_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that untrained networks make masks."""
-    for limits in ("of", "within"):
-        monkeypatch.setattr(ChanceLimits, limits, lambda _: ChanceLimits(0.0, 0.0))
+pytestmark = pytest.mark.usefixtures("anything_is_a_difference")
 
 
 @pytest.fixture
@@ -70,7 +54,7 @@ def test_samples_are_photographs_with_changes_in_some_tiles(
     make_twins: MakeTwins, photographs: Path
 ) -> None:
     everywhere = TWINS | {"region": "everywhere"}
-    corpus, maker = make_twins("corpus", everywhere, CHANGES, categories=["disc"])
+    corpus, maker = make_twins("corpus", everywhere, TILED, categories=["disc"])
     verify(corpus)
     assert read_manifest(corpus).tile == SIDE
     paths = list_images(maker.recipe, photographs, "disc").fit
@@ -114,7 +98,7 @@ def edges(places: list[starts.Place], shape: tuple[int, ...]) -> np.ndarray:
 def test_any_process_makes_the_same_photographs(
     make_twins: MakeTwins, models: Path, tmp_path: Path, photographs: Path
 ) -> None:
-    corpus, maker = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, maker = make_twins("corpus", TWINS, TILED, categories=["disc"])
     key = "parts_disc_00000003"
     files = remake(
         maker.recipe,
@@ -137,7 +121,7 @@ def test_any_process_makes_the_same_photographs(
 def test_tiles_of_a_sample_share_its_edit(make_twins: MakeTwins, photographs: Path) -> None:
     edits = TWINS | {"edit": ["shift", "mirror", "swap"], "region": "everywhere"}
     corpus, _ = make_twins(
-        "corpus", edits, CHANGES | {"synthesis.strength": 0.0}, categories=["disc"]
+        "corpus", edits, TILED | {"synthesis.strength": 0.0}, categories=["disc"]
     )
     samples = read(corpus).values()
     assert {sample["json"]["edit"] for sample in samples} <= {"shift", "mirror", "swap"}
@@ -147,7 +131,7 @@ def test_tiles_of_a_sample_share_its_edit(make_twins: MakeTwins, photographs: Pa
 def test_a_detector_learns_from_tiles_around_the_changes(
     make_twins: MakeTwins, photographs: Path
 ) -> None:
-    corpus, maker = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, maker = make_twins("corpus", TWINS, TILED, categories=["disc"])
     recipe = maker.recipe
     normal = load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")})
     twins = fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)]).fit.twins[0]
@@ -159,7 +143,7 @@ def test_a_detector_learns_from_tiles_around_the_changes(
 
 
 def test_tiles_of_photographs_show_their_anomaly(make_twins: MakeTwins, photographs: Path) -> None:
-    corpus, _ = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, _ = make_twins("corpus", TWINS, TILED, categories=["disc"])
     reader = SampleReader(corpus, "parts", "disc")
     for number in range(reader.total):
         sample = reader.read(number)
@@ -172,7 +156,7 @@ def test_tiles_of_photographs_show_their_anomaly(make_twins: MakeTwins, photogra
 def test_the_page_of_a_corpus_shows_tiles(
     make_twins: MakeTwins, photographs: Path, tmp_path: Path
 ) -> None:
-    changes = CHANGES | {"data.tile.size": 24}
+    changes = TILED | {"data.tile.size": 24}
     corpus, _ = make_twins("corpus", TWINS, changes, categories=["disc"])
     path = inspect_corpus(corpus, photographs, None, None, tmp_path / "page", RUNTIME)
     page = path.read_text()
@@ -186,7 +170,7 @@ def test_the_page_of_a_corpus_shows_tiles(
 def test_compose_shows_the_photographs(
     make_twins: MakeTwins, photographs: Path, tmp_path: Path
 ) -> None:
-    corpus, maker = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, maker = make_twins("corpus", TWINS, TILED, categories=["disc"])
     out = tmp_path / "composed"
     compose(maker.recipe, ["disc"], photographs, corpus, out, "folder", None)
     samples = read(corpus)
@@ -199,7 +183,7 @@ def test_compose_shows_the_photographs(
 def test_images_of_another_size_than_their_metadata_say_are_found(
     make_twins: MakeTwins, photographs: Path, field: str
 ) -> None:
-    corpus, _ = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, _ = make_twins("corpus", TWINS, TILED, categories=["disc"])
     shard = min(corpus.glob("data/**/*.tar"))
     content = shard.read_bytes()
     assert b'"width": 80' in content
@@ -211,7 +195,7 @@ def test_images_of_another_size_than_their_metadata_say_are_found(
 
 
 def test_plans_count_tiles(recipe: Recipe, models: Path) -> None:
-    changed = recipe.override(CHANGES | {"synthesis.twins": TWINS | {"start": 1.0}})
+    changed = recipe.override(TILED | {"synthesis.twins": TWINS | {"start": 1.0}})
     text = estimate(changed, choose_categories(changed, ["disc"]), models, RUNTIME)
     # Six steps of both twins for two tiles on average, in each of five samples.
     assert "120 (24 per sample)" in text
@@ -223,7 +207,7 @@ def test_photographs_that_cannot_be_samples_are_refused(
 ) -> None:
     monkeypatch.setattr(starts, "LARGEST_PHOTOGRAPH", 1000)
     with pytest.raises(ImageError, match="too large for a sample"):
-        make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+        make_twins("corpus", TWINS, TILED, categories=["disc"])
 
 
 def test_tiles_need_photographs_that_are_cut(
@@ -232,7 +216,7 @@ def test_tiles_need_photographs_that_are_cut(
     with pytest.raises(OptionError, match="are not cut into tiles"):
         make_twins("corpus", TWINS, {"synthesis.strength": "3"}, categories=["disc"])
     small, large = (
-        recipe.override(CHANGES | {"synthesis.twins": TWINS, "data.tile.size": side})
+        recipe.override(TILED | {"synthesis.twins": TWINS, "data.tile.size": side})
         for side in (16, 24)
     )
     places = [DatasetCategory(small, "disc"), DatasetCategory(large, "plate")]

@@ -18,35 +18,19 @@ from sia_gen.images.by_number import Tiles
 from sia_gen.images.listing import list_images
 from sia_gen.images.shapes import settle_corpus
 from sia_gen.realnet.preparation import fit_data, load_normal
-from sia_gen.twins.masks import ChanceLimits
-from tests.twins.conftest import read
+from tests.twins.conftest import TILED, read
 
 if TYPE_CHECKING:
     from tests.twins.conftest import MakeTwins
 
 TWINS = {"source": "image", "region": "box"}
-# Four tiles of a photograph of 32 x 32, in the size of the model.
-CHANGES = {
-    "data.tile.size": 16,
-    "synthesis.strength": "3",
-    "synthesis.steps": 6,
-    "realnet.image_size": 32,
-    "realnet.anomalies": "twins",
-    "realnet.mask_area": [1e-6, 0.999],
-}
-
-
-@pytest.fixture(autouse=True)
-def anything_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that untrained networks make masks."""
-    for estimate in ("of", "within"):
-        monkeypatch.setattr(ChanceLimits, estimate, lambda _: ChanceLimits(0.0, 0.0))
+pytestmark = pytest.mark.usefixtures("anything_is_a_difference")
 
 
 def test_twins_are_tiles_and_compose_puts_them_back(
     make_twins: MakeTwins, photographs: Path, tmp_path: Path
 ) -> None:
-    corpus, maker = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, maker = make_twins("corpus", TWINS, TILED, categories=["disc"])
     verify(corpus)
     paths = list_images(maker.recipe, photographs, "disc").fit
     samples = read(corpus)
@@ -72,7 +56,7 @@ def test_twins_are_tiles_and_compose_puts_them_back(
 def test_a_detector_learns_from_twins_in_the_tiles_that_they_started_from(
     make_twins: MakeTwins, photographs: Path
 ) -> None:
-    corpus, maker = make_twins("corpus", TWINS, CHANGES, categories=["disc"])
+    corpus, maker = make_twins("corpus", TWINS, TILED, categories=["disc"])
     recipe = maker.recipe
     normal = load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")})
     data = fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)])

@@ -24,7 +24,7 @@ from sia_gen.images.opening import read_image, upright_size
 from sia_gen.images.squares import Area
 from sia_gen.io.files import FileGroups
 from sia_gen.realnet.inference import AnomalyMap
-from sia_gen.report.pictures import reduced_map, veil
+from sia_gen.report.pictures import LONGEST, reduced_map, veil
 from sia_gen.report.threshold_page import JudgedImage, ThresholdPage, write_threshold_page
 
 PAGE, FOLDER = "threshold.html", PAGE_PICTURES
@@ -76,14 +76,19 @@ def save_pictures(
 
 
 def _around(picture: Image.Image, area: Area, size: tuple[int, int]) -> Image.Image:
-    """Returns a picture of an area with nothing around it, in the shape of the whole."""
+    """Returns a picture of an area with nothing around it, in the shape of the whole.
+
+    The map of a photograph that was stretched is square, and the photograph is not.
+    """
     scales = picture.width / (area.right - area.left), picture.height / (area.bottom - area.top)
     width, height = (round(side * scale) for side, scale in zip(size, scales, strict=True))
-    if (width, height) == picture.size:
-        return picture
-    whole = Image.new("RGBA", (width, height))
-    whole.paste(picture, (round(area.left * scales[0]), round(area.top * scales[1])))
-    return whole
+    whole = picture
+    if (width, height) != picture.size:
+        whole = Image.new("RGBA", (width, height))
+        whole.paste(picture, (round(area.left * scales[0]), round(area.top * scales[1])))
+    scale = min(max(scales), max(LONGEST, *whole.size) / max(size))
+    shape = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return whole if shape == whole.size else whole.resize(shape)
 
 
 def judged_tests(scored: Iterable[ScoredImage]) -> list[JudgedImage]:

@@ -17,8 +17,10 @@ from sia_gen.errors import ImageError, ModelError, OptionError
 from sia_gen.evaluation.photos import image_files
 from sia_gen.evaluation.predict import predict
 from sia_gen.images.loading import ImageSpec, load_images
+from sia_gen.images.places import photographs_below
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images
 from sia_gen.runtime.device import Runtime
+from tests.images.trees import write_images
 from tests.small_networks import save_detector
 
 CPU = Runtime("fp32", "cpu")
@@ -127,6 +129,15 @@ def test_hidden_files_are_not_scored(photographs: Path, tmp_path: Path) -> None:
     (folder / "._000.png").touch()
     shutil.copytree(folder, folder / ".ipynb_checkpoints")
     assert len(image_files([folder])) == 4
+
+
+def test_masks_are_not_scored(tmp_path: Path) -> None:
+    photographs = ["bad/0.jpg", "bad/1.jpg", "labels/cap.png", "x_mask.png"]
+    masks = ["bad/0_mask.png", "ground_truth/bad/1_gt.png", "masks/1.png"]
+    write_images(tmp_path, *photographs, *masks)
+    found = photographs_below(tmp_path)
+    assert found == tuple([tmp_path / name for name in names] for names in (photographs, masks))
+    assert [*image_files([tmp_path]).values()] == found[0]
 
 
 def test_wrong_input_is_refused_before_anything_is_written(

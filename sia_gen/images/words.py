@@ -131,6 +131,10 @@ def is_beside(name: str) -> bool:
 def words_of(name: str) -> list[str]:
     """Returns the words of a name in lower case, without accents and numbers."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    plain = unicodedata.normalize("NFKD", apart)
-    letters = "".join(one for one in plain if not unicodedata.combining(one))
-    return re.findall(r"[^\W\d_]+", letters.casefold())
+    return re.findall(r"[^\W\d_]+", in_plain_letters(apart))
+
+
+def in_plain_letters(name: str) -> str:
+    """Returns a name in lower case, without accents."""
+    plain = unicodedata.normalize("NFKD", name)
+    return "".join(one for one in plain if not unicodedata.combining(one)).casefold()

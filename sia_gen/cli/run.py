@@ -70,6 +70,8 @@ def run(
 
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
+    if begun and out is not None:
+        _require_same(folder, recipe, data)
     given = (saved_recipe(folder), {}) if begun else (recipe, changes)
     chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={}, tell=False)
     if folder.resolve() == root.resolve():
@@ -101,6 +103,19 @@ def run(
         SHORTER.set("")
         go(planned, categories, root, folder, runtime, resume=resume)
         say(f"Open {folder / 'index.html'} in a browser.")
+
+
+def _require_same(folder: Path, recipe: str | None, data: Path | None) -> None:
+    """Raises `OptionError` if the run in a folder is not that of the recipe or photographs."""
+    from sia_gen.config.recipe import Recipe
+
+    begun = Recipe.load(saved_recipe(folder)).name
+    asked = begun if recipe is data is None else load_recipe(recipe, {}, data).name
+    if asked != begun:
+        raise OptionError(
+            problem=f"{folder} has the run of '{begun}', not of '{asked}'.",
+            fix="Choose another --out, or begin anew with --no-resume.",
+        )
 
 
 def demo(

@@ -74,8 +74,11 @@ def _images_at(given: Sequence[Path], *, may_be_empty: bool) -> Iterator[tuple[P
         # Masks and the pictures that were written about them earlier are not among them.
         inside = photographs_below(place)[0] if folder else [place]
         if not place.exists() or not (inside or may_be_empty):
+            model = (place / "model.safetensors").is_file()
             raise ImageError(
                 problem=f"there are no images at {place}.",
-                fix="Check the path; it may be a file or a folder of images.",
+                fix="That is a model: give it first, and then photographs."
+                if model
+                else "Check the path; it may be a file or a folder of images.",
             )
         yield from ((place, path) for path in inside)

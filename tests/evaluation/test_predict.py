@@ -147,6 +147,8 @@ def test_wrong_input_is_refused_before_anything_is_written(
     for source in (tmp_path / "nowhere.png", tmp_path / "empty"):
         with pytest.raises(ImageError, match=f"there are no images at {source}"):
             predict(model, [source], tmp_path / "out", CPU)
+    with pytest.raises(ImageError, match="That is a model: give it first"):
+        predict(photographs, [model], tmp_path / "out", CPU)
     with pytest.raises(ModelError, match="there is no RealNet in"):
         predict(tmp_path / "empty", [photographs], tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """The commands to start with: the whole way in one, the demo, and the list of recipes."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +67,7 @@ def run(
     from sia_gen.run.run import plan_run
     from sia_gen.run.run import run as go
     from sia_gen.runtime.device import Runtime
-    from sia_gen.runtime.progress import SHORTER
+    from sia_gen.runtime.progress import SHORTER, notice
 
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
@@ -88,6 +89,8 @@ def run(
         minutes = None
     elif minutes is None and recipe is None:
         minutes = default_minutes(runtime)
+    if not begun and sys.stderr.isatty():
+        notice("Looks at the photographs and times this machine, for up to half a minute ...")
     planned = plan_run(
         chosen, categories, root, runtime, minutes=minutes, started=started, begun=begun
     )

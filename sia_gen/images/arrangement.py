@@ -232,7 +232,7 @@ def _ask_for_good(places: Places) -> NoReturn:
     if products:
         _ask_for_product(root, products)
     if others:
-        fix = "Put all folders of good parts into one called 'good', or give one with --data."
+        fix = "Put folders of good parts into 'good', and those of defects into 'bad'."
         if len(others) == 1:
             folder = shlex.quote(str(root / Path(*others[0].path)))
             fix = f"Name the folder of good parts 'good', or give it with --data {folder}."

@@ -113,11 +113,11 @@ def _require_same(folder: Path, recipe: str | None, data: Path | None) -> None:
     from sia_gen.config.recipe import Recipe
 
     begun = Recipe.load(saved_recipe(folder)).name
-    asked = begun if recipe is data is None else load_recipe(recipe, {}, data).name
+    asked = begun if recipe is None and data is None else load_recipe(recipe, {}, data).name
     if asked != begun:
         raise OptionError(
             problem=f"{folder} has the run of '{begun}', not of '{asked}'.",
-            fix="Choose another --out, or begin anew with --no-resume.",
+            fix="Give its --recipe or --data, another --out, or begin anew with --no-resume.",
         )
 
 

@@ -1,7 +1,7 @@
 """Describes the arrangement of own photographs as a layout, or asks what it means."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
@@ -258,7 +258,7 @@ def _product_of(path: Names) -> Names:
     return next((first for first, found in meanings if {Role.GOOD, Role.TRAIN} & {*found}), ())
 
 
-def _ask_for_product(root: Path, products: Mapping[Names, Names]) -> NoReturn:
+def _ask_for_product(root: Path, products: dict[Names, Names]) -> NoReturn:
     """Raises `ImageError`, because folders inside have good parts, perhaps of several products.
 
     Each has the path of some of its good parts.

@@ -100,7 +100,10 @@ def test_output_of_another_run_is_one_line(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/recipe.yaml").write_text(Recipe.load(str(parts)).to_yaml())
     line = refuse("run", "--data", "images/disc", "--out", "out", *QUICK)
-    assert "out has the run of 'parts', not of 'disc'. Give its --recipe or --data, another --out" in line
+    assert (
+        "out has the run of 'parts', not of 'disc'. Give its --recipe or --data, another --out"
+        in line
+    )
 
 
 def test_missing_weights_are_noticed_first(refuse: Refuse, parts: Path, images: Path) -> None:

@@ -79,7 +79,10 @@ def _summary(results: Mapping[str, Any], out: Path) -> str:
     """Says how many defects are found, and at the price of how many false alarms."""
     auroc = results.get("mean", {}).get("image_auroc")
     if auroc is None:
-        return "There are no images of defects to evaluate on, so how well it works is unknown."
+        return (
+            "There are no images of defects to evaluate on, so how well it works is unknown: score "
+            "some with the first command at the end of this page."
+        )
     counts = dict.fromkeys(["normal", "anomalous", "called normal", "called anomalous"], 0)
     for category, values in results["categories"].items():
         for label, scores in _read_scores(out, category).items():
@@ -214,7 +217,7 @@ def _unjudged_section(
     paths = list_images(recipe, root, category).validation[:SHOWN]
     return Section(
         title="Good parts that were held back",
-        text="What the detector says of good parts that it has not learned: most are to be normal.",
+        text="What the detector says of good parts that it has not learned: most should be normal.",
         figures=_heat_maps(recipe, out, category, paths, runtime),
     )
 
@@ -307,7 +310,8 @@ def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out:
     model = f"{folder}/realnet/{shlex.quote(categories[0])}"
     return Section(
         title="Go on",
-        text="Score photographs, export or serve the detector, or repeat a step otherwise.",
+        text="Score photographs (--false-alarm-rate 0.01 raises fewer false alarms), export or "
+        "serve the detector, or repeat a step otherwise.",
         commands=[
             f"sia-gen predict {model} photos",
             f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx --with-preprocessing",

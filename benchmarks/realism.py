@@ -207,9 +207,14 @@ def main() -> None:
         found = []
         for seed in range(options.seeds):
             seeded = recipe.override({"seed": seed})
-            make = sources(seeded, *given)[name]
-            found.append(judge.judge(make(), seed))
-            print(name, seed, [f"{value:.3f}" for value in found[-1]], flush=True)
+            made = sources(seeded, *given)[name]()
+            if made is None:
+                break
+            found.append(judge.judge(made, seed))
+            print(name, seed, len(made.images), [f"{one:.3f}" for one in found[-1]], flush=True)
+        if len(found) < options.seeds:
+            rows.append([name, "no masks", "", "", ""])
+            continue
         means = [statistics.mean(column) for column in zip(*found, strict=True)]
         spreads = [
             statistics.stdev(column) if len(column) > 1 else 0.0

@@ -47,10 +47,19 @@ TWINS: dict[str, dict[str, object]] = {
         "synthesis.strength": 0,
         "synthesis.twins": {"source": "image", "edit": EDITS},
     },
+    "edited twins, start 0.25": {
+        "synthesis.strength": 0,
+        "synthesis.twins": {"source": "image", "edit": EDITS, "start": 0.25},
+    },
     "edited and disturbed twins": {
         "synthesis.strength": "0.2:0.5",
         "synthesis.perturbation": CORRELATED,
         "synthesis.twins": NATURAL | {"edit": EDITS},
+    },
+    "the same, start 0.25": {
+        "synthesis.strength": "0.2:0.5",
+        "synthesis.perturbation": CORRELATED,
+        "synthesis.twins": NATURAL | {"edit": EDITS, "start": 0.25},
     },
 }
 PIECES = {"synthesis.strength": "0.1:0.3"}
@@ -101,8 +110,8 @@ def calibrated(recipe: Recipe, out: Path, folder: Path, data: Path) -> dict[str,
     return Recipe.load(folder / RECIPE).synthesis.calibrated
 
 
-def twins(recipe: Recipe, folder: Path) -> Labelled:
-    """All twins of a corpus that have a mask."""
+def twins(recipe: Recipe, folder: Path) -> Labelled | None:
+    """All twins of a corpus that have a mask, if there are any."""
     reader = SampleReader(folder, recipe.dataset, recipe.categories[0])
     images, masks = [], []
     for number in range(reader.total):
@@ -111,7 +120,7 @@ def twins(recipe: Recipe, folder: Path) -> Labelled:
         if mask.any():
             images.append(to_pixels(members[reader.form.picture].convert(recipe.mode)))
             masks.append(mask)
-    return Labelled(np.stack(images), np.stack(masks))
+    return Labelled(np.stack(images), np.stack(masks)) if masks else None
 
 
 def pasted(recipe: Recipe, source: Source, normal: Pixels, samples: int) -> Labelled:
@@ -191,7 +200,7 @@ def sources(
     out: Path,
     textures: Path | None,
     makers: dict[str, TwinMaker],
-) -> dict[str, Callable[[], Labelled]]:
+) -> dict[str, Callable[[], Labelled | None]]:
     """How each source is made, by name; the makers of twins are kept for other seeds."""
     spec, samples = ImageSpec.of(recipe, recipe.diffusion.image_size), recipe.synthesis.images
 
@@ -205,7 +214,7 @@ def sources(
         source = TextureSource(texture_files(str(textures)), spec, recipe.realnet.texture_opacity)
         return pasted(recipe, source, normal, samples)
 
-    found: dict[str, Callable[[], Labelled]] = {
+    found: dict[str, Callable[[], Labelled | None]] = {
         name: lambda name=name: twins(recipe, corpus(recipe, TWINS[name], out, name, data, makers))
         for name in TWINS
     }

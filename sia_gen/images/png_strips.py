@@ -28,7 +28,7 @@ def has_png_strips(stream: IO[bytes]) -> bool:
     """Whether a PNG file can be read in strips."""
     chunks = list(chunks_of(stream))
     several = any(chunk.name == b"acTL" for chunk in chunks)
-    if several or has_late_metadata(stream):
+    if several or chunks[0].name != b"IHDR" or has_late_metadata(stream):
         return False
     *_, depth, colours, _, _, interlaced = _content(stream, chunks[0])
     return (depth, colours) in PIXEL_BYTES and not interlaced
@@ -66,7 +66,7 @@ class _Decompressed:
         found, waiting = bytearray(), self._decompressor.unconsumed_tail
         while len(found) < count:
             waiting = waiting or next(self._compressed, b"")
-            if not waiting:
+            if not waiting or self._decompressor.eof:
                 msg = "image file is truncated"
                 raise ValueError(msg)
             found += self._decompressor.decompress(waiting, count - len(found))

@@ -1,10 +1,12 @@
 """The chunks of a PNG file, without its pixels."""
 
+import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PIXELS, END, EXIF, TEXTS = b"IDAT", b"IEND", b"eXIf", (b"iTXt", b"tEXt", b"zTXt")
+HEADER, PIXELS, END, EXIF = b"IHDR", b"IDAT", b"IEND", b"eXIf"
+TEXTS = (b"iTXt", b"tEXt", b"zTXt")
 # How texts begin that may say how an image is rotated.
 ROTATING = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 
@@ -15,6 +17,12 @@ class Chunk(NamedTuple):
     name: bytes
     offset: int
     length: int
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """Returns a chunk as it is in a file."""
+    checksum = zlib.crc32(name + data)
+    return len(data).to_bytes(4, "big") + name + data + checksum.to_bytes(4, "big")
 
 
 def chunks_of(stream: IO[bytes]) -> Iterator[Chunk]:
@@ -28,10 +36,10 @@ def chunks_of(stream: IO[bytes]) -> Iterator[Chunk]:
         if len(head) < 8:
             return
         name = head[4:]
-        chunk = Chunk(name, offset + 8, int.from_bytes(head[:4], "big"))
-        yield chunk
+        found = Chunk(name, offset + 8, int.from_bytes(head[:4], "big"))
+        yield found
         # A checksum follows.
-        offset = chunk.offset + chunk.length + 4
+        offset = found.offset + found.length + 4
 
 
 def has_late_metadata(stream: IO[bytes]) -> bool:
@@ -40,9 +48,9 @@ def has_late_metadata(stream: IO[bytes]) -> bool:
     There Pillow finds it only if it reads these.
     """
     late = False
-    for chunk in chunks_of(stream):
-        late = late or chunk.name == PIXELS
-        if late and (chunk.name == EXIF or (chunk.name in TEXTS and _rotates(stream, chunk))):
+    for one in chunks_of(stream):
+        late = late or one.name == PIXELS
+        if late and (one.name == EXIF or (one.name in TEXTS and _rotates(stream, one))):
             return True
     return False
 

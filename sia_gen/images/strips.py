@@ -93,6 +93,14 @@ def rows_of(photograph: Picture, top: int, bottom: int) -> Pixels:
     return photograph[:, top:bottom]
 
 
+def within_area(picture: Picture, area: Area) -> Picture:
+    """Returns the area of a picture; `Strips` are nothing but that."""
+    if isinstance(picture, Strips):
+        return picture
+    found: Pixels = area.cut(picture)
+    return found
+
+
 def brightness_of(picture: Picture) -> float:
     """Returns the mean of all pixels, 0 to 255; `Strips` must have been read to the end."""
     return picture.brightness if isinstance(picture, Strips) else float(picture.mean())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from sia_gen import Detector
 from sia_gen.config.recipe import Recipe
-from tests.conditions import large_photographs
+from tests.conditions import large_photographs, photographs_elsewhere
 from tests.processes import ranks
 from tests.small_networks import save_detector
 
@@ -71,6 +74,32 @@ def test_predictions_are_those_of_one_process(models: Path, photographs: Path) -
     alone, together = (predictions(models, photographs, count) for count in (1, 2))
     assert len(alone) == 9
     assert together == alone
+
+
+def test_photographs_that_move_while_processes_read_them(
+    models: Path, photographs: Path, tmp_path: Path
+) -> None:
+    """None waits for another, nor takes the maps of another photograph for those of this one."""
+    pictures = sorted((photographs / "disc/test").rglob("*.png"))[:4]
+    for folder in ("here", "elsewhere/here"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name, picture in zip("abcd", pictures, strict=True):
+            shutil.copy(picture, tmp_path / folder / f"{name}.png")
+    (tmp_path / "elsewhere/here/b.png").unlink()
+    Image.new("L", (32, 32), 7).save(tmp_path / "elsewhere/here/c.png")
+    command = ["predict", str(models / "disc"), "here", "--device", "cpu", "--save", "none"]
+    command += ["--out", str(tmp_path / "out")]
+    running = ranks(2, command, tmp_path, "output", condition=photographs_elsewhere)
+    ended = [one.end() for one in running]
+    assert [one.code for one in ended] == [2, 2], ended
+    assert "2 of 4 images were not scored; the first: the processes do not read" in ended[0].text
+    alone = Detector.from_pretrained(models / "disc", device="cpu")
+    with (tmp_path / "out/predictions.csv").open() as file:
+        found = {row["image"][-5]: row["score"] for row in csv.DictReader(file)}
+    assert [found[name] for name in "bc"] == ["", ""]
+    for name in "ad":
+        expected = alone.predict(tmp_path / f"here/{name}.png").score
+        assert float(found[name]) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def _labelled(mask: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int32]]
     No region is in several of them: they end where rows without any begin or end. So only high
     regions take memory.
     """
-    marked = mask.any(axis=1)
+    marked = np.logical_or.reduce(mask, axis=1)
     edges = [0, *(np.flatnonzero(np.diff(marked)) + 1).tolist(), len(mask)]
     for start, end in pairwise(edges):
         some = mask[start:end]

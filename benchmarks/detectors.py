@@ -4,8 +4,8 @@
     python benchmarks/detectors.py commutator --textures textures --tile 256:64
 
 Each of the data is a folder of own images with a test set, or a recipe and a category. All
-detectors have the same backbone, layers, image size (squeezed to squares, or tiles of photographs)
-and split, and no test label chooses anything. PatchCore has all channels and the same memory as
+detectors have the same backbone, layers, images (squeezed or padded to squares, or tiles) and
+split, and no test label chooses anything. PatchCore has all channels and the same memory as
 RealNet, a greedy coreset; an image scores by its highest mean over 16 x 16 pixels, as with RealNet,
 or by its highest patch, as in the paper. RealNet learns from pieces of textures. Models of anomalib
 run if `--detectors` names them, without tiles; their scores are their own.
@@ -57,7 +57,6 @@ LITE0 = {
     "file": "models/efficientnet-lite0-57934424.pth",
 }
 COMMON: dict[str, Any] = {
-    "data.non_square": "stretch",
     "realnet.backbone": "tf_efficientnet_lite0",
     "realnet.weights": LITE0,
     "realnet.standardise": True,
@@ -139,7 +138,8 @@ def opened(options: argparse.Namespace, fit: Fit) -> tuple[Recipe, str, Path]:
         name, category = fit.data.split("/")
         recipe = Recipe.load(name)
         root = data_root(recipe, None)
-    changes = {"seed": fit.seed, "realnet.image_size": options.image_size, **COMMON}
+    changes = {"seed": fit.seed, "data.non_square": options.non_square, **COMMON}
+    changes["realnet.image_size"] = options.image_size
     changes["realnet.memory_size"] = options.memory_size
     if options.tile is not None:
         changes |= tile_changes(options.tile, options.scale)
@@ -265,6 +265,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("detectors"))
     parser.add_argument("--detectors", nargs="*")
     parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--non-square", choices=["stretch", "pad"], default="stretch")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tile", help="Side of tiles and their overlap, such as 256:64.")
     parser.add_argument("--scale", type=float, default=1.0)

@@ -2,12 +2,14 @@
 
     python benchmarks/elpv_twins.py --out twins
     python benchmarks/elpv_twins.py --out twins --category mono --processes 6
+    python benchmarks/elpv_twins.py --out twins --retrieval
 
 For each category it trains the model of `recipes/demo.yaml` and makes two corpora: samples of
 white noise, and twins of correlated noise in natural regions of photographs, at calibrated
-strengths. RealNet, with the paper's networks, is fitted to pieces of the first, to the twins, and
-to both, with the same budget and the same seeds. What is there is kept, so it can be stopped and
-run again. One large GPU, with many cores beside it, holds several fits at once.
+strengths. RealNet, with the paper's networks or as in that recipe with retrieval, is fitted to
+pieces of the first, to the twins, and to both, with the same budget and the same seeds. What is
+there is kept, so it can be stopped and run again. One large GPU, with many cores beside it, holds
+several fits at once.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ CATEGORIES = ("mono", "poly")
 CORPORA = ("samples", "twins")
 # Kinds of anomalies, and the corpus that they come from.
 ROWS = [("perlin", "samples"), ("twins", "twins"), ("mixed", "twins")]
-# The paper's networks and noise, which the recipe does not use.
-CHANGES: dict[str, object] = {
+# The paper's noise and networks, which the recipe does not use.
+NOISE: dict[str, object] = {
     "synthesis.images": 240,
     "synthesis.strength": "0.045:0.176",
     "synthesis.perturbation": "white",
+}
+NETWORKS: dict[str, object] = {
     "realnet.architecture": "independent",
     "realnet.rrs": "both",
     "realnet.num_max": 64,
@@ -83,7 +87,8 @@ def image_auroc(recipe: Recipe, out: Path, fit: Fit) -> float:
     """Of a RealNet that is fitted to a corpus, on the real defects."""
     category, kind, source, seed = fit
     recipe = recipe.override({"seed": seed, "realnet.anomalies": kind})
-    folder = out / "-".join(str(part) for part in fit)
+    fitted = (*fit, recipe.realnet.architecture, recipe.realnet.image_size)
+    folder = out / "-".join(str(part) for part in fitted)
     result, root = folder / "evaluation" / "metrics.json", data_root(recipe, None)
     if not result.is_file():
         corpus = corpus_of(out, (category, source))
@@ -98,18 +103,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("twins"))
     parser.add_argument("--category", nargs="*", default=list(CATEGORIES))
     parser.add_argument("--seeds", type=int, default=3, help="two or more")
-    parser.add_argument("--image-size", type=int, default=192)
-    parser.add_argument("--max-steps", type=int, default=240)
+    parser.add_argument("--retrieval", action="store_true", help="not the paper's networks")
+    parser.add_argument("--image-size", type=int, default=192, help="of the paper's networks")
+    parser.add_argument("--max-steps", type=int, default=240, help="likewise")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error("--seeds 2 or more: one has no deviation")
-    budget = {
+    networks = NETWORKS | {
         "realnet.image_size": options.image_size,
         "realnet.max_steps": options.max_steps,
         "realnet.validate_every": options.max_steps // 3,
     }
-    recipe = Recipe.load("demo").override({"categories": options.category} | CHANGES | budget)
+    recipe = Recipe.load("demo").override({"categories": options.category} | NOISE)
+    if not options.retrieval:
+        recipe = recipe.override(networks)
     plain = recipe.synthesis.model_copy(update={"twins": None})
     recipe = recipe.model_copy(update={"synthesis": plain})
     rows = [(category, *row) for category in options.category for row in ROWS]

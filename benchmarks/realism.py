@@ -42,6 +42,7 @@ from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.inspection.distance import enlarge, open_backbone, patch_features
 from sia_gen.metrics import auroc, average_precision, per_region_overlap
 from sia_gen.realnet.backbone import Backbone
+from sia_gen.twins.maker import TwinMaker
 
 BATCH = 16
 LITE0 = {
@@ -198,7 +199,8 @@ def main() -> None:
     train_diffusion(recipe, recipe.categories, options.data, options.out / "models", RUNTIME)
     judge = Judge(recipe, options.data)
     rows: list[list[object]] = [[name, value, "", "", ""] for name, value in judge.scale.items()]
-    given = (judge.normal, judge.listed.fit, options.data, options.out, options.textures)
+    makers: dict[str, TwinMaker] = {}
+    given = (judge.normal, judge.listed.fit, options.data, options.out, options.textures, makers)
     for name in sources(recipe, *given):
         if options.only and name not in options.only:
             continue

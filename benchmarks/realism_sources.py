@@ -63,14 +63,29 @@ class Labelled(NamedTuple):
     masks: NDArray[np.bool_]
 
 
-def corpus(recipe: Recipe, changes: dict[str, object], out: Path, name: str, data: Path) -> Path:
-    """Makes the samples of a source, or what is missing of them."""
+def corpus(
+    recipe: Recipe,
+    changes: dict[str, object],
+    out: Path,
+    name: str,
+    data: Path,
+    makers: dict[str, TwinMaker],
+) -> Path:
+    """Makes the samples of a source, or what is missing of them.
+
+    What chance does to images does not depend on the seed, so each source has one maker.
+    """
     recipe, name = recipe.override(changes), name.replace(" ", "-")
     if recipe.synthesis.strength == "auto":
         strengths = calibrated(recipe, out, out / f"{name}-strengths", data)
         recipe = recipe.override({"synthesis.calibrated": strengths})
     places = [DatasetCategory(recipe, category) for category in recipe.categories]
-    maker = TwinMaker(recipe, places, data) if recipe.synthesis.twins is not None else None
+    maker = None
+    if recipe.synthesis.twins is not None:
+        if name not in makers:
+            makers[name] = TwinMaker(recipe, places, data)
+        maker = makers[name]
+        maker.recipe = recipe
     folder = out / f"{name}-{recipe.seed}"
     synthesize(recipe, places, out / "models", folder, RUNTIME, maker=maker)
     return folder
@@ -175,12 +190,13 @@ def sources(
     data: Path,
     out: Path,
     textures: Path | None,
+    makers: dict[str, TwinMaker],
 ) -> dict[str, Callable[[], Labelled]]:
-    """How each source is made, by name."""
+    """How each source is made, by name; the makers of twins are kept for other seeds."""
     spec, samples = ImageSpec.of(recipe, recipe.diffusion.image_size), recipe.synthesis.images
 
     def pieces() -> Labelled:
-        folder = corpus(recipe, PIECES, out, "white samples", data)
+        folder = corpus(recipe, PIECES, out, "white samples", data, makers)
         reader = SampleReader(folder, recipe.dataset, recipe.categories[0])
         source = SDASSource(reader, spec, recipe.realnet.opacity, range(samples))
         return pasted(recipe, source, normal, samples)
@@ -190,7 +206,7 @@ def sources(
         return pasted(recipe, source, normal, samples)
 
     found: dict[str, Callable[[], Labelled]] = {
-        name: lambda name=name: twins(recipe, corpus(recipe, TWINS[name], out, name, data))
+        name: lambda name=name: twins(recipe, corpus(recipe, TWINS[name], out, name, data, makers))
         for name in TWINS
     }
     found["pieces of white samples"] = pieces

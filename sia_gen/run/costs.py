@@ -58,11 +58,12 @@ class Costs:
 
     @property
     def evaluation(self) -> float:
-        """Seconds to read and to score the test images."""
+        """Seconds to read and to score the test images, and to write their pictures."""
         counts = [found.test_normal + found.test_anomalous for found in self.found.values()]
         # Those that are shown are scored once more.
         count = sum(counts) + sum(min(count, GROUPS_SHOWN * PICTURES) for count in counts)
-        return count * (self.detector.tiles * self.detector.score + self.detector.reading)
+        each = self.detector.tiles * self.detector.score + self.detector.reading
+        return count * each + sum(counts) * self.detector.picture
 
     def training(self, recipe: Recipe) -> float:
         """Seconds to train the diffusion models."""

@@ -1,5 +1,6 @@
 """Times on this machine what a run will do most often, with random images and a few photographs."""
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,9 +17,12 @@ from sia_gen.anomalies.sources import PhotographSource
 from sia_gen.config.recipe import Recipe
 from sia_gen.config.settings import EVERYWHERE
 from sia_gen.diffusion.state import make_optimizer
-from sia_gen.images.loading import ImageSpec, Pixels
+from sia_gen.evaluation.threshold_page import save_pictures
+from sia_gen.images.loading import ImageSpec, Pixels, area_looked_at
+from sia_gen.images.opening import upright_size
 from sia_gen.images.store import open_images
 from sia_gen.inspection.distance import open_backbone
+from sia_gen.io.files import FileGroups
 from sia_gen.networks.unet import build_unet
 from sia_gen.realnet.memory import CANDIDATES, coreset
 from sia_gen.realnet.model import RealNet, RealNetObjective
@@ -52,6 +56,7 @@ class DetectorSpeed(NamedTuple):
     anomaly: float  # to make an anomaly in it
     patch: float  # to choose a patch of the memory; 0 without one
     reading: float  # to read a photograph
+    picture: float = 0.0  # to write its pictures for a page
     mask: float = 0.0  # to compute features of a twin for its mask, in full precision
     tiles: float = 1.0  # number of images that a photograph is cut into
 
@@ -145,6 +150,7 @@ def detector_speed(
         anomaly=seconds_of(lambda: anomalies.sample(0, generator, 0), device),
         patch=_seconds_per_patch(model, round(tiles * len(photographs))),
         reading=reading,
+        picture=_seconds_per_picture(recipe, photographs),
         mask=_seconds_per_mask(recipe, device),
         tiles=tiles,
     )
@@ -182,6 +188,20 @@ def _read(recipe: Recipe, photographs: Sequence[Path]) -> tuple[float, Pixels, f
     (images,) = open_images([chosen], spec)
     pixels = np.stack([images[number] for number in range(min(len(images), PHOTOGRAPHS))])
     return (time.monotonic() - started) / len(chosen), pixels, len(images) / len(chosen)
+
+
+def _seconds_per_picture(recipe: Recipe, photographs: Sequence[Path]) -> float:
+    photograph, spec = photographs[0], ImageSpec.of(recipe, recipe.realnet.image_size)
+    size = upright_size(photograph)
+    area, anomaly_map = area_looked_at(size, spec), np.zeros((spec.size, spec.size), np.float32)
+
+    def save() -> None:
+        with tempfile.TemporaryDirectory() as folder, FileGroups() as files:
+            save_pictures(
+                files, Path(folder, "picture"), photograph, spec.white, size, anomaly_map, area
+            )
+
+    return seconds_of(save, torch.device("cpu"))
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:

@@ -93,6 +93,7 @@ def test_all_steps_together_take_the_minutes(
     [
         (DETECTOR._replace(reading=0.5), FOUND),
         (DETECTOR._replace(tiles=12), FOUND),
+        (DETECTOR._replace(picture=1.0), FOUND),
         (DETECTOR, replace(FOUND, test_normal=2000)),
         (DETECTOR, replace(FOUND, fit=3000)),
     ],

@@ -5,7 +5,7 @@ height before some of them is a file, too, and means the same pixels.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
 from os import SEEK_END
@@ -29,6 +29,8 @@ LONG, LONG8 = 4, 16  # types of tags
 HEADER = 1 << 12
 # Offset and number of bytes.
 Place = tuple[int, int]
+# Returns a TIFF header for some rows, the rows of each strip, and the bytes of strips or tiles.
+Header = Callable[[int, int, list[int]], bytes]
 
 
 class Part(NamedTuple):
@@ -118,12 +120,15 @@ def _parts_of_tiff(
     together = tags.get(Tag.PlanarConfiguration, TOGETHER) == TOGETHER
     if compression not in COMPRESSIONS or not together:
         return None
+    header = partial(_tiff_header, tags, {tag: tags[tag] for tag in MEANINGS if tag in tags})
     if compression == UNCOMPRESSED and Tag.TileOffsets not in tags:
-        return _parts_of_rows(file, rows)
-    return _parts_of_blocks(file, stream, rows)
+        return _parts_of_rows(file, rows, header)
+    return _parts_of_blocks(file, stream, rows, header)
 
 
-def _parts_of_rows(file: TiffImagePlugin.TiffImageFile, rows: int) -> Iterator[Part] | None:
+def _parts_of_rows(
+    file: TiffImagePlugin.TiffImageFile, rows: int, header: Header
+) -> Iterator[Part] | None:
     """Returns parts of uncompressed strips, which may be as high as the image."""
     tags = file.tag_v2
     height, offsets = _height_of_strips(file), _values(tags, Tag.StripOffsets)
@@ -142,13 +147,13 @@ def _parts_of_rows(file: TiffImagePlugin.TiffImageFile, rows: int) -> Iterator[P
                 (offsets[strip] + (first - strip * height) * stride, (end - first) * stride)
             )
         count = bottom - top
-        return Part(_tiff_header(file, count, count, [count * stride]), places)
+        return Part(header(count, count, [count * stride]), places)
 
     return map(part, range(0, file.height, rows))
 
 
 def _parts_of_blocks(
-    file: TiffImagePlugin.TiffImageFile, stream: IO[bytes], rows: int
+    file: TiffImagePlugin.TiffImageFile, stream: IO[bytes], rows: int, header: Header
 ) -> Iterator[Part] | None:
     """Returns parts of rows of tiles, or of compressed strips."""
     tags = file.tag_v2
@@ -167,8 +172,7 @@ def _parts_of_blocks(
     def part(first: int) -> Part:
         some = places[first * across : (first + together) * across]
         count = min(together * height, file.height - first * height)
-        header = _tiff_header(file, count, min(height, count), [one for _, one in some])
-        return Part(header, some)
+        return Part(header(count, min(height, count), [one for _, one in some]), some)
 
     return map(part, range(0, down, together))
 
@@ -184,14 +188,13 @@ def _values(tags: Any, tag: Tag) -> tuple[int, ...]:
 
 
 def _tiff_header(
-    file: TiffImagePlugin.TiffImageFile, height: int, strip: int, counts: list[int]
+    tags: Any, meanings: dict[int, Any], height: int, strip: int, counts: list[int]
 ) -> bytes:
     """Returns what comes before strips or tiles of some sizes in a TIFF file of these alone."""
-    tags, tiled = file.tag_v2, Tag.TileOffsets in file.tag_v2
+    tiled = Tag.TileOffsets in tags
     order: Literal["little", "big"] = "little" if tags.prefix == b"II" else "big"
     starts = [0, *accumulate(counts[:-1])]
-    values: dict[int, Any] = {tag: tags[tag] for tag in MEANINGS if tag in tags}
-    values[Tag.ImageLength] = height
+    values = {**meanings, Tag.ImageLength: height}
     values[Tag.TileByteCounts if tiled else Tag.StripByteCounts] = tuple(counts)
     if not tiled:
         values[Tag.RowsPerStrip] = strip

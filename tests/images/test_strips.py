@@ -302,6 +302,15 @@ def test_damaged_headers_are_read_as_pillow_does(tmp_path: Path, tag: int, value
     assert np.array_equal(found, expected) if found is not None else True
 
 
+def test_tags_of_unknown_types_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "strips.tif"
+    IN_STRIPS["strips.tif"](path)
+    tag = struct.pack("<HH", 262, 3)
+    path.write_bytes(path.read_bytes().replace(tag, struct.pack("<HH", 262, 999)))
+    found = read_in_order(*_opened(path))
+    assert np.array_equal(found, load_scored(path, spec_of("L"))[0])
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_png_files_that_are_rotated(tmp_path: Path, late: bool) -> None:
     path = tmp_path / "turned.png"

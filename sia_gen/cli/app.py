@@ -115,7 +115,7 @@ def _run(debug: bool) -> NoReturn:
 def _explain(error: Exception) -> str | None:
     """Returns the line for an error that the user can fix; None for a bug."""
     if isinstance(error, UsageError):
-        return str(error.format_message())
+        return _explain_usage(error)
     if isinstance(error, UserError):
         return str(error)
     line = explain_refusal(error)
@@ -129,6 +129,20 @@ def _explain(error: Exception) -> str | None:
         hub_error = explain(error)
         line = None if hub_error is None else str(hub_error)
     return line
+
+
+def _explain_usage(error: Any) -> str:
+    """Returns what is wrong with the arguments, and where the right ones stand."""
+    message = str(error.format_message())
+    problem = message if message.endswith((".", "?")) else f"{message}."
+    if error.ctx is None:
+        return problem
+    options = [name for one in error.ctx.command.params for name in one.opts]
+    # A folder of images without its option.
+    data = " Give the folder of images with --data." if "--data" in options else ""
+    extra = data if "extra argument" in problem else ""
+    command = "sia-gen" if error.ctx.parent is None else f"sia-gen {error.ctx.info_name}"
+    return f"{problem}{extra} See '{command} --help'."
 
 
 @contextmanager

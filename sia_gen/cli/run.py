@@ -1,6 +1,7 @@
 """The commands to start with: the whole way in one, the demo, and the list of recipes."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -66,10 +67,12 @@ def run(
     from sia_gen.run.run import plan_run
     from sia_gen.run.run import run as go
     from sia_gen.runtime.device import Runtime
-    from sia_gen.runtime.progress import SHORTER
+    from sia_gen.runtime.progress import SHORTER, notice
 
     runtime = Runtime(precision, device)
     begun = resume and (folder / RECIPE).is_file()
+    if begun and out is not None:
+        _require_same(folder, recipe, data)
     given = (saved_recipe(folder), {}) if begun else (recipe, changes)
     chosen, categories, root = load_inputs(given[0], data, category, given[1], steps={}, tell=False)
     if folder.resolve() == root.resolve():
@@ -86,6 +89,8 @@ def run(
         minutes = None
     elif minutes is None and recipe is None:
         minutes = default_minutes(runtime)
+    if not begun and sys.stderr.isatty():
+        notice("Looks at the photographs and times this machine, for up to half a minute ...")
     planned = plan_run(
         chosen, categories, root, runtime, minutes=minutes, started=started, begun=begun
     )
@@ -101,6 +106,19 @@ def run(
         SHORTER.set("")
         go(planned, categories, root, folder, runtime, resume=resume)
         say(f"Open {folder / 'index.html'} in a browser.")
+
+
+def _require_same(folder: Path, recipe: str | None, data: Path | None) -> None:
+    """Raises `OptionError` if the run in a folder is not that of the recipe or photographs."""
+    from sia_gen.config.recipe import Recipe
+
+    begun = Recipe.load(saved_recipe(folder)).name
+    asked = begun if recipe is None and data is None else load_recipe(recipe, {}, data).name
+    if asked != begun:
+        raise OptionError(
+            problem=f"{folder} has the run of '{begun}', not of '{asked}'.",
+            fix="Give its --recipe or --data, another --out, or begin anew with --no-resume.",
+        )
 
 
 def demo(

@@ -203,9 +203,11 @@ def read_manifest(corpus: Location) -> Manifest:
             )
         return Manifest.parse(content)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        fix = "Make one with 'sia-gen synthesize', or give its folder." if local else ADDRESS
+        if local and (corpus / "corpus" / MANIFEST).is_file():
+            fix = f"Give {corpus / 'corpus'}."
         raise CorpusError(
-            problem=f"{corpus} is not a corpus: it has no {MANIFEST}.",
-            fix="Make one with 'sia-gen synthesize', or give its folder." if local else ADDRESS,
+            problem=f"{corpus} is not a corpus: it has no {MANIFEST}.", fix=fix
         ) from error
     except ValueError as error:
         raise CorpusError(

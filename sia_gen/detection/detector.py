@@ -17,10 +17,10 @@ from sia_gen.detection.detection import Detection
 from sia_gen.detection.doubts import Expectation
 from sia_gen.errors import ImageError, ModelError, OptionError
 from sia_gen.images.counted import Scope, as_scored
-from sia_gen.images.files import images_below
 from sia_gen.images.loading import ImageSpec, area_looked_at
 from sia_gen.images.opening import open_image, upright_size
 from sia_gen.images.photographs import Source, kind_of, name_of, read_photograph
+from sia_gen.images.places import photographs_below
 from sia_gen.images.strips import Picture, is_large, open_scored, within_area
 from sia_gen.realnet.inference import (
     REPORT,
@@ -146,7 +146,7 @@ class Detector:
         """
         single = isinstance(images, str | Path | bytes | Image.Image | np.ndarray)
         if isinstance(images, str | Path) and Path(images).is_dir():
-            single, folder, images = False, images, images_below(Path(images))
+            single, folder, images = False, images, photographs_below(Path(images))[0]
             if not images:
                 raise ImageError(
                     problem=f"there are no images in {folder}.",

@@ -43,10 +43,10 @@ class MemoryEstimate:
         return self.state + self.batch_size * self.per_image + OVERHEAD
 
     def describe(self) -> str:
-        """Returns the figures in GiB."""
+        """Returns the figures in words."""
         return (
             f"about {self.total / GIB:.1f} GiB: {self.state / GIB:.1f} for the weights and the "
-            f"optimizer, {self.per_image / GIB:.2f} for each of {self.batch_size} images"
+            f"optimizer, {self.per_image / GIB * 1024:.0f} MiB for each of {self.batch_size} images"
         )
 
 

@@ -76,18 +76,13 @@ class Readiness:
     def describe(self) -> str:
         """Returns one sentence with the verdict and the figures."""
         noise, distance, error = self.ratios.values()
-        figures = (
-            f"samples of strength 0 have {noise:.1f} times the noise of real images, "
-            f"and {distance:.1f} times their distance from the training images, "
-            f"reconstructions are {error:.2f} times as far off as the nearest of these"
-        )
-        if self.ready:
-            return f"ready: {figures} (limits from {LIMITS_FROM})"
         most_noise, largest_distance, largest_error = LIMITS.values()
+        verdict = "ready" if self.ready else "not ready, it needs more training"
         return (
-            f"not ready: {figures}; more than {most_noise}, {largest_distance} or {largest_error} "
-            "means that the model needs more training, whatever the strength "
-            f"(limits from {LIMITS_FROM})"
+            f"{verdict}: samples of strength 0 have {noise:.1f} times the noise of real images "
+            f"(at most {most_noise}) and {distance:.1f} times their distance from the training "
+            f"images ({largest_distance}), reconstructions are {error:.2f} times as far off as the "
+            f"nearest of these ({largest_error}); limits from {LIMITS_FROM}"
         )
 
     def figures(self) -> dict[str, float]:

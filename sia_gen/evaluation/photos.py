@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple, Self
 
 from sia_gen.errors import ImageError
-from sia_gen.images.files import images_below
+from sia_gen.images.places import photographs_below
 from sia_gen.io.files import shortened_stem
 
 
@@ -76,11 +76,14 @@ def _images_at(given: Sequence[Path], *, may_be_empty: bool) -> Iterator[tuple[P
     """Yields each file or folder with each of its images."""
     for place in given:
         folder = place.is_dir()
-        # The pictures that were written about them earlier are not among them.
-        inside = images_below(place) if folder else [place]
+        # Masks and the pictures that were written about them earlier are not among them.
+        inside = photographs_below(place)[0] if folder else [place]
         if not place.exists() or not (inside or may_be_empty):
+            model = (place / "model.safetensors").is_file()
             raise ImageError(
                 problem=f"there are no images at {place}.",
-                fix="Check the path; it may be a file or a folder of images.",
+                fix="That is a model: give it first, and then photographs."
+                if model
+                else "Check the path; it may be a file or a folder of images.",
             )
         yield from ((place, path) for path in inside)

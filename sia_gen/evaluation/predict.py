@@ -34,6 +34,7 @@ from sia_gen.evaluation.saving import (
     coco,
 )
 from sia_gen.evaluation.threshold_page import write_page
+from sia_gen.images.places import photographs_below
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.io.files import FileGroups, prepare_output, sha256, write_json
 from sia_gen.io.locks import working_on
@@ -89,6 +90,9 @@ def predict(
     """
     outputs = choose_outputs(save)
     found = list(image_files(images, may_be_empty=watch).values())
+    masks = [path for one in images if one.is_dir() for path in photographs_below(one)[1]]
+    if masks:
+        notice(f"{len(masks)} masks of photographs are passed over, the first {masks[0]}.")
     detector = Detector.load(
         model_folder, runtime, threshold=threshold, false_alarm_rate=false_alarm_rate
     )

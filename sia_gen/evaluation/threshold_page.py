@@ -103,14 +103,19 @@ def _every(size: tuple[int, int]) -> int:
 
 
 def _around(picture: Image.Image, area: Area, size: tuple[int, int]) -> Image.Image:
-    """Returns a picture of an area with nothing around it, in the shape of the whole."""
+    """Returns a picture of an area with nothing around it, in the shape of the whole.
+
+    The map of a photograph that was stretched is square, and the photograph is not.
+    """
     scales = picture.width / (area.right - area.left), picture.height / (area.bottom - area.top)
     width, height = (max(1, round(side * scale)) for side, scale in zip(size, scales, strict=True))
-    if (width, height) == picture.size:
-        return picture
-    whole = Image.new("RGBA", (width, height))
-    whole.paste(picture, (round(area.left * scales[0]), round(area.top * scales[1])))
-    return whole
+    whole = picture
+    if (width, height) != picture.size:
+        whole = Image.new("RGBA", (width, height))
+        whole.paste(picture, (round(area.left * scales[0]), round(area.top * scales[1])))
+    scale = min(max(scales), LONGEST / max(size))
+    shape = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return whole if shape == whole.size else whole.resize(shape)
 
 
 def judged_tests(scored: Iterable[ScoredImage]) -> list[JudgedImage]:

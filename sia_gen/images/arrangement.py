@@ -1,5 +1,6 @@
 """Describes the arrangement of own photographs as a layout, or asks what it means."""
 
+import shlex
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,10 +15,12 @@ from sia_gen.images.layouts import images_of
 from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.mask_patterns import find_masks
 from sia_gen.images.places import Names, Place, Places, described, find_places, meaning_of
-from sia_gen.images.words import Role, role_of
+from sia_gen.images.words import Role, is_beside, role_of
 
 DEFECTS = (Role.BAD, Role.KIND)
 UNSETTLED = (Role.UNKNOWN, Role.UNCLEAR)
+# Number of folders that an error names.
+LISTED = 3
 
 
 def own_layout(root: Path) -> FolderLayout:
@@ -119,7 +122,8 @@ def _defect_patterns(places: Places, group: Sequence[Place]) -> list[str]:
     for top, members in groupby(group, key=lambda one: one.top):
         inside = list(members)
         kinds = {one.path[len(top)] for one in inside if one.path != top}
-        if role_of(top[-1]) is Role.BAD and kinds and Role.ANY not in map(role_of, kinds):
+        sorted_in = kinds and Role.ANY not in map(role_of, kinds) and not all(map(is_beside, kinds))
+        if role_of(top[-1]) is Role.BAD and sorted_in:
             _require_alone(places, group, top)
             deep = any(len(one.path) > len(top) + 1 for one in inside)
             direct = ["*"] if any(one.path == top for one in inside) else []
@@ -185,10 +189,13 @@ def _require_clear(places: Places, normal: Sequence[Place], tested: Sequence[Pla
             good = f"all good parts to '{place}/good'"
         elif open_[0].top[:-1] == normal[0].top:
             good = f"good parts to '{place}'"
+        # Defects beside 'test' would not be looked at.
+        tops = ["test"] if any(one.split is Role.TEST for one in places.images) else []
+        bad = "/".join([*tops, "bad", *([] if role_of(name) is Role.BAD else [name])])
         raise ImageError(
             problem=f"{root} has images of good parts in {described(normal)}, and others in "
             f"{described(open_)}, which may be good parts too, or defects.",
-            fix=f"Move {good}, or defects to 'test/bad/{name}', or others out of this folder.",
+            fix=f"Move {good}, or defects to '{bad}', or others out of this folder.",
         )
 
 
@@ -220,20 +227,18 @@ def _ask_for_good(places: Places) -> NoReturn:
     others = [one for one in places.images if one not in defects]
     if others:
         require_no_labels(places)
-    inner = [one for one in others if {Role.GOOD, Role.TRAIN} & {*meaning_of(one.path[1:])}]
-    if inner:
-        folders = list(dict.fromkeys(one.path[0] for one in inner))
-        raise ImageError(
-            problem=f"no images in {root} itself, but good parts in its folders "
-            f"{', '.join(folders)}.",
-            fix=f"Put the good parts of all into '{root / 'good'}', or give one folder, e.g. "
-            f"--data {root / folders[0]}.",
-        )
+    products = {_product_of(one.path): one.path for one in reversed(others)}
+    products.pop((), None)
+    if products:
+        _ask_for_product(root, products)
     if others:
-        folder = f" {root / Path(*others[0].path)}" if len(others) == 1 else ""
+        fix = "Put folders of good parts into 'good', and those of defects into 'bad'."
+        if len(others) == 1:
+            folder = shlex.quote(str(root / Path(*others[0].path)))
+            fix = f"Name the folder of good parts 'good', or give it with --data {folder}."
         raise ImageError(
             problem=f"no images in {root} are said to be good parts: it has {described(others)}.",
-            fix=f"Name the folder of good parts 'good', or give it with --data{folder}.",
+            fix=fix,
         )
     if defects:
         raise ImageError(
@@ -244,4 +249,32 @@ def _ask_for_good(places: Places) -> NoReturn:
     raise ImageError(
         problem=f"no images in {root}, nor in its folders good or train/good.",
         fix="Check --data, or describe the folder in a recipe.",
+    )
+
+
+def _product_of(path: Names) -> Names:
+    """Returns the first names of a path below which it says that its images are good parts."""
+    meanings = ((path[:depth], meaning_of(path[depth:])) for depth in range(1, len(path)))
+    return next((first for first, found in meanings if {Role.GOOD, Role.TRAIN} & {*found}), ())
+
+
+def _ask_for_product(root: Path, products: dict[Names, Names]) -> NoReturn:
+    """Raises `ImageError`, because folders inside have good parts, perhaps of several products.
+
+    Each has the path of some of its good parts.
+    """
+    names = ["/".join(one) for one in reversed(products)]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    first, path = next(reversed(products.items()))
+    data = f"--data {shlex.quote(str(root / Path(*first)))}"
+    fix = f"Give it with {data}."
+    if len(names) > 1:
+        fix = f"Put the good parts of all into '{root / 'good'}', or give one folder, e.g. {data}"
+        # Views may lie in folders of days.
+        pattern = f"**/{'/'.join(path[len(first) - 1 :])}/*"
+        fix += f", or a recipe with 'normal: {pattern}'." if len(first) > 1 else "."
+    raise ImageError(
+        problem=f"no images in {root} itself, but good parts in its folder"
+        f"{'s' if len(names) > 1 else ''} {', '.join(names[:LISTED])}{more}.",
+        fix=fix,
     )

@@ -17,6 +17,8 @@ from sia_gen.images.places import MASK_ENDING
 from sia_gen.images.words import Role, role_of
 from sia_gen.io.files import sha256, worker_threads
 
+# What the kind of an image in a folder begins with, and the most folders that are named.
+INSIDE, MOST_FOLDERS = "images in ", 3
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 # Bytes of two files that are compared before all of them are, and where, as shares of the size.
 COMPARED, PLACES = 64, (0.25, 0.5, 0.75)
@@ -51,7 +53,7 @@ class Found:
             f"{f' ({kinds})' if kinds else ''}, masks: {self.masks}",
         ]
         if self.passed_over:
-            parts.append(f"passed over: {_listed(self.passed_over)}")
+            parts.append(f"passed over: {_listed(_together(self.passed_over))}")
         return "; ".join(parts)
 
 
@@ -182,7 +184,18 @@ def _kind_of(path: Path, place: Path) -> str:
     folders = path.relative_to(place).parts[:-1]
     if Role.MASKS in map(role_of, folders) or MASK_ENDING.fullmatch(path.stem):
         return "masks"
-    return f"images in {'/'.join(folders)}" if folders else "images beside the folders"
+    return f"{INSIDE}{'/'.join(folders)}" if folders else "images beside the folders"
+
+
+def _together(passed_over: Mapping[str, int]) -> dict[str, int]:
+    """Returns counts by kind in which many folders of images are one kind."""
+    inside = [kind for kind in passed_over if kind.startswith(INSIDE)]
+    if len(inside) <= MOST_FOLDERS:
+        return dict(passed_over)
+    first = inside[0].removeprefix(INSIDE)
+    others = {kind: count for kind, count in passed_over.items() if kind not in inside}
+    total = sum(passed_over[kind] for kind in inside)
+    return others | {f"{INSIDE}{len(inside)} folders such as {first}": total}
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -1,6 +1,9 @@
 """Files beside own photographs that say more than sia-gen reads, so that nothing is guessed."""
 
+import codecs
 import re
+import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -10,10 +13,13 @@ from sia_gen.images.places import Places
 # Of labelling tools: of an image, which have its name, or of all of them.
 LABELS = {".json", ".xml", ".txt"}
 # Of tables, which have the names of images in them.
-TABLES = {".csv", ".tsv", ".txt"}
-CELLS = re.compile(r"[^\s,;|/\\\"']+")
+TABLES = {".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".ods"}
+# Names have no blanks, or are all that stands between two separators.
+CELLS = re.compile(r"[^\s,;|/\\\"'<>]+"), re.compile(r"[^\t\r\n,;|/\\\"<>]+")
+# Where spreadsheets keep texts inside a file that is an archive.
+SHEETS = ("xl/sharedStrings.xml", "xl/worksheets/sheet1.xml", "content.xml")
 KEYS = (b'"annotations"', b'"categories"', b'"images"')
-HEAD = 1 << 12
+HEAD, SHEET_HEAD = 1 << 12, 1 << 16
 # Of photographs in formats that are not read.
 UNREAD = {".heic", ".heif", ".avif", ".jxl", ".psd", ".pfm", ".exr", ".raw", ".dng", ".cr2", ".cr3"}
 UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf"}
@@ -56,9 +62,33 @@ def _lists_something(path: Path, cells: set[str]) -> bool:
     """Whether a table has some of the cells in its first lines."""
     if path.suffix.lower() not in TABLES or not path.is_file():
         return False
+    text = _text_of(_head_of(path))
+    return any(cell.strip() in cells for pattern in CELLS for cell in pattern.findall(text))
+
+
+def _head_of(path: Path) -> bytes:
+    """Returns the beginning of a table, or those of the texts in a spreadsheet."""
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                parts = [name for name in SHEETS if name in archive.namelist()]
+                return b"".join(archive.open(name).read(SHEET_HEAD) for name in parts)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            # Damaged, or encrypted.
+            return b""
     with path.open("rb") as file:
-        head = file.read(HEAD).decode("utf-8-sig", errors="replace")
-    return not cells.isdisjoint(CELLS.findall(head))
+        return file.read(HEAD)
+
+
+def _text_of(head: bytes) -> str:
+    """Decodes the beginning of a text as programs of several systems write it."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return head.decode("utf-16", errors="ignore")
+    try:
+        # The last letter may be cut.
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return head.decode("cp1252", errors="replace")
 
 
 def require_other_images(places: Places) -> None:

@@ -44,7 +44,8 @@ def find_masks(places: Places, images: Mapping[Path, str]) -> list[str]:
         used.add(pattern)
     masks = [file for files in places.masks.values() for file in files]
     if masks and not used:
-        image = next(iter(images))
+        named = (image for image, (defect, _) in defects.items() if defect == masks[0].parent.name)
+        image = next(named, next(reversed(defects)))
         raise ImageError(
             problem=f"none of the masks fits an image: {masks[0]} is a mask, {image} an image "
             "without one.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-from sia_gen.images.files import folders_below, in_order, is_image
+from sia_gen.images.files import folders_below, images_below, in_order, is_image
 from sia_gen.images.words import SPLITS, Role, is_time, role_of, words_of
 
 # The end of the name of a mask that lies beside its image, or among others.
@@ -82,6 +82,28 @@ def find_places(root: Path) -> Places:
             alone = tuple(file for file in files if file not in beside)
             images.append(Place(path, alone, *meaning_of(path), endings))
     return Places(root, _numbered(images), masks, others)
+
+
+def photographs_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Returns the photographs anywhere below a folder, and the masks of some of them, each sorted.
+
+    A mask lies beside its photograph, or in a folder of masks and has its name.
+    """
+    apart, masks = list[Path](), list[Path]()
+    for inside in folders_below(folder):
+        files = [file for file in inside.iterdir() if is_image(file)]
+        if Role.MASKS in map(role_of, inside.relative_to(folder).parts):
+            apart += files
+        else:
+            masks += _masks_beside(files)[1]
+    others = {*apart, *masks}
+    photographs = [path for path in images_below(folder) if path not in others]
+    stems = {path.stem for path in photographs}
+    for path in apart:
+        match = MASK_ENDING.fullmatch(path.stem)
+        fits = path.stem in stems or (match is not None and match[1] in stems)
+        (masks if fits else photographs).append(path)
+    return in_order(photographs), in_order(masks)
 
 
 def _numbered(places: list[Place]) -> list[Place]:

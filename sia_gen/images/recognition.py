@@ -18,6 +18,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images.arrangement import own_layout
 from sia_gen.images.layouts import images_of, layout_fits, layouts_of, normal_place
 from sia_gen.images.opening import read_image
+from sia_gen.images.words import in_plain_letters
 
 # Number of images that decide about the mode and the size.
 SAMPLED = 32
@@ -140,7 +141,8 @@ def recipe_for_folder(root: Path) -> Recipe:
     layout = _layout_of_own(root)
     paths = list(images_of(root, layout.normal, "", layout.exclude))
     sampled = [read_image(path) for path in paths[:: -(-len(paths) // SAMPLED)]]
-    name = re.sub(r"[^a-z0-9_]+", "-", root.name.lower())[:LONGEST_NAME].strip("-_") or "images"
+    plain = re.sub(r"[^a-z0-9_]+", "-", in_plain_letters(root.name))
+    name = plain[:LONGEST_NAME].strip("-_") or "images"
     # The bytes of a folder's name need not be text.
     source = root.name.encode(errors="replace").decode() or name
     preset, largest = ("base", 256) if len(paths) >= MANY else ("small", 128)

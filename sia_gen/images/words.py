@@ -78,7 +78,12 @@ NAMES = {
 }
 # Words that say nothing beside others. A folder of a time holds what was taken then.
 VIEWS = "front back top bottom left right side view views camera cam vorne hinten oben unten seite"
-TIMES = "day date week month batch lot shift datum woche monat charge schicht jour dia lote turno"
+TIMES = """
+    day date week month batch lot shift jour dia lote turno
+    datum tag woche kw monat charge los schicht
+    january february march april may june july august september october november december
+    januar februar marz mai juni juli oktober dezember
+"""
 BESIDE = {*VIEWS.split(), *TIMES.split()}
 DATE = re.compile(
     r"(19|20)\d\d([-_. ]?[01]\d([-_. ]?[0-3]\d)?)?([-_T ]*\d\d[-_.h ]?\d\d([-_.m ]?\d\d)?)?"
@@ -117,9 +122,19 @@ def is_time(name: str) -> bool:
     return {*words} <= {*TIMES.split()} if words else DATE.fullmatch(name) is not None
 
 
+def is_beside(name: str) -> bool:
+    """Returns whether a name is that of a time or of a view, which is no kind of defect."""
+    words = words_of(name)
+    return is_time(name) or (bool(words) and BESIDE.issuperset(words))
+
+
 def words_of(name: str) -> list[str]:
     """Returns the words of a name in lower case, without accents and numbers."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    plain = unicodedata.normalize("NFKD", apart)
-    letters = "".join(one for one in plain if not unicodedata.combining(one))
-    return re.findall(r"[^\W\d_]+", letters.casefold())
+    return re.findall(r"[^\W\d_]+", in_plain_letters(apart))
+
+
+def in_plain_letters(name: str) -> str:
+    """Returns a name in lower case, without accents."""
+    plain = unicodedata.normalize("NFKD", name)
+    return "".join(one for one in plain if not unicodedata.combining(one)).casefold()

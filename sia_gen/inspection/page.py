@@ -138,7 +138,9 @@ def outlined(image: Image.Image, mask: Image.Image) -> Image.Image:
 def _samples_section(name: str, survey: Survey) -> Section:
     """Shows samples in rows of growing strength, and a histogram of the strengths."""
     strengths = survey.examined_strengths
-    parts = np.array_split(np.arange(len(strengths)), min(ROWS, len(strengths)))
+    # Rows are full before there is another.
+    count = min(ROWS, -(-len(strengths) // COLUMNS))
+    parts = np.array_split(np.arange(len(strengths)), count)
     rows = [part[evenly_spaced(COLUMNS, len(part))] for part in parts]
     bars = None
     if survey.strengths.min() < survey.strengths.max():

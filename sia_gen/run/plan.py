@@ -122,7 +122,7 @@ def fit_into(
         needed = _least(smallest.override(detector), costs)
         enough = math.ceil((time.monotonic() - started + fixed + needed) / 60 / (1 - SPARE))
         raise OptionError(
-            problem=f"{minutes:g} minutes are too few on this machine.",
+            problem=f"--minutes {minutes:g} is too short on this machine.",
             fix=f"Give at least --minutes {enough}, or fewer images or categories.",
         )
     for larger_one in larger:

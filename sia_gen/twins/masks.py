@@ -133,7 +133,7 @@ def measure_chance(
     pairs = []
     draws = 0 if draw_region is None else TIMES * REGION_DRAWS
     total = IMAGES * (1 + TIMES + draws)
-    with Progress(f"{name}: differences by chance", total, alike=False) as progress:
+    with Progress(f"{name}: measuring differences by chance", total, alike=False) as progress:
 
         def make(numbers: range, time: int, images: torch.Tensor | None) -> torch.Tensor:
             made = sample(numbers, chance_seeds(name, time, numbers), images)

@@ -99,12 +99,14 @@ def test_error_of_a_real_process_is_one_line_on_stderr(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["syntesize"], "No such command 'syntesize'"),
+        (["syntesize"], "Did you mean 'synthesize'? See 'sia-gen --help'."),
         (["synthesize"], "Missing option '--recipe'"),
         (["verify"], "Missing argument"),
         (["recipes", "elvp"], "there is no recipe 'elvp' (did you mean 'elpv'?)"),
         (["train-diffusion", "--recipe", "."], "there is no recipe '.'"),
         (["evaluate", "--recipe", "elpv", "--categry", "mono"], "No such option"),
+        (["run", "--false-alarm-rate", "0.1"], "rate. See 'sia-gen run --help'."),
+        (["run", "photos"], "(photos). Give the folder of images with --data. See 'sia-gen run"),
         (
             ["train-diffusion", "--recipe", "elpv", "--max-steps", "0"],
             "'diffusion.max_steps': input",

@@ -94,6 +94,18 @@ def test_output_among_the_photographs_themselves_is_one_line(
     assert "images is the folder of the photographs" in refuse("run", *options)
 
 
+def test_output_of_another_run_is_one_line(
+    refuse: Refuse, parts: Path, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/recipe.yaml").write_text(Recipe.load(str(parts)).to_yaml())
+    line = refuse("run", "--data", "images/disc", "--out", "out", *QUICK)
+    assert (
+        "out has the run of 'parts', not of 'disc'. Give its --recipe or --data, another --out"
+        in line
+    )
+
+
 def test_missing_weights_are_noticed_first(refuse: Refuse, parts: Path, images: Path) -> None:
     line = refuse("run", "--recipe", parts, "--data", "images", "--weights", "nowhere.pth", *QUICK)
     assert "there is no file of backbone weights nowhere.pth" in line

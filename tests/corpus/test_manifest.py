@@ -161,6 +161,10 @@ def test_records_of_all_shards_have_their_own_file(corpus: HandmadeCorpus) -> No
 def test_folder_without_a_manifest_is_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"is not a corpus: it has no manifest\.json"):
         read_manifest(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/manifest.json").touch()
+    with pytest.raises(CorpusError, match=f"Give {tmp_path / 'corpus'}"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(

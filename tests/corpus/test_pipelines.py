@@ -58,7 +58,7 @@ def test_joint_model_makes_every_category_and_warns_that_it_is_not_ready(
     synthesize(recipe, all_categories(recipe), joint, corpus, CPU)
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
-    assert "is not ready: samples of strength 0 have" in warnings[0]
+    assert "is not ready, it needs more training: samples of" in warnings[0]
     disc, plate = (samples(corpus, category) for category in recipe.categories)
     assert (len(disc), len(plate)) == (5, 5)
     for metadata, picture in [*disc.values(), *plate.values()]:

@@ -154,3 +154,4 @@ def test_description_adds_up() -> None:
     estimate = MemoryEstimate(state=4 * GIB, per_image=0.5 * GIB, batch_size=3)
     assert estimate.total == 5.5 * GIB + OVERHEAD
     assert estimate.describe().startswith("about 7.0 GiB: 4.0 ")
+    assert estimate.describe().endswith("512 MiB for each of 3 images")

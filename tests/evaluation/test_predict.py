@@ -17,8 +17,10 @@ from sia_gen.errors import ImageError, ModelError, OptionError
 from sia_gen.evaluation.photos import image_files
 from sia_gen.evaluation.predict import predict
 from sia_gen.images.loading import ImageSpec, load_images
+from sia_gen.images.places import photographs_below
 from sia_gen.realnet.inference import BATCH_SIZE, predict_images
 from sia_gen.runtime.device import Runtime
+from tests.images.trees import write_images
 from tests.small_networks import save_detector
 
 CPU = Runtime("fp32", "cpu")
@@ -138,6 +140,15 @@ def test_hidden_files_are_not_scored(photographs: Path, tmp_path: Path) -> None:
     assert len(image_files([folder])) == 4
 
 
+def test_masks_are_not_scored(tmp_path: Path) -> None:
+    photographs = ["bad/0.jpg", "bad/1.jpg", "labels/cap.png", "x_mask.png"]
+    masks = ["bad/0_mask.png", "ground_truth/bad/1_gt.png", "masks/1.png"]
+    write_images(tmp_path, *photographs, *masks)
+    found = photographs_below(tmp_path)
+    assert found == tuple([tmp_path / name for name in names] for names in (photographs, masks))
+    assert [*image_files([tmp_path]).values()] == found[0]
+
+
 def test_wrong_input_is_refused_before_anything_is_written(
     model: Path, photographs: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +156,8 @@ def test_wrong_input_is_refused_before_anything_is_written(
     for source in (tmp_path / "nowhere.png", tmp_path / "empty"):
         with pytest.raises(ImageError, match=f"there are no images at {source}"):
             predict(model, [source], tmp_path / "out", CPU)
+    with pytest.raises(ImageError, match="That is a model: give it first"):
+        predict(photographs, [model], tmp_path / "out", CPU)
     with pytest.raises(ModelError, match="there is no RealNet in"):
         predict(tmp_path / "empty", [photographs], tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()

@@ -43,19 +43,19 @@ def require_pictures(page: Path, sizes: dict[str, tuple[int, int]]) -> None:
         with Image.open(photograph) as image:
             assert (image.size, image.format) == (sizes[name], "JPEG")
         with Image.open(heatmap) as image:
-            width, height = image.size
+            width, height = sizes[name]
             assert (image.mode, image.format) == ("RGBA", "WEBP")
             assert width / height == pytest.approx(image.width / image.height, rel=0.05)
         with Image.open(thumbnail) as image:
             assert max(image.size) <= 480
 
 
-@pytest.mark.parametrize("rule", ["crop", "pad"])
+@pytest.mark.parametrize("rule", ["crop", "pad", "stretch"])
 def test_heat_map_lies_where_the_model_looked(tmp_path: Path, rule: NonSquare) -> None:
     size = (600, 300)
     Image.new("L", size).save(tmp_path / "photo.png")
     # Anomalous in the left half of what the model saw.
-    anomaly_map = np.zeros((64, 64) if rule == "crop" else (32, 64), np.float32)
+    anomaly_map = np.zeros((32, 64) if rule == "pad" else (64, 64), np.float32)
     anomaly_map[:, :32] = 1
     with FileGroups() as files:
         save_pictures(

@@ -127,6 +127,9 @@ def write_inputs(folder: Path) -> None:
         for number in range(count):
             image = photograph(10 * first + number, defect=place == "test/bad")
             image.save(folder / "photos" / place / f"{number}.png")
+    write_images(folder / "pictures", "0.png", "1.png")
+    lines = ["file;result", "C:\\pictures\\0.png;ok", "C:\\pictures\\1.png;zerkratzt, groß"]
+    (folder / "list.csv").write_text("\r\n".join(lines), encoding="cp1252")
     (folder / "boards").mkdir()
     for number in range(5):
         noise = np.random.default_rng(number).normal(120, 9, (280, 300)).clip(0, 255)

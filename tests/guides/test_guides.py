@@ -34,6 +34,7 @@ MADE = {
     "own-images": [
         "runs/photos/index.html",
         "steps/evaluation/index.html",
+        "sorted/bad/1.png",
         "runs/gears/diffusion/gear",
     ],
     "training": ["runs/mvtec-ad/diffusion/bottle", "guided/manifest.json"],

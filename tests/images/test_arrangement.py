@@ -260,6 +260,7 @@ BESIDE: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         ["bad/a/day1/1.png", "bad/b/2.png"],
         {"a": ["bad/a/day1/1.png"], "b": ["bad/b/2.png"]},
     ),
+    "days and views in bad": (["bad/day1/cam2/1.png"], {"bad": ["bad/day1/cam2/1.png"]}),
     "a kind with days": (["dent/day1/0.png"], {"dent": ["dent/day1/0.png"]}),
     "unlabelled test images": (["bad/0.png", "test/1.png"], {"bad": ["bad/0.png"]}),
     "unknown names, if there is a test": (

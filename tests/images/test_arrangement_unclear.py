@@ -28,12 +28,12 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
     "an unknown name beside good": (
         [*GOOD, "day2/0.png"],
         "day2 (1)",
-        "'good/day2', or defects to 'test/bad/day2'",
+        "'good/day2', or defects to 'bad/day2'",
     ),
     "an unknown name beside known ones": (
         [*GOOD, "bad/0.png", "typ_a/1.png"],
         "typ_a (1)",
-        "test/bad/typ_a",
+        "defects to 'bad/typ_a'",
     ),
     "several meanings": ([*GOOD, "good_old/2.png"], "good_old (1)", "'good/good_old'"),
     "an unknown name to learn from": (
@@ -55,7 +55,7 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
     "defects in good": (
         ["good/0.png", "good/bad/1.png"],
         "good/bad (1)",
-        "good parts to 'good', or defects to 'test/bad/bad'",
+        "good parts to 'good', or defects to 'bad'",
     ),
     "defects in good, at any depth": (
         ["good/day1/0.png", "good/ng/1.png", "test/bad/2.png"],
@@ -73,6 +73,16 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         ["gear/good/0.png", "wheel/train/ok/1.png"],
         "folders gear, wheel",
         "gear",
+    ),
+    "one folder too high": (
+        ["gear/good/0.png", "old/1.png"],
+        "folder gear",
+        "Give it with --data /",
+    ),
+    "views of several days": (
+        [f"2024-05-1{day}/Los 1/cam{n}/OK/{n}.png" for day in (3, 4) for n in (1, 2)],
+        "2024-05-13/Los 1/cam1, 2024-05-13/Los 1/cam2, 2024-05-14/Los 1/cam1 and 1 more",
+        "/2024-05-13/Los 1/cam1', or a recipe with 'normal: **/cam1/OK/*'",
     ),
     "several classes of a set": (["Class1/Train/0.png", "Class2/Train/1.png"], "Class1", "Class1"),
     "unknown names with good and bad": (

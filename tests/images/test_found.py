@@ -74,6 +74,8 @@ def test_line_says_it_all() -> None:
     ):
         assert part in line
     assert "passed over" not in str(Found(1, 1, 0, 0, 0, {}, {}))
+    many = Found(1, 1, 0, 0, 0, {}, {".txt": 2, **{f"images in old/{day}": 1 for day in range(9)}})
+    assert "passed over: 2 .txt, 9 images in 9 folders such as old/0" in str(many)
 
 
 def test_counts_can_be_written_as_json() -> None:

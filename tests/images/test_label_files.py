@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,17 @@ from sia_gen.errors import ImageError
 from sia_gen.images.recognition import recipe_for_folder
 from tests.images.trees import write_images
 
+
+def zipped(name: str, content: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
 COCO = json.dumps({"info": {}, "images": [{"id": 0}], "annotations": [], "categories": []})
 # As labelling tools export them: images, and files with their content.
-EXPORTS: dict[str, tuple[list[str], dict[str, str]]] = {
+EXPORTS: dict[str, tuple[list[str], dict[str, str | bytes]]] = {
     "COCO": (
         ["images/default/0.jpg", "images/default/1.jpg"],
         {"annotations/instances_default.json": COCO},
@@ -35,6 +45,18 @@ EXPORTS: dict[str, tuple[list[str], dict[str, str]]] = {
         ["images/a1.jpg", "images/a2.jpg"],
         {"labels.tsv": "id\tdefect\na1\tnone\n"},
     ),
+    "Excel": (
+        ["Bilder/Prüfling 1.png", "Bilder/Prüfling 2.png"],
+        {"Prüfliste.csv": "Datei;Ergebnis\r\nBilder\\Prüfling 1.png;i.O.\r\n".encode("cp1252")},
+    ),
+    "Unicode text of Excel": (
+        ["Prüfling 1.png", "Prüfling 2.png"],
+        {"liste.txt": "Datei\tErgebnis\r\nPrüfling 1.png\ti.O.\r\n".encode("utf-16")},
+    ),
+    "workbook": (
+        ["Teil 1.png", "Teil 2.png"],
+        {"Liste.xlsx": zipped("xl/sharedStrings.xml", "<si><t>Teil 1.png</t></si>")},
+    ),
     "list with folders": (
         ["images/1.png", "images/2.png"],
         {"labels.txt": "images/1.png  0.33  mono\n"},
@@ -48,7 +70,8 @@ def export(root: Path, name: str, below: str = "") -> None:
     write_images(root / below, *images)
     for path, content in files.items():
         (root / below / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / below / path).write_text(content)
+        encoded = content if isinstance(content, bytes) else content.encode()
+        (root / below / path).write_bytes(encoded)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -73,12 +96,14 @@ def test_folder_that_says_what_is_good_needs_no_labels(name: str, tmp_path: Path
         {"settings.json": '{"exposure": 3}'},
         {"0.txt": ""},
         {"list.xml": "<a/>"},
+        {"report.xlsx": zipped("xl/sharedStrings.xml", "<si><t>Teil 1</t></si>")},
+        {"damaged.xlsx": zipped("content.xml", "from line 4").replace(b"line", b"five")},
     ],
 )
-def test_other_files_are_no_labels(files: dict[str, str], tmp_path: Path) -> None:
+def test_other_files_are_no_labels(files: dict[str, str | bytes], tmp_path: Path) -> None:
     write_images(tmp_path, "0.png", "1.png")
     for name, content in files.items():
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert recipe_for_folder(tmp_path).data.images.normal == "*"
 
 

@@ -108,6 +108,12 @@ def test_folder_of_masks_of_which_none_fits_is_an_error(tmp_path: Path) -> None:
     assert found_masks(tmp_path) == {"bad/a.png": "masks/a_mask.png"}
 
 
+def test_masks_that_fit_nothing_are_shown_beside_an_image_of_their_kind(tmp_path: Path) -> None:
+    write_images(tmp_path, *TRAIN, *TESTS, "ground_truth/scratch/mask_0.png")
+    with pytest.raises(ImageError, match=r"mask_0\.png is a mask, .*test/scratch/0\.png an image"):
+        recipe_for_folder(tmp_path)
+
+
 def test_masks_that_no_longer_fit_a_recipe_are_an_error(tmp_path: Path) -> None:
     write_images(tmp_path, *GOOD, "bad/a.png", "masks/a.png")
     recipe = recipe_for_folder(tmp_path)

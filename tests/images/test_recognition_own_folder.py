@@ -67,7 +67,8 @@ def test_without_good_test_images_some_normal_ones_are_kept_for_it(tmp_path: Pat
         ("__x__", "x"),
         ("2024-05_photos", "2024-05_photos"),
         ("!!!", "images"),
-        ("Zähler", "z-hler"),
+        ("Zähler, Größe 2", "zahler-grosse-2"),
+        ("部品", "images"),
         ("x" * 63 + " y" * 50, "x" * 63),
     ],
 )

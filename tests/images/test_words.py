@@ -57,7 +57,7 @@ def test_no_word_has_two_meanings() -> None:
 
 def test_times_are_told_from_other_numbers_and_names() -> None:
     times = ["2024", "2024-05", "2024-05-13", "20240513", "13.05.2024", "2024-05-13_14-30", "day2"]
-    times += ["20240513_143000", "Lot 7", "Schicht 2", "batch_12"]
+    times += ["20240513_143000", "Lot 7", "Schicht 2", "batch_12", "Los 7", "KW19", "März 24"]
     assert [name for name in times if not is_time(name)] == []
     others = ["1", "07", "12345678901", "2024x", "99-99-2024", "good", "line4", "day2_good", ""]
     assert [name for name in others if is_time(name)] == []

@@ -58,6 +58,7 @@ def test_without_normal_images_the_rest_is_shown(corpus: HandmadeCorpus) -> None
     assert "give their folder with --data" in page
     assert "noise of the finest detail" in page
     assert "copies</h2>" not in page
+    assert page.count('<div class="row">') == 2, "five pictures are one row"
 
 
 def test_planted_duplicate_is_found_in_another_shard(

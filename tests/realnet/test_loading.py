@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def test_folder_without_a_file_is_no_model(folder: Path, file: str) -> None:
     (folder / file).unlink()
     with pytest.raises(ModelError, match=rf"there is no RealNet in .*model \(no {file}\)"):
         load_realnet(folder)
+
+
+@pytest.mark.parametrize("inside", ["gear", "realnet/gear"])
+def test_folder_of_a_run_leads_to_its_model(folder: Path, tmp_path: Path, inside: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder, run / inside)
+    with pytest.raises(ModelError, match=rf"there is no RealNet in .* Give {run / inside}\."):
+        load_realnet(run)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "fit.json"])

@@ -130,7 +130,9 @@ def test_detector_takes_no_more_than_it_needs_or_its_share(own: Recipe) -> None:
 @pytest.mark.parametrize("minutes", [0.1, 0.5, float("nan"), -3])
 def test_too_few_minutes_are_one_line(own: Recipe, minutes: float) -> None:
     cost = costs(0.5)
-    with pytest.raises(OptionError, match=r"minutes are too few .* --minutes \d+") as caught:
+    with pytest.raises(
+        OptionError, match=r"is too short on this machine.* --minutes \d+"
+    ) as caught:
         planned(own, minutes, cost)
     enough = int(caught.value.fix.split("--minutes ")[1].split(",")[0])
     found = planned(own, enough, cost)

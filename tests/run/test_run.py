@@ -58,6 +58,10 @@ def test_run_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
     page = (out / "index.html").read_text()
     assert all(f"strength {strength:g}<" in page for strength in STRENGTHS)
     assert auroc in page
+    # F1 is 2 hits / (hits + false alarms + defects).
+    f1, alarms = metrics["image_f1_at_threshold"], 4 * metrics["false_alarm_rate"]
+    hits = f1 * (alarms + 4) / (2 - f1)
+    assert f"finds {hits:.0f} of 4 real defects, and calls {alarms:.0f} of 4 good parts" in page
     assert Recipe.load(out / "recipe.yaml") == small_run
     times = json.loads((out / "times.json").read_text())
     assert [*times] == ["train-diffusion", "synthesize", "fit-realnet", "evaluate"]

@@ -5,7 +5,8 @@
 The tiles, the blending of their maps and the score are those of `sia-gen predict`. `--retrieval` is
 for detectors with `architecture: retrieval`, whose maps are blended before they become
 probabilities, and `--places model.safetensors`, in the folder of the model, for those with
-`position`. Tiles have the size that the detector takes.
+`position`. Tiles have the size that the detector takes; `tile` in its JSON file has that, their
+overlap, and the scale to which `--scale` reduces the photograph first.
 """
 
 from __future__ import annotations
@@ -17,13 +18,22 @@ from itertools import pairwise
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 
 Values = NDArray[np.float64]
 WINDOW, BATCH = 16, 16
 # Deviations of normal pixels at which a pixel counts as anomalous rather than normal.
 EVEN_ODDS = 6.0
+
+
+def read(path: str, mode: str, scale: float) -> NDArray[np.float32]:
+    """Returns a photograph (C, H, W) in [0, 1], upright and reduced, rows before columns."""
+    picture = ImageOps.exif_transpose(Image.open(path)).convert(mode)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    for size in ((width, picture.height), (width, height)):
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    return np.atleast_3d(np.asarray(picture, np.float32)).transpose(2, 0, 1) / np.float32(255)
 
 
 def starts_along(length: int, side: int, overlap: int) -> list[int]:
@@ -109,14 +119,16 @@ def main() -> None:
     parser.add_argument("detector")
     parser.add_argument("photograph")
     parser.add_argument("--tile", default="256:64")
+    parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--mode", choices=["L", "RGB"], default="L")
     parser.add_argument("--retrieval", action="store_true")
     parser.add_argument("--places")
     options = parser.parse_args()
     session = onnxruntime.InferenceSession(options.detector, providers=["CPUExecutionProvider"])
-    picture = np.asarray(Image.open(options.photograph).convert(options.mode), np.float32)
-    image = np.atleast_3d(picture).transpose(2, 0, 1) / np.float32(255)
-    overlap = int(options.tile.partition(":")[2])
+    size, overlap = map(int, options.tile.split(":"))
+    if size != session.get_inputs()[0].shape[-1]:
+        parser.error("tiles have another size than the detector takes")
+    image = read(options.photograph, options.mode, options.scale)
     values = blended_map(session, image, overlap, options.retrieval)
     if options.places is not None:
         values = place(values, options.places)

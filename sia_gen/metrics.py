@@ -8,6 +8,7 @@ lower scores, and the sums continue from part to part.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -193,24 +194,54 @@ def append_pixels(
     If not all pixels are `counted`, only those are appended, and regions are parts of them.
     """
     mask = mask if counted is None else mask & counted
-    if anomaly_map.shape != mask.shape or not np.isfinite(anomaly_map).all():
-        msg = f"no finite scores {anomaly_map.shape} for a mask {mask.shape}"
+    if anomaly_map.shape != mask.shape:
+        msg = f"scores {anomaly_map.shape} for a mask {mask.shape}"
         raise ValueError(msg)
-    components, regions = label(mask, structure=EIGHT_CONNECTED)
-    areas = np.bincount(components.ravel())
+    regions = 0
     with writing(path), path.open("ab") as file:
-        # Some rows at a time: in the file a pixel takes several times the memory.
-        rows = max(1, PART // mask.shape[1])
-        for top in range(0, len(mask), rows):
-            here = slice(top, top + rows)
-            pixels = np.zeros(mask[here].size, PIXEL)
-            pixels["score"], pixels["anomalous"] = anomaly_map[here].ravel(), mask[here].ravel()
-            inside = pixels["anomalous"]
-            pixels["weight"][inside] = 1 / areas[components[here].ravel()[inside]]
-            if counted is not None:
-                pixels = pixels[counted[here].ravel()]
-            file.write(pixels.view(np.uint8).data)
-    return int(regions)
+        for start, components in _labelled(mask):
+            areas = np.bincount(components[components > 0])
+            regions += max(0, len(areas) - 1)
+            # Some rows at a time: in the file a pixel takes several times the memory.
+            rows = max(1, PART // mask.shape[1])
+            for top in range(0, len(components), rows):
+                some = components[top : top + rows]
+                here = slice(start + top, start + top + len(some))
+                pixels = _pixels_of(anomaly_map[here], some, areas)
+                if counted is not None:
+                    pixels = pixels[counted[here].ravel()]
+                file.write(pixels.view(np.uint8).data)
+    return regions
+
+
+def _labelled(mask: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Yields the number of each pixel's region, else 0, for some rows (h, W), and the first row.
+
+    No region is in several of them: they end where rows without any begin or end. So only high
+    regions take memory.
+    """
+    marked = np.logical_or.reduce(mask, axis=1)
+    edges = [0, *(np.flatnonzero(np.diff(marked)) + 1).tolist(), len(mask)]
+    for start, end in pairwise(edges):
+        some = mask[start:end]
+        if marked[start]:
+            yield start, label(some, structure=EIGHT_CONNECTED)[0]
+        else:
+            yield start, np.broadcast_to(np.int32(0), some.shape)
+
+
+def _pixels_of(
+    scores: NDArray[np.float32], components: NDArray[np.int32], areas: NDArray[np.int64]
+) -> NDArray[np.void]:
+    """Returns the pixels of some rows, of which the number of each one's region is given."""
+    if not np.isfinite(scores).all():
+        msg = "no finite scores"
+        raise ValueError(msg)
+    pixels = np.zeros(scores.size, PIXEL)
+    inside = components.ravel() > 0
+    pixels["score"], pixels["anomalous"] = scores.ravel(), inside
+    pixels["weight"][inside] = 1 / areas[components.ravel()[inside]]
+    return pixels
 
 
 def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:

@@ -43,3 +43,10 @@ def large_photographs() -> None:
     from sia_gen.images import strips
 
     strips.LARGE_PIXELS = 1000
+
+
+def photographs_elsewhere() -> None:
+    """The second process sees other files, as if they were moved before it reads them."""
+    large_photographs()
+    if os.environ["RANK"] == "1":
+        os.chdir("elsewhere")

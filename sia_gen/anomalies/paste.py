@@ -103,7 +103,8 @@ class LocalAnomalies:
         draw = stroke_mask if stroke else perlin_mask
         mask = weight = local_mask(rng, normal.shape[-1], foreground, draw)
         if self.stroke_fraction > 0:
-            weight = softened(rng, mask)
+            # Nor does a soft edge lie where nothing may be pasted.
+            weight = softened(rng, mask) * (1 if foreground is None else foreground)
             pasted = shade_of(rng, pasted) if rng.random() < PLAIN else pasted
         opacity = np.float32(rng.uniform(*piece.opacity))
         return blend(normal, pasted, weight, opacity), mask, float(opacity)

@@ -55,15 +55,16 @@ class Detection:
     @property
     def mask(self) -> Mask:
         """The pixels above the threshold, (H, W); a normal photograph has none."""
-        return self._mask_of(self.anomaly_map)
+        return self.mask_of(self.anomaly_map)
 
     @cached_property
     def regions(self) -> list[Region]:
         """The regions of the mask, those of the highest scores first."""
         anomaly_map = self.anomaly_map
-        return find_regions(self._mask_of(anomaly_map), anomaly_map)
+        return find_regions(self.mask_of(anomaly_map), anomaly_map)
 
-    def _mask_of(self, anomaly_map: AnomalyMap) -> Mask:
+    def mask_of(self, anomaly_map: AnomalyMap) -> Mask:
+        """Returns the mask of some rows (h, W) of the anomaly map."""
         if self.verdict == "normal":
             return np.zeros(anomaly_map.shape, bool)
         # What nobody looked at is not above it.

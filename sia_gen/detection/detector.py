@@ -21,7 +21,7 @@ from sia_gen.images.loading import ImageSpec, area_looked_at
 from sia_gen.images.opening import open_image, upright_size
 from sia_gen.images.photographs import Source, kind_of, name_of, read_photograph
 from sia_gen.images.places import photographs_below
-from sia_gen.images.strips import Picture, Strips, is_large, open_scored
+from sia_gen.images.strips import Picture, is_large, open_scored, within_area
 from sia_gen.realnet.inference import (
     REPORT,
     AnomalyMap,
@@ -201,9 +201,7 @@ class Detector:
         return taken.pixels, taken.scope, taken
 
     def _detection(self, taken: Taken, score: float, anomaly_map: AnomalyMap) -> Detection:
-        picture = taken.pixels
-        if not isinstance(picture, Strips):
-            picture = taken.scope.area.cut(picture)
+        picture = within_area(taken.pixels, taken.scope.area)
         look = Look.of(picture, score, anomaly_map)
         return Detection(
             look=look,

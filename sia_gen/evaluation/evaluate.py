@@ -189,6 +189,9 @@ def _score_images(
                 anomaly_map,
                 area_looked_at(size, spec),
             )
+            if spec.tile is not None:
+                # Their maps are large, so none waits for others.
+                pictures.publish()
             progress.advance()
     images = [
         ScoredImage(tests[index], score, regions)

@@ -12,9 +12,9 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
 from sia_gen.evaluation.threshold_page import FOLDER, judged_tests
 from sia_gen.evaluation.threshold_page import PAGE as THRESHOLD_PAGE
-from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, to_picture
+from sia_gen.images.strips import open_scored, within_area
 from sia_gen.io.files import atomic_folder, shortened_stem, write_json, write_text
 from sia_gen.metrics import cumulative_counts
 from sia_gen.realnet.inference import Fitted
@@ -196,8 +196,8 @@ def _picture_sections(
         pictures, maps = [], []
         found = predict_tests(model, [one.image for one in images], spec, accelerator)
         for (_, score, _), (image, _, _, full_map) in zip(images, found, strict=True):
-            whole, scope = load_scored(image.path, spec)
-            whole = scope.area.cut(whole)
+            found_in, scope = open_scored(image.path, spec)
+            whole = within_area(found_in, scope.area)
             # Photographs that are cut into tiles may be shown at a smaller scale.
             pixels, anomaly_map = within_limit(whole, resized_map(full_map, whole.shape[-2:]))
             kind, stem = "anomalous" if image.label else "normal", shortened_stem(image.path.stem)

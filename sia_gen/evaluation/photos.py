@@ -52,11 +52,16 @@ def image_files(
     Raises:
         ImageError: If there are none.
     """
-    known = names or {}
-    taken, files = {*known.values()}, dict[str, Path]()
+    known, files = names or {}, dict[str, Path]()
     alike: Counter[PurePath] = Counter()
-    for place, path in dict.fromkeys(_images_at(given, may_be_empty=may_be_empty)):
-        name = path.relative_to(place) if place != path else Path(path.name)
+    found = {
+        (path, path.relative_to(place) if place != path else Path(path.name)): None
+        for place, path in _images_at(given, may_be_empty=may_be_empty)
+    }
+    # A folder may be called like a picture of a photograph beside it.
+    folders = {parent.as_posix() for _, name in found for parent in name.parents}
+    taken = {*known.values(), *folders}
+    for path, name in found:
         picture = free = name.with_name(f"{shortened_stem(name.stem)}.png")
         before = known.get(as_text(path))
         while before is None and free.as_posix() in taken:

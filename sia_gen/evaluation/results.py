@@ -81,7 +81,9 @@ def category_result(
             "pixel_pro": None,
         }
         if regions := sum(scored.regions for scored in chosen):
-            found = pixel_metrics(files[GOOD] + files[name], regions)
+            # Of large photographs they take minutes, so those of the only kind are not made twice.
+            known = pixels if len(chosen) == len(images) else None
+            found = known or pixel_metrics(files[GOOD] + files[name], regions)
             defects[name] |= {"pixel_auroc": found.auroc, "pixel_pro": found.pro}
     return Result(images, metrics, defects, pixels)
 

@@ -25,11 +25,17 @@ from sia_gen.errors import ImageError, OptionError, did_you_mean
 from sia_gen.evaluation.predictions import Prediction
 from sia_gen.evaluation.threshold_page import FOLDER, save_pictures
 from sia_gen.images.files import HEATMAPS, MAPS, MASKS
-from sia_gen.images.opening import WIDEST, read_image
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.opening import WIDEST
+from sia_gen.images.strips import ROWS, Picture, open_strips
 from sia_gen.io.files import FileGroups
+from sia_gen.realnet.inference import AnomalyMap
 from sia_gen.report.pictures import coloured
+from sia_gen.report.png import write_png
 
 BOXES, ANNOTATIONS, PAGE, NOTHING = "boxes", "annotations.json", "page", "none"
+# What stands for a photograph that is gone.
+GREY = np.uint8(128)
 
 
 class Scored(NamedTuple):
@@ -110,18 +116,27 @@ def coco(predictions: Iterable[Prediction]) -> dict[str, Any]:
 
 
 def _save_heatmap(scored: Scored, path: Path) -> None:
-    detection = scored.detection
+    anomaly_map = scored.detection.anomaly_map
     try:
-        picture = read_image(scored.path, scored.white, large=True)
+        photograph = open_strips(scored.path, ImageSpec("RGB", 1, white=scored.white))
+        if photograph.shape[1:] == anomaly_map.shape:
+            _write_heatmap(path, photograph, anomaly_map)
+            return
     except ImageError:
-        # Lines move photographs on as soon as they can; what was found is still worth seeing.
-        picture = Image.new("L", detection.size, "grey")
-    # Photographs hardly get smaller by more effort.
-    coloured(picture, detection.anomaly_map).save(path, format="PNG", compress_level=1)
+        pass
+    # Lines move photographs on as soon as they can; what was found is still worth seeing.
+    _write_heatmap(path, np.broadcast_to(GREY, (3, *anomaly_map.shape)), anomaly_map)
+
+
+def _write_heatmap(path: Path, photograph: Picture, anomaly_map: AnomalyMap) -> None:
+    write_png(path, (*anomaly_map.shape, 3), coloured(photograph, anomaly_map))
 
 
 def _save_mask(scored: Scored, path: Path) -> None:
-    Image.fromarray(scored.detection.mask.astype(np.uint8) * 255).save(path, format="PNG")
+    anomaly_map = scored.detection.anomaly_map
+    some = (anomaly_map[top : top + ROWS] for top in range(0, len(anomaly_map), ROWS))
+    bands = (scored.detection.mask_of(rows)[..., None] * np.uint8(255) for rows in some)
+    write_png(path, (*anomaly_map.shape, 1), bands)
 
 
 def _save_boxes(scored: Scored, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 FOLDER/
     threshold.html              a slider that judges all images anew
-    threshold/NAME.jpg          a photograph in its own size
+    threshold/NAME.jpg          a photograph in its own size, or reduced to sides of 8192 pixels
     threshold/NAME.small.jpg    the same, smaller, if it is large
     threshold/NAME.webp         its heat map, transparent where nothing is anomalous
 """
@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+import numpy as np
 from PIL import Image
 
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.predictions import Prediction
 from sia_gen.evaluation.results import ScoredImage
 from sia_gen.images.files import PAGE_PICTURES
+from sia_gen.images.loading import ImageSpec, to_picture, to_pixels
 from sia_gen.images.opening import read_image, upright_size
 from sia_gen.images.squares import Area
+from sia_gen.images.strips import open_strips
 from sia_gen.io.files import FileGroups
 from sia_gen.realnet.inference import AnomalyMap
-from sia_gen.report.pictures import LONGEST, reduced_map, veil
+from sia_gen.report.pictures import LONGEST, ROWS, reduced_map, veil
 from sia_gen.report.threshold_page import JudgedImage, ThresholdPage, write_threshold_page
 
 PAGE, FOLDER = "threshold.html", PAGE_PICTURES
 PHOTOGRAPH, SMALL, HEATMAP = ".jpg", ".small.jpg", ".webp"
+# Larger sides than this are reduced, which bounds the memory they take, and JPEG has a limit.
+LARGEST_SIDE = 8192
 # Larger sides than this get a small picture too, in this size.
 SMALL_SIDE = 480
 JPEG_QUALITY, WEBP_QUALITY = 90, 80
@@ -57,16 +62,20 @@ def save_pictures(
 
     def save_photograph(path: Path, side: int | None = None) -> None:
         try:
-            image = read_image(photograph, white, large=True)
+            image = _reduced(photograph, white, size)
         except ImageError:
             # It may have moved on since it was scored.
-            image = Image.new("L", size, "grey")
+            every = _every(size)
+            image = Image.new("L", (-(-size[0] // every), -(-size[1] // every)), "grey")
         if side is not None:
             image.thumbnail((side, side))
         image.save(path, format="JPEG", quality=JPEG_QUALITY)
 
     def save_veil(path: Path) -> None:
-        picture = _around(veil(reduced_map(anomaly_map)), area, size)
+        # Not only the area, but the whole has to be small.
+        sides = area.right - area.left, area.bottom - area.top
+        longest = max(1, LONGEST * max(sides) // max(size))
+        picture = _around(veil(reduced_map(anomaly_map, longest)), area, size)
         picture.save(path, format="WEBP", quality=WEBP_QUALITY)
 
     files.add(stem.with_name(f"{stem.name}{PHOTOGRAPH}"), save_photograph)
@@ -75,18 +84,36 @@ def save_pictures(
         files.add(stem.with_name(f"{stem.name}{SMALL}"), partial(save_photograph, side=SMALL_SIDE))
 
 
+def _reduced(photograph: Path, white: int | None, size: tuple[int, int]) -> Image.Image:
+    """Reads a photograph of some width and height, reduced if a side is long."""
+    every = _every(size)
+    if every == 1:
+        return read_image(photograph, white, large=True)
+    strips = open_strips(photograph, ImageSpec("RGB", 1, white=white))
+    _, height, _ = strips.shape
+    rows = ROWS * every
+    bands = (strips.rows(top, min(top + rows, height)) for top in range(0, height, rows))
+    return to_picture(
+        np.concatenate([to_pixels(to_picture(band).reduce(every)) for band in bands], axis=1)
+    )
+
+
+def _every(size: tuple[int, int]) -> int:
+    return -(-max(size) // LARGEST_SIDE)
+
+
 def _around(picture: Image.Image, area: Area, size: tuple[int, int]) -> Image.Image:
     """Returns a picture of an area with nothing around it, in the shape of the whole.
 
     The map of a photograph that was stretched is square, and the photograph is not.
     """
     scales = picture.width / (area.right - area.left), picture.height / (area.bottom - area.top)
-    width, height = (round(side * scale) for side, scale in zip(size, scales, strict=True))
+    width, height = (max(1, round(side * scale)) for side, scale in zip(size, scales, strict=True))
     whole = picture
     if (width, height) != picture.size:
         whole = Image.new("RGBA", (width, height))
         whole.paste(picture, (round(area.left * scales[0]), round(area.top * scales[1])))
-    scale = min(max(scales), max(LONGEST, *whole.size) / max(size))
+    scale = min(max(scales), LONGEST / max(size))
     shape = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     return whole if shape == whole.size else whole.resize(shape)
 

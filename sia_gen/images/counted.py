@@ -79,10 +79,18 @@ def _hidden(photograph: Pixels, counted: Counted) -> Pixels:
 
 def _in_square(counted: Counted, spec: ImageSpec) -> Counted:
     """Returns which pixels of a square image count: none of padding, nor those that show less."""
-    picture, box = Image.fromarray(counted * np.uint8(255)), Image.Resampling.BOX
-    square = to_square(picture, "mask", spec.size, spec.non_square, resampling=box, padding=0)
-    found: Counted = np.asarray(square) == 255
+    picture, box = _ignored(counted), Image.Resampling.BOX
+    square = to_square(picture, "mask", spec.size, spec.non_square, resampling=box, padding=1)
+    found: Counted = np.asarray(square) == 0
     return found
+
+
+def _ignored(counted: Counted) -> Image.Image:
+    """Returns a picture that is 1 where pixels do not count.
+
+    As numbers without steps, so that whatever reduces it does not lose a single pixel.
+    """
+    return Image.fromarray((~counted).astype(np.float32))
 
 
 def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
@@ -134,9 +142,9 @@ def at_scale(counted: Counted, shape: tuple[int, ...]) -> Counted:
     """Returns which pixels count in another height and width: those that show nothing ignored."""
     if counted.shape == shape:
         return counted
-    picture = Image.fromarray(counted * np.uint8(255))
     height, width = shape
-    found: Counted = np.asarray(picture.resize((width, height), Image.Resampling.BOX)) == 255
+    small = _ignored(counted).resize((width, height), Image.Resampling.BOX)
+    found: Counted = np.asarray(small) == 0
     return found
 
 

@@ -27,7 +27,7 @@ def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
         shape = (spec.size, spec.size)
         if spec.tile is not None:
             shape = size_within(image.path, upright_size(image.path), spec)[::-1]
-        return np.zeros(shape, bool)
+        return np.broadcast_to(np.False_, shape)
     if spec.tile is not None:
         return within(read_marks(image.mask, of=image.path), spec)
     return read_mask(image.mask, spec, of=image.path)

@@ -81,7 +81,9 @@ def as_tiles_are_cut(image: Image.Image, spec: ImageSpec, name: str) -> Pixels:
     image = of_interest(image, spec, name)
     size = scaled_size(name, image.size, spec)
     if size != image.size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        # In this order, as strips are, because Pillow's own depends on the shape.
+        narrow = image.resize((size[0], image.height), Image.Resampling.BICUBIC)
+        image = narrow.resize(size, Image.Resampling.BICUBIC)
     return np.array(to_pixels(image), order="C")
 
 

@@ -71,10 +71,15 @@ def decoded(file: ImageFile.ImageFile, white: int | None) -> Image.Image:
 def upright_size(path: Path, what: Literal["image", "mask"] = "image") -> tuple[int, int]:
     """Returns width and height as `read_image` gives them, without decoding any pixels."""
     with open_image(path, what, large=True) as file:
-        turned = orientation_of(file) in TURNED
-        # Pillow gives the size of TIFF files as they are upright.
-        as_stored = turned and not isinstance(file, TiffImagePlugin.TiffImageFile)
-        return (file.height, file.width) if as_stored else file.size
+        return upright_size_of(file)
+
+
+def upright_size_of(file: ImageFile.ImageFile) -> tuple[int, int]:
+    """Returns width and height of an open file as they are when it is upright."""
+    turned = orientation_of(file) in TURNED
+    # Pillow gives the size of TIFF files as they are upright.
+    as_stored = turned and not isinstance(file, TiffImagePlugin.TiffImageFile)
+    return (file.height, file.width) if as_stored else file.size
 
 
 def orientation_of(file: ImageFile.ImageFile) -> int:

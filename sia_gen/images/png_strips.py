@@ -14,7 +14,16 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from sia_gen.images.opening import open_stream
-from sia_gen.images.png_chunks import PIXELS, SIGNATURE, Chunk, chunks_of, has_late_metadata
+from sia_gen.images.png_chunks import (
+    END,
+    HEADER,
+    PIXELS,
+    SIGNATURE,
+    Chunk,
+    chunk,
+    chunks_of,
+    has_late_metadata,
+)
 
 # Bytes of a pixel by bit depth and kind of colour. Of 16-bit colours Pillow keeps only 8 bits.
 PIXEL_BYTES = {(8, 0): 1, (8, 2): 3, (8, 3): 1, (8, 4): 2, (8, 6): 4, (16, 0): 2}
@@ -27,8 +36,8 @@ READ = 1 << 20
 def has_png_strips(stream: IO[bytes]) -> bool:
     """Whether a PNG file can be read in strips."""
     chunks = list(chunks_of(stream))
-    several = any(chunk.name == b"acTL" for chunk in chunks)
-    if several or has_late_metadata(stream):
+    several = any(one.name == b"acTL" for one in chunks)
+    if several or chunks[0].name != HEADER or has_late_metadata(stream):
         return False
     *_, depth, colours, _, _, interlaced = _content(stream, chunks[0])
     return (depth, colours) in PIXEL_BYTES and not interlaced
@@ -48,7 +57,8 @@ def png_strips(stream: IO[bytes], rows: int) -> Iterator[tuple[ImageFile.ImageFi
         count = min(rows, height - top)
         pixels = zlib.compress(above + stored.read(count * stride), level=0)
         size = width.to_bytes(4, "big") + (count + 1).to_bytes(4, "big")
-        content = _png_of([(b"IHDR", size + header[8:]), *meanings, (PIXELS, pixels)])
+        found = [(HEADER, size + header[8:]), *meanings, (PIXELS, pixels), (END, b"")]
+        content = SIGNATURE + b"".join(chunk(*one) for one in found)
         with open_stream(BytesIO(content), large=True) as strip:
             yield strip, 1
             above = b"\0" + _last_row(strip)
@@ -66,7 +76,7 @@ class _Decompressed:
         found, waiting = bytearray(), self._decompressor.unconsumed_tail
         while len(found) < count:
             waiting = waiting or next(self._compressed, b"")
-            if not waiting:
+            if not waiting or self._decompressor.eof:
                 msg = "image file is truncated"
                 raise ValueError(msg)
             found += self._decompressor.decompress(waiting, count - len(found))
@@ -75,23 +85,15 @@ class _Decompressed:
 
 
 def _pieces(stream: IO[bytes], chunks: Sequence[Chunk]) -> Iterator[bytes]:
-    for chunk in chunks:
-        for start in range(0, chunk.length, READ):
-            stream.seek(chunk.offset + start)
-            yield stream.read(min(READ, chunk.length - start))
+    for one in chunks:
+        for start in range(0, one.length, READ):
+            stream.seek(one.offset + start)
+            yield stream.read(min(READ, one.length - start))
 
 
-def _content(stream: IO[bytes], chunk: Chunk) -> bytes:
-    stream.seek(chunk.offset)
-    return stream.read(chunk.length)
-
-
-def _png_of(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
-    content = SIGNATURE
-    for name, data in (*chunks, (b"IEND", b"")):
-        checksum = zlib.crc32(name + data)
-        content += len(data).to_bytes(4, "big") + name + data + checksum.to_bytes(4, "big")
-    return content
+def _content(stream: IO[bytes], one: Chunk) -> bytes:
+    stream.seek(one.offset)
+    return stream.read(one.length)
 
 
 def _last_row(strip: Image.Image) -> bytes:

@@ -20,7 +20,14 @@ from sia_gen.errors import ImageError
 from sia_gen.images.grid import Grid
 from sia_gen.images.listing import category_root, split_images
 from sia_gen.images.loading import ImageSpec, scaled_size, size_within
-from sia_gen.images.opening import WIDEST, has_deep_colours, is_deep, open_image, upright
+from sia_gen.images.opening import (
+    WIDEST,
+    has_deep_colours,
+    is_deep,
+    open_image,
+    upright,
+    upright_size_of,
+)
 from sia_gen.io.files import Location, worker_threads
 from sia_gen.runtime.progress import notice
 
@@ -36,7 +43,7 @@ MOST_PIXELS = 8_000_000
 
 
 class Header(NamedTuple):
-    """What the header of an image file says."""
+    """What the header of an image file says of the image when it is upright."""
 
     width: int
     height: int
@@ -59,7 +66,7 @@ def settle(
         it asks for tiles. If images are missing, it is as given: the step that needs them says so.
 
     Raises:
-        ImageError: If a tile is larger than an image.
+        ImageError: If a tile or the region of interest is larger than an image.
     """
     try:
         listed = [split_images(recipe, root, category) for category in categories]
@@ -123,7 +130,9 @@ def _settle_tiles(
     folders: Iterable[Location],
 ) -> Recipe:
     """Returns a recipe with the scale of its tiles, and says how photographs are cut."""
-    sizes = np.array([one[:2] for one in headers if one is not None], np.int64)
+    spec = ImageSpec.of(recipe, 1)
+    pairs = [(path, one) for path, one in zip(paths, headers, strict=True) if one is not None]
+    sizes = np.array([size_within(path, one[:2], spec) for path, one in pairs], np.int64)
     if not len(sizes):
         return recipe
     scale = tile.scale or _saved_scale(recipe, folders) or find_scale(sizes, tile.size)
@@ -218,7 +227,7 @@ def _read_header(path: Path) -> Header | None:
     try:
         with open_image(path, "image", large=True) as file:
             deep = is_deep(file) or has_deep_colours(file)
-            return Header(file.width, file.height, deep)
+            return Header(*upright_size_of(file), deep)
     except ImageError:
         return None
 

@@ -5,9 +5,10 @@ height before some of them is a file, too, and means the same pixels.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
+from os import SEEK_END
 from typing import IO, Any, Literal, NamedTuple
 
 from PIL import ExifTags, ImageFile, TiffImagePlugin
@@ -24,23 +25,18 @@ MEANINGS = (
     *(Tag.YCbCrCoefficients, Tag.YCbCrSubSampling, Tag.ReferenceBlackWhite),
 )
 LONG, LONG8 = 4, 16  # types of tags
-# Bytes of a PPM file's header, which may have comments.
+# Bytes before the pixels of BMP and PPM files. Each part has a header, so they must not be many.
 HEADER = 1 << 12
 # Offset and number of bytes.
 Place = tuple[int, int]
+# Returns a TIFF header for some rows, the rows of each strip, and the bytes of strips or tiles.
+Header = Callable[[int, int, list[int]], bytes]
 
 
 class Part(NamedTuple):
     """A file of some rows: its header, and where its pixels are in the large one."""
 
     header: bytes
-    places: list[Place]
-
-
-class Rows(NamedTuple):
-    """Rows that are stored together, in one or more places."""
-
-    height: int
     places: list[Place]
 
 
@@ -59,10 +55,12 @@ def strip_files(file: ImageFile.ImageFile, rows: int) -> Iterator[bytes] | None:
     return None if parts is None else map(partial(_content, file.fp), parts)
 
 
-def _parts_of(file: ImageFile.ImageFile, stream: IO[bytes], rows: int) -> list[Part] | None:
+def _parts_of(file: ImageFile.ImageFile, stream: IO[bytes], rows: int) -> Iterator[Part] | None:
     if isinstance(file, TiffImagePlugin.TiffImageFile):
-        return _parts_of_tiff(file, rows)
+        return _parts_of_tiff(file, stream, rows)
     if len(file.tile) != 1 or file.tile[0].codec_name not in ("raw", "ppm"):
+        return None
+    if file.tile[0].offset > HEADER:
         return None
     stream.seek(0)
     start = stream.read(file.tile[0].offset)
@@ -79,94 +77,109 @@ def _content(stream: IO[bytes], part: Part) -> bytes:
     return b"".join(found)
 
 
-def _parts_of_bmp(file: ImageFile.ImageFile, header: bytes, rows: int) -> list[Part] | None:
+def _parts_of_bmp(file: ImageFile.ImageFile, header: bytes, rows: int) -> Iterator[Part] | None:
     arguments: Any = file.tile[0].args
     _, stride, direction = arguments
     # Old headers have other fields, and transparency is only known from all pixels together.
     if header[14] < 40 or file.mode == "RGBA":
         return None
-    parts = []
-    for top in range(0, file.height, rows):
+
+    def part(top: int) -> Part:
         count = min(rows, file.height - top)
         first = top if direction == 1 else file.height - top - count
         # Rows from the top on have a negative height.
         height = (-direction * count).to_bytes(4, "little", signed=True)
         place = len(header) + first * stride, count * stride
-        parts.append(Part(header[:22] + height + header[26:], [place]))
-    return parts
+        return Part(header[:22] + height + header[26:], [place])
+
+    return map(part, range(0, file.height, rows))
 
 
-def _parts_of_ppm(file: ImageFile.ImageFile, start: bytes, rows: int) -> list[Part] | None:
+def _parts_of_ppm(file: ImageFile.ImageFile, start: bytes, rows: int) -> Iterator[Part] | None:
     kind, _, _, *highest = re.sub(rb"#[^\r\n]*", b"", start).split()
-    if len(start) > HEADER or kind not in (b"P4", b"P5", b"P6"):
+    # A comment within a number leaves more words than there are.
+    if kind not in (b"P4", b"P5", b"P6") or len(highest) != (kind != b"P4"):
         return None
     bits = 1 if kind == b"P4" else 16 if int(highest[0]) > 255 else 8
     stride = (file.width * bits * (3 if kind == b"P6" else 1) + 7) // 8
-    parts = []
-    for top in range(0, file.height, rows):
+
+    def part(top: int) -> Part:
         count = min(rows, file.height - top)
         words = [kind, b"%d" % file.width, b"%d" % count, *highest]
         place = len(start) + top * stride, count * stride
-        parts.append(Part(b"\n".join(words) + b"\n", [place]))
-    return parts
+        return Part(b"\n".join(words) + b"\n", [place])
+
+    return map(part, range(0, file.height, rows))
 
 
-def _parts_of_tiff(file: TiffImagePlugin.TiffImageFile, rows: int) -> list[Part] | None:
+def _parts_of_tiff(
+    file: TiffImagePlugin.TiffImageFile, stream: IO[bytes], rows: int
+) -> Iterator[Part] | None:
     tags = file.tag_v2
-    known = tags.get(Tag.Compression, UNCOMPRESSED) in COMPRESSIONS
-    if not known or tags.get(Tag.PlanarConfiguration, TOGETHER) != TOGETHER:
+    compression = tags.get(Tag.Compression, UNCOMPRESSED)
+    together = tags.get(Tag.PlanarConfiguration, TOGETHER) == TOGETHER
+    if compression not in COMPRESSIONS or not together:
         return None
-    stored = _tiles_of(file) if Tag.TileOffsets in tags else _strips_of(file)
-    if stored is None or len(stored) == 1:
-        return None
-    parts = []
-    together = max(1, rows // stored[0].height)
-    for first in range(0, len(stored), together):
-        some = stored[first : first + together]
-        places = [place for one in some for place in one.places]
-        header = _tiff_header(file, sum(one.height for one in some), some[0].height, places)
-        parts.append(Part(header, places))
-    return parts
+    header = partial(_tiff_header, tags, {tag: tags[tag] for tag in MEANINGS if tag in tags})
+    if compression == UNCOMPRESSED and Tag.TileOffsets not in tags:
+        return _parts_of_rows(file, rows, header)
+    return _parts_of_blocks(file, stream, rows, header)
 
 
-def _tiles_of(file: TiffImagePlugin.TiffImageFile) -> list[Rows] | None:
+def _parts_of_rows(
+    file: TiffImagePlugin.TiffImageFile, rows: int, header: Header
+) -> Iterator[Part] | None:
+    """Returns parts of uncompressed strips, which may be as high as the image."""
     tags = file.tag_v2
-    height = tags[Tag.TileLength]
-    across, down = -(-file.width // tags[Tag.TileWidth]), -(-file.height // height)
-    places = _places(tags, Tag.TileOffsets, Tag.TileByteCounts)
-    if len(places) != across * down:
-        return None
-    return [
-        Rows(min(height, file.height - row * height), places[row * across : (row + 1) * across])
-        for row in range(down)
-    ]
-
-
-def _strips_of(file: TiffImagePlugin.TiffImageFile) -> list[Rows] | None:
-    tags = file.tag_v2
-    height = min(tags.get(Tag.RowsPerStrip, file.height), file.height)
-    tops = range(0, file.height, height)
-    counts = [min(height, file.height - top) for top in tops]
-    if tags.get(Tag.Compression, UNCOMPRESSED) != UNCOMPRESSED:
-        places = _places(tags, Tag.StripOffsets, Tag.StripByteCounts)
-        if len(places) != len(tops):
-            return None
-        return [Rows(count, [place]) for count, place in zip(counts, places, strict=True)]
-    # Each row is a strip of its own, because strips may be as high as the image.
+    height, offsets = _height_of_strips(file), _values(tags, Tag.StripOffsets)
     bits = tags.get(Tag.BitsPerSample, (1,))
     stride = (file.width * sum(bits) + 7) // 8
-    offsets = _values(tags, Tag.StripOffsets)
-    if len(offsets) != len(tops) or len(bits) != tags.get(Tag.SamplesPerPixel, 1):
+    known = len(bits) == tags.get(Tag.SamplesPerPixel, 1)
+    if not known or len(offsets) != -(-file.height // height):
         return None
-    return [
-        Rows(1, [(offset + row * stride, stride)])
-        for offset, count in zip(offsets, counts, strict=True)
-        for row in range(count)
-    ]
+
+    def part(top: int) -> Part:
+        bottom = min(top + rows, file.height)
+        places = []
+        for strip in range(top // height, -(-bottom // height)):
+            first, end = max(top, strip * height), min(bottom, (strip + 1) * height)
+            places.append(
+                (offsets[strip] + (first - strip * height) * stride, (end - first) * stride)
+            )
+        count = bottom - top
+        return Part(header(count, count, [count * stride]), places)
+
+    return map(part, range(0, file.height, rows))
 
 
-def _places(tags: Any, offsets: Tag, counts: Tag) -> list[Place]:
-    return list(zip(_values(tags, offsets), _values(tags, counts), strict=False))
+def _parts_of_blocks(
+    file: TiffImagePlugin.TiffImageFile, stream: IO[bytes], rows: int, header: Header
+) -> Iterator[Part] | None:
+    """Returns parts of rows of tiles, or of compressed strips."""
+    tags = file.tag_v2
+    height, across = _height_of_strips(file), 1
+    names = Tag.StripOffsets, Tag.StripByteCounts
+    if Tag.TileOffsets in tags:
+        height, across = tags[Tag.TileLength], -(-file.width // tags[Tag.TileWidth])
+        names = Tag.TileOffsets, Tag.TileByteCounts
+    places = list(zip(*(_values(tags, name) for name in names), strict=False))
+    down, size = -(-file.height // height), stream.seek(0, SEEK_END)
+    # Blocks that are larger than the file together would take any amount of memory.
+    if down == 1 or len(places) != across * down or sum(count for _, count in places) > size:
+        return None
+    together = max(1, rows // height)
+
+    def part(first: int) -> Part:
+        some = places[first * across : (first + together) * across]
+        count = min(together * height, file.height - first * height)
+        return Part(header(count, min(height, count), [one for _, one in some]), some)
+
+    return map(part, range(0, down, together))
+
+
+def _height_of_strips(file: TiffImagePlugin.TiffImageFile) -> int:
+    height: int = file.tag_v2.get(Tag.RowsPerStrip, file.height)
+    return min(height, file.height)
 
 
 def _values(tags: Any, tag: Tag) -> tuple[int, ...]:
@@ -175,15 +188,13 @@ def _values(tags: Any, tag: Tag) -> tuple[int, ...]:
 
 
 def _tiff_header(
-    file: TiffImagePlugin.TiffImageFile, height: int, strip: int, places: list[Place]
+    tags: Any, meanings: dict[int, Any], height: int, strip: int, counts: list[int]
 ) -> bytes:
-    """Returns what comes before the strips or tiles of a TIFF file with these and no others."""
-    tags, tiled = file.tag_v2, Tag.TileOffsets in file.tag_v2
+    """Returns what comes before strips or tiles of some sizes in a TIFF file of these alone."""
+    tiled = Tag.TileOffsets in tags
     order: Literal["little", "big"] = "little" if tags.prefix == b"II" else "big"
-    counts = [count for _, count in places]
     starts = [0, *accumulate(counts[:-1])]
-    values: dict[int, Any] = {tag: tags[tag] for tag in MEANINGS if tag in tags}
-    values[Tag.ImageLength] = height
+    values = {**meanings, Tag.ImageLength: height}
     values[Tag.TileByteCounts if tiled else Tag.StripByteCounts] = tuple(counts)
     if not tiled:
         values[Tag.RowsPerStrip] = strip

@@ -37,6 +37,7 @@ from sia_gen.images.opening import (
     open_stream,
     orientation_of,
     upright_size,
+    upright_size_of,
 )
 from sia_gen.images.png_strips import has_png_strips, png_strips
 from sia_gen.images.squares import Area
@@ -92,6 +93,14 @@ def rows_of(photograph: Picture, top: int, bottom: int) -> Pixels:
     return photograph[:, top:bottom]
 
 
+def within_area(picture: Picture, area: Area) -> Picture:
+    """Returns the area of a picture; `Strips` are nothing but that."""
+    if isinstance(picture, Strips):
+        return picture
+    found: Pixels = area.cut(picture)
+    return found
+
+
 def brightness_of(picture: Picture) -> float:
     """Returns the mean of all pixels, 0 to 255; `Strips` must have been read to the end."""
     return picture.brightness if isinstance(picture, Strips) else float(picture.mean())
@@ -104,16 +113,22 @@ def open_scored(path: Path, spec: ImageSpec) -> tuple[Picture, Scope]:
     """
     if spec.ignore is not None or not is_large(path, spec):
         return load_scored(path, spec)
-    whole = size_within(path, upright_size(path), spec)
-    width, height = scaled_size(path, whole, spec)
-    strips = _strips_of_interest(path, spec)
+    strips = open_strips(path, spec)
+    _, rows, columns = strips.shape
+    width, height = scaled_size(path, (columns, rows), spec)
     scope = Scope(Area(0, height, 0, width))
-    if (width, height) == whole:
-        return Strips((len(spec.mode), height, width), map(_to_pixels, strips)), scope
-    # Pillow, too, reduces all rows before it reduces columns.
-    narrow = [_to_pixels(_resized(strip, width, strip.height)) for strip in strips]
-    joined = to_picture(np.concatenate(narrow, axis=1))
-    return _to_pixels(_resized(joined, width, height)), scope
+    if (width, height) == (columns, rows):
+        return strips, scope
+    bands = (strips.rows(top, min(top + ROWS, rows)) for top in range(0, rows, ROWS))
+    narrow = [_resized(band, width, band.shape[1]) for band in bands]
+    return _resized(np.concatenate(narrow, axis=1), width, height), scope
+
+
+def open_strips(path: Path, spec: ImageSpec) -> Strips:
+    """Opens the region of interest of a photograph, which is neither scaled nor cut."""
+    size = upright_size(path)
+    width, height = size_within(path, size, spec)
+    return Strips((len(spec.mode), height, width), _strips_of_interest(path, spec, size))
 
 
 def is_large(path: Path, spec: ImageSpec) -> bool:
@@ -124,23 +139,24 @@ def is_large(path: Path, spec: ImageSpec) -> bool:
     return width * height > LARGE_PIXELS
 
 
-def _resized(picture: Image.Image, width: int, height: int) -> Image.Image:
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _to_pixels(picture: Image.Image) -> Pixels:
+def _resized(pixels: Pixels, width: int, height: int) -> Pixels:
+    picture = to_picture(pixels).resize((width, height), Image.Resampling.BICUBIC)
     return np.array(to_pixels(picture), order="C")
 
 
-def _strips_of_interest(path: Path, spec: ImageSpec) -> Iterator[Image.Image]:
-    """Yields the strips of the region of interest of a photograph, in the mode of a model."""
+def _strips_of_interest(path: Path, spec: ImageSpec, size: tuple[int, int]) -> Iterator[Pixels]:
+    """Yields the strips of the region of interest of a photograph of some width and height."""
+    left, first, right, last = spec.roi or (0, 0, *size)
     top = 0
     with open_image(path, "image", large=True) as file:
-        left, first, right, last = spec.roi or (0, 0, *upright_size(path))
+        if upright_size_of(file) != size:
+            msg = "it has changed since it was opened"
+            raise ValueError(msg)
         for strip in _decoded_strips(file, spec.white):
             begin, end = max(first - top, 0), min(last - top, strip.height)
             if begin < end:
-                yield strip.crop((left, begin, right, end)).convert(spec.mode)
+                found = strip.crop((left, begin, right, end)).convert(spec.mode)
+                yield np.array(to_pixels(found), order="C")
             top += strip.height
 
 
@@ -159,10 +175,12 @@ def _decoded_strips(file: ImageFile.ImageFile, white: int | None) -> Iterator[Im
 
 def _open_strips(file: ImageFile.ImageFile) -> Iterator[tuple[ImageFile.ImageFile, int]] | None:
     """Yields strips as open files, and how many rows to leave out of each; None if impossible."""
-    if file.fp is None or orientation_of(file) != UPRIGHT:
+    png = file.format == "PNG"
+    # To find what rotates a PNG file from behind its pixels, Pillow reads and closes it.
+    if file.fp is None or (png and not has_png_strips(file.fp)) or orientation_of(file) != UPRIGHT:
         return None
-    if file.format == "PNG":
-        return png_strips(file.fp, ROWS) if has_png_strips(file.fp) else None
+    if png:
+        return png_strips(file.fp, ROWS)
     contents = strip_files(file, ROWS)
     return None if contents is None else _opened(contents)
 

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sia_gen.errors import OptionError
 from sia_gen.io.refusals import writing
 
 # Bytes of an array that is kept in memory.
@@ -24,7 +26,8 @@ def joined_rows(rows: Iterable[NDArray[np.float32]], shape: tuple[int, int]) -> 
     it in memory as there is room for. Changes stay in memory.
 
     Raises:
-        UserError: If there is no space for the file.
+        OSError: If there is no space for the file.
+        OptionError: If there is no folder for it.
     """
     if 4 * math.prod(shape) <= LARGEST:
         found, done = np.empty(shape, np.float32), 0
@@ -33,13 +36,23 @@ def joined_rows(rows: Iterable[NDArray[np.float32]], shape: tuple[int, int]) -> 
             done += len(some)
         return found
     # Written before it is mapped: a mapped file that finds no space ends the process.
-    with TemporaryFile() as file:
+    with _temporary_file() as file:
         for some in rows:
             with writing(Path(gettempdir())):
                 file.write(np.ascontiguousarray(some, "<f4").data)
         with writing(Path(gettempdir())):
             file.flush()
         return np.memmap(file, "<f4", "c", shape=shape)
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return TemporaryFile()
+    except FileNotFoundError as error:
+        raise OptionError(
+            problem="there is no folder for the temporary file of a large map.",
+            fix="Set the environment variable TMPDIR to one with room, not in memory.",
+        ) from error
 
 
 def median_of(values: NDArray[np.float32]) -> float:

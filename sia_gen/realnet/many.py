@@ -111,7 +111,9 @@ def _predict_photograph(
     except ImageError as error:
         if mine is False:
             return []
-        return [(error, np.nan, np.zeros((0, 0), np.float32))]
+        # What kept this process from reading it says more than that others have read it.
+        known = extra if isinstance(extra, ImageError) else error
+        return [(known, np.nan, np.zeros((0, 0), np.float32))]
     return [(extra, score, anomaly_map)]
 
 

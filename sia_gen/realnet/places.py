@@ -7,6 +7,7 @@ surface differ more than those of a fine one, so a map is first put in units of 
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -40,12 +41,15 @@ class NormalPlaces(nn.Module):
         self.register_buffer("means", torch.zeros(PLACES, PLACES))
         self.register_buffer("deviations", torch.ones(PLACES, PLACES))
 
-    def measure(self, maps: Iterable[Map]) -> None:
-        """Takes means and deviations from the maps (H, W) of some normal photographs."""
+    def measure(self, maps: Iterable[Map], counted: Iterable[Mask | None] | None = None) -> None:
+        """Takes means and deviations from the maps (H, W) of some normal photographs.
+
+        Those say how far they spread by the pixels that are `counted` in each, as in `placed`.
+        """
         sums = torch.zeros(2, PLACES, PLACES, dtype=torch.float64)
         count = 0
-        for one in maps:
-            median, spread = quartiles_of(one)
+        for one, here in zip(maps, counted or repeat(None), strict=False):
+            median, spread = quartiles_of(one, here)
             for place in range(PLACES):
                 # A row of places at a time, which bounds the memory it takes.
                 first, end = place * len(one) // PLACES, -(-(place + 1) * len(one) // PLACES)

@@ -236,7 +236,8 @@ def measure_places(data: LocalAnomalies, model: RealNet, accelerator: Accelerato
         rows = averaged_rows(model, photograph, tiles.tile, accelerator, number)
         return joined_rows(rows, photograph.shape[-2:])
 
-    model.places.measure(map(averaged, numbers))
+    counted = (_counted(tiles, number) for number in numbers)
+    model.places.measure(map(averaged, numbers), counted)
 
 
 def look_at_normal(data: FitData, model: RealNet, accelerator: Accelerator) -> list[Look]:

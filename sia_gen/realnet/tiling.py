@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from torch.nn import functional
 
 from sia_gen.config.data import Tile
+from sia_gen.errors import ImageError
 from sia_gen.images.by_number import resized
 from sia_gen.images.grid import Grid
 from sia_gen.images.loading import Pixels
@@ -77,11 +80,10 @@ def _shared(
 ) -> Iterator[Map]:
     """Yields the maps of tiles, of which each process finds those of one batch in turn.
 
-    Batches are those of a single process, so the maps are as well. A damaged file is an error in
-    all processes at the same place.
+    Batches are those of a single process, so the maps are as well.
     """
     rank = accelerator.process_index
-    while some := list(islice(batches, accelerator.num_processes)):
+    while some := _agreed(batches, accelerator.num_processes):
         # All processes give equally many.
         mine = np.zeros(shape, np.float32)
         if rank < len(some):
@@ -90,6 +92,30 @@ def _shared(
         found = gathered.cpu().numpy().reshape(-1, *shape)
         for maps, batch in zip(found, some, strict=False):
             yield from maps[: len(batch)]
+
+
+def _agreed(batches: Iterator[list[Pixels]], count: int) -> list[list[Pixels]]:
+    """Returns the next batches, at most `count`, of which all processes have the same.
+
+    Raises:
+        ImageError: In all of them, if one cannot read the photograph, or reads another: it may be
+            moved or replaced before the last has read it.
+    """
+    some, problem = list[list[Pixels]](), None
+    try:
+        some = list(islice(batches, count))
+    except ImageError as error:
+        problem = error
+    seen = [crc32(b"".join(tile.tobytes() for tile in batch)) for batch in some]
+    told = gather_object([None if problem else seen])
+    if problem is not None:
+        raise problem
+    if any(one != seen for one in told):
+        raise ImageError(
+            problem="the processes do not read the same photograph; it may be moved, or replaced.",
+            fix="Leave photographs in their place while they are read.",
+        )
+    return some
 
 
 def resized_map(anomaly_map: Map, shape: tuple[int, ...]) -> Map:

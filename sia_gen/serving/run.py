@@ -12,6 +12,8 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe
 from sia_gen.detection.detector import Detector
 from sia_gen.errors import OptionError
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.opening import LARGE
 from sia_gen.realnet.inference import recipe_of
 from sia_gen.runtime.device import Runtime
 
@@ -45,7 +47,7 @@ def serve(folder: Path, settings: Settings, runtime: Runtime, ready: Callable[[s
     with listen(settings.host, settings.port) as listening:
         detector, recipe = Detector.load(folder, runtime), recipe_of(folder)
         # The limit of all reading in this process.
-        Image.MAX_IMAGE_PIXELS = int(settings.megapixels * 1_000_000)
+        Image.MAX_IMAGE_PIXELS = pixel_limit(settings, detector.spec)
         about = describe(folder, detector, recipe, settings)
         service = Service(Judge(detector), about, limits, settings.queue, settings.batch_size)
         try:
@@ -64,6 +66,11 @@ def serve(folder: Path, settings: Settings, runtime: Runtime, ready: Callable[[s
         finally:
             service.close()
     return service.answered
+
+
+def pixel_limit(settings: Settings, spec: ImageSpec) -> int:
+    """Returns the limit for Pillow, of which photographs that are cut may have several times."""
+    return int(settings.megapixels * 1_000_000 / (1 if spec.tile is None else LARGE))
 
 
 def address_of(listening: socket.socket) -> str:

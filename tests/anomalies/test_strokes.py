@@ -88,6 +88,16 @@ def test_edges_of_strokes_are_soft_and_what_is_far_stays() -> None:
     assert soft > 10
 
 
+def test_soft_edges_do_not_leave_the_foreground() -> None:
+    foreground = np.zeros((1, SIZE, SIZE), np.uint8)
+    foreground[:, 40:80, 30:90] = 1
+    inside = replace(anomalies(1.0), normal=NORMAL[:1], foreground=foreground[None])
+    for seed in range(10):
+        made, normal, _ = inside.sample(0, rng(seed), 0)
+        assert (made == normal)[foreground == 0].all()
+        assert (made != normal).any()
+
+
 def test_softening_keeps_the_sum_and_does_not_mix_channels() -> None:
     mask = np.zeros((1, 64, 64), np.float32)
     mask[0, 20:40, 30] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,6 +79,23 @@ def test_one_kind_of_pixel_alone_is_refused(tmp_path: Path, value: bool) -> None
     paths, regions = written(tmp_path, maps, np.full_like(masks, value))
     with pytest.raises(ValueError, match="both normal and anomalous"):
         pixel_metrics(paths, regions)
+
+
+def test_memory_is_that_of_the_highest_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "PART", 10_000)
+    mask = np.zeros((2000, 1000), bool)
+    mask[300:320, 100:200] = mask[400:402, 0] = mask[402:410, 1] = True
+    maps = np.broadcast_to(np.float32(0.5), mask.shape)
+    tracemalloc.start()
+    assert append_pixels(tmp_path / "pixels", maps, mask) == 2
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    pixels = np.fromfile(tmp_path / "pixels", metrics.PIXEL).reshape(mask.shape)
+    assert np.array_equal(pixels["anomalous"], mask)
+    assert pixels["weight"][310, 150] == 1 / 2000
+    assert (pixels["weight"][[401, 405], [0, 1]] == 0.1).all()
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -116,6 +116,15 @@ def test_images_of_one_name_from_two_places_are_kept_apart(
     }
 
 
+def test_folders_may_be_called_as_pictures_of_photographs(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    for name in ("a.png/a.png", "a.jpg"):
+        (tmp_path / name).touch()
+    files = image_files([tmp_path])
+    assert files["a.png/a.png"] == tmp_path / "a.png/a.png"
+    assert files["a-2.png"] == tmp_path / "a.jpg"
+
+
 def test_own_output_is_never_scored(model: Path, photographs: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(photographs / "disc/test", tmp_path / "photos")
     for out in (folder / "predictions", folder / "deep/predictions", folder):

@@ -15,7 +15,7 @@ from sia_gen.detection.detection import Detection
 from sia_gen.detection.detector import Detector
 from sia_gen.errors import OptionError
 from sia_gen.evaluation.predict import predict
-from sia_gen.evaluation.saving import OUTPUTS, choose_outputs
+from sia_gen.evaluation.saving import OUTPUTS, Scored, choose_outputs
 from sia_gen.runtime.device import Runtime
 from tests.small_networks import save_detector
 
@@ -88,6 +88,20 @@ def test_every_file_is_of_the_size_of_the_photograph(
     assert picture.shape == (height, width, 3)
     photograph = np.asarray(Image.open(photos / f"{name}.png"))
     assert np.array_equal(picture[~seen], np.stack([photograph // 2] * 3, axis=-1)[~seen])
+
+
+@pytest.mark.parametrize("becomes", [None, (150, 90), (20, 10), (300, 200)])
+def test_photographs_that_are_gone_or_others_are_grey(
+    tmp_path: Path, found: dict[str, Detection], becomes: tuple[int, int] | None
+) -> None:
+    """A line moves photographs on, or takes the next under the same name, before it is shown."""
+    path = tmp_path / "wide.png"
+    if becomes is not None:
+        Image.new("L", becomes, 200).save(path)
+    OUTPUTS["heatmaps"].write(Scored(path, None, found["wide"]), tmp_path / "heatmap.png")
+    with Image.open(tmp_path / "heatmap.png") as file:
+        assert file.size == (150, 90)
+        assert file.getpixel((0, 0)) == (100 if becomes == (150, 90) else 64,) * 3
 
 
 def test_boxes_of_yolo_and_coco_are_those_of_the_regions(

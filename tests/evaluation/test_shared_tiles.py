@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sia_gen.config.recipe import Recipe
-from tests.conditions import large_photographs
+from tests.conditions import large_photographs, photographs_elsewhere
 from tests.processes import ranks
 from tests.small_networks import save_detector
 
@@ -48,28 +50,40 @@ def test_results_are_those_of_one_process(models: Path, photographs: Path) -> No
     assert json.loads(alone["metrics.json"])["categories"]["disc"]["anomalous_images"] == 4
 
 
-def predictions(models: Path, photographs: Path, processes: int) -> dict[str, Any]:
-    """What some processes predict: lines and maps."""
+def predictions(models: Path, processes: int, missing: int) -> dict[str, Any]:
+    """The scores and maps that some processes predict; so many images cannot be scored."""
     folder, out = models.parent, f"predictions-{processes}"
-    images = [str(photographs / "disc/test"), str(models.parent / "broken.png")]
-    command = ["predict", "models/disc", *images, "--save", "npy,boxes", "--out", out]
-    command += ["--device", "cpu"]
-    running = ranks(processes, command, folder, f"output-{processes}", condition=large_photographs)
+    command = ["predict", str(models / "disc"), "photos", "--save", "npy,boxes", "--device", "cpu"]
+    command += ["--out", str(folder / out)]
+    told = f"output-{processes}"
+    running = ranks(processes, command, folder, told, condition=photographs_elsewhere)
     ended = [one.end() for one in running]
     assert {one.code for one in ended} == {2}, ended
-    assert "1 of 9 images were not scored" in ended[0].text
-    found: dict[str, Any] = {
-        path.relative_to(folder / out).as_posix(): path.read_bytes()
-        for path in (folder / out).rglob("*.npy")
-    }
-    return found | {name: (folder / out / name).read_text() for name in ("predictions.csv",)}
+    assert f"{missing} of 11 images were not scored" in ended[0].text
+    with (folder / out / "predictions.csv").open() as file:
+        scores = {row["image"]: row["score"] for row in csv.DictReader(file)}
+    maps = folder / out / "anomaly_maps"
+    found = {path.relative_to(maps).as_posix(): path.read_bytes() for path in maps.rglob("*.npy")}
+    return scores | found
 
 
 def test_predictions_are_those_of_one_process(models: Path, photographs: Path) -> None:
-    picture = (photographs / "disc/test/good/000.png").read_bytes()
-    (models.parent / "broken.png").write_bytes(picture[:-200])
-    alone, together = (predictions(models, photographs, count) for count in (1, 2))
-    assert len(alone) == 9
+    """Unless files are moved or replaced while they are read; the others have theirs even then."""
+    here, elsewhere = (models.parent / name for name in ("photos", "elsewhere/photos"))
+    shutil.copytree(photographs / "disc/test", here)
+    picture = (here / "good/000.png").read_bytes()
+    (here / "broken.png").write_bytes(picture[:-200])
+    (here / "moved.png").write_bytes(picture)
+    (here / "other.png").write_bytes(picture)
+    shutil.copytree(here, elsewhere)
+    (elsewhere / "moved.png").unlink()
+    Image.new("L", (32, 32), 7).save(elsewhere / "other.png")
+    alone, together = predictions(models, 1, missing=1), predictions(models, 2, missing=3)
+    assert len(alone) == 11 + 10
+    for name in ("moved", "other"):
+        assert together[f"photos/{name}.png"] == ""
+        del alone[f"{name}.npy"]
+        alone[f"photos/{name}.png"] = ""
     assert together == alone
 
 

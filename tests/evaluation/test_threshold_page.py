@@ -17,7 +17,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.predict import predict
 from sia_gen.evaluation.threshold_page import save_pictures
-from sia_gen.images.squares import looked_at
+from sia_gen.images.squares import Area, looked_at
 from sia_gen.io.files import FileGroups
 from sia_gen.runtime.device import Runtime
 from tests.conftest import photograph
@@ -78,6 +78,36 @@ def test_heat_map_lies_where_the_model_looked(tmp_path: Path, rule: NonSquare) -
     assert columns[~inside].mean() < 0.05
     with Image.open(tmp_path / "out/a.png.small.jpg") as image:
         assert image.size == (480, 240)
+
+
+@pytest.mark.parametrize("size", [(70_000, 40), (40, 20_001)])
+@pytest.mark.parametrize("side", [None, 40])
+def test_pictures_of_long_photographs_are_reduced(
+    tmp_path: Path, size: tuple[int, int], side: int | None
+) -> None:
+    """JPEG has at most 65,500 and WebP 16,383 pixels in a row, also if little of it is scored."""
+    width, height = (side or size[0], side or size[1])
+    pixels = np.full((size[1], size[0]), 50, np.uint8)
+    pixels[: size[1] // 2, : size[0] // 2] = 150
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    anomaly_map = np.zeros((height, width), np.float32)
+    anomaly_map[-1, -1] = 1
+    with FileGroups() as files:
+        area = Area(0, height, 0, width)
+        save_pictures(files, tmp_path / "a", tmp_path / "photo.png", None, size, anomaly_map, area)
+    every = -(-max(size) // 8192)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.size == tuple(-(-side // every) for side in size)
+        shown = np.asarray(image)[..., 0]
+    middle = shown.shape[0] // 2, shown.shape[1] // 2
+    assert shown[: middle[0], : middle[1]].mean() == pytest.approx(150, abs=8)
+    assert shown[middle[0] + 1 :, middle[1] + 1 :].mean() == pytest.approx(50, abs=8)
+    with Image.open(tmp_path / "a.webp") as image:
+        assert max(image.size) <= 4096
+        assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.3)
+        place = np.argwhere(np.asarray(image)[..., 3] > 90).max(axis=0) + 1
+    expected = (height / size[1], width / size[0])
+    assert place / (image.height, image.width) == pytest.approx(expected, abs=0.15)
 
 
 def test_evaluation_has_a_page_of_every_test_image(run: Evaluate) -> None:

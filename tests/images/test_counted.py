@@ -58,6 +58,17 @@ def test_pixels_at_a_smaller_scale_count_if_all_of_theirs_do(photo: Path) -> Non
     assert (small == small[0]).all()
 
 
+def test_no_single_pixel_is_lost_at_a_small_scale(tmp_path: Path) -> None:
+    counted = np.ones((1024, 1024), bool)
+    counted[100, 200] = False
+    assert np.argwhere(~at_scale(counted, (32, 32))).tolist() == [[3, 6]]
+    Image.new("L", (1024, 1024), 9).save(tmp_path / "photo.png")
+    Image.fromarray(~counted).save(tmp_path / "ignored.png")
+    _, (_, seen) = load_scored(tmp_path / "photo.png", square_of(tmp_path / "photo.png", None))
+    assert seen is not None
+    assert np.argwhere(~seen).tolist() == [[1, 3]]
+
+
 def test_each_image_may_have_a_mask_of_its_own(photo: Path) -> None:
     own = spec_of(photo, "{stem}-ignored.png")
     assert load_counted(photo, own) is None

@@ -74,6 +74,20 @@ def test_scale_of_an_earlier_output_is_taken_over(
     assert given.data.tile.scale == 1
 
 
+def test_scale_is_that_of_the_region_of_interest(tmp_path: Path) -> None:
+    """A small region of large photographs, which EXIF data rotate."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(2):
+        Image.new("L", (2100, 4000), number).save(tmp_path / f"{number}.png", exif=exif)
+    recipe = tiled(tmp_path, size=64)
+    whole, part = recipe, recipe.override({"data.roi": [3000, 0, 3100, 80]})
+    for one, scale in ((whole, 0.5), (part, 1)):
+        settled = settle(one, one.categories, tmp_path, ())
+        assert settled.data.tile is not None
+        assert settled.data.tile.scale == scale
+
+
 def test_tiles_larger_than_a_photograph_are_refused(photos: Path) -> None:
     Image.new("L", (300, 20)).save(photos / "low.png")
     with pytest.raises(ImageError, match=r"low.png is 300 x 20 pixels, less than a tile of 32"):

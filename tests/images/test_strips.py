@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +68,44 @@ def transparent_bmp(path: Path) -> None:
     path.write_bytes(struct.pack("<2sIII", b"BM", 0, 0, 70) + header + pixels.tobytes())
 
 
+def late_offset(path: Path) -> None:
+    pillow(GREY)(path)
+    content = path.read_bytes()
+    start = int.from_bytes(content[10:14], "little")
+    header = content[:10] + (9000).to_bytes(4, "little") + content[14:start]
+    path.write_bytes(header.ljust(9000, b"\0") + content[start:])
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    checksum = zlib.crc32(name + data)
+    return len(data).to_bytes(4, "big") + name + data + checksum.to_bytes(4, "big")
+
+
+def png_with(place: int, name: bytes, data: bytes) -> Callable[[Path], None]:
+    """A PNG file with another chunk at a place in it, which its end counts down to."""
+
+    def save(path: Path) -> None:
+        pillow(GREY)(path)
+        content = path.read_bytes()
+        here = place % (len(content) + 1)
+        path.write_bytes(content[:here] + chunk(name, data) + content[here:])
+
+    return save
+
+
+def overlapping_tiles(path: Path) -> None:
+    """A TIFF file whose tiles are all the same bytes."""
+    entries = [(256, 53), (257, 75), (258, 8), (259, 1), (262, 1), (277, 1), (322, 16), (323, 16)]
+    lists = [(324, [210 + 160] * 20), (325, [256] * 20)]
+    content = struct.pack("<2sHIH", b"II", 42, 8, 10)
+    content += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    for number, (tag, values) in enumerate(lists):
+        content += struct.pack("<HHII", tag, 4, len(values), 210 + 80 * number)
+    lists_as_bytes = b"".join(struct.pack("<20I", *values) for _, values in lists)
+    path.write_bytes(content.ljust(210, b"\0") + lists_as_bytes + GREY.tobytes()[:256])
+
+
+EXIF = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0%c\0\0\0\0\0\0"
 IN_STRIPS: dict[str, Callable[[Path], None]] = {
     "strips.tif": tiff(GREY, rowsperstrip=7),
     "one-strip.tif": tiff(GREY, rowsperstrip=75),
@@ -98,6 +138,9 @@ IN_STRIPS: dict[str, Callable[[Path], None]] = {
     "transparent.png": pillow(COLOURS, "RGBA"),
     "stored.png": pillow(COLOURS, compress_level=0),
     "one-is-transparent.png": pillow(GREY, transparency=40),
+    # As ImageMagick writes it.
+    "late-text.png": png_with(-13, b"tEXt", b"date:modify\x002026-12-01"),
+    "more-after-the-end.png": png_with(-1, b"eXIf", EXIF % 6),
 }
 AS_A_WHOLE: dict[str, Callable[[Path], None]] = {
     "photograph.jpg": pillow(COLOURS),
@@ -109,6 +152,11 @@ AS_A_WHOLE: dict[str, Callable[[Path], None]] = {
     "text.pgm": lambda path: (
         path.write_text("P2 53 75 255\n" + " ".join(map(str, GREY.ravel())), "ascii") and None
     ),
+    "comment-in-a-number.pgm": binary(b"P5\n53 7#x\n5\n255\n", GREY),
+    "late-offset.bmp": late_offset,
+    "late-orientation.png": png_with(-13, b"eXIf", EXIF % 1),
+    "text-first.png": png_with(8, b"tEXt", b"a\0b"),
+    "overlapping-tiles.tif": overlapping_tiles,
     "lossless.webp": pillow(COLOURS, lossless=True),
 }
 
@@ -160,7 +208,7 @@ def test_white_of_a_camera(tmp_path: Path) -> None:
     assert np.array_equal(photograph.rows(0, 75), load_scored(path, spec)[0])
 
 
-@pytest.mark.parametrize("roi", [None, (3, 5, 50, 70), (0, 33, 53, 75)])
+@pytest.mark.parametrize("roi", [None, (3, 5, 50, 70), (0, 33, 53, 75), (3, 0, 30, 75)])
 @pytest.mark.parametrize("scale", [None, 0.9, 0.7])
 def test_regions_and_scales(tmp_path: Path, roi: Any, scale: float | None) -> None:
     path = tmp_path / "colours.png"
@@ -207,6 +255,34 @@ def _opened(path: Path) -> tuple[Strips, int]:
     return photograph, photograph.shape[1]
 
 
+@pytest.mark.parametrize("shape", [(40, 53), (150, 53), (75, 40), (75, 106)])
+@pytest.mark.parametrize("extension", ["png", "tif", "jpg"])
+def test_files_that_become_others_are_refused(
+    tmp_path: Path, extension: str, shape: tuple[int, int]
+) -> None:
+    path = tmp_path / f"scan.{extension}"
+    pillow(GREY)(path)
+    opened = _opened(path)
+    pillow(np.resize(GREY, shape))(path)
+    with pytest.raises(ImageError, match="it has changed since it was opened"):
+        read_in_order(*opened)
+
+
+def test_headers_alone_take_no_memory(tmp_path: Path) -> None:
+    """A file of no pixels that claims to have hundreds of thousands of rows."""
+    rows = 400_000
+    tags = [(256, 64), (257, rows), (258, 1), (259, 1), (262, 1), (273, 8), (277, 1), (278, rows)]
+    directory = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    directory += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    (tmp_path / "tall.tif").write_bytes(directory + bytes(4))
+    photograph, _ = _opened(tmp_path / "tall.tif")
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="truncated"):
+        photograph.rows(0, 1)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("tag", [278, 279, 273, 258, 277])
 @pytest.mark.parametrize("value", [0, 1, 65_000])
 def test_damaged_headers_are_read_as_pillow_does(tmp_path: Path, tag: int, value: int) -> None:
@@ -224,6 +300,15 @@ def test_damaged_headers_are_read_as_pillow_does(tmp_path: Path, tag: int, value
         found = read_in_order(*_opened(path))
     assert (found is None) == (expected is None)
     assert np.array_equal(found, expected) if found is not None else True
+
+
+def test_tags_of_unknown_types_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "strips.tif"
+    IN_STRIPS["strips.tif"](path)
+    tag = struct.pack("<HH", 262, 3)
+    path.write_bytes(path.read_bytes().replace(tag, struct.pack("<HH", 262, 999)))
+    found = read_in_order(*_opened(path))
+    assert np.array_equal(found, load_scored(path, spec_of("L"))[0])
 
 
 @pytest.mark.parametrize("late", [False, True])

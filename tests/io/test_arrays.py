@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as arrays_of
 
+from sia_gen.errors import OptionError
 from sia_gen.io import arrays
 from sia_gen.io.arrays import joined_rows, median_of
 
@@ -54,6 +55,13 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(OSError, match="No space") as error:
         joined_rows([np.zeros((2, 3), np.float32)], (2, 3))
     assert error.value.filename == str(tmp_path)
+
+
+def test_a_missing_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LARGEST", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OptionError, match="no folder for the temporary file"):
+        joined_rows([np.zeros((2, 3), np.float32)], (2, 3))
 
 
 @given(

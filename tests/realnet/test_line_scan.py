@@ -26,8 +26,10 @@ def held() -> float:
 
 
 def gigabytes_for(model: Path, path: Path) -> float:
-    """The most memory that a prediction takes, beside the detector."""
+    """The most memory that a prediction and its pictures take, beside the detector."""
     from sia_gen import Detector
+    from sia_gen.evaluation.saving import Scored, add_files
+    from sia_gen.io.files import FileGroups
 
     detector = Detector.from_pretrained(model, device="cpu", precision="fp32")
     before, highest, done = held(), [0.0], Event()
@@ -39,6 +41,9 @@ def gigabytes_for(model: Path, path: Path) -> float:
     watcher = Thread(target=watch)
     watcher.start()
     found = detector.predict(path)
+    with FileGroups() as files:
+        names = ("heatmaps", "masks", "npy", "page")
+        add_files(files, path.parent, names, "scan.png", Scored(path, None, found))
     done.set()
     watcher.join()
     assert found.model_map.shape == (8192, 16384)

@@ -90,3 +90,16 @@ def test_normal_photographs_have_mean_0_and_deviation_1_everywhere() -> None:
     placed = np.stack([np.concatenate([*model.placed(one)]) for one in maps])
     assert np.abs(placed.mean(axis=(0, 2))).max() < 0.1
     assert np.abs(placed.std(axis=(0, 2)) - 1).max() < 0.1
+
+
+def test_what_does_not_count_says_nothing_of_the_spread() -> None:
+    """Two thirds are ignored, so what is in them is the same in all photographs."""
+    counted = np.zeros((96, 96), bool)
+    counted[64:] = True
+    maps = np.random.default_rng(0).normal(5, 2, (20, 96, 96)).astype(np.float32)
+    maps[:, ~counted] = 1
+    places = NormalPlaces()
+    places.measure(maps, [counted] * len(maps))
+    found = np.concatenate(list(places.placed(maps[0].copy(), counted)))[counted]
+    assert abs(found.mean()) < 0.1
+    assert found.std() == pytest.approx(1, abs=0.1)

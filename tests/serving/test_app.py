@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sia_gen.errors import OptionError
+from sia_gen.config.data import Tile
+from sia_gen.errors import ImageError, OptionError
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.photographs import read_photograph
 from sia_gen.serving import run as running
 from tests.conftest import photograph
 from tests.serving.requests import GOOD, Told, encoded, exchange, request
@@ -53,6 +56,18 @@ def test_heat_map_comes_on_request_in_the_size_of_the_photograph(server: Serving
     picture = base64.b64decode(address.removeprefix("data:image/png;base64,"))
     with Image.open(io.BytesIO(picture)) as image:
         assert (image.size, image.format, image.mode) == ((50, 30), "PNG", "RGB")
+
+
+@pytest.mark.parametrize("tile", [None, Tile(size=8, overlap=2)])
+def test_limit_of_pixels_is_that_of_photographs_in_tiles_too(
+    monkeypatch: pytest.MonkeyPatch, tile: Tile | None
+) -> None:
+    settings, spec = running.Settings(megapixels=0.01), ImageSpec("L", 64, "stretch", tile=tile)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", running.pixel_limit(settings, spec))
+    large = tile is not None
+    assert read_photograph(encoded(Image.new("L", (99, 100))), large=large).image.height == 100
+    with pytest.raises(ImageError, match="exceeds limit of"):
+        read_photograph(encoded(Image.new("L", (101, 100))), large=large)
 
 
 def test_page_model_and_health(server: Serving) -> None:

@@ -1,8 +1,8 @@
 """What the name of a folder says about the images in it, in any case and in several languages.
 
 A name is read as its words: `OK_parts 2` is `ok`, because words such as `parts` and numbers say
-nothing. All other words together must be known. So `not_good` is not `good`, and `good_old` is
-unclear.
+nothing. All other words together must be known. So `not_good` and `uncracked` are not `good` and
+`cracked`, and `good_old` is unclear.
 """
 
 import re
@@ -20,6 +20,7 @@ class Role(Enum):
     VALIDATION = "images to choose the best weights"
     TEST = "images to evaluate on"
     MASKS = "masks of defects"
+    COPIES = "pictures that were made from photographs"
     ANY = "images"
     UNCLEAR = "a name of several meanings"
     UNKNOWN = "another name"
@@ -28,29 +29,37 @@ class Role(Enum):
 SPLITS = (Role.TRAIN, Role.VALIDATION, Role.TEST)
 NAMES = {
     Role.GOOD: """
-        good ok okay normal normals pass passed accept accepted undamaged defectfree anomalyfree
-        nodefect nodefects noanomaly noanomalies nondefective nonanomalous withoutdefects conforming
-        gut gute gutteil gutteile io inordnung fehlerfrei ohnefehler normale
-        bon bons bonne bonnes conforme conformes sansdefaut sansdefauts
-        bueno buenos buena buenas sindefecto sindefectos correcto correctos
-        buono buoni buona buone conformi goed bom boas 良品 合格 正常
+        good ok okay normal normals pass passed accept accepted acceptable intact perfect healthy
+        nominal conforming compliant defectfree anomalyfree
+        gut gute io inordnung fehlerfrei normale
+        bon bons bonne bonnes conforme conformes sain sains saine saines
+        bueno buenos buena buenas correcto correctos aceptado aceptados sano sanos
+        buono buoni buona buone conformi accettato accettati bom boa boas aprovado aprovados
+        goed dobry dobre dobra poprawne poprawny zgodny zgodne bezwad vporadku
+        iyi sağlam kusursuz хороший хорошие годный годные норма
+        良 良品 合格 正常 好 正品 无缺陷 無欠陥 異常なし 양품 양호 정상 합격
     """,
     Role.BAD: """
-        bad def ng nok ko notok notgood nogood notnormal nonnormal unnormal
+        bad def ng nok ko notok nogood
         defect defects defected defective defectives anomaly anomalies anomalous abnormal abnormals
-        abnormality abnormalities fault faults faulty fail failed failure failures flaw flaws flawed
-        reject rejects rejected scrap nonconforming damage damages damaged
-        schlecht schlechte schlechtteil schlechtteile nio nichtok nichtio nichtinordnung
-        nichtgut fehler fehlerhaft defekt defekte anomalie ausschuss
-        mauvais mauvaise mauvaises pasbon defaut defauts defectueux nonconforme nonconformes rebut
-        rebuts malo malos mala malas defecto defectos defectuoso defectuosos rechazo rechazados
-        noconforme noconformes difetto difetti difettoso difettosi scarto scarti defeito defeitos
-        不良 不良品 不合格 异常 異常 缺陷 欠陥
+        abnormality abnormalities anormal outlier outliers fault faults faulty fail failed failure
+        failures flaw flaws flawed reject rejects rejected scrap damage damages damaged imperfect
+        schlecht schlechte nio nichtok nichtio nichtinordnung
+        fehler fehlerhaft mangelhaft defekt defekte anomalie ausschuss kaputt
+        mauvais mauvaise mauvaises defaut defauts defectueux defectueuse nonconforme nonconformes
+        rebut rebuts abime abimes malo malos mala malas defecto defectos defectuoso defectuosos
+        defectuosa defectuosas incorrecto incorrectos rechazo rechazado rechazados danado danados
+        difetto difetti difettoso difettosi scarto scarti rifiutato rifiutati
+        defeito defeitos defeituoso defeituosos defeituosa defeituosas ruim reprovado reprovados
+        fout slecht zły złe zle wada wady wadliwe wadliwy niezgodny niezgodne vada vady vadny vadne
+        spatny spatne zmetek zmetky kotu hatali kusurlu hurda
+        плохой плохие брак дефект дефекты
+        不良 不良品 不合格 异常 異常 缺陷 有缺陷 欠陥 次品 坏 불량 불량품 비정상 결함 불합격
     """,
     # A kind of defect, whatever other words stand beside them.
     Role.KIND: """
         scratch scratches scratched dent dents dented crack cracks cracked hole holes stain stains
-        contamination contaminated broken breakage bent missing misplaced rust rusty
+        stained contamination contaminated broken breakage bent missing misplaced rust rusty
         corrosion burr burrs chip chips chipped chipping bubble bubbles spot spots discoloration
         discolouration deformed deformation pit pits pitting inclusion inclusions porosity pore
         pores void voids tear tears torn wear worn fracture fractured
@@ -58,22 +67,30 @@ NAMES = {
         rayure rayures bosse bosses fissure fissures tache taches rouille
         rayado aranazo abolladura grieta grietas mancha manchas agujero oxido
     """,
-    Role.TRAIN: "train training trainset trainingset learn learning entrainement entrenamiento",
-    Role.VALIDATION: "val valid validation validate validationset valset dev",
-    Role.TEST: "test testing tests testset eval evaluation prueba pruebas",
+    Role.TRAIN: "train training learn learning lern entrainement entrenamiento",
+    Role.VALIDATION: "val valid validation validate dev",
+    Role.TEST: "test testing tests testpublic eval evaluation prueba pruebas",
     Role.MASKS: """
         groundtruth groundtruths gt gts mask masks label labels annotation annotations segmentation
-        segmentations masken maske masque masques mascara mascaras
+        segmentations seg masken maske masque masques mascara mascaras
+    """,
+    Role.COPIES: """
+        heatmap heatmaps overlay overlays preview previews vorschau thumb thumbs thumbnail
+        thumbnails annotated visualization visualizations visualisation visualisations
+        depth xyz pointcloud pointclouds
     """,
     # They say nothing about the images, whatever words stand beside them.
     Role.ANY: """
         image images img imgs picture pictures pic pics photo photos foto fotos bild bilder imagen
         imagenes frame frames data dataset set rgb part parts teil teile piece pieces pieza piezas
-        sample samples item items product products raw original
+        sample samples item items product products raw original of
+        品 画像 图像 图片 样本 样品 사진 이미지
     """,
     Role.UNCLEAR: """
         positive positives negative negatives pos neg true false yes no class classes a b mixed all
-        unlabeled unlabelled unknown other others misc unsorted
+        unlabeled unlabelled unknown other others misc unsorted rest
+        borderline doubtful doubt uncertain unclear unsure maybe suspicious suspect review recheck
+        result results output outputs synthetic generated augmented
     """,
 }
 # Words that say nothing beside others. A folder of a time holds what was taken then.
@@ -89,31 +106,76 @@ DATE = re.compile(
     r"(19|20)\d\d([-_. ]?[01]\d([-_. ]?[0-3]\d)?)?([-_T ]*\d\d[-_.h ]?\d\d([-_.m ]?\d\d)?)?"
     r"|[0-3]?\d[-_. ][01]?\d[-_. ](19|20)?\d\d"
 )
-# Words that turn the meaning of others around.
-NEGATIONS = {"not", "no", "non", "without", "free", "nicht", "kein", "keine", "ohne", "pas", "sans"}
-ROLES = {name.lower(): role for role, names in NAMES.items() for name in names.split()}
+# Words that turn around the meaning of those after them, or before them, or take it away.
+NEGATIONS = {"not", "no", "non", "un", "without", "free", "nicht", "kein", "keine", "ohne", "pas"}
+NEGATIONS |= {"sans", "sin", "senza", "sem", "nao", "bez", "nie"}
+NEGATING_END = "free"
+DOUBTS = {"false", "pseudo", "maybe", "possible", "possibly", "suspected"}
+# The abbreviation of 'number', which is no negation.
+NUMBER = re.compile(r"(?<![^\W\d_])n[or][ ._-]*(?=\d)", re.I)
 OF_MASKS = {"mask", "masks", "gt", "groundtruth", "maske", "masken", "masque", "masques", "mascara"}
 # Parts of words after which a folder may well hold good parts.
 LIKE_GOOD = re.compile("good|normal|^ok")
+VERDICTS = {Role.GOOD, Role.BAD, Role.KIND}
+# Letters of the second part of a word that is taken apart, so that few are by chance.
+FEWEST_LETTERS = 4
 
 
 def role_of(name: str) -> Role:
     """Returns what the name of a folder says about its images."""
     words = words_of(name)
-    meaning = [word for word in words if ROLES.get(word) is not Role.ANY]
+    meaning = _meaning(words)
     if not meaning:
         return Role.ANY if words else Role.UNCLEAR
-    meaning = [word for word in meaning if word not in BESIDE] or meaning
     role = ROLES.get("".join(meaning))
     if role is not None:
         return role
-    roles = {ROLES.get(word, Role.UNKNOWN) for word in meaning}
-    if OF_MASKS & set(meaning):
+    if OF_MASKS & {*meaning}:
         return Role.MASKS
+    if DOUBTS & {*meaning}:
+        return Role.UNCLEAR
+    if NEGATIONS & {*meaning}:
+        return _negated(meaning)
+    roles = {ROLES.get(word, Role.UNKNOWN) for word in meaning}
+    if Role.COPIES in roles and Role.UNKNOWN not in roles:
+        return Role.COPIES
     like_good = any(LIKE_GOOD.search(word) for word in meaning if word not in ROLES)
-    if Role.GOOD in roles or NEGATIONS & set(meaning) or like_good:
+    if Role.GOOD in roles or like_good:
         return Role.UNCLEAR
     return Role.KIND if roles & {Role.BAD, Role.KIND} else Role.UNKNOWN
+
+
+def _negated(meaning: list[str]) -> Role:
+    """Returns what words say of which one is a negation."""
+    if meaning[0] in NEGATIONS:
+        rest = meaning[1:]
+    else:
+        rest = meaning[:-1] if meaning[-1] == NEGATING_END else []
+    roles = {ROLES.get(word, Role.UNKNOWN) for word in rest}
+    if roles == {Role.GOOD}:
+        return Role.BAD
+    return Role.GOOD if roles and roles <= {Role.BAD, Role.KIND} else Role.UNCLEAR
+
+
+def _meaning(words: list[str]) -> list[str]:
+    """Returns the words that say something, with those of known parts taken apart."""
+    parts = [part for word in words for part in _parts_of(word)]
+    meaning = [word for word in parts if ROLES.get(word) is not Role.ANY]
+    return [word for word in meaning if word not in BESIDE] or meaning
+
+
+def _parts_of(word: str) -> list[str]:
+    """Takes apart words such as `uncracked`, `Gutbilder` and `testset`."""
+    if word in ROLES:
+        return [word]
+    for start in range(1, len(word)):
+        first, second = word[:start], word[start:]
+        one, other = ROLES.get(first), ROLES.get(second)
+        if one is not None and other is Role.ANY:
+            return [first]
+        if first in NEGATIONS and other in VERDICTS and len(second) >= FEWEST_LETTERS:
+            return [first, second]
+    return [word]
 
 
 def is_time(name: str) -> bool:
@@ -130,11 +192,16 @@ def is_beside(name: str) -> bool:
 
 def words_of(name: str) -> list[str]:
     """Returns the words of a name in lower case, without accents and numbers."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", NUMBER.sub("", name))
     return re.findall(r"[^\W\d_]+", in_plain_letters(apart))
 
 
 def in_plain_letters(name: str) -> str:
     """Returns a name in lower case, without accents."""
     plain = unicodedata.normalize("NFKD", name)
-    return "".join(one for one in plain if not unicodedata.combining(one)).casefold()
+    letters = "".join(one for one in plain if not unicodedata.combining(one)).casefold()
+    # Turkish has an i without a dot.
+    return letters.replace("\u0131", "i")
+
+
+ROLES = {"".join(words_of(one)): role for role, names in NAMES.items() for one in names.split()}

@@ -71,8 +71,9 @@ class FolderLayout(Section):
     mask: Patterns | None = None
     """Pattern of the ground-truth mask of an anomalous image, with `{category}`, `{defect}`,
     `{stem}`, the name of the image without its extension, `{path}`, the same with the folders
-    below that of the defect, and `{folder}`, the folder of the image below the root. It may match
-    a folder, whose masks are united. Of several patterns the first that finds a mask counts."""
+    below that of the defect, `{folder}`, the folder of the image below the root, and `{parent}`,
+    the folder around it. It may match a folder, whose masks are united. Of several patterns the
+    first that finds a mask counts."""
     labels: Literal["folders", "masks"] = "folders"
     """What tells anomalous images from normal ones: their patterns, or their masks, so that an
     image is anomalous if its mask marks anything."""
@@ -86,7 +87,7 @@ class FolderLayout(Section):
             for pattern in patterns_in(setting):
                 _require_glob(pattern, "category")
         for pattern in patterns_in(self.mask):
-            _require_glob(pattern, "category", "defect", "stem", "path", "folder")
+            _require_glob(pattern, "category", "defect", "stem", "path", "folder", "parent")
         if self.labels == "masks" and self.mask is None:
             msg = "'labels' is masks, but 'mask' does not say where they are"
             raise ValueError(msg)

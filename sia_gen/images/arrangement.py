@@ -2,13 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sia_gen.config.data import FolderLayout
 from sia_gen.errors import ImageError
-from sia_gen.images.file_names import require_no_twin_names, require_no_verdicts
+from sia_gen.images.among_photographs import require_photographs
+from sia_gen.images.file_names import require_no_verdicts
 from sia_gen.images.files import literal
 from sia_gen.images.label_files import require_no_labels, require_other_images
 from sia_gen.images.layouts import images_of
@@ -38,17 +40,22 @@ def own_layout(root: Path) -> FolderLayout:
         or places.of(None, *DEFECTS)
         or places.of(Role.TRAIN, *DEFECTS)
     )
+    validation, test_normal = _validation(places, normal), places.of(Role.TEST, Role.GOOD)
+    require_photographs([*normal, *validation, *test_normal, *anomalous])
     layout: dict[str, Any] = {
         "layout": "folder",
         "normal": _patterns(places, normal),
-        "validation": _patterns(places, _validation(places, normal)),
-        "test_normal": _patterns(places, places.of(Role.TEST, Role.GOOD)),
+        "validation": _patterns(places, validation),
+        "test_normal": _patterns(places, test_normal),
         "test_anomalous": _defect_patterns(places, anomalous),
     }
     if anomalous:
-        require_no_twin_names(anomalous)
-        images = images_of(root, layout["test_anomalous"], "", places.excluded())
-        layout["mask"] = find_masks(places, images)
+        images, good = (
+            images_of(root, layout[name], "", places.excluded())
+            for name in ("test_anomalous", "test_normal")
+        )
+        defective = {image: images[image] for image in images if image not in good}
+        layout["mask"] = find_masks(places, defective)
     else:
         _require_no_defects(places)
         by_masks = _labelled_by_masks(places, normal, layout)
@@ -74,7 +81,13 @@ def _normal(places: Places) -> list[Place]:
                 f"and in {described(other)}.",
                 fix="Put them into one of these folders, or move the others away.",
             )
-    return learned or good or beside or _ask_for_good(places)
+    return learned or good or beside or _masked(places) or _ask_for_good(places)
+
+
+def _masked(places: Places) -> list[Place]:
+    """Returns places of any name if masks beside all of them tell which images are defective."""
+    told = all(one.role in UNSETTLED and one.endings for one in places.images)
+    return [replace(one, role=None) for one in places.images] if told else []
 
 
 def _validation(places: Places, normal: Sequence[Place]) -> list[Place]:
@@ -89,11 +102,11 @@ def _labelled_by_masks(
     places: Places, normal: Sequence[Place], layout: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns what a layout needs if only masks tell which images are anomalous, else nothing."""
-    tested, learned = (
+    tested, held_out, learned = (
         _patterns(places, [one for one in group if one.role is None])
-        for group in (places.of(Role.TEST, None), normal)
+        for group in (places.of(Role.TEST, None), places.of(Role.VALIDATION, None), normal)
     )
-    images = images_of(places.root, [*tested, *learned], "", places.excluded())
+    images = images_of(places.root, [*tested, *held_out, *learned], "", places.excluded())
     mask = find_masks(places, images) if images else []
     if not mask:
         return {}
@@ -174,7 +187,8 @@ def _require_clear(places: Places, normal: Sequence[Place], tested: Sequence[Pla
         raise ImageError(
             problem=f"{root} has images to evaluate on in {described(test)}, which may be good or "
             "defective.",
-            fix="Name the folder of good ones 'good', and those of others by their defects.",
+            fix="Name the folder of good ones 'good', and move defects to "
+            f"'test/bad/{test[0].top[-1]}'.",
         )
     split, role = normal[0].split, normal[0].role
     open_ = list[Place]()

@@ -36,6 +36,8 @@ ANY_DEPTH = "**/"
 # Folders of operating systems and network storage, with copies of pictures or what was deleted.
 SYSTEM_FOLDERS = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
 SYSTEM_FOLDERS |= {"system volume information", "thumbnails", "thumbs"}
+# Files that they leave there.
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 def is_hidden(name: str) -> bool:

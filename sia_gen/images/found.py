@@ -10,7 +10,7 @@ from pathlib import Path
 from sia_gen.config.data import TableLayout
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
-from sia_gen.images.files import folders_below, is_hidden, is_image, is_output
+from sia_gen.images.files import SYSTEM_FILES, folders_below, is_hidden, is_image, is_output
 from sia_gen.images.layouts import layouts_of
 from sia_gen.images.listing import CategoryImages, split_images
 from sia_gen.images.places import MASK_ENDING
@@ -22,8 +22,6 @@ INSIDE, MOST_FOLDERS = "images in ", 3
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 # Bytes of two files that are compared before all of them are, and where, as shares of the size.
 COMPARED, PLACES = 64, (0.25, 0.5, 0.75)
-# Files that operating systems leave in folders.
-SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,22 @@ from collections import Counter
 from pathlib import Path
 
 from sia_gen.errors import ImageError
+from sia_gen.images.files import SYSTEM_FILES
 from sia_gen.images.places import Places
 
 # Of labelling tools: of an image, which have its name, or of all of them.
 LABELS = {".json", ".xml", ".txt"}
 # Of tables, which have the names of images in them.
 TABLES = {".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".ods"}
+TABLES |= {".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xml"}
 # Names have no blanks, or are all that stands between two separators.
-CELLS = re.compile(r"[^\s,;|/\\\"'<>]+"), re.compile(r"[^\t\r\n,;|/\\\"<>]+")
+CELLS = re.compile(r"[^\s,;:|/\\\"'<>]+"), re.compile(r"[^\t\r\n,;:|/\\\"<>]+")
 # Where spreadsheets keep texts inside a file that is an archive.
 SHEETS = ("xl/sharedStrings.xml", "xl/worksheets/sheet1.xml", "content.xml")
+# Of tables and databases that are not looked into.
+CLOSED = {".xls", ".db", ".sqlite", ".parquet", ".pkl", ".mat", ".hdict"}
 KEYS = (b'"annotations"', b'"categories"', b'"images"')
-HEAD, SHEET_HEAD = 1 << 12, 1 << 16
+HEAD = 1 << 16
 # Of photographs in formats that are not read.
 UNREAD = {".heic", ".heif", ".avif", ".jxl", ".psd", ".pfm", ".exr", ".raw", ".dng", ".cr2", ".cr3"}
 UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf"}
@@ -34,22 +38,24 @@ def require_no_labels(places: Places) -> None:
     labels = [
         path
         for path in places.others
-        if _labels_something(path, stems) or _lists_something(path, cells)
+        if _labels_something(path, stems | names)
+        or _lists_something(path, cells)
+        or (path.suffix.lower() in CLOSED and path.name.lower() not in SYSTEM_FILES)
     ]
     if labels:
         raise ImageError(
             problem=f"{places.root} has images whose folders do not say that they are good parts, "
-            f"and label files, which are not read, such as {labels[0].relative_to(places.root)}: "
-            "some images may be of defects.",
-            fix="Move good parts to 'good' and defects to 'bad', or the label files out of this "
-            "folder if all images are good.",
+            f"and label files or tables, which are not read, such as "
+            f"{labels[0].relative_to(places.root)}: some images may be of defects.",
+            fix="Move good parts to 'good' and defects to 'bad', or these files out of this folder "
+            "if all images are good.",
         )
 
 
-def _labels_something(path: Path, stems: set[str]) -> bool:
+def _labels_something(path: Path, images: set[str]) -> bool:
     if path.suffix.lower() not in LABELS or not path.is_file() or not path.stat().st_size:
         return False
-    if path.stem in stems:
+    if path.stem in images:
         return True
     if path.suffix.lower() != ".json":
         return False
@@ -72,7 +78,7 @@ def _head_of(path: Path) -> bytes:
         try:
             with zipfile.ZipFile(path) as archive:
                 parts = [name for name in SHEETS if name in archive.namelist()]
-                return b"".join(archive.open(name).read(SHEET_HEAD) for name in parts)
+                return b"".join(archive.open(name).read(HEAD) for name in parts)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             # Damaged, or encrypted.
             return b""

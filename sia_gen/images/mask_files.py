@@ -44,12 +44,15 @@ class MaskFinder:
 
         `defect` and `path` are those of `defect_of`; `ImageError` if a pattern finds several files.
         """
+        # The root itself stands for the folder around it.
+        around = image.parent.relative_to(self.root).parent
         names = {
             "category": self.category,
             "defect": defect,
             "stem": image.stem,
             "path": path,
             "folder": image.parent.relative_to(self.root).as_posix(),
+            "parent": around.as_posix(),
         }
         for pattern in self.patterns:
             found = self._matching(filled(pattern, names))

@@ -27,6 +27,8 @@ from sia_gen.images.squares import to_square
 
 # Masks may number their defects, but photographs have more levels than this.
 MOST_LEVELS = 32
+# What has no more levels than this, and 0 among them, is hardly a photograph.
+FEW_LEVELS = 16
 # Values nearer than this to 0 or to the highest, as a share of the highest, are taken for these.
 NEAR = 1 / 8
 # Largest share of pixels that edges leave between the two.
@@ -82,6 +84,17 @@ def looks_inverted(marks: Marks) -> bool:
     """Whether a mask seems to mark what is normal: the edge of the image and most of the rest."""
     edge = np.concatenate([marks[0], marks[-1], marks[:, 0], marks[:, -1]])
     return bool(marks.mean() > MOST_MARKED and edge.mean() > MOST_OF_EDGE)
+
+
+def looks_like_mask(path: Path) -> bool:
+    """Whether an image seems to be a mask by its few values; False if it cannot be read."""
+    try:
+        with open_image(path, "mask", large=True) as file:
+            levels = np.unique(_values(upright(file)))
+    except ImageError:
+        # Whoever needs the image says so.
+        return False
+    return len(levels) <= FEW_LEVELS and not levels[0]
 
 
 def _read_one(path: Path, size: tuple[int, int] | None) -> Marks:

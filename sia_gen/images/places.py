@@ -8,7 +8,7 @@ from glob import escape
 from pathlib import Path
 
 from sia_gen.images.files import folders_below, images_below, in_order, is_image
-from sia_gen.images.words import SPLITS, Role, is_time, role_of, words_of
+from sia_gen.images.words import SPLITS, Role, is_beside, is_time, role_of, words_of
 
 # The end of the name of a mask that lies beside its image, or among others.
 MASK_ENDING = re.compile(
@@ -42,14 +42,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """The folders below a root that hold images, and the outermost folders of masks.
+    """The folders below a root that hold images, and the outermost folders of masks and of copies.
 
-    The other files are those that are not hidden.
+    Copies are pictures that were made from photographs, such as previews and heat maps. The other
+    files are those that are not hidden.
     """
 
     root: Path
     images: list[Place]
     masks: dict[Names, list[Path]]
+    copies: dict[Names, list[Path]]
     others: list[Path]
 
     def of(self, split: Role | None, *roles: Role | None) -> list[Place]:
@@ -57,8 +59,8 @@ class Places:
         return [one for one in self.images if one.split is split and one.role in roles]
 
     def excluded(self) -> list[str]:
-        """Returns the names of masks, and of folders of masks, that lie among images."""
-        folders = {path[-1] for path in self.masks if len(path) > 1}
+        """Returns the names of masks, and of folders of masks or copies, that lie among images."""
+        folders = {path[-1] for path in (*self.masks, *self.copies) if len(path) > 1}
         endings = {ending for place in self.images for ending in place.endings}
         beside = [f"*{escape(ending)}.*" for ending in endings]
         return [*sorted(map(escape, folders)), *sorted(beside)]
@@ -67,7 +69,9 @@ class Places:
 def find_places(root: Path) -> Places:
     """Returns all places of images below a root, sorted."""
     images = list[Place]()
-    masks: dict[Names, list[Path]] = defaultdict(list)
+    apart: dict[Role, dict[Names, list[Path]]] = {
+        role: defaultdict(list) for role in (Role.MASKS, Role.COPIES)
+    }
     others = list[Path]()
     for folder in sorted(folders_below(root)):
         path = folder.relative_to(root).parts
@@ -75,13 +79,16 @@ def find_places(root: Path) -> Places:
         files = [file for file in inside if is_image(file)]
         others += [file for file in inside if file.suffix and not is_image(file)]
         roles = [role_of(name) for name in path]
-        if files and Role.MASKS in roles:
-            masks[path[: roles.index(Role.MASKS) + 1]] += files
+        depth, role = next(
+            ((depth, role) for depth, role in enumerate(roles, 1) if role in apart), (0, None)
+        )
+        if files and role is not None:
+            apart[role][path[:depth]] += files
         elif files:
             endings, beside = _masks_beside(files)
             alone = tuple(file for file in files if file not in beside)
             images.append(Place(path, alone, *meaning_of(path), endings))
-    return Places(root, _numbered(images), masks, others)
+    return Places(root, _kinds_told(images), apart[Role.MASKS], apart[Role.COPIES], others)
 
 
 def photographs_below(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -106,16 +113,23 @@ def photographs_below(folder: Path) -> tuple[list[Path], list[Path]]:
     return in_order(photographs), in_order(masks)
 
 
-def _numbered(places: list[Place]) -> list[Place]:
-    """Returns places in which numbers are kinds of defects, if there are good images to test on."""
-    if not any(one.split is Role.TEST and one.role is Role.GOOD for one in places):
-        return places
-    return [
-        replace(one, role=Role.UNKNOWN)
-        if one.split is Role.TEST and one.role is Role.UNCLEAR and not words_of(one.top[-1])
-        else one
-        for one in places
-    ]
+def _kinds_told(places: list[Place]) -> list[Place]:
+    """Returns places in which names to test on tell kinds of defects, or are unclear.
+
+    If there are good images to test on, any number or unknown name beside them is a kind, unless it
+    is that of a view or of a time. Else such names might be those of good images too.
+    """
+    good = any(one.split is Role.TEST and one.role is Role.GOOD for one in places)
+
+    def told(one: Place) -> Place:
+        name = "" if one.role is None else one.top[-1]
+        number = one.role is Role.UNCLEAR and not words_of(name)
+        if one.split is not Role.TEST or not (one.role is Role.UNKNOWN or number):
+            return one
+        kind = good and not is_beside(name)
+        return replace(one, role=Role.UNKNOWN if kind else Role.UNCLEAR)
+
+    return [told(one) for one in places]
 
 
 def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:

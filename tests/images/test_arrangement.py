@@ -144,6 +144,41 @@ CASES: dict[str, tuple[list[str], Purposes]] = {
         ],
         (["good/0.png", "good/1.png"], [], [], {}),
     ),
+    "previews and heat maps": (
+        [
+            "good/0.png",
+            "good/preview/0.png",
+            "test/good/1.png",
+            "test/heatmaps/2.png",
+            "test/bad/2.png",
+            "test/bad/overlay/2.png",
+        ],
+        (["good/0.png"], [], ["test/good/1.png"], {"bad": ["test/bad/2.png"]}),
+    ),
+    "channels of depth": (
+        [
+            *(
+                f"{place}/{channel}/0.png"
+                for place in ("train/good", "test/good", "test/hole")
+                for channel in ("rgb", "xyz")
+            ),
+        ],
+        (["train/good/rgb/0.png"], [], ["test/good/rgb/0.png"], {"hole": ["test/hole/rgb/0.png"]}),
+    ),
+    "negations": (
+        [
+            "No crack/0.png",
+            "test/uncracked/1.png",
+            "test/senza difetti/2.png",
+            "test/cracked/3.png",
+        ],
+        (
+            ["No crack/0.png"],
+            [],
+            ["test/senza difetti/2.png", "test/uncracked/1.png"],
+            {"cracked": ["test/cracked/3.png"]},
+        ),
+    ),
     "names that say what the folder says already": (
         ["good/NG_0.png", "test/good/ng 1.png", "test/bad/ok 2.png"],
         (["good/NG_0.png"], [], ["test/good/ng 1.png"], {"bad": ["test/bad/ok 2.png"]}),

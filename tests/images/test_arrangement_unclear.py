@@ -102,6 +102,26 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "1 of 2 that they are defects, such as training/anomaly.1a2c.png",
         "'bad'",
     ),
+    "good ones in names of files": (
+        ["0_OK.png", "1_OK.png", "2.png"],
+        "2 of 3 that they are good parts, such as 0_OK.png",
+        "'good'",
+    ),
+    "unknown names to test, without good ones": (
+        ["train/good/0.png", "test/typ_a/1.png", "test/bad/2.png"],
+        "test/typ_a (1)",
+        "'test/bad/typ_a'",
+    ),
+    "times and views to test": (
+        ["train/good/0.png", "test/good/1.png", "test/day2/2.png", "test/2024-05-13/3.png"],
+        "test/2024-05-13 (1), test/day2 (1)",
+        "'test/bad/2024-05-13'",
+    ),
+    "doubts to test": (
+        ["train/good/0.png", "test/good/1.png", "test/review/2.png", "test/false_ng/3.png"],
+        "test/false_ng (1), test/review (1)",
+        "'test/bad/false_ng'",
+    ),
     "names of files that say it of all": (["NG_1.png", "NG_2.png"], "2 of 2", "'bad'"),
     "kinds in names of files": (
         ["scratch_1.png", "cell_2.png"],
@@ -129,6 +149,7 @@ SETTLED = {
     "an unknown name to learn from": ("train/typ_a", "test/bad/typ_a"),
     "good in two places": ("train/good/2.png", "good/2.png"),
     "numbers to test": ("test/0", "test/good"),
+    "unknown names to test, without good ones": ("test/typ_a", "test/bad/typ_a"),
     "defects in good, at any depth": ("good/ng", "ng"),
     "defects in validation alone": ("val", "test"),
     "only defects": ("NG", "good"),

@@ -62,6 +62,11 @@ EXPORTS: dict[str, tuple[list[str], dict[str, str | bytes]]] = {
         {"labels.txt": "images/1.png  0.33  mono\n"},
     ),
     "Pascal VOC": (["JPEGImages/0.jpg", "JPEGImages/1.jpg"], {"Annotations/1.xml": "<a/>"}),
+    "Supervisely": (["train/img/0.jpg", "train/img/1.jpg"], {"train/ann/1.jpg.json": "{}"}),
+    "JSON by name": (["a1.jpg", "a2.jpg"], {"labels.json": '{"a1.jpg": "ok", "a2.jpg": "ng"}'}),
+    "JSON lines": (["train/a1.jpg", "train/a2.jpg"], {"metadata.jsonl": '{"file_name":"a1.jpg"}'}),
+    "YAML": (["a1.jpg", "a2.jpg"], {"labels.yml": "a1.jpg: ok\na2.jpg: ng\n"}),
+    "old workbook": (["0.jpg", "1.jpg"], {"list.xls": "?"}),
 }
 
 
@@ -77,7 +82,7 @@ def export(root: Path, name: str, below: str = "") -> None:
 @pytest.mark.parametrize("name", EXPORTS)
 def test_exports_of_labelling_tools_are_asked_about(name: str, tmp_path: Path) -> None:
     export(tmp_path, name)
-    with pytest.raises(ImageError, match="label files, which are not read, such as") as caught:
+    with pytest.raises(ImageError, match="tables, which are not read, such as") as caught:
         recipe_for_folder(tmp_path)
     assert "Move good parts to 'good' and defects to 'bad'" in caught.value.fix
 
@@ -98,6 +103,7 @@ def test_folder_that_says_what_is_good_needs_no_labels(name: str, tmp_path: Path
         {"list.xml": "<a/>"},
         {"report.xlsx": zipped("xl/sharedStrings.xml", "<si><t>Teil 1</t></si>")},
         {"damaged.xlsx": zipped("content.xml", "from line 4").replace(b"line", b"five")},
+        {"Thumbs.db": "x"},
     ],
 )
 def test_other_files_are_no_labels(files: dict[str, str | bytes], tmp_path: Path) -> None:

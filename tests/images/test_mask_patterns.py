@@ -69,6 +69,26 @@ def test_flat_masks(mask: str, tmp_path: Path) -> None:
     assert found_masks(tmp_path) == {"bad/7.png": mask, "bad/8.png": None}
 
 
+# Images, and masks in folders that have the same names again, or lie beside those of the images.
+AGAIN = {
+    "images/test/dent/0.png": "masks/test/dent/0.png",
+    "test/dent/0.png": "test/dent_mask/0.png",
+    "test/bad/0.png": "test/label/0.png",
+    "bad/dent/0.png": "bad/masks/dent/0_mask.png",
+    "bad/images/0.png": "bad/masks/0.png",
+}
+
+
+@pytest.mark.parametrize(("image", "mask"), AGAIN.items())
+def test_masks_in_folders_as_those_of_images(image: str, mask: str, tmp_path: Path) -> None:
+    top, *_ = image.partition("/")
+    around = {"images": ["images/train/good", "images/test/good"], "test": ["good", "test/good"]}
+    for folder in around.get(top, ["good"]):
+        write_images(tmp_path, *(f"{folder}/{number}.png" for number in range(4)))
+    write_images(tmp_path, image, mask)
+    assert found_masks(tmp_path) == {image: mask}
+
+
 def test_masks_of_images_in_days(tmp_path: Path) -> None:
     days = {f"test/dent/day{n}/0.png": f"masks/dent/day{n}/0_mask.png" for n in (1, 2)}
     write_images(tmp_path, *TRAIN, *days, *days.values())
@@ -190,6 +210,30 @@ def test_masks_in_a_folder_beside_the_images_tell_it_too(tmp_path: Path) -> None
     # Some of the good ones are held out.
     assert (len(normal), len(tested)) == (7, 3)
     assert [one.name for one in defects] == ["images/4.png"]
+
+
+def test_masks_beside_folders_of_images_tell_it_by_the_folder_around(tmp_path: Path) -> None:
+    for folder, defective in (("train", 1), ("val", 2), ("test", 3)):
+        for number in range(4):
+            write_images(tmp_path, f"{folder}/images/{number}.png")
+            mark(tmp_path / f"{folder}/masks/{number}.png", marked=number == defective)
+    normal, tested, defects = labelled(tmp_path)
+    assert normal == [f"train/images/{n}.png" for n in (0, 2, 3)] + [
+        f"val/images/{n}.png" for n in (0, 1, 3)
+    ]
+    assert tested == [f"test/images/{n}.png" for n in range(3)]
+    assert [one.mask for one in defects] == [tmp_path / "test/masks/3.png"]
+
+
+def test_masks_in_folders_of_parts_tell_it_too(tmp_path: Path) -> None:
+    """As KolektorSDD has them."""
+    for folder in ("kos01", "kos02"):
+        for number in range(6):
+            write_images(tmp_path, f"{folder}/Part{number}.jpg")
+            mark(tmp_path / f"{folder}/Part{number}_label.bmp", marked=number == 5)
+    normal, tested, defects = labelled(tmp_path)
+    assert (len(normal), len(tested)) == (7, 3)
+    assert [one.name for one in defects] == ["kos01/Part5.jpg", "kos02/Part5.jpg"]
 
 
 def test_test_images_without_masks_stay_out_of_it(tmp_path: Path) -> None:

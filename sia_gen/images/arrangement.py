@@ -12,7 +12,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images.among_photographs import require_photographs
 from sia_gen.images.file_names import require_no_verdicts
 from sia_gen.images.files import literal
-from sia_gen.images.label_files import require_no_labels, require_other_images
+from sia_gen.images.label_files import ask_for_images, require_formats, require_no_labels
 from sia_gen.images.layouts import images_of
 from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.mask_patterns import find_masks
@@ -145,8 +145,8 @@ def _defect_patterns(places: Places, group: Sequence[Place]) -> list[str]:
         else:
             rest += inside
     parents = {one.top[:-1] for one in rest}
-    folded = rest and rest[0].split is Role.TEST and len(parents) == 1
     parent = min(parents, default=())
+    folded = parent and rest[0].split is Role.TEST and len(parents) == 1
     others = [one for one in places.of(Role.TEST, None) if len(one.path) > len(parent)]
     if folded and not others and role_of(rest[0].top[-1]) is rest[0].role:
         nested = any(one.path != one.top for one in rest)
@@ -254,16 +254,13 @@ def _ask_for_good(places: Places) -> NoReturn:
             problem=f"no images in {root} are said to be good parts: it has {described(others)}.",
             fix=fix,
         )
+    require_formats(places)
     if defects:
         raise ImageError(
             problem=f"{root} has only images of defects: {described(defects)}.",
             fix="Put images of good parts, to learn from, into a folder 'good' beside them.",
         )
-    require_other_images(places)
-    raise ImageError(
-        problem=f"no images in {root}, nor in its folders good or train/good.",
-        fix="Check --data, or describe the folder in a recipe.",
-    )
+    ask_for_images(places)
 
 
 def _product_of(path: Names) -> Names:

@@ -1,11 +1,13 @@
-"""Files beside own photographs that say more than sia-gen reads, so that nothing is guessed."""
+"""Files beside own photographs, or in their place, that sia-gen does not read: none is ignored."""
 
 import codecs
 import re
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from sia_gen.errors import ImageError
 from sia_gen.images.files import SYSTEM_FILES
@@ -26,7 +28,7 @@ KEYS = (b'"annotations"', b'"categories"', b'"images"')
 HEAD = 1 << 16
 # Of photographs in formats that are not read.
 UNREAD = {".heic", ".heif", ".avif", ".jxl", ".psd", ".pfm", ".exr", ".raw", ".dng", ".cr2", ".cr3"}
-UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf"}
+UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf", ".dcm", ".npy", ".npz", ".tga"}
 
 
 def require_no_labels(places: Places) -> None:
@@ -97,13 +99,37 @@ def _text_of(head: bytes) -> str:
         return head.decode("cp1252", errors="replace")
 
 
-def require_other_images(places: Places) -> None:
+def require_formats(places: Places) -> None:
     """Raises `ImageError` if there are photographs in formats that are not read."""
-    kinds = Counter(path.suffix.lower() for path in places.others)
-    unread = {kind: count for kind, count in kinds.items() if kind in UNREAD}
-    if unread:
-        listed = ", ".join(f"{count} {kind}" for kind, count in unread.items())
+    listed = _listed(path for path in places.others if path.suffix.lower() in UNREAD)
+    if listed:
         raise ImageError(
-            problem=f"{places.root} has only images in formats that are not read: {listed}.",
+            problem=f"{places.root} has no images of good parts that can be read, but others: "
+            f"{listed}.",
             fix="Save them as PNG or JPEG.",
         )
+
+
+def ask_for_images(places: Places) -> NoReturn:
+    """Raises `ImageError` that says what is in a folder without any photographs."""
+    apart = {**places.masks, **places.copies}
+    if apart:
+        folders = ", ".join(f"{'/'.join(path)} ({len(files)})" for path, files in apart.items())
+        raise ImageError(
+            problem=f"{places.root} has only images in folders that are named as those of masks or "
+            f"previews: {folders}.",
+            fix="If there are photographs among them, name the folder of good parts 'good'.",
+        )
+    listed = _listed(places.others)
+    only = f": it has only {listed}" if listed else ""
+    raise ImageError(
+        problem=f"no images in {places.root}, nor in its folders good or train/good{only}.",
+        fix="Unpack archives, and save pictures of films as PNG or JPEG."
+        if listed
+        else "Check --data, or describe the folder in a recipe.",
+    )
+
+
+def _listed(files: Iterable[Path]) -> str:
+    kinds = Counter(path.suffix.lower() for path in files)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items())

@@ -8,7 +8,7 @@ from glob import escape
 from pathlib import Path
 
 from sia_gen.images.files import folders_below, images_below, in_order, is_image
-from sia_gen.images.words import SPLITS, Role, is_beside, is_time, role_of, words_of
+from sia_gen.images.words import SPLITS, Role, is_beside, is_time, role_of, roles_of, words_of
 
 # The end of the name of a mask that lies beside its image, or among others.
 MASK_ENDING = re.compile(
@@ -142,18 +142,18 @@ def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:
     for depth, name in enumerate(path, 1):
         if role is None and _is_time_of_others(path, depth):
             continue
-        found = role_of(name)
-        if role is Role.UNKNOWN and (found in SPLITS or found is Role.GOOD):
-            # The folder of one of several products, or of a day.
-            return (None, role, named) if split is None else (split, Role.UNCLEAR, depth)
-        if found in SPLITS:
-            if split not in (None, found):
+        for found in roles_of(name):
+            if role is Role.UNKNOWN and (found in SPLITS or found is Role.GOOD):
+                # The folder of one of several products, or of a day.
+                return (None, role, named) if split is None else (split, Role.UNCLEAR, depth)
+            if found in SPLITS:
+                if split not in (None, found):
+                    return split, Role.UNCLEAR, depth
+                split, named = found, depth
+            elif role is None and found is not Role.ANY:
+                role, named = found, depth
+            elif {role, found} in CONTRADICTIONS:
                 return split, Role.UNCLEAR, depth
-            split, named = found, depth
-        elif role is None and found is not Role.ANY:
-            role, named = found, depth
-        elif {role, found} in CONTRADICTIONS:
-            return split, Role.UNCLEAR, depth
     return split, role, named
 
 
@@ -161,7 +161,8 @@ def _is_time_of_others(path: Names, depth: int) -> bool:
     """Whether a name is a time, or the day or month of one, and those below it say something."""
     *before, name = path[:depth]
     part = name.isdecimal() and bool(before) and all(map(is_time, before[:1]))
-    return (is_time(name) or part) and any(role_of(one) in TELLING for one in path[depth:])
+    told = {role for one in path[depth:] for role in roles_of(one)}
+    return (is_time(name) or part) and not told.isdisjoint(TELLING)
 
 
 def described(places: Iterable[Place]) -> str:

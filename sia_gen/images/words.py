@@ -145,6 +145,14 @@ def role_of(name: str) -> Role:
     return Role.KIND if roles & {Role.BAD, Role.KIND} else Role.UNKNOWN
 
 
+def roles_of(name: str) -> list[Role]:
+    """Returns all that the name of a folder says, which is two things if it is `test_good`."""
+    words = _meaning(words_of(name))
+    splits = [word for word in words if ROLES.get(word) in SPLITS]
+    rest = role_of(" ".join(word for word in words if word not in splits))
+    return [ROLES[splits[0]], rest] if len(splits) == 1 and rest in VERDICTS else [role_of(name)]
+
+
 def _negated(meaning: list[str]) -> Role:
     """Returns what words say of which one is a negation."""
     if meaning[0] in NEGATIONS:

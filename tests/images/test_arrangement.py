@@ -221,6 +221,15 @@ CASES: dict[str, tuple[list[str], Purposes]] = {
         ["train/good/0.png", "train/bad/1.png", "test/good/2.png", "test/bad/3.png"],
         (["train/good/0.png"], [], ["test/good/2.png"], {"bad": ["test/bad/3.png"]}),
     ),
+    "splits and verdicts in one name": (
+        ["train_good/0.png", "test_good/1.png", "test_bad/2.png", "Crack_Test/3.png", "old/4.png"],
+        (
+            ["train_good/0.png"],
+            [],
+            ["test_good/1.png"],
+            {"test_bad": ["test_bad/2.png"], "Crack_Test": ["Crack_Test/3.png"]},
+        ),
+    ),
     "split within good and bad": (
         ["good/train/0.png", "good/test/1.png", "bad/test/2.png", "bad/test/x/3.png"],
         (

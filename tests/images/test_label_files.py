@@ -113,9 +113,34 @@ def test_other_files_are_no_labels(files: dict[str, str | bytes], tmp_path: Path
     assert recipe_for_folder(tmp_path).data.images.normal == "*"
 
 
-def test_images_of_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
-    for name in ("a.HEIC", "b.heic", "good/c.dng"):
+# Names, a photograph beside them or none, and what the error says.
+UNREADABLE: dict[str, tuple[list[str], list[str], str]] = {
+    "formats": (
+        ["a.HEIC", "b.heic", "good/c.dng"],
+        [],
+        r"2 \.heic, 1 \.dng\. Save them as PNG or JPEG",
+    ),
+    "formats of good parts": (["good/a.heic"], ["bad/0.jpg"], r"1 \.heic\. Save them as PNG"),
+    "archives and films": (
+        ["photos.zip", "film.mp4"],
+        [],
+        r"it has only 1 \.mp4, 1 \.zip\. Unpack archives, and save pictures of films",
+    ),
+    "masks": (
+        [],
+        ["label_0/0.jpg", "depth/1.jpg"],
+        r"masks or previews: label_0 \(1\), depth \(1\)",
+    ),
+    "nothing": ([], [], "Check --data, or describe the folder in a recipe"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_is_no_photograph_is_named(case: str, tmp_path: Path) -> None:
+    names, images, problem = UNREADABLE[case]
+    write_images(tmp_path, *images)
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"0")
-    with pytest.raises(ImageError, match=r"2 \.heic, 1 \.dng\. Save them as PNG or JPEG"):
+    with pytest.raises(ImageError, match=problem):
         recipe_for_folder(tmp_path)

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of
+from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of, roles_of
 
 GOOD = "good GOOD Ok OK_parts parts_ok good-2 GoodParts OKTeile i.O. io gut Gutteile bon conforme "
 GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品 ok_front good_batch2 OK-top-view "
@@ -54,6 +54,13 @@ def test_blanks_divide_words_as_well() -> None:
     assert role_of("not ok") is Role.BAD
     assert role_of("OK parts 2") is Role.GOOD
     assert role_of("n. i. O.") is Role.BAD
+
+
+def test_names_may_say_two_things() -> None:
+    assert roles_of("test_good 2") == [Role.TEST, Role.GOOD]
+    assert roles_of("uncracked-train") == [Role.TRAIN, Role.GOOD]
+    for name in ("test", "test_images", "train_test", "test_a", "good", "x", "2"):
+        assert roles_of(name) == [role_of(name)]
 
 
 def test_no_word_has_two_meanings() -> None:

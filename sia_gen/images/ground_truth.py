@@ -44,7 +44,7 @@ def check_masks(tests: Sequence[TestImage], category: str) -> None:
         found = list(pool.map(_problem_of, masked))
     errors = [one for one in found if isinstance(one, ImageError)]
     if errors:
-        raise _joined(errors, len(masked), category)
+        raise _joined(errors, f"of {len(masked)} masks of '{category}' cannot be used")
     inverted = [test for test, one in zip(masked, found, strict=True) if one]
     if not inverted:
         return
@@ -61,6 +61,26 @@ def check_masks(tests: Sequence[TestImage], category: str) -> None:
         print(one_line(f"warning: {problem}; look whether they are inverted."), file=sys.stderr)
 
 
+def check_tests(tests: Sequence[TestImage], category: str) -> None:
+    """Raises one `ImageError` about all test images of a category that cannot be opened.
+
+    Their masks are checked too, see `check_masks`. No pixel of an image is read.
+    """
+    with worker_threads() as pool:
+        errors = [error for error in pool.map(_unopened, tests) if error is not None]
+    if errors:
+        raise _joined(errors, f"of {len(tests)} test images of '{category}' cannot be read")
+    check_masks(tests, category)
+
+
+def _unopened(test: TestImage) -> ImageError | None:
+    try:
+        upright_size(test.path)
+    except ImageError as error:
+        return error
+    return None
+
+
 def _problem_of(test: TestImage) -> ImageError | bool:
     """Returns what makes a mask unusable, else whether it looks inverted."""
     if test.mask is None:
@@ -71,12 +91,12 @@ def _problem_of(test: TestImage) -> ImageError | bool:
         return error
 
 
-def _joined(errors: Sequence[ImageError], count: int, category: str) -> ImageError:
+def _joined(errors: Sequence[ImageError], what: str) -> ImageError:
     if len(errors) == 1:
         return errors[0]
     listed = "; ".join(error.problem.rstrip(".") for error in errors[:LISTED])
     more = f"; and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
     return ImageError(
-        problem=f"{len(errors)} of {count} masks of '{category}' cannot be used: {listed}{more}.",
+        problem=f"{len(errors)} {what}: {listed}{more}.",
         fix=errors[0].fix,
     )

@@ -24,7 +24,8 @@ from sia_gen.corpus.generate import synthesize
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.images.found import require_unseen, survey
-from sia_gen.images.listing import list_images, split_images
+from sia_gen.images.ground_truth import check_tests
+from sia_gen.images.listing import list_images, list_test_images, split_images
 from sia_gen.inspection.calibrate import calibrate
 from sia_gen.io.files import prepare_output, write_text
 from sia_gen.io.locks import working_on
@@ -62,8 +63,12 @@ def plan_run(
     """
     started = time.monotonic() if started is None else started
     found = {category: survey(recipe, root, category) for category in categories}
+    tested = has_tests(recipe, categories, root)
     for category in categories:
         require_unseen(split_images(recipe, root, category))
+        if tested:
+            # The evaluation would otherwise notice them after all else.
+            check_tests(list_test_images(recipe, root, category), category)
     # Missing weights would otherwise be noticed when the diffusion model is trained.
     model = RealNet.of(recipe.realnet)
     if begun or (minutes is None and not can_be_timed(recipe)):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.errors import ImageError
-from sia_gen.images.ground_truth import check_masks, load_mask
+from sia_gen.images.ground_truth import check_masks, check_tests, load_mask
 from sia_gen.images.layouts import GOOD, TestImage
 from sia_gen.images.loading import ImageSpec
 
@@ -82,3 +82,19 @@ def test_few_that_look_inverted_are_reported(
     line = capsys.readouterr().err
     assert line.startswith("warning: 1 of 6 masks of 'disc' mark most of the image")
     assert str(tmp_path / "3.png") in line
+
+
+def test_images_that_cannot_be_opened_are_counted_before_masks(
+    tests: list[TestImage], tmp_path: Path
+) -> None:
+    check_tests(tests, "disc")
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"the mask .*3\.png"):
+        check_tests(tests, "disc")
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    (tmp_path / "empty.png").touch()
+    broken = [TestImage(tmp_path / f"{name}.png", name, "cut") for name in ("link", "empty")]
+    with pytest.raises(ImageError, match="2 of 10 test images of 'disc' cannot be read") as caught:
+        check_tests([*tests, *broken], "disc")
+    assert "link.png: No such file" in caught.value.problem
+    assert "empty.png: it is empty" in caught.value.problem

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.errors import OptionError
+from sia_gen.errors import ImageError, OptionError
 from sia_gen.images.found import Found
+from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.run import plan
 from sia_gen.run.costs import Costs
 from sia_gen.run.plan import ENOUGH_STEPS, Plan, fit_into
@@ -20,6 +22,7 @@ from sia_gen.run.run import plan_run
 from sia_gen.run.speed import DetectorSpeed, DiffusionSpeed
 from sia_gen.runtime.device import Runtime
 from sia_gen.runtime.progress import SHORTER
+from tests.images.trees import write_images
 
 CPU = Runtime("fp32", "cpu")
 FOUND = Found(
@@ -164,6 +167,20 @@ def test_plan_says_what_was_found_and_how_long_it_takes(recipe: Recipe, photogra
     assert all(seconds > 0 for seconds in found.seconds.values())
     assert any("good images to learn from" in line for line in found.lines())
     assert found.lines()[-1].startswith("all of it: about ")
+
+
+def test_test_images_and_masks_are_checked_before_anything_long_begins(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *(f"good/{number}.png" for number in range(9)), "bad/0.png", "masks/0.png")
+    for number, path in enumerate(sorted(root.glob("good/*"))):
+        path.write_bytes(path.read_bytes() + b"%d" % number)
+    made = recipe_for_folder(root)
+    Image.new("1", (8, 8)).save(root / "masks/0.png")
+    with pytest.raises(ImageError, match=r"the mask .* is 8 x 8 pixels, its image 16 x 12"):
+        plan_run(made, made.categories, root, CPU, minutes=15)
+    (root / "bad/0.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"cannot read the image .*bad/0\.png: it is empty"):
+        plan_run(made, made.categories, root, CPU, minutes=15)
 
 
 def test_names_of_defects_do_not_break_lines(recipe: Recipe) -> None:

@@ -16,8 +16,16 @@ from sia_gen.images.label_files import ask_for_images, require_formats, require_
 from sia_gen.images.layouts import images_of
 from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.mask_patterns import find_masks
-from sia_gen.images.places import Names, Place, Places, described, find_places, meaning_of
-from sia_gen.images.words import Role, is_beside, role_of
+from sia_gen.images.places import (
+    TELLING,
+    Names,
+    Place,
+    Places,
+    described,
+    find_places,
+    meaning_of,
+)
+from sia_gen.images.words import Role, is_beside, role_of, roles_of
 
 DEFECTS = (Role.BAD, Role.KIND)
 UNSETTLED = (Role.UNKNOWN, Role.UNCLEAR)
@@ -86,7 +94,8 @@ def _normal(places: Places) -> list[Place]:
 
 def _masked(places: Places) -> list[Place]:
     """Returns places of any name if masks beside all of them tell which images are defective."""
-    told = all(one.role in UNSETTLED and one.endings for one in places.images)
+    said = {role for one in places.images for name in one.path for role in roles_of(name)}
+    told = said.isdisjoint(TELLING) and all(one.endings for one in places.images)
     return [replace(one, role=None) for one in places.images] if told else []
 
 

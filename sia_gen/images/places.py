@@ -88,7 +88,23 @@ def find_places(root: Path) -> Places:
             endings, beside = _masks_beside(files)
             alone = tuple(file for file in files if file not in beside)
             images.append(Place(path, alone, *meaning_of(path), endings))
-    return Places(root, _kinds_told(images), apart[Role.MASKS], apart[Role.COPIES], others)
+    images = _kinds_told(_without_masks(images))
+    return Places(root, images, apart[Role.MASKS], apart[Role.COPIES], others)
+
+
+def _without_masks(places: list[Place]) -> list[Place]:
+    """Returns places without images that are named as the masks beside others."""
+    endings = {ending for place in places for ending in place.endings}
+
+    def is_mask(image: Path) -> bool:
+        match = MASK_ENDING.fullmatch(image.stem)
+        return match is not None and match[2] in endings
+
+    kept = (
+        replace(one, images=tuple(image for image in one.images if not is_mask(image)))
+        for one in places
+    )
+    return [one for one in kept if one.images]
 
 
 def photographs_below(folder: Path) -> tuple[list[Path], list[Path]]:

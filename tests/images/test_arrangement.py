@@ -267,6 +267,10 @@ CASES: dict[str, tuple[list[str], Purposes]] = {
         (["0.png", "1.png"], [], [], {}),
     ),
     "one image": (["good/0.png"], (["good/0.png"], [], [], {})),
+    "masks of images that are not there": (
+        ["good/0.png", "good/1.png", "bad/2.png", "bad/2_mask.png", "bad/3_mask.png", "4_mask.png"],
+        (["good/0.png"], [], ["good/1.png"], {"bad": ["bad/2.png"]}),
+    ),
     "hidden files": (
         ["good/0.png", "good/._0.png", "good/.ipynb_checkpoints/0.png", "test/.x/1.png"],
         (["good/0.png"], [], [], {}),

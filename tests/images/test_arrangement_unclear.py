@@ -92,6 +92,11 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
     ),
     "views": (["front/OK/0.png", "back/OK/1.png"], "folders back, front", "one folder"),
     "numbers": (["1/OK/0.png", "2/OK/1.png"], "folders 1, 2", "one folder"),
+    "masks in place of images": (
+        ["x/0.png", "x/0_mask.png", "y/1.png", "1_mask.png"],
+        "x (1), y (1)",
+        "'good'",
+    ),
     "names of files": (
         ["OK_0001.png", "NG_0001.png", "NG_0002.png"],
         "2 of 3 that they are defects, such as NG_0001.png",

@@ -25,7 +25,7 @@ SHEETS = ("xl/sharedStrings.xml", "xl/worksheets/sheet1.xml", "content.xml")
 # Of tables and databases that are not looked into.
 CLOSED = {".xls", ".db", ".sqlite", ".parquet", ".pkl", ".mat", ".hdict"}
 KEYS = (b'"annotations"', b'"categories"', b'"images"')
-HEAD = 1 << 16
+HEAD, SHEET_HEAD = 1 << 13, 1 << 16
 # Of photographs in formats that are not read.
 UNREAD = {".heic", ".heif", ".avif", ".jxl", ".psd", ".pfm", ".exr", ".raw", ".dng", ".cr2", ".cr3"}
 UNREAD |= {".nef", ".arw", ".orf", ".rw2", ".raf", ".dcm", ".npy", ".npz", ".tga"}
@@ -35,20 +35,22 @@ def require_no_labels(places: Places) -> None:
     """Raises `ImageError` if a labelling tool may have said which images are of defects."""
     images = [image for place in places.images for image in place.images]
     stems, names = {image.stem for image in images}, {image.name for image in images}
+    named = stems | names
     # Numbers may be anything.
     cells = names | {stem for stem in stems if not stem.isdecimal()}
-    labels = [
+    labels = (
         path
         for path in places.others
-        if _labels_something(path, stems | names)
+        if _labels_something(path, named)
         or _lists_something(path, cells)
         or (path.suffix.lower() in CLOSED and path.name.lower() not in SYSTEM_FILES)
-    ]
-    if labels:
+    )
+    first = next(labels, None)
+    if first is not None:
         raise ImageError(
             problem=f"{places.root} has images whose folders do not say that they are good parts, "
             f"and label files or tables, which are not read, such as "
-            f"{labels[0].relative_to(places.root)}: some images may be of defects.",
+            f"{first.relative_to(places.root)}: some images may be of defects.",
             fix="Move good parts to 'good' and defects to 'bad', or these files out of this folder "
             "if all images are good.",
         )
@@ -80,7 +82,7 @@ def _head_of(path: Path) -> bytes:
         try:
             with zipfile.ZipFile(path) as archive:
                 parts = [name for name in SHEETS if name in archive.namelist()]
-                return b"".join(archive.open(name).read(HEAD) for name in parts)
+                return b"".join(archive.open(name).read(SHEET_HEAD) for name in parts)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             # Damaged, or encrypted.
             return b""

@@ -15,6 +15,7 @@ from sia_gen.images.files import literal
 from sia_gen.images.label_files import ask_for_images, require_formats, require_no_labels
 from sia_gen.images.layouts import images_of
 from sia_gen.images.mask_files import MaskFinder, defect_of
+from sia_gen.images.mask_leftovers import require_masks
 from sia_gen.images.mask_patterns import find_masks
 from sia_gen.images.places import (
     TELLING,
@@ -49,7 +50,8 @@ def own_layout(root: Path) -> FolderLayout:
         or places.of(Role.TRAIN, *DEFECTS)
     )
     validation, test_normal = _validation(places, normal), places.of(Role.TEST, Role.GOOD)
-    require_photographs([*normal, *validation, *test_normal, *anomalous])
+    require_masks(places)
+    require_photographs([*normal, *validation, *test_normal, *anomalous], places.images)
     layout: dict[str, Any] = {
         "layout": "folder",
         "normal": _patterns(places, normal),

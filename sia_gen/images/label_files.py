@@ -120,7 +120,7 @@ def ask_for_images(places: Places) -> NoReturn:
         raise ImageError(
             problem=f"{places.root} has only images in folders that are named as those of masks or "
             f"previews: {folders}.",
-            fix="If there are photographs among them, name the folder of good parts 'good'.",
+            fix="If they have photographs, give these folders other names.",
         )
     listed = _listed(places.others)
     only = f": it has only {listed}" if listed else ""

@@ -1,4 +1,4 @@
-"""Masks that fit no image of their name, but nearly, so that none is left out in silence."""
+"""Masks that fit an image only nearly, or are none: what is left out is never left in silence."""
 
 import re
 import unicodedata
@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sia_gen.errors import ImageError
+from sia_gen.images.masks import read_marks
 from sia_gen.images.places import MASK_ENDING, Places
+from sia_gen.images.words import says_more
 
 # The end of the name of one of several masks of an image, as in `000_mask_1` or `000 (2)`.
 NUMBERED = re.compile(r"(.+?)(?:[ _.-]*mask)?(?:[ _.-]+\d+| ?\(\d+\)|(?<=mask)\d+)", re.I)
@@ -45,6 +47,28 @@ def require_no_leftovers(
             fix=f"Name masks as their images, e.g. {image.stem}_mask.png, in folders of the same "
             "names, or move them away.",
         )
+
+
+def require_masks(places: Places) -> None:
+    """Raises `ImageError` if a folder that is named after more than masks has photographs.
+
+    Such as `solder_mask_damage`, which may be a kind of defect.
+    """
+    for path, files in places.masks.items():
+        if says_more(path[-1]) and not _is_mask(files[0]):
+            raise ImageError(
+                problem=f"the folder {places.root / Path(*path)} is named as one of masks, but "
+                f"{files[0].name} in it looks like a photograph.",
+                fix="Rename it without the word for masks if it has photographs, or move it away.",
+            )
+
+
+def _is_mask(path: Path) -> bool:
+    try:
+        read_marks(path)
+    except ImageError:
+        return False
+    return True
 
 
 def _require_no_spelling(

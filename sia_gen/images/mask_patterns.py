@@ -16,6 +16,8 @@ FLAT = ("{defect}/{stem}", "{folder}/{stem}", "{stem}")
 NESTED = ("{defect}/{path}", "{folder}/{stem}", "{path}", *FLAT)
 # Patterns without any of these may find masks of images in other folders.
 TELLING = re.compile(r"\{(defect|path|folder|parent)\}")
+# Folders that have the same names around images and around masks.
+AROUND = (*SPLITS, Role.ANY, Role.BAD)
 # Patterns of one folder of masks, or of those beside their images.
 Candidates = tuple[str, ...]
 
@@ -63,7 +65,8 @@ def _only_mask(image: Path, found: Collection[tuple[Path, str]]) -> tuple[Path |
         one, other, *_ = masks
         raise ImageError(
             problem=f"{image} has more than one mask: {one} and {other}.",
-            fix="Keep the folder of those that mark its defects, and move the other one away.",
+            fix="Sort the masks into folders with the names of those of the images, or move those "
+            "away that do not mark defects.",
         )
     return next(iter(masks.items()), (None, ""))
 
@@ -89,7 +92,9 @@ def _in_folder(
     matches = [MASK_ENDING.fullmatch(file.stem) for file in files]
     # A folder may have copies of the images too, so the names of masks come first.
     endings = sorted({match[2] if match else "" for match in matches}, key=len, reverse=True)
-    folders = dict.fromkeys([_folder_of(path), "/".join(map(literal, path))])
+    folders = dict.fromkeys(
+        [_folder_of(path), *_named_after(places, path, defects), "/".join(map(literal, path))]
+    )
     insides = (*insides, *_insides_of(places, path, defects))
     bases = [f"{folder}/{inside}" for folder in folders for inside in insides]
     around = {place.path for place in places.images} if len(path) > 1 else set()
@@ -110,8 +115,21 @@ def _insides_of(places: Places, path: Names, defects: Collection[str]) -> list[s
     return [
         "/".join(["{defect}" if one in defects else literal(one) for one in names] + ["{stem}"])
         for names in sorted(inside)
-        if all(one in defects or role_of(one) in (*SPLITS, Role.ANY) for one in names) and names
+        if all(one in defects or role_of(one) in AROUND for one in names) and names
     ]
+
+
+def _named_after(places: Places, path: Names, defects: Collection[str]) -> list[str]:
+    """Returns the pattern of a folder of masks that is named after a defect, as `scratch_mask`."""
+    *around, name = map(literal, path)
+    if any(place.path[:-1] == path[:-1] for place in places.images):
+        around = ["{parent}"]
+    parts = [
+        name.partition(defect)
+        for defect in sorted(map(literal, defects), key=len, reverse=True)
+        if defect in name and role_of(name.replace(defect, "", 1)) is Role.MASKS
+    ]
+    return ["/".join([*around, f"{before}{{defect}}{after}"]) for before, _, after in parts[:1]]
 
 
 def _folder_of(path: Names) -> str:

@@ -35,7 +35,7 @@ NAMES = {
         bon bons bonne bonnes conforme conformes sain sains saine saines
         bueno buenos buena buenas correcto correctos aceptado aceptados sano sanos
         buono buoni buona buone conformi accettato accettati bom boa boas aprovado aprovados
-        goed dobry dobre dobra poprawne poprawny zgodny zgodne bezwad vporadku
+        goed goedgekeurd godkand dobry dobre dobra poprawne poprawny zgodny zgodne bezwad vporadku
         iyi sağlam kusursuz хороший хорошие годный годные норма
         良 良品 合格 正常 好 正品 无缺陷 無欠陥 異常なし 양품 양호 정상 합격
     """,
@@ -45,14 +45,15 @@ NAMES = {
         abnormality abnormalities anormal outlier outliers fault faults faulty fail failed failure
         failures flaw flaws flawed reject rejects rejected scrap damage damages damaged imperfect
         schlecht schlechte nio nichtok nichtio nichtinordnung
-        fehler fehlerhaft mangelhaft defekt defekte anomalie ausschuss kaputt
-        mauvais mauvaise mauvaises defaut defauts defectueux defectueuse nonconforme nonconformes
-        rebut rebuts abime abimes malo malos mala malas defecto defectos defectuoso defectuosos
-        defectuosa defectuosas incorrecto incorrectos rechazo rechazado rechazados danado danados
+        fehler fehlerhaft fehlerhafte mangelhaft defekt defekte anomalie ausschuss kaputt
+        mauvais mauvaise mauvaises defaut defauts defectueux defectueuse defectueuses nonconforme
+        nonconformes rebut rebuts abime abimes malo malos mala malas defecto defectos defectuoso
+        defectuosos defectuosa defectuosas incorrecto incorrectos rechazo rechazado
+        rechazados danado danados
         difetto difetti difettoso difettosi scarto scarti rifiutato rifiutati
         defeito defeitos defeituoso defeituosos defeituosa defeituosas ruim reprovado reprovados
-        fout slecht zły złe zle wada wady wadliwe wadliwy niezgodny niezgodne vada vady vadny vadne
-        spatny spatne zmetek zmetky kotu hatali kusurlu hurda
+        fout slecht afgekeurd underkand zły złe zle wada wady wadliwe wadliwy niezgodny niezgodne
+        vada vady vadny vadne spatny spatne zmetek zmetky kotu hatali kusurlu hurda
         плохой плохие брак дефект дефекты
         不良 不良品 不合格 异常 異常 缺陷 有缺陷 欠陥 次品 坏 불량 불량품 비정상 결함 불합격
     """,
@@ -83,8 +84,8 @@ NAMES = {
     Role.ANY: """
         image images img imgs picture pictures pic pics photo photos foto fotos bild bilder imagen
         imagenes frame frames data dataset set rgb part parts teil teile piece pieces pieza piezas
-        sample samples item items product products raw original of
-        品 画像 图像 图片 样本 样品 사진 이미지
+        pezzo pezzi sample samples item items product products raw original of
+        品 画像 图 图像 图片 样本 样品 データ 사진 이미지
     """,
     Role.UNCLEAR: """
         positive positives negative negatives pos neg true false yes no class classes a b mixed all
@@ -111,6 +112,8 @@ NEGATIONS = {"not", "no", "non", "un", "without", "free", "nicht", "kein", "kein
 NEGATIONS |= {"sans", "sin", "senza", "sem", "nao", "bez", "nie"}
 NEGATING_END = "free"
 DOUBTS = {"false", "pseudo", "maybe", "possible", "possibly", "suspected"}
+# Parts may lack them, so without them they are good or not.
+FEATURES = {"hole", "holes", "chip", "chips", "spot", "spots"}
 # The abbreviation of 'number', which is no negation.
 NUMBER = re.compile(r"(?<![^\W\d_])n[or][ ._-]*(?=\d)", re.I)
 OF_MASKS = {"mask", "masks", "gt", "groundtruth", "maske", "masken", "masque", "masques", "mascara"}
@@ -137,6 +140,8 @@ def role_of(name: str) -> Role:
     if NEGATIONS & {*meaning}:
         return _negated(meaning)
     roles = {ROLES.get(word, Role.UNKNOWN) for word in meaning}
+    if Role.MASKS in roles and roles <= {Role.MASKS, *SPLITS}:
+        return Role.MASKS
     if Role.COPIES in roles and Role.UNKNOWN not in roles:
         return Role.COPIES
     like_good = any(LIKE_GOOD.search(word) for word in meaning if word not in ROLES)
@@ -162,7 +167,8 @@ def _negated(meaning: list[str]) -> Role:
     roles = {ROLES.get(word, Role.UNKNOWN) for word in rest}
     if roles == {Role.GOOD}:
         return Role.BAD
-    return Role.GOOD if roles and roles <= {Role.BAD, Role.KIND} else Role.UNCLEAR
+    clear = roles and roles <= {Role.BAD, Role.KIND} and FEATURES.isdisjoint(rest)
+    return Role.GOOD if clear else Role.UNCLEAR
 
 
 def _meaning(words: list[str]) -> list[str]:
@@ -184,6 +190,11 @@ def _parts_of(word: str) -> list[str]:
         if first in NEGATIONS and other in VERDICTS and len(second) >= FEWEST_LETTERS:
             return [first, second]
     return [word]
+
+
+def says_more(name: str) -> bool:
+    """Returns whether the name of a folder of masks has other words that mean something."""
+    return ROLES.get("".join(_meaning(words_of(name)))) is not Role.MASKS
 
 
 def is_time(name: str) -> bool:

@@ -57,6 +57,31 @@ def test_photograph_in_two_formats_is_none(tmp_path: Path) -> None:
     assert recipe_for_folder(tmp_path).data.images.model_dump()["test_anomalous"] == "bad/*"
 
 
+def test_photographs_in_two_formats_are_asked_about(tmp_path: Path) -> None:
+    for number in range(3):
+        for extension in ("jpg", "tif"):
+            photograph(tmp_path / f"good/{number}.{extension}")
+    photograph(tmp_path / "good/3.jpg")
+    with pytest.raises(ImageError, match=r"0\.jpg and 0\.tif have the same name, and so have"):
+        recipe_for_folder(tmp_path)
+    (tmp_path / "good/tif").mkdir()
+    for path in tmp_path.glob("good/*.tif"):
+        path.rename(tmp_path / "good/tif" / path.name)
+    assert recipe_for_folder(tmp_path).data.images.model_dump()["normal"] == "good/**/*"
+
+
+@pytest.mark.parametrize("folder", ["trainannot", "x/binary"])
+def test_masks_in_a_folder_that_says_nothing(folder: str, tmp_path: Path) -> None:
+    for number in range(3):
+        photograph(tmp_path / f"train/{number}.jpg")
+        mask(tmp_path / folder / f"{number}.png")
+    with pytest.raises(ImageError, match=r"looks like a mask, .* such as 0\.jpg") as caught:
+        recipe_for_folder(tmp_path)
+    assert "move them to 'masks'" in caught.value.fix
+    (tmp_path / folder).rename(tmp_path / "masks")
+    assert recipe_for_folder(tmp_path).data.images.model_dump()["labels"] == "masks"
+
+
 @pytest.mark.parametrize(
     "name",
     [

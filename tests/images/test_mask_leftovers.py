@@ -5,7 +5,9 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sia_gen.errors import ImageError
 from sia_gen.images.recognition import recipe_for_folder
@@ -68,6 +70,18 @@ def test_masks_that_nearly_fit_are_asked_about(case: str, tmp_path: Path) -> Non
     if moved is not None:
         (tmp_path / moved[0]).rename(tmp_path / moved[1])
         assert all(found_masks(tmp_path).values())
+
+
+@pytest.mark.parametrize("folder", ["solder_mask_damage", "test/solder mask"])
+def test_photographs_in_a_folder_that_is_named_as_one_of_masks(folder: str, tmp_path: Path) -> None:
+    write_images(tmp_path, *GOOD, "test/good/0.png", "test/scratch/0.png")
+    values = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
+    (tmp_path / folder).mkdir()
+    Image.fromarray(values).save(tmp_path / folder / "0.png")
+    with pytest.raises(ImageError, match=r"is named as one of masks, but 0\.png in it looks like"):
+        recipe_for_folder(tmp_path)
+    (tmp_path / folder).rename(tmp_path / "test/damage")
+    assert found_masks(tmp_path) == {"test/damage/0.png": None, "test/scratch/0.png": None}
 
 
 def test_numbered_masks_are_united_where_the_fix_says(tmp_path: Path) -> None:

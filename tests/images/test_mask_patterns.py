@@ -76,6 +76,7 @@ AGAIN = {
     "test/bad/0.png": "test/label/0.png",
     "bad/dent/0.png": "bad/masks/dent/0_mask.png",
     "bad/images/0.png": "bad/masks/0.png",
+    "test/bad/typ_a/0.png": "ground_truth/bad/typ_a/0.png",
 }
 
 
@@ -87,6 +88,27 @@ def test_masks_in_folders_as_those_of_images(image: str, mask: str, tmp_path: Pa
         write_images(tmp_path, *(f"{folder}/{number}.png" for number in range(4)))
     write_images(tmp_path, image, mask)
     assert found_masks(tmp_path) == {image: mask}
+
+
+@pytest.mark.parametrize("around", ["", "test/"])
+@pytest.mark.parametrize("masks", ["{}_mask", "masks {}", "{} GT [1]"])
+def test_masks_in_folders_that_are_named_after_defects(
+    masks: str, around: str, tmp_path: Path
+) -> None:
+    pairs = {
+        f"{around}{kind}/{n}.png": f"{around}{masks.format(kind)}/{n}.png"
+        for kind in ("dent", "scratch")
+        for n in range(2)
+    }
+    write_images(tmp_path, *GOOD, *pairs, *pairs.values())
+    assert found_masks(tmp_path) == pairs
+
+
+def test_masks_in_folders_that_are_named_after_defects_of_days(tmp_path: Path) -> None:
+    pairs = {f"2024-05-1{day}/NG/0.png": f"2024-05-1{day}/NG_masks/0.png" for day in range(2)}
+    good = [f"2024-05-10/OK/{number}.png" for number in range(4)]
+    write_images(tmp_path, *good, *pairs, *pairs.values())
+    assert found_masks(tmp_path) == pairs
 
 
 def test_masks_of_images_in_days(tmp_path: Path) -> None:

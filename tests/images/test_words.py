@@ -6,21 +6,21 @@ import unicodedata
 
 import pytest
 
-from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of, roles_of
+from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of, roles_of, says_more
 
 GOOD = "good GOOD Ok OK_parts parts_ok good-2 GoodParts OKTeile i.O. io gut Gutteile bon conforme "
 GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品 ok_front good_batch2 OK-top-view "
 # Negations, and words of known parts.
 GOOD += "no_crack NoCrack crack_free uncracked undefective non-defective free_of_defects Gutbilder "
 GOOD += "okparts senza_difetti sem_defeito bez_vady v_pořádku 양품 정상 正常画像 OK品 sağlam dobrý "
-GOOD += "хороший part_no_3_ok"
+GOOD += "godkänd 良品データ OK图 хороший part_no_3_ok"
 BAD = "bad Bad_2 NG nok KO n.i.O. nio not_ok NotGood nicht-io schlecht Défauts mauvais malo "
 BAD += "defective Anomalies ABNORMAL faulty reject Ausschuss 不良品 def_front NG_cam2 zły non_good "
 BAD += "NOT_PASS NonConforming não_conforme unhealthy Schlechtbilder 불량 NG品 HATALI No.3_defect"
 KIND = "scratch broken_top Scratch_large faulty_imprint crack3 ng_scratch Kratzer rayure grietas"
 KIND += " abnormal_b"
 UNCLEAR = "good_old ok_or_nok normal_scratch not_cleaned goodies positive 0 2024-05 class_1 "
-UNCLEAR += "false_ng defect_no not_defective_ok No3 review borderline"
+UNCLEAR += "no_hole no_label false_ng defect_no not_defective_ok No3 review borderline"
 UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw unit node noise"
 
 
@@ -36,7 +36,7 @@ UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw 
         ("val validation valid", Role.VALIDATION),
         ("test Testing test_set2 Testbilder testset test_public", Role.TEST),
         (
-            "ground_truth GroundTruth GT Mask label Labels defect_masks masken Masken_niO Seg",
+            "ground_truth GroundTruth GT Mask train_labels label defect_masks masken Masken_niO Seg",
             Role.MASKS,
         ),
         ("heatmaps preview Thumb NG_overlay depth", Role.COPIES),
@@ -61,6 +61,11 @@ def test_names_may_say_two_things() -> None:
     assert roles_of("uncracked-train") == [Role.TRAIN, Role.GOOD]
     for name in ("test", "test_images", "train_test", "test_a", "good", "x", "2"):
         assert roles_of(name) == [role_of(name)]
+
+
+def test_names_of_masks_may_say_more() -> None:
+    assert not any(map(says_more, ["masks", "Ground Truth 2", "GT", "label_images", "Masken"]))
+    assert all(map(says_more, ["solder_mask_damage", "fg_mask", "masks of ng"]))
 
 
 def test_no_word_has_two_meanings() -> None:

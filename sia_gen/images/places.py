@@ -8,7 +8,16 @@ from glob import escape
 from pathlib import Path
 
 from sia_gen.images.files import folders_below, images_below, in_order, is_image
-from sia_gen.images.words import SPLITS, Role, is_beside, is_time, role_of, roles_of, words_of
+from sia_gen.images.words import (
+    SPLITS,
+    Role,
+    is_beside,
+    is_time,
+    mentions_defects,
+    role_of,
+    roles_of,
+    words_of,
+)
 
 # The end of the name of a mask that lies beside its image, or among others.
 MASK_ENDING = re.compile(
@@ -168,9 +177,14 @@ def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:
                 split, named = found, depth
             elif role is None and found is not Role.ANY:
                 role, named = found, depth
-            elif {role, found} in CONTRADICTIONS:
+            elif {role, found} in CONTRADICTIONS or _is_doubted(name, role, found):
                 return split, Role.UNCLEAR, depth
     return split, role, named
+
+
+def _is_doubted(name: str, role: Role | None, found: Role) -> bool:
+    """Whether a folder of good parts has one such as `maybe_bad` in it."""
+    return role is Role.GOOD and found is Role.UNCLEAR and mentions_defects(name)
 
 
 def _is_time_of_others(path: Names, depth: int) -> bool:

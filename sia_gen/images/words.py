@@ -192,6 +192,11 @@ def _parts_of(word: str) -> list[str]:
     return [word]
 
 
+def mentions_defects(name: str) -> bool:
+    """Returns whether a name has words of defects, whatever others say."""
+    return any(ROLES.get(word) in (Role.BAD, Role.KIND) for word in _meaning(words_of(name)))
+
+
 def says_more(name: str) -> bool:
     """Returns whether the name of a folder of masks has other words that mean something."""
     return ROLES.get("".join(_meaning(words_of(name)))) is not Role.MASKS

@@ -57,6 +57,11 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "good/bad (1)",
         "good parts to 'good', or defects to 'bad'",
     ),
+    "doubts in good": (
+        ["good/0.png", "good/maybe_bad/1.png"],
+        "good/maybe_bad (1)",
+        "good parts to 'good', or defects to 'bad/maybe_bad'",
+    ),
     "defects in good, at any depth": (
         ["good/day1/0.png", "good/ng/1.png", "test/bad/2.png"],
         "good/ng (1)",

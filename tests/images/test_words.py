@@ -36,7 +36,7 @@ UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw 
         ("val validation valid", Role.VALIDATION),
         ("test Testing test_set2 Testbilder testset test_public", Role.TEST),
         (
-            "ground_truth GroundTruth GT Mask train_labels label defect_masks masken Masken_niO Seg",
+            "ground_truth GroundTruth GT Mask train_labels label defect_masks Masken_niO Seg",
             Role.MASKS,
         ),
         ("heatmaps preview Thumb NG_overlay depth", Role.COPIES),

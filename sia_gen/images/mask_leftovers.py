@@ -39,8 +39,8 @@ def require_no_leftovers(
                 f"{mask.parent / match[1] / mask.name}.",
             )
     if masks and not owners:
-        named = (image for image, defect in defects.items() if defect == masks[0].parent.name)
-        image = next(named, next(iter(defects)))
+        alike = (image for image, defect in defects.items() if defect == masks[0].parent.name)
+        image = next(alike, next(iter(defects)))
         raise ImageError(
             problem=f"none of the masks fits an image: {masks[0]} is a mask, {image} an image "
             "without one.",

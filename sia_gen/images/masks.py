@@ -22,7 +22,13 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from sia_gen.errors import ImageError
 from sia_gen.images.files import is_image
 from sia_gen.images.loading import ImageSpec
-from sia_gen.images.opening import open_image, to_eight_bits, upright, upright_size
+from sia_gen.images.opening import (
+    has_deep_colours,
+    open_image,
+    to_eight_bits,
+    upright,
+    upright_size,
+)
 from sia_gen.images.squares import to_square
 
 # Masks may number their defects, but photographs have more levels than this.
@@ -90,6 +96,9 @@ def looks_like_mask(path: Path) -> bool:
     """Whether an image seems to be a mask by its few values; False if it cannot be read."""
     try:
         with open_image(path, "mask", large=True) as file:
+            # Pillow gives few values of colours that have more than 8 bits.
+            if has_deep_colours(file):
+                return False
             levels = np.unique(_values(upright(file)))
     except ImageError:
         # Whoever needs the image says so.

@@ -113,4 +113,4 @@ def test_unclear_own_folder_is_one_line(refuse: Refuse, tmp_path: Path, command:
     write_images(tmp_path / "photos", "good/0.png", "good/1.png", "day2/0.png")
     line = refuse(command, "--data", "photos")
     assert "images of good parts in good (2), and others in day2 (1)" in line
-    assert "Move day2 to 'good/day2', or defects to 'test/bad/day2'" in line
+    assert "Move day2 to 'good/day2', or defects to 'bad/day2'" in line

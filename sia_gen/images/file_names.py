@@ -10,9 +10,15 @@ from sia_gen.images.words import Role, role_of
 def require_no_verdicts(places: Places, normal: Sequence[Place]) -> None:
     """Raises `ImageError` if names of files, as `NG_0001.png`, say that not all images are good.
 
-    Only names in folders that do not say it themselves count. Those of good parts and of kinds of
-    defects count only if some names have none: a part may be called a chip.
+    The name of the root counts too. Only names in folders that do not say it themselves count, and
+    those of good parts and of kinds of defects only if some have none: a part may be called a chip.
     """
+    root = places.root
+    if not normal[0].path and role_of(root.name) is Role.BAD:
+        raise ImageError(
+            problem=f"{root} is named as a folder of defects, from which nothing is learnt.",
+            fix=f"Give the folder around it with --data {root.parent}, or rename it.",
+        )
     unsaid = [image for one in normal if one.role is None for image in one.images]
     roles = {image: role_of(image.stem) for image in unsaid}
     defects = [image for image, role in roles.items() if role in (Role.BAD, Role.KIND)]
@@ -20,8 +26,8 @@ def require_no_verdicts(places: Places, normal: Sequence[Place]) -> None:
     told, what = (defects, "defects") if defects else (good, "good parts")
     if told and (Role.BAD in roles.values() or len(told) < len(roles)):
         raise ImageError(
-            problem=f"{places.root} has images whose folders do not say that they are good parts, "
+            problem=f"{root} has images whose folders do not say that they are good parts, "
             f"and names say of {len(told)} of {len(roles)} that they are {what}, such as "
-            f"{told[0].relative_to(places.root)}.",
+            f"{told[0].relative_to(root)}.",
             fix="Move good parts to 'good' and defects to 'bad', where names do not matter.",
         )

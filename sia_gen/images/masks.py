@@ -133,7 +133,9 @@ def _values(mask: Image.Image) -> NDArray[Any]:
         shown = np.atleast_3d(np.asarray(to_eight_bits(mask))).max(axis=2)
         return shown if shown.any() else np.asarray(mask.convert("RGBA").getchannel("A"))
     if mask.mode == "P" and (mask.getpalette() or [])[:3] == [0, 0, 0] and not _is_grey(mask):
-        return np.asarray(mask)
+        numbers = np.asarray(mask)
+        # Numbers are exact, so that 1 is as far from 0 as 255 is, unless it is a photograph.
+        return numbers > 0 if len(np.unique(numbers)) <= MOST_LEVELS else numbers
     # Levels of 16 or 32 bits stay as they are, because rounding to 8 bits would lose the first.
     if len(mask.getbands()) > 1 or mask.mode == "P":
         mask = to_eight_bits(mask)
@@ -156,7 +158,10 @@ def _marked(values: NDArray[Any], *, lossy: bool) -> Marks | None:
     if not lossy:
         if len(levels) == 2 and lowest < highest * (1 - NEAR):
             return values > lowest
-        numbered = len(levels) <= MOST_LEVELS and (between & _flat(values)).any()
+        # Noise is near the highest value too; a number is near 0 if 255 is what does not count.
+        noisy = levels[-2:-1] > highest * (1 - NEAR)
+        others = between if noisy.any() else (values > 0) & (values < highest)
+        numbered = len(levels) <= MOST_LEVELS and (others & _flat(values)).any()
         if numbered or highest <= MOST_LEVELS:
             return values > 0
     elif 0 < highest <= MOST_LEVELS:

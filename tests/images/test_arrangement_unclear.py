@@ -179,3 +179,11 @@ def test_the_fix_settles_it(case: str, tmp_path: Path) -> None:
     if case == "numbers to test":
         (root / "test/1").rename(root / "test/crack")
     assert recipe_for_folder(root).data.images.normal
+
+
+def test_folder_of_defects_alone_is_asked_about(tmp_path: Path) -> None:
+    write_images(tmp_path, "photos/NG/0.png", "photos/NG/1.png", "photos/OK/2.png")
+    with pytest.raises(ImageError, match="NG is named as a folder of defects") as caught:
+        recipe_for_folder(tmp_path / "photos/NG")
+    assert f"--data {tmp_path / 'photos'}," in caught.value.fix
+    assert recipe_for_folder(tmp_path / "photos/OK").data.images.normal == "*"

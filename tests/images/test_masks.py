@@ -84,6 +84,17 @@ def test_several_levels_of_areas_are_numbers(
     assert np.array_equal(read_marks(saved(tmp_path / "x.png", values)), values > 0)
 
 
+@pytest.mark.parametrize("palette", [None, [0, 0, 0, 128, 0, 0] + [0] * 759 + [224, 224, 192]])
+def test_numbers_beside_255_are_marked(tmp_path: Path, palette: list[int] | None) -> None:
+    """As PASCAL VOC has them, where 255 is the outline."""
+    values = SQUARE.astype(np.uint8)
+    values[8] = 255 * SQUARE[8]
+    picture = Image.fromarray(values)
+    if palette is not None:
+        picture.putpalette(palette)
+    assert np.array_equal(read_marks(saved(tmp_path / "x.png", picture)), SQUARE)
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (1, 2), (100, 255), (0, 65535)])
 def test_the_higher_of_two_levels_is_marked(tmp_path: Path, low: int, high: int) -> None:
     values = np.where(SQUARE, high, low).astype(np.uint16 if high > 255 else np.uint8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sia_gen.errors import ImageError
 from sia_gen.images.masks import read_marks
+from sia_gen.images.opening import read_image
 from sia_gen.images.places import MASK_ENDING, Places
 from sia_gen.images.words import says_more
 
@@ -55,7 +56,7 @@ def require_masks(places: Places) -> None:
     Such as `solder_mask_damage`, which may be a kind of defect.
     """
     for path, files in places.masks.items():
-        if says_more(path[-1]) and not _is_mask(files[0]):
+        if says_more(path[-1]) and _is_photograph(files[0]):
             raise ImageError(
                 problem=f"the folder {places.root / Path(*path)} is named as one of masks, but "
                 f"{files[0].name} in it looks like a photograph.",
@@ -63,12 +64,17 @@ def require_masks(places: Places) -> None:
             )
 
 
-def _is_mask(path: Path) -> bool:
+def _is_photograph(path: Path) -> bool:
+    try:
+        read_image(path)
+    except ImageError:
+        # Whoever needs the mask says so.
+        return False
     try:
         read_marks(path)
     except ImageError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _require_no_spelling(

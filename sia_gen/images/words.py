@@ -30,7 +30,7 @@ SPLITS = (Role.TRAIN, Role.VALIDATION, Role.TEST)
 NAMES = {
     Role.GOOD: """
         good ok okay normal normals pass passed accept accepted acceptable intact perfect healthy
-        nominal conforming compliant defectfree anomalyfree
+        nominal conform conforming compliant defectfree anomalyfree
         gut gute io inordnung fehlerfrei normale
         bon bons bonne bonnes conforme conformes sain sains saine saines
         bueno buenos buena buenas correcto correctos aceptado aceptados sano sanos

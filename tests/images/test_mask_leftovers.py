@@ -80,6 +80,11 @@ def test_photographs_in_a_folder_that_is_named_as_one_of_masks(folder: str, tmp_
     Image.fromarray(values).save(tmp_path / folder / "0.png")
     with pytest.raises(ImageError, match=r"is named as one of masks, but 0\.png in it looks like"):
         recipe_for_folder(tmp_path)
+    # What cannot be read is none either, and its image says so.
+    content = (tmp_path / folder / "0.png").read_bytes()
+    (tmp_path / folder / "0.png").write_bytes(b"")
+    assert recipe_for_folder(tmp_path)
+    (tmp_path / folder / "0.png").write_bytes(content)
     (tmp_path / folder).rename(tmp_path / "test/damage")
     assert found_masks(tmp_path) == {"test/damage/0.png": None, "test/scratch/0.png": None}
 

@@ -195,11 +195,12 @@ def _require_clear(places: Places, normal: Sequence[Place], tested: Sequence[Pla
     """Raises `ImageError` if the names of some folders leave open what their images are."""
     root, test = places.root, places.of(Role.TEST, Role.UNCLEAR)
     if test:
+        *around, kind = test[0].top
         raise ImageError(
             problem=f"{root} has images to evaluate on in {described(test)}, which may be good or "
             "defective.",
             fix="Name the folder of good ones 'good', and move defects to "
-            f"'test/bad/{test[0].top[-1]}'.",
+            f"'{'/'.join([*around, 'bad', kind])}'.",
         )
     split, role = normal[0].split, normal[0].role
     open_ = list[Place]()

@@ -10,7 +10,6 @@ from sia_gen.errors import ImageError
 from sia_gen.images.masks import read_marks
 from sia_gen.images.opening import read_image
 from sia_gen.images.places import MASK_ENDING, Places
-from sia_gen.images.words import says_more
 
 # The end of the name of one of several masks of an image, as in `000_mask_1` or `000 (2)`.
 NUMBERED = re.compile(r"(.+?)(?:[ _.-]*mask)?(?:[ _.-]+\d+| ?\(\d+\)|(?<=mask)\d+)", re.I)
@@ -51,16 +50,23 @@ def require_no_leftovers(
 
 
 def require_masks(places: Places) -> None:
-    """Raises `ImageError` if a folder that is named after more than masks has photographs.
+    """Raises `ImageError` if folders or files that are named as masks are photographs.
 
-    Such as `solder_mask_damage`, which may be a kind of defect.
+    Such as those of the folder `solder_mask`, which may be a kind of defect, or `bottle_label.png`.
     """
     for path, files in places.masks.items():
-        if says_more(path[-1]) and _is_photograph(files[0]):
+        # Beside a mask there may be a copy of the image.
+        if all(map(_is_photograph, files[:2])):
             raise ImageError(
                 problem=f"the folder {places.root / Path(*path)} is named as one of masks, but "
                 f"{files[0].name} in it looks like a photograph.",
                 fix="Rename it without the word for masks if it has photographs, or move it away.",
+            )
+    for ending, file in places.beside.items():
+        if _is_photograph(file):
+            raise ImageError(
+                problem=f"{file} is named as the mask of an image, but looks like a photograph.",
+                fix=f"Rename it without '{ending}' if it is one, or move it away.",
             )
 
 

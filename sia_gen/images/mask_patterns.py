@@ -73,8 +73,7 @@ def _only_mask(image: Path, found: Collection[tuple[Path, str]]) -> tuple[Path |
 
 def _groups(places: Places, insides: Candidates, defects: Collection[str]) -> list[Candidates]:
     """Returns the patterns by which masks may be found, the most telling groups first."""
-    endings = sorted({ending for place in places.images for ending in place.endings})
-    beside = tuple(f"{{folder}}/{{stem}}{literal(ending)}.*" for ending in endings)
+    beside = tuple(f"{{folder}}/{{stem}}{literal(ending)}.*" for ending in sorted(places.beside))
     groups = [beside, *(_in_folder(places, path, insides, defects) for path in places.masks)]
     tiers = [
         tuple(one for one in group if bool(TELLING.search(one)) is telling)

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -53,14 +53,16 @@ class Place:
 class Places:
     """The folders below a root that hold images, and the outermost folders of masks and of copies.
 
-    Copies are pictures that were made from photographs, such as previews and heat maps. The other
-    files are those that are not hidden.
+    Copies are pictures that were made from photographs, such as previews and heat maps. `beside`
+    has a mask among images for each ending of their names. The other files are those that are not
+    hidden.
     """
 
     root: Path
     images: list[Place]
     masks: dict[Names, list[Path]]
     copies: dict[Names, list[Path]]
+    beside: dict[str, Path]
     others: list[Path]
 
     def of(self, split: Role | None, *roles: Role | None) -> list[Place]:
@@ -70,9 +72,8 @@ class Places:
     def excluded(self) -> list[str]:
         """Returns the names of masks, and of folders of masks or copies, that lie among images."""
         folders = {path[-1] for path in (*self.masks, *self.copies) if len(path) > 1}
-        endings = {ending for place in self.images for ending in place.endings}
-        beside = [f"*{escape(ending)}.*" for ending in endings]
-        return [*sorted(map(escape, folders)), *sorted(beside)]
+        beside = sorted(f"*{escape(ending)}.*" for ending in self.beside)
+        return [*sorted(map(escape, folders)), *beside]
 
 
 def find_places(root: Path) -> Places:
@@ -81,7 +82,7 @@ def find_places(root: Path) -> Places:
     apart: dict[Role, dict[Names, list[Path]]] = {
         role: defaultdict(list) for role in (Role.MASKS, Role.COPIES)
     }
-    others = list[Path]()
+    beside, others = dict[str, Path](), list[Path]()
     for folder in sorted(folders_below(root)):
         path = folder.relative_to(root).parts
         inside = in_order(file for file in folder.iterdir() if not file.name.startswith("."))
@@ -94,16 +95,16 @@ def find_places(root: Path) -> Places:
         if files and role is not None:
             apart[role][path[:depth]] += files
         elif files:
-            endings, beside = _masks_beside(files)
-            alone = tuple(file for file in files if file not in beside)
-            images.append(Place(path, alone, *meaning_of(path), endings))
-    images = _kinds_told(_without_masks(images))
-    return Places(root, images, apart[Role.MASKS], apart[Role.COPIES], others)
+            masks = _masks_beside(files)
+            beside |= {ending: file for file, ending in masks.items() if ending not in beside}
+            alone = tuple(file for file in files if file not in masks)
+            images.append(Place(path, alone, *meaning_of(path), frozenset(masks.values())))
+    images = _kinds_told(_without_masks(images, beside))
+    return Places(root, images, apart[Role.MASKS], apart[Role.COPIES], beside, others)
 
 
-def _without_masks(places: list[Place]) -> list[Place]:
-    """Returns places without images that are named as the masks beside others."""
-    endings = {ending for place in places for ending in place.endings}
+def _without_masks(places: list[Place], endings: Collection[str]) -> list[Place]:
+    """Returns places without images whose names end as those of the masks beside others."""
 
     def is_mask(image: Path) -> bool:
         match = MASK_ENDING.fullmatch(image.stem)
@@ -127,7 +128,7 @@ def photographs_below(folder: Path) -> tuple[list[Path], list[Path]]:
         if Role.MASKS in map(role_of, inside.relative_to(folder).parts):
             apart += files
         else:
-            masks += _masks_beside(files)[1]
+            masks += _masks_beside(files)
     others = {*apart, *masks}
     photographs = [path for path in images_below(folder) if path not in others]
     stems = {path.stem for path in photographs}
@@ -203,9 +204,8 @@ def described(places: Iterable[Place]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
-def _masks_beside(files: list[Path]) -> tuple[frozenset[str], set[Path]]:
+def _masks_beside(files: list[Path]) -> dict[Path, str]:
     """Returns the files that are masks of others in the same folder, and how their names end."""
     stems = {file.stem for file in files}
     found = {file: MASK_ENDING.fullmatch(file.stem) for file in files}
-    beside = {file: match[2] for file, match in found.items() if match and match[1] in stems}
-    return frozenset(beside.values()), {*beside}
+    return {file: match[2] for file, match in found.items() if match and match[1] in stems}

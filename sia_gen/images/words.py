@@ -197,11 +197,6 @@ def mentions_defects(name: str) -> bool:
     return any(ROLES.get(word) in (Role.BAD, Role.KIND) for word in _meaning(words_of(name)))
 
 
-def says_more(name: str) -> bool:
-    """Returns whether the name of a folder of masks has other words that mean something."""
-    return ROLES.get("".join(_meaning(words_of(name)))) is not Role.MASKS
-
-
 def is_time(name: str) -> bool:
     """Returns whether a name is that of a time, such as `2024-05-13`, `day2` or `Lot 7`."""
     words = words_of(name)

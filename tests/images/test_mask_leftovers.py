@@ -72,12 +72,26 @@ def test_masks_that_nearly_fit_are_asked_about(case: str, tmp_path: Path) -> Non
         assert all(found_masks(tmp_path).values())
 
 
-@pytest.mark.parametrize("folder", ["solder_mask_damage", "test/solder mask"])
+def photograph(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+
+
+def test_photographs_that_are_named_as_masks_beside_others(tmp_path: Path) -> None:
+    write_images(tmp_path, *GOOD)
+    photograph(tmp_path / "good/0_label.png")
+    with pytest.raises(
+        ImageError, match=r"0_label\.png is named as the mask of an image"
+    ) as caught:
+        recipe_for_folder(tmp_path)
+    assert "without '_label'" in caught.value.fix
+
+
+@pytest.mark.parametrize("folder", ["solder_mask_damage", "test/solder mask", "test/label"])
 def test_photographs_in_a_folder_that_is_named_as_one_of_masks(folder: str, tmp_path: Path) -> None:
     write_images(tmp_path, *GOOD, "test/good/0.png", "test/scratch/0.png")
-    values = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
-    (tmp_path / folder).mkdir()
-    Image.fromarray(values).save(tmp_path / folder / "0.png")
+    photograph(tmp_path / folder / "0.png")
     with pytest.raises(ImageError, match=r"is named as one of masks, but 0\.png in it looks like"):
         recipe_for_folder(tmp_path)
     # What cannot be read is none either, and its image says so.

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of, roles_of, says_more
+from sia_gen.images.words import NAMES, ROLES, Role, is_time, role_of, roles_of
 
 GOOD = "good GOOD Ok OK_parts parts_ok good-2 GoodParts OKTeile i.O. io gut Gutteile bon conforme "
 GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品 ok_front good_batch2 OK-top-view "
@@ -61,11 +61,6 @@ def test_names_may_say_two_things() -> None:
     assert roles_of("uncracked-train") == [Role.TRAIN, Role.GOOD]
     for name in ("test", "test_images", "train_test", "test_a", "good", "x", "2"):
         assert roles_of(name) == [role_of(name)]
-
-
-def test_names_of_masks_may_say_more() -> None:
-    assert not any(map(says_more, ["masks", "Ground Truth 2", "GT", "label_images", "Masken"]))
-    assert all(map(says_more, ["solder_mask_damage", "fg_mask", "masks of ng"]))
 
 
 def test_no_word_has_two_meanings() -> None:

@@ -13,6 +13,7 @@ from sia_gen.images.places import MASK_ENDING, Places
 
 # The end of the name of one of several masks of an image, as in `000_mask_1` or `000 (2)`.
 NUMBERED = re.compile(r"(.+?)(?:[ _.-]*mask)?(?:[ _.-]+\d+| ?\(\d+\)|(?<=mask)\d+)", re.I)
+BINARY = "Save masks with 0 where the image is normal and 255 where it is not."
 
 
 def require_no_leftovers(
@@ -59,22 +60,24 @@ def require_masks(places: Places) -> None:
         if all(map(_is_photograph, files[:2])):
             raise ImageError(
                 problem=f"the folder {places.root / Path(*path)} is named as one of masks, but "
-                f"{files[0].name} in it looks like a photograph.",
-                fix="Rename it without the word for masks if it has photographs, or move it away.",
+                f"{files[0].name} has as many levels as a photograph.",
+                fix=f"Rename the folder if it has photographs. {BINARY}",
             )
     for ending, file in places.beside.items():
         if _is_photograph(file):
             raise ImageError(
-                problem=f"{file} is named as the mask of an image, but looks like a photograph.",
-                fix=f"Rename it without '{ending}' if it is one, or move it away.",
+                problem=f"{file} is named as the mask of an image, but has as many levels as a "
+                "photograph.",
+                fix=f"Rename it without '{ending}' if it is one. {BINARY}",
             )
 
 
 def _is_photograph(path: Path) -> bool:
+    """Whether a file can be read as an image, but not as a mask."""
     try:
         read_image(path)
     except ImageError:
-        # Whoever needs the mask says so.
+        # Whoever needs it says so.
         return False
     try:
         read_marks(path)

@@ -92,7 +92,9 @@ def test_photographs_that_are_named_as_masks_beside_others(tmp_path: Path) -> No
 def test_photographs_in_a_folder_that_is_named_as_one_of_masks(folder: str, tmp_path: Path) -> None:
     write_images(tmp_path, *GOOD, "test/good/0.png", "test/scratch/0.png")
     photograph(tmp_path / folder / "0.png")
-    with pytest.raises(ImageError, match=r"is named as one of masks, but 0\.png in it looks like"):
+    with pytest.raises(
+        ImageError, match=r"is named as one of masks, but 0\.png has as many levels"
+    ):
         recipe_for_folder(tmp_path)
     # What cannot be read is none either, and its image says so.
     content = (tmp_path / folder / "0.png").read_bytes()

@@ -185,7 +185,8 @@ def _parts_of(word: str) -> list[str]:
     for start in range(1, len(word)):
         first, second = word[:start], word[start:]
         one, other = ROLES.get(first), ROLES.get(second)
-        if one is not None and other is Role.ANY:
+        # A chipset is no set of chips.
+        if one not in (None, Role.KIND, Role.UNCLEAR) and other is Role.ANY:
             return [first]
         if first in NEGATIONS and other in VERDICTS and len(second) >= FEWEST_LETTERS:
             return [first, second]

@@ -21,7 +21,7 @@ KIND = "scratch broken_top Scratch_large faulty_imprint crack3 ng_scratch Kratze
 KIND += " abnormal_b"
 UNCLEAR = "good_old ok_or_nok normal_scratch not_cleaned goodies positive 0 2024-05 class_1 "
 UNCLEAR += "no_hole no_label false_ng defect_no not_defective_ok No3 review borderline"
-UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw unit node noise"
+UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw unit node chipset"
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def recipe_for_folder(root: Path) -> Recipe:
     """Makes a recipe with one category, named after the folder, for photographs without a recipe.
 
     `own_layout` finds the images and masks. The mode is L if `SAMPLED` of the images have no
-    colour. Images that are not square are stretched, so that no part of them is lost.
+    colour. Images that are not square are padded, so that no part of them is lost.
     """
     root = Path(os.path.abspath(existing_folder(root)))
     layout = _layout_of_own(root)
@@ -155,7 +155,7 @@ def recipe_for_folder(root: Path) -> Recipe:
         "source": source,
         "categories": [name],
         "mode": "L" if all(_is_grey(image) for image in sampled) else "RGB",
-        "data": {"images": layout.model_dump(), "non_square": "stretch"},
+        "data": {"images": layout.model_dump(), "non_square": "pad"},
         "diffusion": {"ema_decay": 0.999, "preset": preset, "image_size": size},
         **OWN,
     }

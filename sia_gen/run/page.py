@@ -36,6 +36,11 @@ SHOWN, SHOWN_TWINS = 6, 12
 SEEDS = (0, 1, 2)
 PICTURE_SIZE = 192
 SQUARE = (PICTURE_SIZE, PICTURE_SIZE)
+MADE_SQUARE = {
+    "stretch": ", stretched to squares as models take them",
+    "pad": ", padded to squares as models take them",
+    "crop": ", cut to squares as models take them",
+}
 
 
 def write_run_page(
@@ -110,11 +115,13 @@ def _normal_section(recipe: Recipe, root: Path, category: str) -> Section:
     chosen, images = load_some(paths, ImageSpec.of(recipe, PICTURE_SIZE), SHOWN)
     shown = zip(images, chosen, strict=True)
     sizes = [upright_size(path) for path in chosen]
-    stretched = recipe.data.non_square == "stretch" and any(len({*size}) > 1 for size in sizes)
+    squares = all(width == height for width, height in sizes)
+    rule = recipe.data.non_square
+    made = "" if squares or rule is None else MADE_SQUARE[rule]
     return Section(
         title="Good parts",
         text=f"Some of the {len(paths)} photographs of good parts that the models learned from"
-        f"{', stretched to squares as models take them' if stretched else ''}.",
+        f"{made}.",
         figures=[[Figure(to_picture(image), path.stem) for image, path in shown]],
     )
 

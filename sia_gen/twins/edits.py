@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from sia_gen.images.loading import Pixels
+from sia_gen.images.squares import Area
 
-# Sides of a piece, as shares of the image's.
+# Sides of a piece, as shares of the image's shorter one.
 PIECE_SIDES = (1 / 12, 1 / 3)
 # The most visible of as many edits is taken, because many pieces look alike.
 DRAWS = 8
@@ -29,11 +30,13 @@ def edit_photographs(
     edits: Sequence[Sequence[str]],
     photographs: Pixels,
     foregrounds: Sequence[Pixels],
+    areas: Sequence[Area],
     seeds: Sequence[int],
 ) -> tuple[list[str], Pixels]:
     """Edits photographs (B, C, H, W), 0 to 255, each by one of its edits, which its seed draws.
 
-    The foregrounds are where the object is in each, (1, H, W), or an empty list.
+    The foregrounds are where the object is in each, (1, H, W), or an empty list; the areas are
+    where the pictures are in padded photographs, or an empty list. Padding stays as it is.
 
     Returns:
         The names of the edits, and the edited photographs.
@@ -43,8 +46,11 @@ def edit_photographs(
         # Its numbers differ from those of the sample's noise, but follow from the same seed.
         rng = np.random.default_rng((seed, 2))
         names.append(draw_edit(edits[place], rng))
-        foreground = foregrounds[place] if foregrounds else None
-        results.append(edit_photograph(names[-1], photograph, foreground, rng))
+        area = areas[place] if areas else Area.whole(photograph.shape[-1])
+        inside = area.cut(foregrounds[place]) if foregrounds else None
+        result = photograph.copy()
+        area.cut(result)[:] = edit_photograph(names[-1], area.cut(photograph), inside, rng)
+        results.append(result)
     return names, np.stack(results)
 
 
@@ -108,7 +114,7 @@ Box = tuple[slice, slice]
 def _box(inside: Mask, rng: Rng, sides: tuple[int, ...] | None = None) -> Box:
     """Draws a box around some pixel of the foreground, and inside the image."""
     if sides is None:
-        low, high = (max(2, round(share * inside.shape[0])) for share in PIECE_SIDES)
+        low, high = (max(2, round(share * min(inside.shape))) for share in PIECE_SIDES)
         sides = int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1))
     pixels = np.argwhere(inside)
     centre = pixels[rng.integers(len(pixels))]

@@ -8,8 +8,9 @@ import numpy as np
 
 from sia_gen.corpus.schema import LARGEST_PHOTOGRAPH
 from sia_gen.errors import ImageError
-from sia_gen.images.by_number import Images, Tiles
+from sia_gen.images.by_number import Images, Tiles, areas_of
 from sia_gen.images.loading import Pixels
+from sia_gen.images.squares import Area
 
 # Tiles are drawn anew so often if they do not show the object.
 DRAWS = 16
@@ -18,11 +19,13 @@ DRAWS = 16
 class Start(NamedTuple):
     """What some twins start from, (B, C, H, W), 0 to 255, and the foreground of each.
 
-    A foreground is (1, H, W), 1 or 0; there are none if they are unknown.
+    A foreground is (1, H, W), 1 or 0; there are none if they are unknown. Areas are where the
+    pictures are in padded images; there are none if nothing is padded.
     """
 
     pixels: Pixels
     foregrounds: list[Pixels]
+    areas: list[Area]
 
 
 class Place(NamedTuple):
@@ -42,9 +45,13 @@ class StartImages:
 
     def of(self, indices: Sequence[int]) -> Start:
         """Returns the photographs of some samples in turn."""
-        found, count = self.foregrounds, len(self.images)
-        pixels = np.stack([self.images[index % count] for index in indices])
-        return Start(pixels, [] if found is None else [found[index % count] for index in indices])
+        found, areas = self.foregrounds, areas_of(self.images)
+        numbers = [index % len(self.images) for index in indices]
+        return Start(
+            np.stack([self.images[number] for number in numbers]),
+            [] if found is None else [found[number] for number in numbers],
+            [] if areas is None else [areas[number] for number in numbers],
+        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ class StartTiles(StartImages):
         """Returns tiles of photographs."""
         found = self.foregrounds
         pixels = np.stack([self.images.at(*place) for place in places])
-        return Start(pixels, [] if found is None else [found.at(*place) for place in places])
+        foregrounds = [] if found is None else [found.at(*place) for place in places]
+        return Start(pixels, foregrounds, areas=[])
 
     def draw_places(self, index: int, seed: int, most: int) -> list[Place]:
         """Draws one to `most` tiles of the photograph of a sample, which show the object if any do.

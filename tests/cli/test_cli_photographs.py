@@ -76,11 +76,13 @@ def test_options_that_contradict_the_first_day_are_refused(
     assert difference in result.err
 
 
-def test_own_photographs_are_stretched_and_it_is_said(run: Run, tmp_path: Path) -> None:
+def test_own_photographs_are_padded_and_it_is_said(run: Run, tmp_path: Path) -> None:
     write_images(tmp_path / "photos", *(f"{number}.png" for number in range(4)))
     result = run("train-diffusion", "--data", "photos", *ONE)
-    assert "4 of 4 images are not square; they are stretched ('data.non_square')." in result.err
-    assert Recipe.load(SAVED).data.non_square == "stretch"
+    assert (
+        "4 of 4 images are not square; they are padded, and the padding never counts" in result.err
+    )
+    assert Recipe.load(SAVED).data.non_square == "pad"
 
 
 @pytest.fixture

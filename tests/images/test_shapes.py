@@ -10,7 +10,7 @@ from PIL import Image
 
 from sia_gen.config.recipe import Collection, Recipe, all_categories
 from sia_gen.errors import ImageError
-from sia_gen.images.loading import ImageSpec, load_image
+from sia_gen.images.loading import ImageSpec, load_area, load_image
 from sia_gen.images.opening import read_image
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.images.shapes import find_white, read_headers, say_shapes, settle, settle_corpus
@@ -183,10 +183,11 @@ def test_own_wide_photographs_are_kept_whole(tmp_path: Path, extension: str, cap
         Image.fromarray(pixels).save(tmp_path / f"parts/{number}.{extension}")
     own = recipe_for_folder(tmp_path / "parts")
     recipe = settle(own, own.categories, tmp_path / "parts", [])
-    assert recipe.data.non_square == "stretch"
-    assert "2 of 2 images are not square; they are stretched" in capfd.readouterr().err
-    loaded = load_image(tmp_path / f"parts/0.{extension}", ImageSpec.of(recipe, 32))
-    assert loaded.mean() == pytest.approx(255 / 5, abs=4)
+    assert recipe.data.non_square == "pad"
+    assert "2 of 2 images are not square; they are padded" in capfd.readouterr().err
+    path, spec = tmp_path / f"parts/0.{extension}", ImageSpec.of(recipe, 32)
+    picture = load_area(path, spec).cut(load_image(path, spec))
+    assert picture.mean() == pytest.approx(255 / 5, abs=4)
     lossy = recipe.override({"data.non_square": "crop"})
     assert load_image(tmp_path / f"parts/0.{extension}", ImageSpec.of(lossy, 32)).mean() < 1
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sia_gen.config.strength import EDITS
+from sia_gen.images.squares import Area
 from sia_gen.twins.edits import EDITORS, PIECE_SIDES, edit_photograph, edit_photographs
 
 SIZE = 48
@@ -78,11 +79,27 @@ def test_shifted_piece_is_elsewhere_and_its_place_empty_or_not() -> None:
 
 def test_edits_follow_from_the_seeds() -> None:
     images = np.stack([photograph()] * 30)
-    names, results = edit_photographs([EDITS] * 30, images, [], range(30))
+    names, results = edit_photographs([EDITS] * 30, images, [], [], range(30))
     assert set(names) == set(EDITS)
-    again, same = edit_photographs([EDITS], images[7:8], [], [7])
+    again, same = edit_photographs([EDITS], images[7:8], [], [], [7])
     assert again == names[7:8]
     assert np.array_equal(same[0], results[7])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_padding_is_neither_moved_nor_covered_nor_copied(known: bool) -> None:
+    area = Area(0, SIZE, 18, 28)
+    images = np.zeros((60, 1, SIZE, SIZE), np.uint8)
+    rng = np.random.default_rng(0)
+    images[:, :, :, 18:28] = rng.integers(100, 256, (60, 1, SIZE, 10))
+    # Without a rule the foreground of a padded photograph is its picture.
+    inside = (images > 0).astype(np.uint8)
+    _, results = edit_photographs(
+        [EDITS] * 60, images, list(inside) if known else [], [area] * 60, range(60)
+    )
+    assert not results[images == 0].any()
+    assert (results[images > 0] >= 100).all()
+    assert (results != images).any(axis=(1, 2, 3)).all()
 
 
 def test_tiny_foreground_is_edit_photograph() -> None:

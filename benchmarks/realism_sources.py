@@ -31,6 +31,7 @@ SIZE = 256
 RUNTIME = Runtime()
 NATURAL = {"source": "image", "region": "natural"}
 CORRELATED, EDITS = "pink,blobs,streaks", "shift,mirror,erase,swap"
+DISTURBED = {"synthesis.strength": "0.2:0.5", "synthesis.perturbation": CORRELATED}
 TWINS: dict[str, dict[str, object]] = {
     "white twins": {
         # In a region white noise takes about ten times the strength of correlated noise.
@@ -43,6 +44,7 @@ TWINS: dict[str, dict[str, object]] = {
         "synthesis.perturbation": CORRELATED,
         "synthesis.twins": NATURAL,
     },
+    "correlated twins, start 0.25": DISTURBED | {"synthesis.twins": NATURAL | {"start": 0.25}},
     "edited twins": {
         "synthesis.strength": 0,
         "synthesis.twins": {"source": "image", "edit": EDITS},
@@ -51,16 +53,9 @@ TWINS: dict[str, dict[str, object]] = {
         "synthesis.strength": 0,
         "synthesis.twins": {"source": "image", "edit": EDITS, "start": 0.25},
     },
-    "edited and disturbed twins": {
-        "synthesis.strength": "0.2:0.5",
-        "synthesis.perturbation": CORRELATED,
-        "synthesis.twins": NATURAL | {"edit": EDITS},
-    },
-    "the same, start 0.25": {
-        "synthesis.strength": "0.2:0.5",
-        "synthesis.perturbation": CORRELATED,
-        "synthesis.twins": NATURAL | {"edit": EDITS, "start": 0.25},
-    },
+    "edited, correlated twins": DISTURBED | {"synthesis.twins": NATURAL | {"edit": EDITS}},
+    "edited, correlated twins, start 0.25": DISTURBED
+    | {"synthesis.twins": NATURAL | {"edit": EDITS, "start": 0.25}},
 }
 PIECES = {"synthesis.strength": "0.1:0.3"}
 

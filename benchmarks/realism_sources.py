@@ -39,6 +39,11 @@ TWINS: dict[str, dict[str, object]] = {
         "synthesis.perturbation": "white",
         "synthesis.twins": NATURAL,
     },
+    "white twins, start 0.25": {
+        "synthesis.strength": "2:8",
+        "synthesis.perturbation": "white",
+        "synthesis.twins": NATURAL | {"start": 0.25},
+    },
     "correlated twins": {
         "synthesis.strength": "auto",
         "synthesis.perturbation": CORRELATED,

@@ -132,8 +132,9 @@ class Twins(Section):
 
     source: Literal["noise", "image"] = "noise"
     """What samples start from: noise, or photographs of normal parts."""
-    start: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """How far to go back from a photograph towards noise, as a share of the steps."""
+    start: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """How far to go back from a photograph towards noise, as a share of the steps. The farther, the
+    stronger are anomalies of noise, and the more of an edit is lost."""
     invert: bool = False
     """Whether to go back by DDIM inversion instead of by adding noise."""
     edit: Edits = Field(default=[])

@@ -14,6 +14,7 @@ from PIL import Image
 from sia_gen.config.data import FolderLayout
 from sia_gen.config.recipe import Recipe, load_corpus_recipe
 from sia_gen.config.recipe_file import LONGEST_NAME, recipe_names
+from sia_gen.config.strength import EDITS
 from sia_gen.errors import ImageError
 from sia_gen.images.arrangement import own_layout
 from sia_gen.images.layouts import images_of, layout_fits, layouts_of, normal_place
@@ -25,16 +26,16 @@ SAMPLED = 32
 # Fewer images than this get a small network, at a size that a laptop can train.
 MANY = 500
 SIZES = (256, 128, 64, 32)
-# Spots, scratches and stains in photographs, at about the strengths that `calibrate --twins` finds,
-# and a detector that fits in minutes on a CPU. Its backbone comes with a package, so it needs no
-# download.
+# Spots, scratches and stains in photographs of which a piece is misplaced, missing or doubled:
+# these taught most about real defects. The detector fits in minutes on a CPU, and its
+# backbone comes with a package, so it needs no download.
 OWN: dict[str, Any] = {
     "synthesis": {
         "images": 240,
         "shard_size": 240,
         "strength": "0.2:0.5",
         "perturbation": ["pink", "blobs", "streaks"],
-        "twins": {"source": "image", "region": "natural"},
+        "twins": {"source": "image", "region": "natural", "edit": [*EDITS]},
     },
     "realnet": {
         "backbone": "tf_efficientnet_lite0",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,8 +102,7 @@ def corpus(
 def calibrated(recipe: Recipe, out: Path, folder: Path, data: Path) -> dict[str, Any]:
     """The calibrated strengths of twins, which do not depend on the seed of the corpus."""
     recipe = recipe.override({"seed": 0})
-    places = [DatasetCategory(recipe, category) for category in recipe.categories]
-    twins = partial(twin_sampler, TwinMaker(recipe, places, data))
+    twins = twin_sampler(recipe, recipe.categories, data)
     models = out / "models"
     calibrate(recipe, recipe.categories, data, models, folder, RUNTIME, twins=twins)
     return Recipe.load(folder / RECIPE).synthesis.calibrated

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,8 +19,7 @@ from sia_gen.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from sia_gen.config.recipe import Recipe
-    from sia_gen.inspection.calibrate import TwinSampler
+    pass
 
 
 def calibrate(
@@ -60,6 +58,7 @@ def calibrate(
     folder = out or run_folder(chosen, "calibration")
     from sia_gen.inspection.calibrate import calibrate as measure
     from sia_gen.runtime.device import Runtime
+    from sia_gen.twins.strengths import twin_sampler
 
     strengths = measure(
         chosen,
@@ -68,7 +67,7 @@ def calibrate(
         model or run_folder(chosen, "diffusion"),
         folder,
         Runtime(precision, device, channels_last=channels_last),
-        twins=_twin_sampler(chosen, categories, root),
+        twins=twin_sampler(chosen, categories, root),
         classifier=classifier or run_folder(chosen, "classifier") / "model",
     )
     for case, strength in strengths.items():
@@ -80,17 +79,6 @@ def calibrate(
     folders = {"model": model, "classifier": classifier, "data": photographs, "out": corpus}
     command = "synthesize --strength auto"
     say(f"Next: {next_command(command, saved_recipe(folder), category, **folders)}")
-
-
-def _twin_sampler(recipe: Recipe, categories: list[str], root: Path) -> TwinSampler | None:
-    if recipe.synthesis.twins is None:
-        return None
-    from sia_gen.config.recipe import DatasetCategory
-    from sia_gen.twins.maker import TwinMaker
-    from sia_gen.twins.strengths import twin_sampler
-
-    places = [DatasetCategory(recipe, category) for category in categories]
-    return partial(twin_sampler, TwinMaker(recipe, places, root))
 
 
 def verify(

@@ -12,7 +12,6 @@ OUT/
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,6 @@ def _steps(
     resume: bool,
 ) -> dict[str, Callable[[], Any]]:
     """Returns the steps by name, in their order; the last one fills in the results."""
-    places = [DatasetCategory(recipe, category) for category in categories]
     models, corpus, realnet = out / "diffusion", out / "corpus", out / "realnet"
 
     def make_corpus() -> None:
@@ -137,9 +135,7 @@ def _steps(
         synthesize(chosen, made, models, corpus, runtime, maker=maker, resume=resume)
 
     def measure_strengths() -> None:
-        twins = None
-        if recipe.synthesis.twins is not None:
-            twins = partial(twin_sampler, TwinMaker(recipe, places, root))
+        twins = twin_sampler(recipe, categories, root)
         calibrate(recipe, categories, root, models, out / "strengths", runtime, twins=twins)
 
     steps: dict[str, Callable[[], Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from sia_gen.inspection.calibrate import Case, calibrate
 from sia_gen.inspection.strength_curve import SAMPLES
 from sia_gen.sdas.loading import load_pipeline
 from sia_gen.twins import masks
-from sia_gen.twins.maker import TwinMaker
 from sia_gen.twins.strengths import twin_sampler
 from tests.corpus.conftest import RUNTIME
 from tests.twins.conftest import read
@@ -30,7 +28,7 @@ NATURAL = {"source": "image", "region": "natural"}
 
 
 def test_samples_are_the_twins_of_a_corpus_of_that_strength(
-    make_twins: MakeTwins, models: Path
+    make_twins: MakeTwins, models: Path, photographs: Path
 ) -> None:
     size = {"images": SAMPLES, "shard_size": SAMPLES, "batch_size": SAMPLES}
     settings = size | {"steps": 6, "strength": 2.0, "perturbation": ["blobs"]}
@@ -40,7 +38,11 @@ def test_samples_are_the_twins_of_a_corpus_of_that_strength(
 
     pipeline = load_pipeline(models / "disc", maker.recipe)
     place = DatasetCategory(maker.recipe, "disc")
-    sample = twin_sampler(maker, pipeline, place, "blobs")
+    # Edits would change photographs whatever the strength is.
+    edited = maker.recipe.override({"synthesis.twins.edit": ["swap"]})
+    sampler = twin_sampler(edited, ["disc"], photographs)
+    assert sampler is not None
+    sample = sampler(pipeline, place, "blobs")
     found, weak = sample(2.0), sample(0.5)
     assert found.normal is not None
     assert found.regions is not None
@@ -75,8 +77,7 @@ def test_twins_are_measured_anew_with_other_settings(
 ) -> None:
     for region in ("natural", "natural", "box"):
         changed = recipe.override({"synthesis.twins": NATURAL | {"region": region}})
-        maker = TwinMaker(changed, [DatasetCategory(changed, "disc")], photographs)
-        twins = partial(twin_sampler, maker)
+        twins = twin_sampler(changed, ["disc"], photographs)
         out = tmp_path / "out"
         found = calibrate(changed, ["disc"], photographs, models, out, RUNTIME, twins=twins)
         assert found == {Case("disc", "white"): Strength(0.1, 0.2)}

@@ -199,7 +199,7 @@ def test_loops(place: Path, run: cli.Run, recipe: Recipe, tried: Tried) -> None:
 
 
 def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
-    count = times(4000, 100_000)
+    count = times(2000, 100_000)
     content = recipe.model_dump(mode="json")
     content["data"]["images"]["mask"] = "{category}/ground_truth/{defect}/{stem}_mask.*"
     masked = Recipe.parse(content, where="test")

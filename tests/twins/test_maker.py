@@ -39,7 +39,10 @@ KINDS: dict[str, dict[str, Any]] = {
 STARTS = {"photographs": 0.5, "edits": 0.25}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("perlin", "box"))) for kind in KINDS],
+)
 def test_corpus_is_intact_and_each_sample_can_be_made_again(
     make_twins: MakeTwins, models: Path, photographs: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -28,7 +28,7 @@ from sia_gen.twins.strengths import twin_sampler
 # Edge of the images that features are computed on; `defect-synthesis` draws at twice the size.
 SIZE = 256
 RUNTIME = Runtime()
-NATURAL = {"source": "image", "region": "natural"}
+NATURAL = {"source": "image", "region": "natural", "start": 0.5}
 CORRELATED, EDITS = "pink,blobs,streaks", "shift,mirror,erase,swap"
 DISTURBED = {"synthesis.strength": "0.2:0.5", "synthesis.perturbation": CORRELATED}
 TWINS: dict[str, dict[str, object]] = {
@@ -51,7 +51,7 @@ TWINS: dict[str, dict[str, object]] = {
     "correlated twins, start 0.25": DISTURBED | {"synthesis.twins": NATURAL | {"start": 0.25}},
     "edited twins": {
         "synthesis.strength": 0,
-        "synthesis.twins": {"source": "image", "edit": EDITS},
+        "synthesis.twins": {"source": "image", "edit": EDITS, "start": 0.5},
     },
     "edited twins, start 0.25": {
         "synthesis.strength": 0,

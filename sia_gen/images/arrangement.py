@@ -97,8 +97,8 @@ def _normal(places: Places) -> list[Place]:
 def _masked(places: Places) -> list[Place]:
     """Returns places of any name if masks beside all of them tell which images are defective."""
     said = {role for one in places.images for name in one.path for role in roles_of(name)}
-    told = said.isdisjoint(TELLING) and all(one.endings for one in places.images)
-    return [replace(one, role=None) for one in places.images] if told else []
+    only_masks_tell = said.isdisjoint(TELLING) and all(one.endings for one in places.images)
+    return [replace(one, role=None) for one in places.images] if only_masks_tell else []
 
 
 def _validation(places: Places, normal: Sequence[Place]) -> list[Place]:

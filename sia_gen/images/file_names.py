@@ -23,11 +23,11 @@ def require_no_verdicts(places: Places, normal: Sequence[Place]) -> None:
     roles = {image: role_of(image.stem) for image in unsaid}
     defects = [image for image, role in roles.items() if role in (Role.BAD, Role.KIND)]
     good = [image for image, role in roles.items() if role is Role.GOOD]
-    told, what = (defects, "defects") if defects else (good, "good parts")
-    if told and (Role.BAD in roles.values() or len(told) < len(roles)):
+    named, what = (defects, "defects") if defects else (good, "good parts")
+    if named and (Role.BAD in roles.values() or len(named) < len(roles)):
         raise ImageError(
             problem=f"{root} has images whose folders do not say that they are good parts, "
-            f"and names say of {len(told)} of {len(roles)} that they are {what}, such as "
-            f"{told[0].relative_to(root)}.",
+            f"but the names of {len(named)} of these {len(roles)} call them {what}, such as "
+            f"{named[0].relative_to(root)}.",
             fix="Move good parts to 'good' and defects to 'bad', where names do not matter.",
         )

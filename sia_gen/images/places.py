@@ -99,7 +99,7 @@ def find_places(root: Path) -> Places:
             beside |= {ending: file for file, ending in masks.items() if ending not in beside}
             alone = tuple(file for file in files if file not in masks)
             images.append(Place(path, alone, *meaning_of(path), frozenset(masks.values())))
-    images = _kinds_told(_without_masks(images, beside))
+    images = _with_kinds(_without_masks(images, beside))
     return Places(root, images, apart[Role.MASKS], apart[Role.COPIES], beside, others)
 
 
@@ -139,7 +139,7 @@ def photographs_below(folder: Path) -> tuple[list[Path], list[Path]]:
     return in_order(photographs), in_order(masks)
 
 
-def _kinds_told(places: list[Place]) -> list[Place]:
+def _with_kinds(places: list[Place]) -> list[Place]:
     """Returns places in which names to test on tell kinds of defects, or are unclear.
 
     If there are good images to test on, any number or unknown name beside them is a kind, unless it
@@ -147,7 +147,7 @@ def _kinds_told(places: list[Place]) -> list[Place]:
     """
     good = any(one.split is Role.TEST and one.role is Role.GOOD for one in places)
 
-    def told(one: Place) -> Place:
+    def with_kind(one: Place) -> Place:
         name = "" if one.role is None else one.top[-1]
         number = one.role is Role.UNCLEAR and not words_of(name)
         if one.split is not Role.TEST or not (one.role is Role.UNKNOWN or number):
@@ -155,7 +155,7 @@ def _kinds_told(places: list[Place]) -> list[Place]:
         kind = good and not is_beside(name)
         return replace(one, role=Role.UNKNOWN if kind else Role.UNCLEAR)
 
-    return [told(one) for one in places]
+    return [with_kind(one) for one in places]
 
 
 def meaning_of(path: Names) -> tuple[Role | None, Role | None, int]:
@@ -192,8 +192,8 @@ def _is_time_of_others(path: Names, depth: int) -> bool:
     """Whether a name is a time, or the day or month of one, and those below it say something."""
     *before, name = path[:depth]
     part = name.isdecimal() and bool(before) and all(map(is_time, before[:1]))
-    told = {role for one in path[depth:] for role in roles_of(one)}
-    return (is_time(name) or part) and not told.isdisjoint(TELLING)
+    below = {role for one in path[depth:] for role in roles_of(one)}
+    return (is_time(name) or part) and not below.isdisjoint(TELLING)
 
 
 def described(places: Iterable[Place]) -> str:

@@ -107,10 +107,10 @@ def _agreed(batches: Iterator[list[Pixels]], count: int) -> list[list[Pixels]]:
     except ImageError as error:
         problem = error
     seen = [crc32(b"".join(tile.tobytes() for tile in batch)) for batch in some]
-    told = gather_object([None if problem else seen])
+    reports = gather_object([None if problem else seen])
     if problem is not None:
         raise problem
-    if any(one != seen for one in told):
+    if any(one != seen for one in reports):
         raise ImageError(
             problem="the processes do not read the same photograph; it may be moved, or replaced.",
             fix="Leave photographs in their place while they are read.",

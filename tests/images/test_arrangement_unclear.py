@@ -104,17 +104,17 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
     ),
     "names of files": (
         ["OK_0001.png", "NG_0001.png", "NG_0002.png"],
-        "2 of 3 that they are defects, such as NG_0001.png",
+        "2 of these 3 call them defects, such as NG_0001.png",
         "'bad'",
     ),
     "names of files to learn from": (
         ["training/good.1a2b.png", "training/anomaly.1a2c.png", "testing/good.3.png"],
-        "1 of 2 that they are defects, such as training/anomaly.1a2c.png",
+        "1 of these 2 call them defects, such as training/anomaly.1a2c.png",
         "'bad'",
     ),
     "good ones in names of files": (
         ["0_OK.png", "1_OK.png", "2.png"],
-        "2 of 3 that they are good parts, such as 0_OK.png",
+        "2 of these 3 call them good parts, such as 0_OK.png",
         "'good'",
     ),
     "unknown names to test, without good ones": (
@@ -132,10 +132,10 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "test/false_ng (1), test/review (1)",
         "'test/bad/false_ng'",
     ),
-    "names of files that say it of all": (["NG_1.png", "NG_2.png"], "2 of 2", "'bad'"),
+    "names of files that say it of all": (["NG_1.png", "NG_2.png"], "2 of these 2", "'bad'"),
     "kinds in names of files": (
         ["scratch_1.png", "cell_2.png"],
-        "1 of 2 that they are defects, such as scratch_1.png",
+        "1 of these 2 call them defects, such as scratch_1.png",
         "'bad'",
     ),
 }

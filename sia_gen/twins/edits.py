@@ -7,6 +7,7 @@ from the result, heals the seams.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,24 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from sia_gen.images.loading import Pixels
 from sia_gen.images.squares import Area
 
-# Sides of a piece, as shares of the image's shorter one.
-PIECE_SIDES = (1 / 12, 1 / 3)
-# The most visible of as many edits is taken, because many pieces look alike.
+# Sides of a piece, as shares of the image's shorter one. Small ones are as frequent as large ones.
+PIECE_SIDES = (1 / 16, 1 / 3)
+# The most visible of as many edits of one size is taken, because many pieces look alike.
 DRAWS = 8
 # Standard deviation that smooths what fills a hole, as a share of the side.
 FILL_SMOOTHING = 1 / 64
 
 Rng = np.random.Generator
 Mask = NDArray[np.bool_]
+Box = tuple[slice, slice]
+
+
+class Piece(NamedTuple):
+    """What is drawn once for a sample, so that the most visible edit is not the largest."""
+
+    height: int
+    width: int
+    doubled: bool
 
 
 def edit_photographs(
@@ -65,24 +75,24 @@ def edit_photograph(name: str, image: Pixels, foreground: Pixels | None, rng: Rn
     The piece is taken from the foreground (1, H, W), 1 or 0; from anywhere if that is None.
     """
     inside = np.ones(image.shape[-2:], bool) if foreground is None else foreground[0] > 0
-    candidates = [EDITORS[name](image, inside, rng) for _ in range(DRAWS)]
+    piece = _draw_piece(min(inside.shape), rng)
+    candidates = [EDITORS[name](image, inside, piece, rng) for _ in range(DRAWS)]
     changes = [np.abs(one.astype(int) - image).sum() for one in candidates]
     return candidates[int(np.argmax(changes))]
 
 
-def _shift(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+def _shift(image: Pixels, inside: Mask, piece: Piece, rng: Rng) -> Pixels:
     """Moves a piece, or doubles it."""
-    box = _box(inside, rng)
-    piece = inside[box]
-    moved = _box(np.ones_like(inside), rng, piece.shape)
-    result = image.copy() if rng.random() < 0.5 else _filled(image, inside, box)
-    np.copyto(result[:, *moved], image[:, *box], where=piece)
+    box = _box(inside, piece, rng)
+    moved = _box(np.ones_like(inside), piece, rng)
+    result = image.copy() if piece.doubled else _filled(image, inside, box)
+    np.copyto(result[:, *moved], image[:, *box], where=inside[box])
     return result
 
 
-def _mirror(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+def _mirror(image: Pixels, inside: Mask, piece: Piece, rng: Rng) -> Pixels:
     """Mirrors a piece in its place, in one direction or both."""
-    box = _box(inside, rng)
+    box = _box(inside, piece, rng)
     axes = [(-1,), (-2,), (-1, -2)][int(rng.integers(3))]
     result = image.copy()
     where = inside[box] & np.flip(inside[box], axes)
@@ -90,15 +100,14 @@ def _mirror(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
     return result
 
 
-def _erase(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+def _erase(image: Pixels, inside: Mask, piece: Piece, rng: Rng) -> Pixels:
     """Removes a piece."""
-    return _filled(image, inside, _box(inside, rng))
+    return _filled(image, inside, _box(inside, piece, rng))
 
 
-def _swap(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
+def _swap(image: Pixels, inside: Mask, piece: Piece, rng: Rng) -> Pixels:
     """Exchanges two pieces of one size."""
-    first = _box(inside, rng)
-    second = _box(inside, rng, inside[first].shape)
+    first, second = _box(inside, piece, rng), _box(inside, piece, rng)
     result = image.copy()
     where = inside[first] & inside[second]
     np.copyto(result[:, *second], image[:, *first], where=where)
@@ -108,21 +117,24 @@ def _swap(image: Pixels, inside: Mask, rng: Rng) -> Pixels:
 
 EDITORS = {"shift": _shift, "mirror": _mirror, "erase": _erase, "swap": _swap}
 
-Box = tuple[slice, slice]
+
+def _draw_piece(side: int, rng: Rng) -> Piece:
+    """Draws a piece of an image whose shorter side is given."""
+    low, high = PIECE_SIDES
+    height, width = side * low * (high / low) ** rng.random(2)
+    return Piece(max(2, round(height)), max(2, round(width)), doubled=rng.random() < 0.5)
 
 
-def _box(inside: Mask, rng: Rng, sides: tuple[int, ...] | None = None) -> Box:
+def _box(inside: Mask, piece: Piece, rng: Rng) -> Box:
     """Draws a box around some pixel of the foreground, and inside the image."""
-    if sides is None:
-        low, high = (max(2, round(share * min(inside.shape))) for share in PIECE_SIDES)
-        sides = int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1))
     pixels = np.argwhere(inside)
     centre = pixels[rng.integers(len(pixels))]
     starts = [
         int(np.clip(place - length // 2, 0, side - length))
-        for place, length, side in zip(centre, sides, inside.shape, strict=True)
+        for place, length, side in zip(centre, piece[:2], inside.shape, strict=True)
     ]
-    return slice(starts[0], starts[0] + sides[0]), slice(starts[1], starts[1] + sides[1])
+    top, left = starts
+    return slice(top, top + piece.height), slice(left, left + piece.width)
 
 
 def _filled(image: Pixels, inside: Mask, box: Box) -> Pixels:

@@ -10,18 +10,18 @@ from pathlib import Path
 from sia_gen.config.data import TableLayout
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
+from sia_gen.images.copies import find_copies
 from sia_gen.images.files import SYSTEM_FILES, folders_below, is_hidden, is_image, is_output
 from sia_gen.images.layouts import layouts_of
 from sia_gen.images.listing import CategoryImages, split_images
 from sia_gen.images.places import MASK_ENDING
 from sia_gen.images.words import Role, role_of
-from sia_gen.io.files import sha256, worker_threads
 
 # What the kind of an image in a folder begins with, and the most folders that are named.
 INSIDE, MOST_FOLDERS = "images in ", 3
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-# Bytes of two files that are compared before all of them are, and where, as shares of the size.
-COMPARED, PLACES = 64, (0.25, 0.5, 0.75)
+# The kind of what is there twice.
+COPIES = "duplicates"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Found:
 
 
 def survey(recipe: Recipe, root: Path, category: str) -> Found:
-    """Counts the images of a category without reading any, and the other files beside them.
+    """Counts the images of a category without decoding any, and the other files beside them.
 
     Raises:
         ImageError: As `split_images` does.
@@ -94,38 +94,11 @@ def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
 
 
 def used_twice(images: CategoryImages) -> list[tuple[Path, Path]]:
-    """Returns the test images of which there is a copy to learn from, each with that copy.
-
-    Whole files are only read if others have the same size and a few of the same bytes.
-    """
+    """Returns the test images of which there is a copy to learn from, each with that copy."""
     learned = [*images.fit, *images.validation]
     tests = [*images.test_normal, *(test.path for test in images.test_anomalous)]
-    with worker_threads() as pool:
-        samples = dict(
-            zip([*learned, *tests], pool.map(_sample_of, [*learned, *tests]), strict=True)
-        )
-        alike = {samples[path] for path in learned} & {samples[path] for path in tests}
-        read = [path for path, sample in samples.items() if sample in alike and sample[0]]
-        contents = dict(zip(read, pool.map(sha256, read), strict=True))
-    by_content = {contents[path]: path for path in reversed(learned) if path in contents}
-    twice = [(test, by_content.get(contents.get(test, ""))) for test in tests]
-    return [(test, other) for test, other in twice if other is not None]
-
-
-def _sample_of(path: Path) -> tuple[int, bytes]:
-    """Returns the size of a file and some of its bytes; 0 for what cannot be read."""
-    found = b""
-    try:
-        size = path.stat().st_size if path.is_file() else 0
-        if size:
-            with path.open("rb") as file:
-                for place in PLACES:
-                    file.seek(int(place * size))
-                    found += file.read(COMPARED)
-    except OSError:
-        # Whoever reads the image says so.
-        return 0, b""
-    return size, found
+    copies, known = find_copies([*learned, *tests]), {*learned}
+    return [(test, copies[test]) for test in tests if copies.get(test) in known]
 
 
 def require_unseen(images: CategoryImages) -> None:
@@ -148,8 +121,9 @@ def _passed_over(recipe: Recipe, root: Path, images: CategoryImages) -> dict[str
     place = root
     if len(recipe.categories) > 1:
         place = Path(os.path.commonpath([path.parent.absolute() for path in _used(images)]))
+    copies = {os.path.abspath(path) for path in images.copies}
     kinds = Counter(
-        _kind_of(path, place)
+        COPIES if os.path.abspath(path) in copies else _kind_of(path, place)
         for folder in folders_below(place)
         for path in folder.iterdir()
         if os.path.abspath(path) not in used and not _is_looked_into(path)

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sia_gen.config.data import Layout, TableLayout
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.copies import find_copies
 from sia_gen.images.counted import load_scored
 from sia_gen.images.layouts import (
     GOOD,
@@ -36,6 +38,7 @@ class CategoryImages:
     test_normal: list[Path]
     test_anomalous: list[TestImage]
     unreadable: frozenset[Path] = frozenset()  # normal images that were left out
+    copies: frozenset[Path] = frozenset()  # normal images that are the same as one of these
 
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
@@ -104,8 +107,10 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
         )
     if not images.fit or not images.validation:
         count = len(images.fit) + len(images.validation)
+        besides = f", besides {len(images.copies)} duplicates" if images.copies else ""
         raise ImageError(
-            problem=f"category '{category}' has too few normal images to fit in {root}: {count}.",
+            problem=f"category '{category}' has too few normal images to fit in {root}: "
+            f"{count}{besides}.",
             fix="Besides the test images it needs at least 2: one to learn from and one to keep "
             "back. Add images, or check the recipe's 'data'.",
         )
@@ -113,22 +118,42 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
 
 
 def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
-    """Returns the images of a category, split by the recipe's seed, without reading any."""
+    """Returns the images of a category, split by the recipe's seed, without decoding any.
+
+    What is there twice, byte for byte, is learnt or held back once. The others of the same bytes
+    count in the split, so the purpose of the rest does not depend on them.
+    """
     layout = _choose_layout(recipe, root, category)
     name = recipe.data.names.get(category, category)
     normal, validation, test_normal, test_anomalous = read_layout(layout, root, name)
     # The order has to stay the same for ever, and is no secret.
     random.Random(recipe.data.split_seed).shuffle(normal)  # noqa: S311
+    # Those of the normal images that are to be tested, if the data set does not set some apart.
+    tested = list[Path]()
     if test_normal is None:
         has_anomalies = isinstance(layout, TableLayout) or layout.test_anomalous is not None
         cut = int(recipe.data.fit_fraction * len(normal)) if has_anomalies else len(normal)
-        normal, test_normal = normal[:cut], normal[cut:]
+        normal, tested = normal[:cut], normal[cut:]
     if validation is None:
         held_out = max(1, round(recipe.data.validation_fraction * len(normal)))
         normal, validation = normal[held_out:], normal[:held_out]
-    tests = [*test_normal, *(test.path for test in test_anomalous)]
+    tests = [*(test_normal or tested), *(test.path for test in test_anomalous)]
     _require_apart([*normal, *validation], tests)
-    return CategoryImages(normal, validation, test_normal, test_anomalous)
+    # The larger a list, the better it does without some.
+    (validation, tested, normal), copies = _once(validation, tested, normal)
+    if test_normal is None:
+        test_normal = tested
+    return CategoryImages(normal, validation, test_normal, test_anomalous, copies=copies)
+
+
+def _once(*lists: list[Path]) -> tuple[list[list[Path]], frozenset[Path]]:
+    """Leaves out of lists of images what is the same as one before; returns also the copies."""
+    copies = find_copies(chain.from_iterable(lists))
+    seen, kept = {*copies}, list[list[Path]]()
+    for images in lists:
+        kept.append([path for path in dict.fromkeys(images) if path not in seen])
+        seen.update(images)
+    return kept, frozenset(copies)
 
 
 def _require_apart(normal: Iterable[Path], tests: Iterable[Path]) -> None:

@@ -64,6 +64,16 @@ def test_everything_in_a_folder_is_counted_once(root: Path) -> None:
     assert found.fit + found.validation + 1 + 4 + 1 + others == len(files) + 2
 
 
+def test_duplicates_are_passed_over(root: Path) -> None:
+    for number in range(3):
+        copy = root / f"train/good/{number} (1).png"
+        copy.write_bytes((root / f"train/good/{number}.png").read_bytes())
+    found = survey(recipe_for_folder(root), root, "photos")
+    assert found.fit + found.validation == EXPECTED.fit + EXPECTED.validation
+    assert found.passed_over == {**EXPECTED.passed_over, "duplicates": 3}
+    assert ", 3 duplicates," in str(found)
+
+
 def test_line_says_it_all() -> None:
     line = str(EXPECTED)
     for part in (

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_images_are_those_that_were_learnt_though_others_were_added(
     assert set(now.fit) & set(listed.test_normal)
     (begun,) = learnt.images_of([now], root)
     assert (begun.fit, begun.validation) == (listed.fit, listed.validation)
+
+
+def test_training_that_began_with_copies_keeps_its_images(own: Recipe, root: Path) -> None:
+    """Earlier versions learnt from copies; their trainings go on with the same split."""
+    listed, _ = learn(own, root)
+    copy = root / "good/copy.png"
+    shutil.copy(listed.fit[0], copy)
+    begun = replace(listed, fit=[*listed.fit[1:], copy, listed.fit[0]])
+    learnt = Learnt.of([begun], root)
+    now = list_images(own, root, "disc")
+    assert now.copies
+    (found,) = learnt.images_of([now], root)
+    assert (found.fit, found.validation) == (begun.fit, begun.validation)
 
 
 def test_images_stay_as_listed_if_one_that_was_learnt_is_gone(own: Recipe, root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -196,6 +197,56 @@ def test_excluded_names_are_no_images(recipe: Recipe, photographs: Path) -> None
     some = recipe.override({"data.images.exclude": ["00[01].png", "scratch"]})
     images = list_images(some, photographs, "disc")
     assert [len(part) for part in parts(images)] == [8, 2, 2, 0]
+
+
+def copied(paths: list[Path]) -> list[Path]:
+    """Copies of files beside them, named as browsers do."""
+    copies = [path.with_stem(f"{path.stem} (1)") for path in paths]
+    for path, copy in zip(paths, copies, strict=True):
+        shutil.copy(path, copy)
+    return copies
+
+
+@pytest.mark.parametrize("set_apart", [True, False])
+def test_copies_serve_one_purpose_and_leave_that_of_the_others(
+    recipe: Recipe, photographs: Path, tmp_path: Path, set_apart: bool
+) -> None:
+    """Also of those that are tested because the data set sets none apart."""
+    shutil.copytree(photographs / "disc", tmp_path / "disc")
+    if not set_apart:
+        content = recipe.model_dump()
+        del content["data"]["images"]["test_normal"]
+        recipe = Recipe.parse(content, where="test")
+    folder = tmp_path / "disc/train/good"
+    copies = copied(sorted(folder.iterdir())[:6])
+    images = split_images(recipe, tmp_path, "disc")
+    used = [*images.fit, *images.validation, *images.test_normal]
+    contents = {path.read_bytes() for path in used}
+    assert len(contents) == len(used)
+    assert {path.read_bytes() for path in folder.iterdir()} <= contents
+    assert images.copies == {*folder.iterdir()} - {*used}
+    for path in copies:
+        path.write_bytes(path.read_bytes() + b"no copy")
+    whole = split_images(recipe, tmp_path, "disc")
+    for part, others in zip(parts(images), parts(whole), strict=True):
+        assert part == [path for path in others if path not in images.copies]
+
+
+def test_images_held_out_are_not_learnt_under_other_names(
+    recipe: Recipe, photographs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photographs / "disc", tmp_path / "disc")
+    held_out = tmp_path / "disc/val"
+    held_out.mkdir()
+    for number in range(3):
+        shutil.copy(tmp_path / f"disc/train/good/00{number}.png", held_out / f"x{number}.png")
+    own = recipe.override({"data.images.validation": "{category}/val/*"})
+    images = list_images(own, tmp_path, "disc")
+    assert (len(images.fit), len(images.validation), len(images.copies)) == (9, 3, 3)
+    shutil.rmtree(held_out)
+    shutil.copytree(tmp_path / "disc/train/good", held_out)
+    with pytest.raises(ImageError, match=r"too few normal images .*: 12, besides 12 duplicates"):
+        list_images(own, tmp_path, "disc")
 
 
 def test_given_folder_must_be_there(recipe: Recipe, tmp_path: Path) -> None:

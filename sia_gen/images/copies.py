@@ -69,7 +69,7 @@ def _alike(
 def _sample_of(file: File) -> bytes | None:
     found = b""
     try:
-        with file.path.open("rb") as stream:
+        with file.path.open("rb", buffering=0) as stream:
             for place in PLACES:
                 stream.seek(int(place * file.size))
                 found += stream.read(COMPARED)

@@ -10,7 +10,6 @@ from pathlib import Path
 from sia_gen.config.data import TableLayout
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, one_line
-from sia_gen.images.copies import find_copies
 from sia_gen.images.files import SYSTEM_FILES, folders_below, is_hidden, is_image, is_output
 from sia_gen.images.layouts import layouts_of
 from sia_gen.images.listing import CategoryImages, split_images
@@ -95,10 +94,10 @@ def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
 
 def used_twice(images: CategoryImages) -> list[tuple[Path, Path]]:
     """Returns the test images of which there is a copy to learn from, each with that copy."""
-    learned = [*images.fit, *images.validation]
+    learned = {*images.fit, *images.validation}
     tests = [*images.test_normal, *(test.path for test in images.test_anomalous)]
-    copies, known = find_copies([*learned, *tests]), {*learned}
-    return [(test, copies[test]) for test in tests if copies.get(test) in known]
+    found = [(test, images.copies[test]) for test in tests if test in images.copies]
+    return [(test, other) for test, other in found if other in learned]
 
 
 def require_unseen(images: CategoryImages) -> None:
@@ -121,7 +120,7 @@ def _passed_over(recipe: Recipe, root: Path, images: CategoryImages) -> dict[str
     place = root
     if len(recipe.categories) > 1:
         place = Path(os.path.commonpath([path.parent.absolute() for path in _used(images)]))
-    copies = {os.path.abspath(path) for path in images.copies}
+    copies = {os.path.abspath(path) for path in images.duplicates}
     kinds = Counter(
         COPIES if os.path.abspath(path) in copies else _kind_of(path, place)
         for folder in folders_below(place)

@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_gen.errors import ImageError, one_line
+from sia_gen.images.damage import find_damaged, in_one
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, size_within
 from sia_gen.images.masks import looks_inverted, read_marks, read_mask, within
 from sia_gen.images.opening import upright_size
 from sia_gen.io.files import worker_threads
-
-# Number of problems that an error spells out.
-LISTED = 3
 
 
 def load_mask(image: TestImage, spec: ImageSpec) -> NDArray[np.bool_]:
@@ -44,7 +42,7 @@ def check_masks(tests: Sequence[TestImage], category: str) -> None:
         found = list(pool.map(_problem_of, masked))
     errors = [one for one in found if isinstance(one, ImageError)]
     if errors:
-        raise _joined(errors, f"of {len(masked)} masks of '{category}' cannot be used")
+        raise in_one(errors, f"of {len(masked)} masks of '{category}' cannot be used")
     inverted = [test for test, one in zip(masked, found, strict=True) if one]
     if not inverted:
         return
@@ -61,15 +59,21 @@ def check_masks(tests: Sequence[TestImage], category: str) -> None:
         print(one_line(f"warning: {problem}; look whether they are inverted."), file=sys.stderr)
 
 
-def check_tests(tests: Sequence[TestImage], category: str) -> None:
-    """Raises one `ImageError` about all test images of a category that cannot be opened.
+def check_tests(
+    tests: Sequence[TestImage], category: str, white: int | None = None, *, large: bool = False
+) -> None:
+    """Raises one `ImageError` about all test images of a category that cannot be read.
 
-    Their masks are checked too, see `check_masks`. No pixel of an image is read.
+    Not all of their pixels are decoded; see `find_damaged`. All masks are checked too, see
+    `check_masks`.
     """
+    damaged = find_damaged([test.path for test in tests], white, large=large)
     with worker_threads() as pool:
-        errors = [error for error in pool.map(_unopened, tests) if error is not None]
+        opened = pool.map(_unopened, tests)
+        found = [damaged.get(test.path, one) for test, one in zip(tests, opened, strict=True)]
+    errors = [error for error in found if error is not None]
     if errors:
-        raise _joined(errors, f"of {len(tests)} test images of '{category}' cannot be read")
+        raise in_one(errors, f"of {len(tests)} test images of '{category}' cannot be read")
     check_masks(tests, category)
 
 
@@ -89,14 +93,3 @@ def _problem_of(test: TestImage) -> ImageError | bool:
         return looks_inverted(read_marks(test.mask, of=test.path))
     except ImageError as error:
         return error
-
-
-def _joined(errors: Sequence[ImageError], what: str) -> ImageError:
-    if len(errors) == 1:
-        return errors[0]
-    listed = "; ".join(error.problem.rstrip(".") for error in errors[:LISTED])
-    more = f"; and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
-    return ImageError(
-        problem=f"{len(errors)} {what}: {listed}{more}.",
-        fix=errors[0].fix,
-    )

@@ -59,7 +59,7 @@ class Learnt(BaseModel):
         return found
 
     def _found_in(self, images: CategoryImages, root: Path) -> CategoryImages:
-        paths = [*images.fit, *images.validation, *images.test_normal, *images.copies]
+        paths = [*images.fit, *images.validation, *images.test_normal, *images.duplicates]
         known = {_name(path, root): path for path in paths}
         fit, validation = (
             [known[name] for name in part if name in known] for part in (self.fit, self.validation)

@@ -3,10 +3,9 @@
 import importlib.util
 import random
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,15 @@ class CategoryImages:
     test_normal: list[Path]
     test_anomalous: list[TestImage]
     unreadable: frozenset[Path] = frozenset()  # normal images that were left out
-    copies: frozenset[Path] = frozenset()  # normal images that are the same as one of these
+    # Files that are the same as one of these, byte for byte: normal images that were left out, and
+    # test images.
+    copies: Mapping[Path, Path] = field(default_factory=dict)
+
+    @property
+    def duplicates(self) -> set[Path]:
+        """The normal images that were left out because another one is the same."""
+        tests = {*self.test_normal, *(test.path for test in self.test_anomalous)}
+        return self.copies.keys() - tests
 
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
@@ -107,7 +114,8 @@ def list_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
         )
     if not images.fit or not images.validation:
         count = len(images.fit) + len(images.validation)
-        besides = f", besides {len(images.copies)} duplicates" if images.copies else ""
+        duplicates = len(images.duplicates)
+        besides = f", besides {duplicates} duplicates" if duplicates else ""
         raise ImageError(
             problem=f"category '{category}' has too few normal images to fit in {root}: "
             f"{count}{besides}.",
@@ -128,7 +136,6 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
     normal, validation, test_normal, test_anomalous = read_layout(layout, root, name)
     # The order has to stay the same for ever, and is no secret.
     random.Random(recipe.data.split_seed).shuffle(normal)  # noqa: S311
-    # Those of the normal images that are to be tested, if the data set does not set some apart.
     tested = list[Path]()
     if test_normal is None:
         has_anomalies = isinstance(layout, TableLayout) or layout.test_anomalous is not None
@@ -139,21 +146,21 @@ def split_images(recipe: Recipe, root: Path, category: str) -> CategoryImages:
         normal, validation = normal[held_out:], normal[:held_out]
     tests = [*(test_normal or tested), *(test.path for test in test_anomalous)]
     _require_apart([*normal, *validation], tests)
-    # The larger a list, the better it does without some.
-    (validation, tested, normal), copies = _once(validation, tested, normal)
+    # The larger a list, the better it does without some; those for the test are as they are given.
+    copies = find_copies([*validation, *tested, *normal, *tests])
+    validation, tested, normal = _once([validation, tested, normal], copies)
     if test_normal is None:
         test_normal = tested
     return CategoryImages(normal, validation, test_normal, test_anomalous, copies=copies)
 
 
-def _once(*lists: list[Path]) -> tuple[list[list[Path]], frozenset[Path]]:
-    """Leaves out of lists of images what is the same as one before; returns also the copies."""
-    copies = find_copies(chain.from_iterable(lists))
-    seen, kept = {*copies}, list[list[Path]]()
+def _once(lists: Sequence[list[Path]], copies: Container[Path]) -> list[list[Path]]:
+    """Leaves out of lists of images what is the same as one before, by its bytes or its path."""
+    seen, kept = set[Path](), list[list[Path]]()
     for images in lists:
-        kept.append([path for path in dict.fromkeys(images) if path not in seen])
+        kept.append([one for one in dict.fromkeys(images) if not (one in seen or one in copies)])
         seen.update(images)
-    return kept, frozenset(copies)
+    return kept
 
 
 def _require_apart(normal: Iterable[Path], tests: Iterable[Path]) -> None:

@@ -22,6 +22,7 @@ from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
 from sia_gen.diffusion.training import train_diffusion
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.images.damage import require_undamaged
 from sia_gen.images.found import require_unseen, survey
 from sia_gen.images.ground_truth import check_tests
 from sia_gen.images.listing import list_images, list_test_images, split_images
@@ -63,11 +64,16 @@ def plan_run(
     started = time.monotonic() if started is None else started
     found = {category: survey(recipe, root, category) for category in categories}
     tested = has_tests(recipe, categories, root)
+    pixels: dict[str, Any] = {"white": recipe.data.white, "large": recipe.data.tile is not None}
     for category in categories:
-        require_unseen(split_images(recipe, root, category))
+        images = split_images(recipe, root, category)
+        require_unseen(images)
+        # One that has begun goes on without photographs that were added since.
+        if not begun and recipe.data.unreadable == "error":
+            require_undamaged([*images.fit, *images.validation], category, **pixels)
         if tested:
             # The evaluation would otherwise notice them after all else.
-            check_tests(list_test_images(recipe, root, category), category)
+            check_tests(list_test_images(recipe, root, category), category, **pixels)
     # Missing weights would otherwise be noticed when the diffusion model is trained.
     model = RealNet.of(recipe.realnet)
     if begun or (minutes is None and not can_be_timed(recipe)):

@@ -92,7 +92,7 @@ def test_training_that_began_with_copies_keeps_its_images(own: Recipe, root: Pat
     begun = replace(listed, fit=[*listed.fit[1:], copy, listed.fit[0]])
     learnt = Learnt.of([begun], root)
     now = list_images(own, root, "disc")
-    assert now.copies
+    assert now.duplicates
     (found,) = learnt.images_of([now], root)
     assert (found.fit, found.validation) == (begun.fit, begun.validation)
 

@@ -224,12 +224,12 @@ def test_copies_serve_one_purpose_and_leave_that_of_the_others(
     contents = {path.read_bytes() for path in used}
     assert len(contents) == len(used)
     assert {path.read_bytes() for path in folder.iterdir()} <= contents
-    assert images.copies == {*folder.iterdir()} - {*used}
+    assert images.duplicates == {*folder.iterdir()} - {*used}
     for path in copies:
         path.write_bytes(path.read_bytes() + b"no copy")
     whole = split_images(recipe, tmp_path, "disc")
     for part, others in zip(parts(images), parts(whole), strict=True):
-        assert part == [path for path in others if path not in images.copies]
+        assert part == [path for path in others if path not in images.duplicates]
 
 
 def test_images_held_out_are_not_learnt_under_other_names(
@@ -242,7 +242,7 @@ def test_images_held_out_are_not_learnt_under_other_names(
         shutil.copy(tmp_path / f"disc/train/good/00{number}.png", held_out / f"x{number}.png")
     own = recipe.override({"data.images.validation": "{category}/val/*"})
     images = list_images(own, tmp_path, "disc")
-    assert (len(images.fit), len(images.validation), len(images.copies)) == (9, 3, 3)
+    assert (len(images.fit), len(images.validation), len(images.duplicates)) == (9, 3, 3)
     shutil.rmtree(held_out)
     shutil.copytree(tmp_path / "disc/train/good", held_out)
     with pytest.raises(ImageError, match=r"too few normal images .*: 12, besides 12 duplicates"):

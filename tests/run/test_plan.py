@@ -14,6 +14,7 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError, OptionError
 from sia_gen.images.found import Found
+from sia_gen.images.listing import split_images
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.run import plan
 from sia_gen.run.costs import Costs
@@ -172,8 +173,6 @@ def test_plan_says_what_was_found_and_how_long_it_takes(recipe: Recipe, photogra
 def test_test_images_and_masks_are_checked_before_anything_long_begins(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     write_images(root, *(f"good/{number}.png" for number in range(9)), "bad/0.png", "masks/0.png")
-    for number, path in enumerate(sorted(root.glob("good/*"))):
-        path.write_bytes(path.read_bytes() + b"%d" % number)
     made = recipe_for_folder(root)
     Image.new("1", (8, 8)).save(root / "masks/0.png")
     with pytest.raises(ImageError, match=r"the mask .* is 8 x 8 pixels, its image 16 x 12"):
@@ -181,6 +180,13 @@ def test_test_images_and_masks_are_checked_before_anything_long_begins(tmp_path:
     (root / "bad/0.png").write_bytes(b"")
     with pytest.raises(ImageError, match=r"cannot read the image .*bad/0\.png: it is empty"):
         plan_run(made, made.categories, root, CPU, minutes=15)
+    learnt = split_images(made, root, made.name).fit[:2]
+    encoded = learnt[0].read_bytes()[:45]
+    for cut, path in enumerate(learnt, 1):
+        path.write_bytes(encoded[:-cut])
+    with pytest.raises(ImageError, match=r"2 of 6 good images of .* cannot be read") as caught:
+        plan_run(made, made.categories, root, CPU, minutes=15)
+    assert all(str(path) in caught.value.problem for path in learnt)
 
 
 def test_names_of_defects_do_not_break_lines(recipe: Recipe) -> None:

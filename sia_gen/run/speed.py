@@ -35,8 +35,13 @@ BATCH_SIZE, LARGE_SIZE, LARGE_IMAGES = 16, 128, 4
 DETECTOR_IMAGES, PATCHES, PHOTOGRAPHS = 4, 20, 6
 # Networks with more are too large for a plan.
 MOST_PARAMETERS = 200_000_000
-# How often each is timed, unless that takes longer than so many seconds.
-TIMES, ENOUGH = 3, 4.0
+# In how many turns each is timed, unless that takes longer than so many seconds.
+TURNS, ENOUGH = 3, 3.0
+# How much longer one turn takes than another if other programs are busy.
+UNSTEADY = 1.5
+
+# What is timed, by name.
+Runs = dict[str, Callable[[], object]]
 
 
 class DiffusionSpeed(NamedTuple):
@@ -85,21 +90,21 @@ def diffusion_speed(recipe: Recipe, runtime: Runtime) -> DiffusionSpeed:
         with torch.no_grad(), accelerator.autocast():
             unet(images, timesteps)
 
-    device = accelerator.device
+    seconds = seconds_of(
+        {"train": train, "denoise": denoise} | _regions(recipe), accelerator.device
+    )
     return DiffusionSpeed(
-        seconds_of(train, device) / number,
-        seconds_of(denoise, device) / number,
-        _seconds_per_region(recipe),
+        seconds["train"] / number, seconds["denoise"] / number, seconds.get("region", 0.0)
     )
 
 
-def _seconds_per_region(recipe: Recipe) -> float:
+def _regions(recipe: Recipe) -> Runs:
     twins, spec = recipe.synthesis.twins, ImageSpec.of(recipe, recipe.diffusion.image_size)
     if twins is None or twins.region == EVERYWHERE:
-        return 0.0
-    seeds, kind = count(), recipe.synthesis.perturbation[0]
+        return {}
+    seeds, kind, place = count(), recipe.synthesis.perturbation[0], twins.region
     draw = partial(region, perturbation=kind, spec=spec, foreground=whole(spec))
-    return seconds_of(lambda: draw(twins.region, next(seeds)), torch.device("cpu"))
+    return {"region": lambda: draw(place, next(seeds))}
 
 
 def can_be_timed(recipe: Recipe) -> bool:
@@ -143,37 +148,48 @@ def detector_speed(
         torch.autograd.backward(sum(losses, torch.zeros((), device=device)))
         model.zero_grad()
 
+    runs: Runs = {
+        "features": features,
+        "score": score,
+        "fit": fit,
+        "anomaly": lambda: anomalies.sample(0, generator, 0),
+        "picture": partial(_save_pictures, recipe, photographs[0]),
+    }
+    runs |= _masks(recipe, device) | _patches(model, round(tiles * len(photographs)))
+    seconds = seconds_of(runs, device)
+    # Others, because those that were read are in memory by now.
+    again, _, _ = _read(recipe, photographs[1:] or photographs)
     return DetectorSpeed(
-        features=seconds_of(features, device) / batch,
-        score=seconds_of(score, device) / batch,
-        step=seconds_of(fit, device) / batch,
-        anomaly=seconds_of(lambda: anomalies.sample(0, generator, 0), device),
-        patch=_seconds_per_patch(model, round(tiles * len(photographs))),
-        reading=reading,
-        picture=_seconds_per_picture(recipe, photographs),
-        mask=_seconds_per_mask(recipe, device),
+        features=seconds["features"] / batch,
+        score=seconds["score"] / batch,
+        step=seconds["fit"] / batch,
+        anomaly=seconds["anomaly"],
+        # A difference, because the projection before the first choice is no part of the others.
+        patch=max(0.0, seconds.get("many", 0.0) - seconds.get("few", 0.0)) / PATCHES,
+        reading=min(reading, again),
+        picture=seconds["picture"],
+        mask=seconds.get("mask", 0.0) / DETECTOR_IMAGES,
         tiles=tiles,
     )
 
 
-def _seconds_per_mask(recipe: Recipe, device: torch.device) -> float:
+def _masks(recipe: Recipe, device: torch.device) -> Runs:
     if recipe.synthesis.twins is None:
-        return 0.0
+        return {}
     backbone, side = open_backbone(recipe).to(device), recipe.realnet.image_size
-    images = torch.rand(DETECTOR_IMAGES, 3, side, side, device=device)
-    return seconds_of(lambda: backbone(images), device) / DETECTOR_IMAGES
+    return {"mask": partial(backbone, torch.rand(DETECTOR_IMAGES, 3, side, side, device=device))}
 
 
-def _seconds_per_patch(model: RealNet, images: int) -> float:
+def _patches(model: RealNet, images: int) -> Runs:
     if model.memory is None:
-        return 0.0
+        return {}
     patches, side = model.memory.patches, model.image_size // min(model.strides)
     number = max(1 + PATCHES, min(CANDIDATES, images * side**2))
     candidates = torch.rand(number, patches.shape[1], device=patches.device)
-    # A difference, because the projection before the first choice is no part of the others.
-    few = seconds_of(partial(coreset, candidates, 1), patches.device)
-    many = seconds_of(partial(coreset, candidates, 1 + PATCHES), patches.device)
-    return max(0.0, many - few) / PATCHES
+    return {
+        "few": partial(coreset, candidates, 1),
+        "many": partial(coreset, candidates, 1 + PATCHES),
+    }
 
 
 def _read(recipe: Recipe, photographs: Sequence[Path]) -> tuple[float, Pixels, float]:
@@ -190,30 +206,38 @@ def _read(recipe: Recipe, photographs: Sequence[Path]) -> tuple[float, Pixels, f
     return (time.monotonic() - started) / len(chosen), pixels, len(images) / len(chosen)
 
 
-def _seconds_per_picture(recipe: Recipe, photographs: Sequence[Path]) -> float:
-    photograph, spec = photographs[0], ImageSpec.of(recipe, recipe.realnet.image_size)
-    size = upright_size(photograph)
+def _save_pictures(recipe: Recipe, photograph: Path) -> None:
+    spec, size = ImageSpec.of(recipe, recipe.realnet.image_size), upright_size(photograph)
     area, anomaly_map = area_looked_at(size, spec), np.zeros((spec.size, spec.size), np.float32)
-
-    def save() -> None:
-        with tempfile.TemporaryDirectory() as folder, FileGroups() as files:
-            save_pictures(
-                files, Path(folder, "picture"), photograph, spec.white, size, anomaly_map, area
-            )
-
-    return seconds_of(save, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder, FileGroups() as files:
+        save_pictures(
+            files, Path(folder, "picture"), photograph, spec.white, size, anomaly_map, area
+        )
 
 
-def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Returns the median duration, after one that does not count."""
-    durations = []
-    for _ in range(TIMES + 1):
-        started = time.monotonic()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        durations.append(time.monotonic() - started)
-        if len(durations) > 1 and sum(durations) > ENOUGH:
-            break
-    counted = sorted(durations[1:])
-    return counted[len(counted) // 2]
+def seconds_of(runs: Runs, device: torch.device) -> dict[str, float]:
+    """Returns the shortest duration of each, after one that does not count.
+
+    They take turns, so that other programs, when they are busy for a while, delay some turns of all
+    rather than all turns of one. If they were, what was timed once has another turn.
+    """
+    for run in runs.values():
+        _seconds_of_one(run, device)
+    durations: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(TURNS):
+        for name, run in runs.items():
+            if sum(durations[name]) <= ENOUGH:
+                durations[name].append(_seconds_of_one(run, device))
+    if any(max(taken) > UNSTEADY * min(taken) for taken in durations.values()):
+        for name, taken in durations.items():
+            if len(taken) == 1:
+                taken.append(_seconds_of_one(runs[name], device))
+    return {name: min(taken) for name, taken in durations.items()}
+
+
+def _seconds_of_one(run: Callable[[], object], device: torch.device) -> float:
+    started = time.monotonic()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic() - started

@@ -22,6 +22,7 @@ from sia_gen.images.files import images_below
 from sia_gen.images.loading import ImageSpec, Pixels, load_image, to_picture, to_pixels
 from sia_gen.images.squares import Area, to_square
 from sia_gen.io.files import Location
+from sia_gen.runtime.progress import in_percent
 
 # Random changes of a texture.
 CHANGES_AT_A_TIME = 3
@@ -272,7 +273,8 @@ def useful_twins(recipe: Recipe, reader: SampleReader) -> TwinSource:
         useful = np.flatnonzero(reader.mask_areas).tolist()
     if not useful:
         raise CorpusError(
-            problem=f"no mask of {reader} covers {low:.2%} to {high:.0%} of its image.",
+            problem=f"no mask of {reader} covers {in_percent(low, 2)} to {in_percent(high)} "
+            "of its image.",
             fix="Make twins of another strength or region, or change the recipe's "
             "'realnet.mask_area'.",
         )

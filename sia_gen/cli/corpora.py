@@ -147,6 +147,7 @@ def compose(
     """
     from sia_gen.composition.compose import compose as paste
     from sia_gen.io.files import location
+    from sia_gen.runtime.progress import in_percent
 
     steps = {"triplets": out, "corpus": corpus, "diffusion": None}
     chosen, categories, root = load_inputs(recipe, data, category, {"seed": seed}, steps)
@@ -156,8 +157,8 @@ def compose(
     if left_out:
         low, high = chosen.realnet.mask_area
         say(
-            f"{left_out} twins were left out: their masks cover less than {low:.2%} or more than "
-            f"{high:.0%} of the image."
+            f"{left_out} twins were left out: their masks cover less than {in_percent(low, 2)} or "
+            f"more than {in_percent(high)} of the image."
         )
     say(f"The triplets are in {target}.")
 

@@ -49,7 +49,7 @@ def fit_realnet(
     ] = None,
     false_alarm_rate: Annotated[
         float | None,
-        Option(help="Choose the threshold by this share of normal images, such as 0.01."),
+        Option(help="Choose the threshold by this share of normal images: 0.01 is 1 %."),
     ] = None,
     seed: options.Seed = None,
     precision: options.Precision = None,
@@ -152,7 +152,7 @@ def predict(
     ] = None,
     false_alarm_rate: Annotated[
         float | None,
-        Option(help="Choose the threshold by this share of normal images, such as 0.01."),
+        Option(help="Choose the threshold by this share of normal images: 0.01 is 1 %."),
     ] = None,
     save: Annotated[
         str,
@@ -221,13 +221,15 @@ def recalibrate(
     """
     from sia_gen.detection.recalibration import recalibrate as choose
     from sia_gen.runtime.device import Runtime
+    from sia_gen.runtime.progress import in_percent
 
     runtime = Runtime(precision, device, channels_last=channels_last)
     before, after = choose(model, good, runtime, false_alarm_rate=false_alarm_rate)
     say(
         f"The threshold was {before:.4f} and is {after.threshold:.4f}, for false alarms of "
-        f"{after.aim:.2%}. The share of good photographs that exceed it is between "
-        f"{after.low:.2%} and {after.high:.2%} (95 % interval, {after.images} photographs)."
+        f"{in_percent(after.aim, 2)}. The share of good photographs that exceed it is between "
+        f"{in_percent(after.low, 2)} and {in_percent(after.high, 2)} (95 % interval, "
+        f"{after.images} photographs)."
     )
 
 

@@ -252,5 +252,5 @@ def require_rate(false_alarm_rate: float) -> None:
     if not (math.isfinite(false_alarm_rate) and 0 < false_alarm_rate < 1):
         raise OptionError(
             problem=f"the rate of false alarms is {false_alarm_rate}.",
-            fix="Choose a share of normal photographs above 0 and below 1, such as 0.01.",
+            fix="Choose a share of normal photographs above 0 and below 1: 0.01 is 1 %.",
         )

@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 
 from sia_gen.realnet.normal import Look, NormalImages
 from sia_gen.realnet.selection import threshold_for
+from sia_gen.runtime.progress import in_percent
 
 # Share of normal photographs that are doubted without need, of each measurement.
 RARE = 0.001
@@ -103,7 +104,7 @@ class DoubtCounts:
         each = [f"{self.counts[what]} in {what} ({how})" for what, how in self.first.items()]
         together = self.photographs >= FEWEST and self._together()
         if together:
-            each.append(f"{self.unusual} look unusual, of normal ones {UNUSUAL:.0%} do")
+            each.append(f"{self.unusual} look unusual, of normal ones {in_percent(UNUSUAL)} do")
         if not each:
             return None
         count = max(self.doubted, self.unusual if together else 0)

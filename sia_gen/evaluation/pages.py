@@ -9,7 +9,15 @@ import torch
 from accelerate import Accelerator
 
 from sia_gen.config.recipe import Recipe
-from sia_gen.evaluation.results import COLUMNS, MEAN, METRICS, Result, ScoredImage, csv_text
+from sia_gen.evaluation.results import (
+    COLUMNS,
+    MEAN,
+    METRICS,
+    Result,
+    ScoredImage,
+    csv_text,
+    in_figures,
+)
 from sia_gen.evaluation.threshold_page import FOLDER, judged_tests
 from sia_gen.evaluation.threshold_page import PAGE as THRESHOLD_PAGE
 from sia_gen.images.layouts import TestImage
@@ -40,7 +48,7 @@ def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
     ]
     overview = Section(
         title="Metrics",
-        text="In percent. The page of a category has its curves, heat maps and types of defect.",
+        text="The page of a category has its curves, heat maps and types of defect.",
         table=[[*heads], *rows, [*mean]],
     )
     text = selection_text(summary["selected_on"])
@@ -48,12 +56,11 @@ def write_summary(out: Path, title: str, summary: dict[str, Any]) -> None:
 
 
 def metrics_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Returns a table of the metrics in percent: heads, categories, their mean."""
+    """Returns a table of the metrics: heads, categories, their mean."""
     columns = [name for name in COLUMNS if summary[MEAN].get(name) is not None]
     rows = [[summary["recipe"], *(COLUMNS[name] for name in columns)]]
     for name, values in [*summary["categories"].items(), (MEAN, summary[MEAN])]:
-        figures = [values.get(column) for column in columns]
-        rows.append([name, *("-" if one is None else f"{100 * one:.1f}" for one in figures)])
+        rows.append([name, *(in_figures(column, values.get(column)) for column in columns)])
     return rows
 
 
@@ -147,7 +154,7 @@ def _score_section(category: str, result: Result, threshold: float) -> Section:
     found = [one.score for one in result.images if one.image.label]
     good = [one.score for one in result.images if not one.image.label]
     metrics = [
-        (head, f"{value:.3f}")
+        (head, in_figures(name, value))
         for name, head in COLUMNS.items()
         if (value := result.metrics[name]) is not None
     ]
@@ -215,7 +222,7 @@ def _picture_sections(
 def _defect_section(category: str, result: Result) -> Section:
     names = list(dict.fromkeys(name for values in result.defects.values() for name in values))
     rows = [
-        (defect, *(_cell(values.get(name)) for name in names))
+        (defect, *(in_figures(name, values.get(name)) for name in names))
         for defect, values in result.defects.items()
     ]
     heads = [COLUMNS.get(name) or COUNTS[name] for name in names]
@@ -224,11 +231,6 @@ def _defect_section(category: str, result: Result) -> Section:
         text="Each type against all good images.",
         table=[("defect", *heads), *rows],
     )
-
-
-def _cell(value: float | None) -> str:
-    """Formats a figure; counts have no decimals."""
-    return "-" if value is None else f"{value:.3f}".removesuffix(".000")
 
 
 def _feature_section(category: str, model: RealNet) -> Section:

@@ -17,6 +17,7 @@ from sia_gen.errors import OutputError
 from sia_gen.images.layouts import GOOD, TestImage
 from sia_gen.io.files import read_json
 from sia_gen.metrics import PixelMetrics, auroc, average_precision, f1_max, pixel_metrics
+from sia_gen.runtime.progress import in_percent
 
 METRICS, MEAN = "metrics.json", "mean"
 BY_CATEGORY = ("selected_on", "unreadable", "learnt", "categories", "defects")
@@ -29,7 +30,7 @@ COLUMNS = {
     "pixel_average_precision": "pixel AP",
     "pixel_f1_max": "pixel F1-max",
     "pixel_pro": "PRO",
-    "pixel_pro_5": "PRO to 5 %",
+    "pixel_pro_5": "PRO to 0.05",
     "false_alarm_rate": "false alarms",
 }
 
@@ -129,6 +130,15 @@ class Summary(BaseModel):
     categories: dict[Name, Figures]
     defects: dict[Name, dict[str, Figures]]
     mean: Figures  # over the categories
+
+
+def in_figures(name: str, value: float | None) -> str:
+    """Formats a metric or a count of images; the rate of false alarms is a share of images."""
+    if value is None:
+        return "-"
+    if name == "false_alarm_rate":
+        return in_percent(value, 1)
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def read_summary(out: Path, models: str) -> dict[str, Any]:

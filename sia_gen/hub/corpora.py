@@ -34,6 +34,7 @@ from sia_gen.inspection.page import sample_statistics
 from sia_gen.inspection.survey import evenly_spaced, sample_pixels
 from sia_gen.io.files import Location, atomic_path, parse_json, sha256
 from sia_gen.report.pictures import contact_sheet
+from sia_gen.runtime.progress import in_percent
 
 # Samples of a category to measure; they are independent, so the first ones represent all.
 EXAMINED = 256
@@ -147,7 +148,7 @@ def mask_statistics(areas: Sequence[float]) -> dict[str, str]:
     """Returns figures of masks by their names in words, from the shares that they cover."""
     quartiles = np.quantile(areas, (0.25, 0.5, 0.75))
     return {
-        "area of masks: mean": f"{np.mean(areas):.3f}",
-        "its quartiles": ", ".join(f"{value:.3f}" for value in quartiles),
+        "area of masks: mean": in_percent(float(np.mean(areas)), 1),
+        "its quartiles": ", ".join(in_percent(value, 1) for value in quartiles),
         "empty masks": str(sum(area == 0 for area in areas)),
     }

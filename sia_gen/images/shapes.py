@@ -29,14 +29,14 @@ from sia_gen.images.opening import (
     upright_size_of,
 )
 from sia_gen.io.files import Location, worker_threads
-from sia_gen.runtime.progress import notice
+from sia_gen.runtime.progress import in_percent, notice
 
 # What white may be, for cameras of 8, 10, 12, 14 and 16 bits.
 WHITES = (255, 1023, 4095, 16383, WIDEST)
 HAPPENS = {
     "stretch": "stretched",
     "pad": "padded, and the padding never counts",
-    "crop": "cropped, which loses {lost:.0%} of all pixels",
+    "crop": "cropped, which loses {lost} of all pixels",
 }
 # Pixels of a photograph that are cut into tiles without being asked for: some 100 tiles of 256.
 MOST_PIXELS = 8_000_000
@@ -210,7 +210,7 @@ def say_shapes(headers: Iterable[Header | None], rule: NonSquare | None) -> None
     if rule is None or not count:
         return
     lost = 1 - (sizes.min(axis=1) ** 2).sum() / sizes.prod(axis=1).sum()
-    happens = HAPPENS[rule].format(lost=lost)
+    happens = HAPPENS[rule].format(lost=in_percent(lost))
     notice(
         f"{count} of {len(sizes)} images are not square; they are {happens} ('data.non_square')."
     )

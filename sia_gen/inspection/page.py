@@ -15,6 +15,7 @@ from sia_gen.images.loading import Pixels, to_picture
 from sia_gen.inspection.distance import NormalBank, NormalImages, enlarge, nearest
 from sia_gen.inspection.survey import THUMBNAIL, Survey, evenly_spaced
 from sia_gen.report.page import Bars, Chart, Figure, Level, Section
+from sia_gen.runtime.progress import in_percent
 
 ROWS, COLUMNS = 4, 8
 BINS = 16
@@ -74,13 +75,13 @@ def _twins_section(name: str, survey: Survey, useful_areas: tuple[float, float])
     ]
     table = [["masks", "twins", "mean area"]]
     for label, areas in (*_areas_by_use(survey.areas, low, high), *_areas_by_strength(survey)):
-        table.append([label, str(len(areas)), f"{areas.mean():.2%}" if len(areas) else ""])
+        table.append([label, str(len(areas)), in_percent(areas.mean(), 2) if len(areas) else ""])
     return Section(
         title=f"{name}: twins",
         text=(
             "Three pictures each: the normal image, the abnormal one, and the outline of its mask. "
-            f"Masks that cover less than {low:.2%} or more than {high:.0%} of the image are of no "
-            "use: 'fit-realnet' and 'compose' leave their twins out."
+            f"Masks that cover less than {in_percent(low, 2)} or more than {in_percent(high)} of "
+            "the image are of no use: 'fit-realnet' and 'compose' leave their twins out."
         ),
         figures=[
             [figure for twins in figures[start : start + TWINS_PER_ROW] for figure in twins]
@@ -228,7 +229,7 @@ def _twin_figures(sample: Sample, survey: Survey) -> list[Figure]:
     return [
         Figure(normal, "normal"),
         Figure(abnormal, _cause(metadata)),
-        Figure(outlined(abnormal, images[MASK]), f"mask of {metadata['mask_area']:.1%}"),
+        Figure(outlined(abnormal, images[MASK]), f"mask of {in_percent(metadata['mask_area'], 1)}"),
     ]
 
 
@@ -241,8 +242,8 @@ def _cause(metadata: dict[str, Any]) -> str:
 def _areas_by_use(areas: Numbers, low: float, high: float) -> Iterator[tuple[str, Numbers]]:
     yield "all", areas
     yield "empty", areas[areas == 0]
-    yield f"not empty, below {low:.2%}", areas[(areas > 0) & (areas < low)]
-    yield f"above {high:.0%}", areas[areas > high]
+    yield f"not empty, below {in_percent(low, 2)}", areas[(areas > 0) & (areas < low)]
+    yield f"above {in_percent(high)}", areas[areas > high]
 
 
 def _areas_by_strength(survey: Survey) -> Iterator[tuple[str, Numbers]]:

@@ -317,7 +317,7 @@ def _command_section(recipe: Recipe, categories: Sequence[str], root: Path, out:
     model = f"{folder}/realnet/{shlex.quote(categories[0])}"
     return Section(
         title="Go on",
-        text="Score photographs (--false-alarm-rate 0.01 raises fewer false alarms), export or "
+        text="Score photographs (--false-alarm-rate 0.01 aims at 1 % false alarms), export or "
         "serve the detector, or repeat a step otherwise.",
         commands=[
             f"sia-gen predict {model} photos",

@@ -43,6 +43,11 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def in_percent(share: float, decimals: int = 0) -> str:
+    """Formats a share of images, pixels or time, such as `5 %` of 0.05; metrics are no shares."""
+    return f"{100 * share:.{decimals}f} %"
+
+
 def announcement(work: str, seconds: float, *, also: str = "") -> str | None:
     """Returns a line that says how long work takes, and what takes less; None if it is short."""
     if seconds < LONG:

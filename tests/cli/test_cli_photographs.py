@@ -67,7 +67,7 @@ def test_options_that_contradict_the_first_day_are_refused(
     write_images(tmp_path / "photos", *(f"{number}.png" for number in range(4)))
     first = run("train-diffusion", "--data", "photos", "--non-square", "crop", *ONE)
     assert first.code == 0, first.err
-    assert "4 of 4 images are not square; they are cropped, which loses 25%" in first.err
+    assert "4 of 4 images are not square; they are cropped, which loses 25 %" in first.err
     again = run("train-diffusion", "--data", "photos", *ONE)
     assert again.code == 0, again.err
     assert "cropped" in again.err

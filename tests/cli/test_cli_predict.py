@@ -61,7 +61,7 @@ def test_recalibrated_model_has_a_rate(run: Run, refuse: Refuse, model: Path, ph
     result = run("recalibrate", "model", "--good", "photos", *rate, *CPU)
     assert result.code == 0, result
     threshold = json.loads((model / "fit.json").read_text())["threshold"]
-    assert f"The threshold was 0.5000 and is {threshold:.4f}, for false alarms of 30.00%" in (
+    assert f"The threshold was 0.5000 and is {threshold:.4f}, for false alarms of 30.00 %" in (
         result.out
     )
     assert "(95 % interval, 4 photographs)" in result.out

@@ -103,7 +103,7 @@ def test_twins_are_made_checked_looked_at_and_used(
     composed = run("compose", *use, "--format", "folder", "--out", "folders")
     assert composed.out.endswith("The triplets are in folders.\n")
     kept = len(list((tmp_path / "folders").glob("*/normal/synthetic/*.png")))
-    left_out = f"{10 - kept} twins are left out: their masks cover less than 0.10% or more than"
+    left_out = f"{10 - kept} twins were left out: their masks cover less than 0.10 % or more than"
     assert (left_out in composed.out) == (kept < 10)
     fit = ["fit-realnet", *use, *options[2:], "--category", "disc", "--anomalies", "twins"]
     assert run(*fit).code == 0

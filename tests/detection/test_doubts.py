@@ -87,7 +87,7 @@ def test_together_photographs_differ_though_each_might_be_normal(
     line = counts.line()
     assert (line is not None) == differ
     if line is not None:
-        assert "look unusual, of normal ones 5% do" in line
+        assert "look unusual, of normal ones 5 % do" in line
 
 
 def test_a_line_counts_them() -> None:

@@ -71,11 +71,13 @@ def test_metrics_are_those_of_the_written_scores(evaluated: Evaluated) -> None:
         assert value == expected
 
 
-def test_table_gives_percent_by_category_and_their_mean(evaluated: Evaluated) -> None:
+def test_table_gives_metrics_by_category_and_their_mean(evaluated: Evaluated) -> None:
     summary, out = evaluated
     lines = (out / "metrics.md").read_text().splitlines()
     assert lines[0].startswith("| parts | AUROC |")
-    assert f"{100 * summary['mean']['image_auroc']:.1f}" in lines[4]
+    auroc, *_, alarms = lines[4].removeprefix("| **mean** | ").removesuffix(" |").split(" | ")
+    assert auroc == f"{summary['mean']['image_auroc']:.3f}"
+    assert alarms == f"{100 * summary['mean']['false_alarm_rate']:.1f} %"
     assert lines[4].startswith("| **mean** |")
     assert "Weights and threshold were selected on normal images held out" in lines[-1]
 

@@ -87,7 +87,7 @@ def test_overview_leads_to_the_pages_of_all_categories(score: Score, out: Path) 
     for link in page.links:
         assert (out / link).is_file()
     for values in (*found["categories"].values(), found["mean"]):
-        assert f"{100 * values['image_auroc']:.1f}" in page.texts
+        assert f"{values['image_auroc']:.3f}" in page.texts
     assert "Weights and threshold were selected on normal images held out." in page.texts
 
 

@@ -152,7 +152,7 @@ def sized(folder: Path, *sizes: tuple[int, int]) -> list[Path]:
         ("stretch", "2 of 3 images are not square; they are stretched ("),
         ("pad", "2 of 3 images are not square; they are padded, and the padding never counts ("),
         # 1600 x 400 + 100 x 300 of 2000 x 400 + 400 x 300 + 100 x 100 pixels.
-        ("crop", "cropped, which loses 72% of all pixels ('data.non_square')."),
+        ("crop", "cropped, which loses 72 % of all pixels ('data.non_square')."),
     ],
 )
 def test_what_happens_to_shapes_is_said_in_a_line(
@@ -180,6 +180,7 @@ def test_own_wide_photographs_are_kept_whole(tmp_path: Path, extension: str, cap
     pixels[:, :40] = 255
     for number in range(2):
         (tmp_path / "parts").mkdir(exist_ok=True)
+        pixels[-1, -1 - number] = 99
         Image.fromarray(pixels).save(tmp_path / f"parts/{number}.{extension}")
     own = recipe_for_folder(tmp_path / "parts")
     recipe = settle(own, own.categories, tmp_path / "parts", [])

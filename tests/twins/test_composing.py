@@ -134,7 +134,7 @@ def test_shards_of_twins_are_what_they_are(run: Any, tmp_path: Path) -> None:
 
 
 def test_corpus_without_a_mask_of_use_is_refused(run: Any, tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"no mask of .* covers 99.00% to 99% of its image"):
+    with pytest.raises(CorpusError, match=r"no mask of .* covers 99.00 % to 99 % of its image"):
         run(changes={"realnet.mask_area": [0.99, 0.991]})
     assert not (tmp_path / "out").exists()
 

@@ -116,7 +116,9 @@ def test_masks_of_no_use_are_passed_over(number: int) -> None:
 
 
 def test_corpus_without_a_useful_mask_is_refused() -> None:
-    with pytest.raises(CorpusError, match=r"no mask of handmade covers 10.00% to 50% of its image"):
+    with pytest.raises(
+        CorpusError, match=r"no mask of handmade covers 10.00 % to 50 % of its image"
+    ):
         source([0, 1, 32]).draw(0)
 
 

@@ -70,7 +70,7 @@ def test_page_shows_twins_with_their_masks(
             assert captions == [
                 "normal",
                 f"strength {sample['json']['strength']:.3g}",
-                f"mask of {sample['json']['mask_area']:.1%}",
+                f"mask of {100 * sample['json']['mask_area']:.1f} %",
             ]
     assert "10 samples of 2 categories" in page
     assert "<h2>parts.disc: copies</h2>" in page
@@ -95,10 +95,10 @@ def test_table_counts_masks_of_no_use() -> None:
     )
     assert section.table == [
         ["masks", "twins", "mean area"],
-        ["all", "6", "20.01%"],
-        ["empty", "2", "0.00%"],
-        ["not empty, below 0.10%", "1", "0.05%"],
-        ["above 50%", "1", "60.00%"],
+        ["all", "6", "20.01 %"],
+        ["empty", "2", "0.00 %"],
+        ["not empty, below 0.10 %", "1", "0.05 %"],
+        ["above 50 %", "1", "60.00 %"],
     ]
 
 
@@ -108,11 +108,11 @@ def test_table_tells_areas_by_strength() -> None:
         "x", survey_of(strengths, [s / 10 for s in strengths]), (0.001, 0.5)
     )
     assert section.table[5:] == [
-        ["strength 0.1 to 0.2", "2", "1.50%"],
-        ["strength 0.3 to 0.4", "2", "3.50%"],
-        ["strength 0.5 to 0.6", "2", "5.50%"],
-        ["strength 0.7 to 0.8", "2", "7.50%"],
-        ["strength 0.9 to 1", "2", "9.50%"],
+        ["strength 0.1 to 0.2", "2", "1.50 %"],
+        ["strength 0.3 to 0.4", "2", "3.50 %"],
+        ["strength 0.5 to 0.6", "2", "5.50 %"],
+        ["strength 0.7 to 0.8", "2", "7.50 %"],
+        ["strength 0.9 to 1", "2", "9.50 %"],
     ]
 
 

@@ -136,14 +136,14 @@ def test_card_tells_the_areas_of_masks(hub: Hub, make_twins: MakeTwins) -> None:
             for line in lines[lines.index("## What was measured") :]
             if f"parts.{category}" in line
         )
-        assert mean == f"{np.mean(areas):.3f}"
+        assert mean == f"{100 * np.mean(areas):.1f} %"
         assert empty == str(sum(area == 0 for area in areas))
 
 
 def test_figures_of_masks() -> None:
     assert mask_statistics([0.0, 0.0, 0.2, 0.4, 0.9]) == {
-        "area of masks: mean": "0.300",
-        "its quartiles": "0.000, 0.200, 0.400",
+        "area of masks: mean": "30.0 %",
+        "its quartiles": "0.0 %, 20.0 %, 40.0 %",
         "empty masks": "2",
     }
 

@@ -1,4 +1,4 @@
-"""Finds files that are the same byte for byte, and reads as little of them as that takes."""
+"""Finds images that are the same byte for byte, and reads as little of them as that takes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
@@ -8,6 +8,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
+from sia_gen.errors import ImageError
+from sia_gen.images.opening import open_image
 from sia_gen.io.files import sha256, worker_threads
 
 # Bytes of two files that are compared before all of them are, and where, as shares of the size.
@@ -25,10 +27,11 @@ class File(NamedTuple):
 
 
 def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Returns the files that are the same as an earlier one, each with the first of them.
+    """Returns the images that are the same as an earlier one, each with the first of them.
 
     Whole files are only read if others have the same size and a few of the same bytes, and once
-    unless they change. Those that cannot be read are no copies.
+    unless they change. Files that cannot be opened as images are no copies: their reader names
+    each of them.
     """
     by_size: dict[int, list[File]] = defaultdict(list)
     for file in filter(None, map(_file_at, dict.fromkeys(paths))):
@@ -52,7 +55,8 @@ def _copies_in(groups: tuple[tuple[File, ...], ...]) -> dict[Path, Path]:
     with worker_threads() as pool:
         for describe in (_sample_of, _content_of):
             groups = tuple(same for group in groups for same in _alike(group, describe, pool))
-    return {copy.path: first.path for first, *others in groups for copy in others}
+    images = (group for group in groups if _is_image(group[0]))
+    return {copy.path: first.path for first, *others in images for copy in others}
 
 
 def _alike(
@@ -64,6 +68,14 @@ def _alike(
         if description is not None:
             found[description].append(file)
     return [tuple(same) for same in found.values() if same[1:]]
+
+
+def _is_image(file: File) -> bool:
+    try:
+        with open_image(file.path, "image", large=True):
+            return True
+    except ImageError:
+        return False
 
 
 def _sample_of(file: File) -> bytes | None:

@@ -146,8 +146,8 @@ def test_folder_in_place_of_an_image_is_one_line(refuse: Refuse, parts: Path, im
 
 
 def test_oblong_image_is_one_line(refuse: Refuse, parts: Path, images: Path) -> None:
-    for path in (images / "disc/train/good").iterdir():
-        Image.new("L", (32, 16)).save(path)
+    for grey, path in enumerate((images / "disc/train/good").iterdir()):
+        Image.new("L", (32, 16), grey).save(path)
     assert "is 32 x 16 pixels, not square. Set 'data.non_square'" in train(refuse, parts, images)
 
 

@@ -209,13 +209,18 @@ def test_many_files(tmp_path: Path, recipe: Recipe, tried: Tried) -> None:
         "test/scratch": "",
         "ground_truth/scratch": "_mask",
     }
-    image = write(tmp_path / "image.png", png(GREY))
+    image = png(GREY)
     mask = write(tmp_path / "mask.png", png((GREY > 200) * np.uint8(255)))
     for group, suffix in groups.items():
         folder = tmp_path / "images/disc" / group
         folder.mkdir(parents=True)
         for number in range(count):
-            (folder / f"{number:06d}{suffix}.png").symlink_to(mask if suffix else image)
+            path = folder / f"{number:06d}{suffix}.png"
+            if suffix:
+                path.symlink_to(mask)
+            else:
+                # Copies would count once.
+                path.write_bytes(image + f"{group} {number}".encode())
     root = tmp_path / "images"
     listed = list_images(masked, root, "disc")
     assert len(listed.fit) + len(listed.validation) == len(listed.test_anomalous) == count

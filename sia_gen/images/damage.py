@@ -89,7 +89,7 @@ def _is_whole(head: bytes, tail: bytes, size: int) -> bool:
     for start, place in LENGTHS.items():
         if head.startswith(start) and len(head) == HEAD:
             (length,) = struct.unpack_from(place, head)
-            return 0 < length <= size
+            return bool(0 < length <= size)
     return False
 
 

@@ -17,6 +17,7 @@ from sia_gen.config.recipe_file import LONGEST_NAME, recipe_names
 from sia_gen.config.strength import EDITS
 from sia_gen.errors import ImageError
 from sia_gen.images.arrangement import own_layout
+from sia_gen.images.damage import require_undamaged
 from sia_gen.images.layouts import images_of, layout_fits, layouts_of, normal_place
 from sia_gen.images.opening import read_image
 from sia_gen.images.words import in_plain_letters
@@ -141,9 +142,14 @@ def recipe_for_folder(root: Path) -> Recipe:
     root = Path(os.path.abspath(existing_folder(root)))
     layout = _layout_of_own(root)
     paths = list(images_of(root, layout.normal, "", layout.exclude))
-    sampled = [read_image(path) for path in paths[:: -(-len(paths) // SAMPLED)]]
     plain = re.sub(r"[^a-z0-9_]+", "-", in_plain_letters(root.name))
     name = plain[:LONGEST_NAME].strip("-_") or "images"
+    try:
+        sampled = [read_image(path) for path in paths[:: -(-len(paths) // SAMPLED)]]
+    except ImageError:
+        # It is seldom the only one.
+        require_undamaged(paths, name)
+        raise
     # The bytes of a folder's name need not be text.
     source = root.name.encode(errors="replace").decode() or name
     preset, largest = ("base", 256) if len(paths) >= MANY else ("small", 128)

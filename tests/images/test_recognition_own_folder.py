@@ -175,7 +175,13 @@ def test_folder_without_images_is_named(tmp_path: Path) -> None:
         recipe_for_folder(tmp_path / "nowhere")
 
 
-def test_damaged_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_text("not an image")
-    with pytest.raises(ImageError, match=r"cannot read the image .*x\.png"):
+def test_damaged_images_are_named_together(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{number}.png" for number in range(60)))
+    (tmp_path / "0.png").write_text("not an image")
+    with pytest.raises(ImageError, match=r"cannot read the image .*/0\.png"):
+        recipe_for_folder(tmp_path)
+    # Among these are some of those that are not sampled.
+    for number in range(10, 20):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"11 of 60 good images .* cannot be read: .* 8 more"):
         recipe_for_folder(tmp_path)

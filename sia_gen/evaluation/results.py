@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from sia_gen.config.recipe_file import Name
 from sia_gen.errors import OutputError
+from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
 from sia_gen.images.layouts import GOOD, TestImage
 from sia_gen.io.files import read_json
-from sia_gen.metrics import PixelMetrics, auroc, average_precision, f1_max, pixel_metrics
+from sia_gen.metrics import auroc, average_precision, f1_max
 
 METRICS, MEAN = "metrics.json", "mean"
 BY_CATEGORY = ("selected_on", "unreadable", "learnt", "categories", "defects")

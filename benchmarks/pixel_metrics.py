@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from measuring import in_turns, median, peak_memory, ratio, save, show
+from measuring import in_turns, median, peak_memory, ratio, save, seconds, show
 from scipy.ndimage import gaussian_filter, label
 from skimage.measure import regionprops
 
@@ -113,15 +114,18 @@ def of_large(megapixels: float, rounds: int) -> None:
             with patch.object(pixels, "descending_parts", parts_by_rereading):
                 return pixel_metrics([path], regions)
 
-        found = list[dict[str, float]]()
-        runs = {
-            PARTED: lambda: found.append(pixel_metrics([path], regions).figures()),
-            REREAD: lambda: found.append(rereading().figures()),
-        }
-        peaks = {way: peak_memory(run, torch.device("cpu")) for way, run in runs.items()}
-        measured = in_turns(runs, rounds)
+        ways = {PARTED: lambda: pixel_metrics([path], regions), REREAD: rereading}
+        measured, peaks, found = list[dict[str, float]](), dict[str, float](), list[Any]()
+        for _ in range(rounds):
+            measured.append({})
+            for way, run in ways.items():
+
+                def timed(way: str = way, run: Callable[[], PixelMetrics] = run) -> None:
+                    measured[-1][way] = seconds(lambda: found.append(run().figures()))
+
+                peaks[way] = peak_memory(timed, torch.device("cpu"))
     assert all(one == found[0] for one in found)
-    rows = [[w, median(measured, w), ratio(measured, w, PARTED), peaks[w]] for w in runs]
+    rows = [[w, median(measured, w), ratio(measured, w, PARTED), peaks[w]] for w in ways]
     columns = ["", "seconds", "times ours", "peak GiB of the process"]
     show(f"All metrics of {side**2 / 1e6:.0f} million pixels", columns, rows)
     save("pixel_metrics_large", "cpu", REREAD, {"megapixels": megapixels, "rows": rows})

@@ -177,7 +177,8 @@ def _edges(paths: Sequence[Path], total: int) -> NDArray[np.floating]:
     """Returns the highest scores of all parts but the last, ascending, from a sample."""
     every = max(1, total // SAMPLE)
     even = PART - PART % every
-    sample = np.concatenate([some["score"][::every] for some in _chunks(paths, even)])
+    # A view would keep all pixels in memory.
+    sample = np.concatenate([some["score"][::every].copy() for some in _chunks(paths, even)])
     count = -(-total // PART)
     return np.unique(np.quantile(sample, np.arange(1, count) / count))
 

@@ -104,6 +104,20 @@ def test_memory_is_that_of_the_highest_region(
     assert (areas[[401, 405], [0, 1]] == 10).all()
 
 
+def test_memory_is_that_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "PART", 25_000)
+    monkeypatch.setattr(pixels, "SAMPLE", 2000)
+    mask = np.zeros((1000, 1000), bool)
+    mask[300:320, 100:200] = True
+    maps = np.random.default_rng(0).random(mask.shape, np.float32)
+    regions = append_pixels(tmp_path / "pixels", maps, mask)
+    tracemalloc.start()
+    pixel_metrics([tmp_path / "pixels"], regions)
+    # Their file has 8 MB.
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
+
+
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     (maps, *_), (mask, *_) = images(0, 10)
     maps[3, 3] = np.nan

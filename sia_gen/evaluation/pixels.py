@@ -122,36 +122,64 @@ def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
     if not anomalous or not normal:
         msg = "both normal and anomalous pixels are needed"
         raise ValueError(msg)
-    roc_area = precision_sum = best_f1 = pro = pro_5 = 0.0
-    # False positives, true positives and overlap in the parts so far.
-    before = [0.0, 0.0, 0.0]
-    curves: list[FloatArray] = []
+    sums = _Sums(normal, anomalous, regions)
     for part in descending_parts(paths, total):
+        sums.add(part)
+    return sums.metrics()
+
+
+class _Sums:
+    """What the metrics are made of, summed over the parts so far.
+
+    Args:
+        normal: Number of normal pixels.
+        anomalous: Number of anomalous pixels.
+        regions: Number of anomalous regions.
+    """
+
+    def __init__(self, normal: int, anomalous: int, regions: int) -> None:
+        self.normal, self.anomalous, self.regions = normal, anomalous, regions
+        self.roc_area = self.precision = self.best_f1 = self.pro = self.pro_5 = 0.0
+        # False positives, true positives and overlap.
+        self.reached = [0.0, 0.0, 0.0]
+        self.curves = list[FloatArray]()
+
+    def add(self, part: Pixels) -> None:
+        """Adds the pixels of the next lower scores."""
+        false, true, found = self._counts(part)
+        self.reached = [false[-1], true[-1], found[-1]]
+        self.roc_area += float(np.trapezoid(true, false))
+        precision = true[1:] / (true[1:] + false[1:])
+        self.precision += float((np.diff(true) * precision).sum())
+        f1 = 2 * true[1:] / (true[1:] + false[1:] + self.anomalous)
+        self.best_f1 = max(self.best_f1, float(f1.max()))
+        rates, overlaps = false / self.normal, found / self.regions
+        self.pro += area_until(rates, overlaps, PRO_LIMIT) / PRO_LIMIT
+        self.pro_5 += area_until(rates, overlaps, PRO_STRICT_LIMIT) / PRO_STRICT_LIMIT
+        some = _spread(len(rates))
+        points = rates[some], true[some] / self.anomalous, overlaps[some]
+        self.curves.append(np.stack(points, axis=1))
+
+    def metrics(self) -> PixelMetrics:
+        """Returns the metrics, once all parts are added."""
+        curve = np.concatenate(self.curves)
+        points = curve[_spread(len(curve))]
+        inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
+        end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
+        overlap = np.append(inside, [[PRO_LIMIT, end]], axis=0)
+        area = self.roc_area / (self.anomalous * self.normal)
+        mean = self.precision / self.anomalous
+        return PixelMetrics(area, mean, self.best_f1, self.pro, self.pro_5, points[:, :2], overlap)
+
+    def _counts(self, part: Pixels) -> list[FloatArray]:
+        """Returns false positives, true positives and overlap at each distinct score."""
         inside = part["area"] > 0
         weights = np.zeros(len(part))
         weights[inside] = 1 / part["area"][inside]
         _, sums = running_sums(part["score"], ~inside, inside, weights)
-        for start, one in zip(before, sums, strict=True):
+        for start, one in zip(self.reached, sums, strict=True):
             one += start
-        false, true, found = sums
-        before = [false[-1], true[-1], found[-1]]
-        roc_area += float(np.trapezoid(true, false))
-        precision = true[1:] / (true[1:] + false[1:])
-        precision_sum += float((np.diff(true) * precision).sum())
-        f1 = 2 * true[1:] / (true[1:] + false[1:] + anomalous)
-        best_f1 = max(best_f1, float(f1.max()))
-        rates, overlaps = false / normal, found / regions
-        pro += area_until(rates, overlaps, PRO_LIMIT) / PRO_LIMIT
-        pro_5 += area_until(rates, overlaps, PRO_STRICT_LIMIT) / PRO_STRICT_LIMIT
-        some = _spread(len(rates))
-        curves.append(np.stack([rates[some], true[some] / anomalous, overlaps[some]], axis=1))
-    curve = np.concatenate(curves)
-    points = curve[_spread(len(curve))]
-    inner = points[points[:, 0] < PRO_LIMIT][:, ::2]
-    end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
-    overlap = np.append(inner, [[PRO_LIMIT, end]], axis=0)
-    area, mean = roc_area / (anomalous * normal), precision_sum / anomalous
-    return PixelMetrics(area, mean, best_f1, pro, pro_5, points[:, :2], overlap)
+        return sums
 
 
 def descending_parts(paths: Sequence[Path], total: int) -> Iterator[Pixels]:

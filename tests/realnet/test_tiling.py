@@ -17,7 +17,7 @@ from sia_gen import Detector, RealNet
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.detection.detection import Detection
-from sia_gen.errors import ImageError, RecipeError
+from sia_gen.errors import ImageError, ModelError, OutputError, RecipeError
 from sia_gen.evaluation.evaluate import evaluate
 from sia_gen.evaluation.predict import predict
 from sia_gen.images import strips
@@ -131,6 +131,27 @@ def test_pixels_that_do_not_count_are_in_no_mean() -> None:
                 best = max(best, values[here][counted[here]].mean())
     found = highest_mean(values, 8, counted, every=11)
     assert float(found) == pytest.approx(best, abs=1e-12)
+
+
+def test_where_few_pixels_count_those_in_most_of_a_square_do() -> None:
+    rng = np.random.default_rng(0)
+    values, counted = rng.normal(size=(60, 50)), np.zeros((60, 50), bool)
+    # Rows of 3 and 2 pixels of the 8 in a square.
+    counted[10:13] = counted[30:32] = True
+    values[30:32] = 1000
+    best = max(values[10:13, left : left + 8].mean() for left in range(50 - 7))
+    assert highest_mean(values, 8, counted, every=11) == pytest.approx(best, abs=1e-12)
+
+
+def test_maps_of_nan_are_refused(model: RealNet) -> None:
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.fill_(np.nan)
+        if model.fusion is not None:
+            for buffer in model.fusion.buffers():
+                buffer.fill_(np.nan)
+    with pytest.raises(ModelError, match="scores of the model are NaN"):
+        predict_photograph(model, pixels(64, 100), TILE, CPU.accelerator())
 
 
 def test_what_is_ignored_does_not_change_score_and_map(model: RealNet) -> None:
@@ -346,3 +367,49 @@ def test_test_images_smaller_than_a_tile_are_refused_before_anything_is_written(
     with pytest.raises(ImageError, match="1 of 5 images were not scored"):
         predict(tmp_path / "models/wide", [root / "test"], tmp_path / "found", CPU)
     assert len((tmp_path / "found/predictions.csv").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("roi", r"low.png is 160 x 90 pixels, but the region of interest ends at 160, 100"),
+        ("ignore", r"low.png: the mask .* is 160 x 100 pixels, its image 160 x 90"),
+    ],
+)
+def test_what_does_not_fit_test_images_is_refused_before_anything_is_written(
+    tiled: Recipe, wide: Path, tmp_path: Path, cut: bool, setting: str, told: str
+) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(wide, root)
+    Image.new("L", (160, 90)).save(root / "test/good/low.png")
+    Image.new("L", (160, 100)).save(tmp_path / "mask.png")
+    values = {"roi": (0, 0, 160, 100), "ignore": str(tmp_path / "mask.png")}
+    changes: dict[str, Any] = {setting: values[setting]}
+    if not cut:
+        changes |= {"tile": None, "non_square": "stretch"}
+    recipe = tiled.model_copy(update={"data": tiled.data.model_copy(update=changes)})
+    save_detector(tmp_path / "models/wide")
+    (tmp_path / "models/wide/recipe.yaml").write_text(recipe.to_yaml())
+    with pytest.raises(ImageError, match=told):
+        evaluate(recipe, ["wide"], root, tmp_path / "models", tmp_path / "evaluation", CPU)
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_predictions_depend_on_the_mask_of_what_to_ignore(
+    tiled: Recipe, wide: Path, tmp_path: Path
+) -> None:
+    mask, out = tmp_path / "mask.png", tmp_path / "found"
+    save_detector(tmp_path / "model")
+    recipe = tiled.override({"data.ignore": str(mask)})
+    (tmp_path / "model/recipe.yaml").write_text(recipe.to_yaml())
+    photographs = [wide / "test/good"]
+    with pytest.raises(ImageError, match="there is no mask"):
+        predict(tmp_path / "model", photographs, out, CPU, save="none")
+    # Else the photographs would count as unreadable, also once the mask is there.
+    assert not out.exists()
+    Image.new("L", (160, 100)).save(mask)
+    predict(tmp_path / "model", photographs, out, CPU, save="none")
+    Image.fromarray(np.eye(100, 160, dtype=np.uint8) * 255).save(mask)
+    with pytest.raises(OutputError, match="predictions with another ignore"):
+        predict(tmp_path / "model", photographs, out, CPU, save="none")

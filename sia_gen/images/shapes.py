@@ -153,7 +153,9 @@ def say_tiles(paths: Sequence[Path], headers: Sequence[Header | None], recipe: R
     tile, counts = spec.tile, list[int]()
     for path, size in sizes_of(paths, headers).items() if tile is not None else ():
         width, height = scaled_size(path, size_within(path, size, spec), spec)
-        counts.append(len(Grid.of((height, width), tile).places))
+        grid = Grid.of((height, width), tile)
+        # With a large overlap their places would take gigabytes.
+        counts.append(len(grid.tops) * len(grid.lefts))
     if tile is not None and counts:
         reduced = "" if tile.scale in (None, 1) else f", reduced to a scale of {tile.scale:g},"
         notice(

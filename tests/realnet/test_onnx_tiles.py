@@ -99,6 +99,11 @@ def test_map_and_score_are_those_of_predict(
     assert verdict == ("anomalous" if score > about["threshold"] else "normal")
     shown = np.asarray(Image.open("map.png")).astype(int)
     assert np.abs(shown - np.rint(255 * anomaly_map)).max() <= 1
+    for wrong, reason in ((["no.png"], "cannot read"), (["model.onnx"], "cannot identify")):
+        monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", "model.onnx", *wrong, *arguments[2:]])
+        with pytest.raises(SystemExit, match="2"):
+            reference.main()
+        assert reason in capsys.readouterr().err.splitlines()[-1]
 
 
 ABOUT = {"white": None, "roi": None, "mode": "L", "tile": {"size": 32, "scale": 1.0}}

@@ -54,7 +54,7 @@ Detector = Annotated[Path, Argument(metavar="MODEL", help="Folder of a RealNet."
 Weights = Annotated[Path | None, Option(help="Backbone weights, .safetensors or .pth.")]
 Perturbation = Annotated[
     str | None,
-    Option(metavar="KIND,...", help="Kinds of noise to add: white, pink, blobs, streaks."),
+    Option(metavar="KIND,...", help="Kinds of noise to add: white, pink, blobs, streaks, cracks."),
 ]
 WithTwins = Annotated[bool, about_twins("--twins", help="Add normal twins and masks.")]
 Source = Annotated[

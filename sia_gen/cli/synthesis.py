@@ -63,8 +63,9 @@ def synthesize(
 ) -> None:
     """Make a corpus of synthetic anomalies.
 
-    Perturbation 'white' is the paper's noise; 'pink' makes stains, 'blobs' spots and 'streaks'
-    scratches, at about a tenth of the strength. Of several kinds every image draws one.
+    Perturbation 'white' is the paper's noise; 'pink' makes stains, 'blobs' spots, 'streaks'
+    scratches and 'cracks' cracks, at about a tenth of the strength. Of several kinds every image
+    draws one.
 
     Example: sia-gen synthesize --recipe elpv --strength 0.1:0.2 --images 1000
     """

@@ -182,7 +182,7 @@ class Synthesis(Section):
     needs about a tenth of the strength of white noise."""
     perturbation: Perturbations = Field(default=[WHITE])
     """Kind of the noise that strength adds, or several, of which every sample draws one: `white` is
-    the paper's, `pink` makes stains, `blobs` spots, and `streaks` scratches."""
+    the paper's, `pink` makes stains, `blobs` spots, `streaks` scratches, and `cracks` cracks."""
     calibrated: dict[str, dict[Perturbation, StrengthText]] = Field(default={})
     """Calibrated range of strengths by category and perturbation, which `sia-gen calibrate`
     writes."""

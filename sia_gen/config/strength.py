@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from sia_gen.errors import did_you_mean
 
 WHITE = "white"
-PERTURBATIONS = (WHITE, "pink", "blobs", "streaks")
+PERTURBATIONS = (WHITE, "pink", "blobs", "streaks", "cracks")
 EDITS = ("shift", "mirror", "erase", "swap")
 
 

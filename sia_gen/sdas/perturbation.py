@@ -1,14 +1,15 @@
-"""Spatially correlated noise: fields that turn strength into stains, spots and scratches.
+"""Spatially correlated noise: fields that turn strength into stains, spots, scratches and cracks.
 
 A network that was trained on few images makes nothing of the paper's white noise: it stays grain.
 Noise with a spatial correlation becomes part of the image instead. A step adds
 
     sigma_t * sqrt(strength) * field
 
-to its own noise. A field is Gaussian and stationary, with mean 0 and variance 1 at every pixel, so
-that the noise of a step has the same variance whatever its kind. A sample keeps its field in all
-steps, which makes its anomaly coherent and about ten times as strong. The paper's kind, `white`,
-has no field: every step draws its noise anew.
+to its own noise. A field is stationary, with mean 0 and variance 1 at every pixel, so that the
+noise of a step has the same variance whatever its kind. All are Gaussian but `cracks`: the lines
+where a Gaussian field changes its sign. A sample keeps its field in all steps, which makes its
+anomaly coherent and about ten times as strong. The paper's kind, `white`, has no field: every step
+draws its noise anew.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ BLOB_LENGTHS = (0.02, 0.13)
 STREAK_LENGTHS = (0.15, 0.4)
 # How many times longer than wide streaks are.
 STREAK_ASPECTS = (10.0, 30.0)
+# Correlation lengths of the fields that cracks follow, and standard deviations across a crack.
+CRACK_LENGTHS = (0.06, 0.25)
+CRACK_WIDTHS = (0.008, 0.02)
 # Width of the seam around an edited piece, as a share of the side.
 SEAM = 1 / 64
 # Correlation between the channels of a pixel: stains change brightness more than hue.
@@ -106,13 +110,19 @@ def draw_fields(
     """
     noise = torch.zeros(len(kinds), *shape)
     amplitudes = torch.zeros(len(kinds), *shape[-2:])
+    numbers = torch.zeros(len(kinds), 3)
     for place, (kind, seed) in enumerate(zip(kinds, seeds, strict=True)):
         if require_perturbation(kind) != WHITE:
             generator = torch.Generator().manual_seed(seed)
             noise[place] = torch.randn(tuple(shape), generator=generator)
-            amplitudes[place] = _amplitudes(kind, shape[-2:], torch.rand(3, generator=generator))
+            numbers[place] = torch.rand(3, generator=generator)
+            amplitudes[place] = _amplitudes(kind, shape[-2:], numbers[place])
     noise = torch.einsum("dc,bchw->bdhw", _channel_mixing(shape[0]), noise)
-    return filtered(send(noise, device), send(amplitudes[:, None], device))
+    fields = filtered(send(noise, device), send(amplitudes[:, None], device))
+    for place, kind in enumerate(kinds):
+        if kind == "cracks":
+            fields[place] = _cracks(fields[place, 0], numbers[place])
+    return fields
 
 
 def filtered(noise: torch.Tensor, amplitudes: torch.Tensor) -> torch.Tensor:
@@ -137,6 +147,10 @@ def _amplitudes(kind: str, size: Sequence[int], numbers: torch.Tensor) -> torch.
     elif kind == "blobs":
         length = _log_uniform(BLOB_LENGTHS, how_long)
         amplitudes = torch.exp(-((math.pi * length) ** 2) * (y**2 + x**2))
+    elif kind == "cracks":
+        # Has slopes but hardly curvatures, so that its lines are rough (Matern, smoothness 3).
+        length = _log_uniform(CRACK_LENGTHS, how_long)
+        amplitudes = (1 + (2 * math.pi * length) ** 2 * (y**2 + x**2)) ** -2
     else:
         length, angle = _log_uniform(STREAK_LENGTHS, how_long), math.pi * how_turned
         width = length / _log_uniform(STREAK_ASPECTS, how_thin)
@@ -149,6 +163,23 @@ def _amplitudes(kind: str, size: Sequence[int], numbers: torch.Tensor) -> torch.
     # The mean of a field is the brightness of the whole image, which is no anomaly.
     amplitudes[0, 0] = 0
     return amplitudes / amplitudes.square().mean().sqrt()
+
+
+def _cracks(field: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Returns the lines where a field (H, W) changes its sign, all bright or all dark, (H, W).
+
+    A line fades where the field is flat, so that cracks begin and end.
+    """
+    _, how_wide, how_bright = numbers.tolist()
+    width = _log_uniform(CRACK_WIDTHS, how_wide) * min(field.shape)
+    slopes = [(field.roll(-1, axis) - field.roll(1, axis)) / 2 for axis in (0, 1)]
+    steepness = slopes[0].square() + slopes[1].square()
+    # The squared distance from the line, if the slope is the same on the way to it.
+    distance = field.square() / steepness.clamp(min=1e-12)
+    fading = steepness / (steepness + steepness.mean())
+    lines = torch.exp(-distance / (2 * width**2)) * fading
+    lines = lines - lines.mean()
+    return lines / lines.square().mean().sqrt() * (1 if how_bright < 0.5 else -1)
 
 
 def _log_uniform(bounds: tuple[float, float], fraction: float) -> float:

@@ -141,7 +141,8 @@ class SDASPipeline(DiffusionPipeline):
                 tensor (B, C, H, W) in [0, 1], or NaN where the network overflows.
             perturbation: Kind of the noise that strength adds, one for all or one per image:
                 `"white"`, the paper's, makes grain unless the model knows much more than one
-                part; `"pink"` makes stains, `"blobs"` spots and `"streaks"` scratches.
+                part; `"pink"` makes stains, `"blobs"` spots, `"streaks"` scratches and
+                `"cracks"` cracks.
             image: Photographs to start from instead of noise: PIL images of the model's mode and
                 size, or a tensor (B, C, H, W) in [0, 1].
             twin_image: Photographs that the twins start from instead of `image`, which is then an

@@ -10,6 +10,7 @@ from scipy.ndimage import label, maximum
 
 from sia_gen.anomalies.paste import local_mask
 from sia_gen.config.settings import EVERYWHERE, REGIONS, Twins
+from sia_gen.config.strength import WHITE
 from sia_gen.corpus.plan import SampleIdentity
 from sia_gen.corpus.sampling import generators
 from sia_gen.errors import ImageError
@@ -89,7 +90,7 @@ def _natural(
 
     Fields of white and pink noise have no outlines. Blobs from the same numbers take their place.
     """
-    kind = "streaks" if perturbation == "streaks" else "blobs"
+    kind = "blobs" if perturbation in (WHITE, "pink") else perturbation
     seeds = field_seeds(generators([seed]), 1)
     shape = (len(spec.mode), spec.size, spec.size)
     field = draw_fields([kind], shape, seeds, torch.device("cpu"))[0].numpy()

@@ -151,12 +151,14 @@ def say_tiles(paths: Sequence[Path], headers: Sequence[Header | None], recipe: R
     """
     spec = ImageSpec.of(recipe, 1)
     tile, counts = spec.tile, list[int]()
-    for path, size in sizes_of(paths, headers).items() if tile is not None else ():
+    if tile is None:
+        return
+    for path, size in sizes_of(paths, headers).items():
         width, height = scaled_size(path, size_within(path, size, spec), spec)
         grid = Grid.of((height, width), tile)
         # With a large overlap their places would take gigabytes.
         counts.append(len(grid.tops) * len(grid.lefts))
-    if tile is not None and counts:
+    if counts:
         reduced = "" if tile.scale in (None, 1) else f", reduced to a scale of {tile.scale:g},"
         notice(
             f"{len(counts)} photographs{reduced} are cut into tiles of {tile.size} pixels that "

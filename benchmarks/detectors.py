@@ -39,13 +39,14 @@ from torch.nn.functional import interpolate
 from sia_gen.cli.common import tile_changes
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.evaluate import evaluate
+from sia_gen.evaluation.pixels import append_pixels, pixel_metrics
 from sia_gen.images.counted import load_scored
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.listing import data_root, list_images, list_labelled_images
 from sia_gen.images.loading import ImageSpec, Pixels
 from sia_gen.images.recognition import recipe_for_folder
-from sia_gen.metrics import append_pixels, auroc, f1_max, pixel_metrics
+from sia_gen.metrics import auroc, f1_max
 from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.model import image_score
 from sia_gen.realnet.tiling import HighestMean, blended_rows, resized_map

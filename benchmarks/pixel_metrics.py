@@ -1,27 +1,37 @@
-"""PRO, exact, against loops over 1000 thresholds.
+"""PRO, exact, against loops over 1000 thresholds, and the pixels of large photographs.
 
     python benchmarks/pixel_metrics.py --rounds 3
+    python benchmarks/pixel_metrics.py --rounds 1 --megapixels 67
 
 All score the same 20 maps of 256 x 256 pixels with a few anomalous regions each, in turns. Beside
-PRO alone stands what `evaluate` does: all pixel metrics and curves, by way of files.
+PRO alone stands what `evaluate` does: all pixel metrics and curves, by way of files. With
+`--megapixels` that alone runs on so many, against reading all of them again for each part.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from measuring import in_turns, median, ratio, save, show
+import torch
+from measuring import in_turns, median, peak_memory, ratio, save, seconds, show
 from scipy.ndimage import gaussian_filter, label
 from skimage.measure import regionprops
 
-from sia_gen.metrics import append_pixels, per_region_overlap, pixel_metrics
+from sia_gen.evaluation import pixels
+from sia_gen.evaluation.pixels import PIXEL, PixelMetrics, append_pixels, pixel_metrics
+from sia_gen.metrics import per_region_overlap
 
 OURS, LOOP = "all distinct scores, sorted once", "1000 thresholds, regions found once"
 AGAIN = "1000 thresholds, regions labelled again at each"
 EVALUATE = "AUROC, AP, F1 and PRO twice, from files, as `evaluate`"
+PARTED, REREAD = "pixels parted in one pass", "all pixels read again for each part"
 LIMIT = "sorting, once, the pixels that the curve passes"
 
 
@@ -74,11 +84,62 @@ def by_evaluate(maps: np.ndarray, masks: np.ndarray, folder: Path) -> float:
     return pixel_metrics([path], regions).pro
 
 
+def parts_by_rereading(paths: Sequence[Path], total: int) -> Iterator[np.ndarray]:
+    """The same parts, each filtered from all pixels."""
+    edges = pixels._edges(paths, total)
+    files = [np.memmap(path, PIXEL, "r") for path in paths]
+    for high, low in pairwise([np.inf, *edges[::-1], -np.inf]):
+        some = [
+            part[(part["score"] > low) & (part["score"] <= high)]
+            for file in files
+            for part in np.array_split(file, 1 + len(file) // pixels.PART)
+        ]
+        yield np.concatenate(some)
+
+
+def of_large(megapixels: float, rounds: int) -> None:
+    """Compares both ways on smooth maps of a photograph, and prints what they take."""
+    side = round(megapixels**0.5 * 1000)
+    rng = np.random.default_rng(0)
+    mask = np.zeros((side, side), bool)
+    for top, left in rng.integers(0, side - 60, (40, 2)):
+        mask[top : top + 20, left : left + 60] = True
+    scores = gaussian_filter(rng.random(mask.shape, np.float32), 3) + np.float32(0.02) * mask
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "pixels"
+        regions = append_pixels(path, scores, mask)
+        del scores, mask
+
+        def rereading() -> PixelMetrics:
+            with patch.object(pixels, "descending_parts", parts_by_rereading):
+                return pixel_metrics([path], regions)
+
+        ways = {PARTED: lambda: pixel_metrics([path], regions), REREAD: rereading}
+        measured, peaks, found = list[dict[str, float]](), dict[str, float](), list[Any]()
+        for _ in range(rounds):
+            measured.append({})
+            for way, run in ways.items():
+
+                def timed(way: str = way, run: Callable[[], PixelMetrics] = run) -> None:
+                    measured[-1][way] = seconds(lambda: found.append(run().figures()))
+
+                peaks[way] = peak_memory(timed, torch.device("cpu"))
+    assert all(one == found[0] for one in found)
+    rows = [[w, median(measured, w), ratio(measured, w, PARTED), peaks[w]] for w in ways]
+    columns = ["", "seconds", "times ours", "peak GiB of the process"]
+    show(f"All metrics of {side**2 / 1e6:.0f} million pixels", columns, rows)
+    save("pixel_metrics_large", "cpu", REREAD, {"megapixels": megapixels, "rows": rows})
+
+
 def main() -> None:
     """Prints a table, and writes `pixel_metrics.json` into the current folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--megapixels", type=float)
     options = parser.parse_args()
+    if options.megapixels is not None:
+        of_large(options.megapixels, options.rounds)
+        return
     maps, masks = make_maps()
     with tempfile.TemporaryDirectory() as name:
         runs = {

@@ -1,39 +1,70 @@
 """Scores a photograph tile by tile with an exported detector, without PyTorch or sia-gen.
 
-    python docs/onnx_tiles.py gears.onnx photograph.png --tile 256:64 --retrieval
+    python docs/onnx_tiles.py gears.onnx photograph.png
+    python docs/onnx_tiles.py gears.onnx photograph.png --places model.safetensors
 
-The tiles, the blending of their maps and the score are those of `sia-gen predict`. `--retrieval` is
-for detectors with `architecture: retrieval`, whose maps are blended before they become
-probabilities, and `--places model.safetensors`, in the folder of the model, for those with
-`position`. Tiles have the size that the detector takes; `tile` in its JSON file has that, their
-overlap, and the scale to which `--scale` reduces the photograph first.
+The exported file says itself how photographs are cut. The tiles, the blending of their maps and the
+score are those of `sia-gen predict`. A detector with `position` needs `--places`, the weights in
+the folder of the model.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
+import json
 from itertools import pairwise
+from math import isqrt
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 Values = NDArray[np.float64]
-WINDOW, BATCH = 16, 16
+Pixels = NDArray[np.uint8]
+BATCH = 16
 # Deviations of normal pixels at which a pixel counts as anomalous rather than normal.
 EVEN_ODDS = 6.0
+# About as many pixels of a map as its quartiles are taken from.
+SAMPLED = 1_000_000
 
 
-def read(path: str, mode: str, scale: float) -> NDArray[np.float32]:
-    """Returns a photograph (C, H, W) in [0, 1], upright and reduced, rows before columns."""
-    picture = ImageOps.exif_transpose(Image.open(path)).convert(mode)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
+def read(path: str, about: dict[str, Any]) -> Pixels:
+    """Returns a photograph (C, H, W), upright and reduced, rows before columns.
+
+    Raises:
+        ValueError: If its pixels are of a kind whose white is unknown, or it is too small.
+    """
+    picture = eight_bits(ImageOps.exif_transpose(Image.open(path)), about["white"] or 65535)
+    if about["roi"] is not None:
+        if any(end > side for end, side in zip(about["roi"][2:], picture.size, strict=True)):
+            msg = f"the region of interest {about['roi']} is not in its {picture.size} pixels"
+            raise ValueError(msg)
+        picture = picture.crop(about["roi"])
+    picture = picture.convert(about["mode"])
+    width, height = (max(1, round(side * about["tile"]["scale"])) for side in picture.size)
+    if min(width, height) < about["tile"]["size"]:
+        msg = f"a tile of {about['tile']['size']} pixels is larger than {width} x {height}"
+        raise ValueError(msg)
     for size in ((width, picture.height), (width, height)):
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-    return np.atleast_3d(np.asarray(picture, np.float32)).transpose(2, 0, 1) / np.float32(255)
+    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
+
+
+def eight_bits(picture: Image.Image, white: int) -> Image.Image:
+    """Returns a picture without its 16 bits, of which some value is white, or its transparency."""
+    if picture.mode in ("I", "F"):
+        msg = "its range of values is unknown; save it with 8 bits, or as PNG or TIFF with 16"
+        raise ValueError(msg)
+    if picture.mode.startswith("I;16"):
+        wide = np.asarray(picture).astype(np.uint32).clip(max=white)
+        return Image.fromarray(((wide * 255 + white // 2) // white).astype(np.uint8))
+    if picture.has_transparency_data:
+        black = Image.new("RGBA", picture.size, "black")
+        return Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB")
+    return picture
 
 
 def starts_along(length: int, side: int, overlap: int) -> list[int]:
@@ -56,10 +87,10 @@ def weights_along(starts: list[int], side: int) -> Values:
 
 
 def blended_map(
-    session: onnxruntime.InferenceSession, image: NDArray[np.float32], overlap: int, retrieval: bool
+    session: onnxruntime.InferenceSession, image: Pixels, about: dict[str, Any]
 ) -> Values:
-    """Returns the blended values (H, W) of an image (C, H, W) in [0, 1]."""
-    side = session.get_inputs()[0].shape[-1]
+    """Returns the blended values (H, W) of a photograph (C, H, W)."""
+    side, overlap = about["tile"]["size"], about["tile"]["overlap"]
     tops, lefts = (starts_along(length, side, overlap) for length in image.shape[1:])
     rows, columns = weights_along(tops, side), weights_along(lefts, side)
     places = [(row, column) for row in range(len(tops)) for column in range(len(lefts))]
@@ -70,33 +101,55 @@ def blended_map(
             (slice(tops[row], tops[row] + side), slice(lefts[column], lefts[column] + side))
             for row, column in some
         ]
-        tiles = np.stack([image[:, vertical, across] for vertical, across in here])
-        maps = session.run(["anomaly_map"], {"images": tiles})[0][:, 0].astype(np.float64)
-        if retrieval:
-            maps = np.sinh(np.log(maps) - np.log1p(-maps))
-        for (row, column), place, one in zip(some, here, maps, strict=True):
-            blended[place] += rows[row][:, None] * columns[column] * one
+        tiles = [seen(image[:, down, across], about["image_size"]) for down, across in here]
+        maps = session.run(["anomaly_map"], {"images": np.stack(tiles)})[0][:, 0]
+        for (row, column), place, one in zip(some, here, maps.astype(np.float64), strict=True):
+            values = averaged(one, about["retrieval"])
+            blended[place] += np.outer(rows[row], columns[column]) * enlarged(values, (side, side))
     return blended
 
 
-def place(values: Values, weights: str) -> Values:
-    """Puts values in units of normal pixels at each place of a photograph, above even odds."""
-    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
-    values = (values - median) / max(upper - lower, 1e-3)
+def seen(tile: Pixels, side: int) -> NDArray[np.float32]:
+    """Returns a tile (C, H, W) as the detector takes it, (C, side, side) in [0, 1]."""
+    planes = [Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC) for one in tile]
+    return np.stack([np.asarray(plane, np.float32) for plane in planes]) / np.float32(255)
+
+
+def averaged(probabilities: Values, retrieval: bool) -> Values:
+    """Returns what maps are blended as: probabilities, or the deviations of a retrieval."""
+    if not retrieval:
+        return probabilities
+    # A probability of one is that of no finite deviation.
+    inside = probabilities.clip(2.0**-100, 1 - 2.0**-25)
+    return np.sinh(np.log(inside) - np.log1p(-inside))
+
+
+def read_places(weights: str) -> list[Values]:
+    """Returns mean and deviation of normal pixels at each place of a photograph."""
     with safe_open(weights, "np") as file:
         grids = [file.get_tensor(f"places.{name}") for name in ("means", "deviations")]
-    mean, deviation = (enlarged(grid.astype(np.float64), values.shape) for grid in grids)
-    placed: Values = (values - mean) / deviation - EVEN_ODDS
-    return placed
+    return [grid.astype(np.float64) for grid in grids]
 
 
-def enlarged(grid: Values, shape: tuple[int, ...]) -> Values:
-    """Interpolates between the centres of places."""
-    for axis, length in enumerate(shape):
-        count = grid.shape[axis]
-        where = (np.arange(length) + 0.5) * count / length - 0.5
-        grid = np.apply_along_axis(partial(np.interp, where, np.arange(count)), axis, grid)
-    return grid
+def placed(values: Values, grids: list[Values]) -> Values:
+    """Puts values in units of normal pixels at each place of a photograph, above even odds."""
+    every = max(1, isqrt(values.size // SAMPLED))
+    lower, median, upper = np.quantile(values[::every, ::every], (0.25, 0.5, 0.75))
+    values = (values - median) / max(upper - lower, 1e-3)
+    mean, deviation = (enlarged(grid, values.shape) for grid in grids)
+    return (values - mean) / deviation - EVEN_ODDS
+
+
+def enlarged(values: Values, shape: tuple[int, ...]) -> Values:
+    """Interpolates values (h, w) between their centres, to another height and width."""
+    down, across = (between(*lengths) for lengths in zip(values.shape, shape, strict=True))
+    return down @ values @ across.T
+
+
+def between(count: int, length: int) -> Values:
+    """Returns the weights of `count` values at each of `length` places, (length, count)."""
+    where = ((np.arange(length) + 0.5) * count / length - 0.5).clip(0, count - 1)
+    return (1 - np.abs(where[:, None] - np.arange(count))).clip(0)
 
 
 def probability(values: Values, retrieval: bool) -> Values:
@@ -104,8 +157,10 @@ def probability(values: Values, retrieval: bool) -> Values:
     return 1 / (1 + np.exp(-np.arcsinh(values))) if retrieval else values
 
 
-def highest_mean(values: Values, window: int) -> np.float64:
-    """Returns the highest mean over a square."""
+def highest_mean(values: Values, about: dict[str, Any]) -> np.float64:
+    """Returns the highest mean over a square, whose side is in pixels that the detector sees."""
+    window = round(about["score_window"] * about["tile"]["size"] / about["image_size"])
+    window = min(max(1, window), *values.shape)
     sums = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     squares = sums[window:, window:] - sums[:-window, window:]
     squares += sums[:-window, :-window] - sums[window:, :-window]
@@ -114,27 +169,32 @@ def highest_mean(values: Values, window: int) -> np.float64:
 
 
 def main() -> None:
-    """Prints the score, and writes the map as a grey picture, `map.png`."""
+    """Prints score and verdict, and writes the map as a grey picture, `map.png`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("detector")
     parser.add_argument("photograph")
-    parser.add_argument("--tile", default="256:64")
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--mode", choices=["L", "RGB"], default="L")
-    parser.add_argument("--retrieval", action="store_true")
     parser.add_argument("--places")
     options = parser.parse_args()
     session = onnxruntime.InferenceSession(options.detector, providers=["CPUExecutionProvider"])
-    size, overlap = map(int, options.tile.split(":"))
-    if size != session.get_inputs()[0].shape[-1]:
-        parser.error("tiles have another size than the detector takes")
-    image = read(options.photograph, options.mode, options.scale)
-    values = blended_map(session, image, overlap, options.retrieval)
-    if options.places is not None:
-        values = place(values, options.places)
-    score = probability(np.array(highest_mean(values, WINDOW)), options.retrieval)
-    print(f"{score:.6f}")
-    shown = (255 * probability(values, options.retrieval)).round().astype(np.uint8)
+    stored = session.get_modelmeta().custom_metadata_map
+    about = {name: json.loads(value) for name, value in stored.items()}
+    if not {"retrieval", "position", "tile"} <= about.keys():
+        parser.error("an earlier version of sia-gen made the detector; export it again")
+    if about["tile"] is None:
+        parser.error("the detector takes photographs as a whole; see docs/deploy.md")
+    if about["position"] != (options.places is not None):
+        parser.error("--places is for detectors with 'position', and these need it")
+    try:
+        image = read(options.photograph, about)
+        grids = read_places(options.places) if about["position"] else None
+    except (OSError, ValueError, Image.DecompressionBombError, SafetensorError) as error:
+        parser.error(f"cannot read what was given: {error}")
+    values = blended_map(session, image, about)
+    if grids is not None:
+        values = placed(values, grids)
+    score = probability(np.array(highest_mean(values, about)), about["retrieval"])
+    print(f"{score:.6f}", "anomalous" if score > about["threshold"] else "normal")
+    shown = (255 * probability(values, about["retrieval"])).round().astype(np.uint8)
     Image.fromarray(shown).save("map.png")
 
 

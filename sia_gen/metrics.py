@@ -1,32 +1,14 @@
-"""Exact metrics: of NumPy arrays with scores of any range, and of all pixels of a data set.
-
-The pixels take bounded memory. Their scores are in files. AUROC, AP, F1 and PRO are sums over the
-pixels in descending order of their scores, which are sorted part by part, each part with the next
-lower scores, and the sums continue from part to part.
-"""
+"""Exact metrics of NumPy arrays with scores of any range."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
-from sia_gen.io.refusals import writing
-
 FloatArray = NDArray[np.float64]
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
-# A pixel: its score, whether it is anomalous, and one over the area of its region, else 0.
-PIXEL = np.dtype([("score", "<f4"), ("anomalous", "?"), ("weight", "<f8")])
-# Pixels that are sorted at a time, which takes some 300 MB.
-PART = 4_000_000
-PRO_LIMIT, PRO_STRICT_LIMIT = 0.3, 0.05
-# Number of points of a curve on the page.
-POINTS = 200
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -160,151 +142,3 @@ def inverse_areas(mask: NDArray[np.generic]) -> tuple[FloatArray, int]:
     inside = components > 0
     weights[inside] = 1 / areas[components[inside]]
     return weights, int(count)
-
-
-@dataclass(frozen=True)
-class PixelMetrics:
-    """The metrics of the pixels of a category, with points of the curves of ROC and PRO, (P, 2).
-
-    PRO ends at a false positive rate of 0.3, `pro_5` at 0.05.
-    """
-
-    auroc: float
-    average_precision: float
-    f1_max: float
-    pro: float
-    pro_5: float
-    roc: FloatArray
-    overlap: FloatArray
-
-    def figures(self) -> dict[str, float]:
-        """Returns the metrics by name."""
-        names = ("auroc", "average_precision", "f1_max", "pro", "pro_5")
-        return {f"pixel_{name}": getattr(self, name) for name in names}
-
-
-def append_pixels(
-    path: Path,
-    anomaly_map: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    counted: NDArray[np.bool_] | None = None,
-) -> int:
-    """Appends the pixels of an image to a file; returns the number of regions of its mask.
-
-    If not all pixels are `counted`, only those are appended, and regions are parts of them.
-    """
-    mask = mask if counted is None else mask & counted
-    if anomaly_map.shape != mask.shape:
-        msg = f"scores {anomaly_map.shape} for a mask {mask.shape}"
-        raise ValueError(msg)
-    regions = 0
-    with writing(path), path.open("ab") as file:
-        for start, components in _labelled(mask):
-            areas = np.bincount(components[components > 0])
-            regions += max(0, len(areas) - 1)
-            # Some rows at a time: in the file a pixel takes several times the memory.
-            rows = max(1, PART // mask.shape[1])
-            for top in range(0, len(components), rows):
-                some = components[top : top + rows]
-                here = slice(start + top, start + top + len(some))
-                pixels = _pixels_of(anomaly_map[here], some, areas)
-                if counted is not None:
-                    pixels = pixels[counted[here].ravel()]
-                file.write(pixels.view(np.uint8).data)
-    return regions
-
-
-def _labelled(mask: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Yields the number of each pixel's region, else 0, for some rows (h, W), and the first row.
-
-    No region is in several of them: they end where rows without any begin or end. So only high
-    regions take memory.
-    """
-    marked = np.logical_or.reduce(mask, axis=1)
-    edges = [0, *(np.flatnonzero(np.diff(marked)) + 1).tolist(), len(mask)]
-    for start, end in pairwise(edges):
-        some = mask[start:end]
-        if marked[start]:
-            yield start, label(some, structure=EIGHT_CONNECTED)[0]
-        else:
-            yield start, np.broadcast_to(np.int32(0), some.shape)
-
-
-def _pixels_of(
-    scores: NDArray[np.float32], components: NDArray[np.int32], areas: NDArray[np.int64]
-) -> NDArray[np.void]:
-    """Returns the pixels of some rows, of which the number of each one's region is given."""
-    if not np.isfinite(scores).all():
-        msg = "no finite scores"
-        raise ValueError(msg)
-    pixels = np.zeros(scores.size, PIXEL)
-    inside = components.ravel() > 0
-    pixels["score"], pixels["anomalous"] = scores.ravel(), inside
-    pixels["weight"][inside] = 1 / areas[components.ravel()[inside]]
-    return pixels
-
-
-def pixel_metrics(paths: Sequence[Path], regions: int) -> PixelMetrics:
-    """Computes the metrics of all pixels in files that have this number of anomalous regions."""
-    files = [np.memmap(path, PIXEL, "r") for path in paths]
-    anomalous = sum(int(file["anomalous"].sum()) for file in files)
-    normal = sum(len(file) for file in files) - anomalous
-    if not anomalous or not normal:
-        msg = "both normal and anomalous pixels are needed"
-        raise ValueError(msg)
-    roc_area = precision_sum = best_f1 = pro = pro_5 = 0.0
-    # False positives, true positives and overlap in the parts so far.
-    before = [0.0, 0.0, 0.0]
-    curves: list[FloatArray] = []
-    for part in descending_parts(files):
-        if not len(part):
-            continue
-        _, sums = running_sums(part["score"], ~part["anomalous"], part["anomalous"], part["weight"])
-        for start, one in zip(before, sums, strict=True):
-            one += start
-        false, true, found = sums
-        before = [false[-1], true[-1], found[-1]]
-        roc_area += float(np.trapezoid(true, false))
-        precision = true[1:] / (true[1:] + false[1:])
-        precision_sum += float((np.diff(true) * precision).sum())
-        f1 = 2 * true[1:] / (true[1:] + false[1:] + anomalous)
-        best_f1 = max(best_f1, float(f1.max()))
-        rates, overlaps = false / normal, found / regions
-        pro += area_until(rates, overlaps, PRO_LIMIT) / PRO_LIMIT
-        pro_5 += area_until(rates, overlaps, PRO_STRICT_LIMIT) / PRO_STRICT_LIMIT
-        curves.append(_thinned(np.stack([rates, true / anomalous, overlaps], axis=1)))
-    curve = np.concatenate(curves)
-    points = _thinned(curve)
-    inside = points[points[:, 0] < PRO_LIMIT][:, ::2]
-    end = np.interp(PRO_LIMIT, curve[:, 0], curve[:, 2])
-    overlap = np.append(inside, [[PRO_LIMIT, end]], axis=0)
-    area, mean = roc_area / (anomalous * normal), precision_sum / anomalous
-    return PixelMetrics(area, mean, best_f1, pro, pro_5, points[:, :2], overlap)
-
-
-def descending_parts(files: Sequence[Any]) -> Iterator[NDArray[np.void]]:
-    """Yields all pixels in parts, each with lower scores than the last; ties stay together."""
-    total = sum(len(file) for file in files)
-    count = -(-total // PART)
-    every = max(1, total // 1_000_000)
-    sample = np.concatenate([file["score"][::every] for file in files])
-    edges = np.unique(np.quantile(sample, np.arange(1, count) / count))
-    bounds = [-np.inf, *edges, np.inf]
-    for low, high in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
-        yield np.concatenate([_between(file, low, high) for file in files])
-
-
-def _between(file: Any, low: float, high: float) -> NDArray[np.void]:
-    """Returns the pixels of a file with scores in (low, high]."""
-    chunks = []
-    for start in range(0, len(file), PART):
-        chunk = np.asarray(file[start : start + PART])
-        chunks.append(chunk[(chunk["score"] > low) & (chunk["score"] <= high)])
-    return np.concatenate(chunks)
-
-
-def _thinned(curve: FloatArray) -> FloatArray:
-    """Returns at most `POINTS` evenly spaced rows of a curve."""
-    places = np.linspace(0, len(curve) - 1, POINTS).round().astype(int)
-    thinned: FloatArray = curve[np.unique(places)]
-    return thinned

@@ -15,6 +15,9 @@ from sia_gen.errors import OptionError
 if TYPE_CHECKING:
     from sia_gen.config.recipe import CorpusRecipe, Recipe
 
+# Digits of a number of pixels, at most.
+DIGITS = 9
+
 
 def load_recipe(name: str | None, changes: dict[str, Any], data: Path | None = None) -> Recipe:
     """Loads a recipe, or makes one for a folder of images, and applies options to it."""
@@ -92,7 +95,8 @@ def _continued(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
 def tile_changes(tile: str | None, scale: float | None) -> dict[str, Any]:
     """Returns what the options of tiles change in a recipe."""
     size, _, overlap = (tile or "").partition(":")
-    if tile is not None and not all(one.isdecimal() for one in (size, overlap or "0")):
+    numbers = size, overlap or "0"
+    if tile is not None and not all(one.isdecimal() and len(one) <= DIGITS for one in numbers):
         raise OptionError(
             problem=f"--tile {tile} is not a number of pixels.",
             fix="Give the side of a tile, such as 256, or with its overlap 256:64.",

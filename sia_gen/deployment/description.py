@@ -60,6 +60,11 @@ class Description(BaseModel):
     """Deviation of each channel; the graph itself divides by it."""
     score_window: int
     """Side in pixels of the square whose highest mean is the score."""
+    retrieval: bool
+    """Whether maps of tiles are blended as the deviations that probabilities stand for."""
+    position: bool
+    """Whether those are then measured in units of normal pixels at the same place of a photograph,
+    which the graph itself knows nothing of."""
     preprocessing: bool
     """Whether the graph itself makes photographs square and gives maps of their size."""
     inputs: tuple[Tensor, ...]
@@ -92,6 +97,8 @@ class Description(BaseModel):
             image_mean=tuple(mean),
             image_std=tuple(std),
             score_window=model.score_window,
+            retrieval=model.fusion is not None,
+            position=model.places is not None,
             preprocessing=preprocessing,
             inputs=(_photographs(recipe.mode) if preprocessing else _squares(recipe.mode, size),),
             outputs=_outputs(

@@ -23,6 +23,7 @@ from accelerate.utils import gather_object
 from sia_gen.config.outputs import claim_output
 from sia_gen.config.recipe import Recipe
 from sia_gen.evaluation.pages import write_category, write_summary
+from sia_gen.evaluation.pixels import append_pixels
 from sia_gen.evaluation.results import Result, ScoredImage, category_result, joined, read_summary
 from sia_gen.evaluation.threshold_page import FOLDER, picture_name, save_pictures
 from sia_gen.evaluation.unseen import say_shapes_of, unseen_tests
@@ -35,7 +36,6 @@ from sia_gen.images.opening import upright_size
 from sia_gen.images.strips import is_large
 from sia_gen.io.files import FileGroups
 from sia_gen.io.locks import EVERYTHING
-from sia_gen.metrics import append_pixels
 from sia_gen.realnet.inference import (
     check_realnet,
     find_realnet,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -34,6 +34,8 @@ from sia_gen.evaluation.saving import (
     coco,
 )
 from sia_gen.evaluation.threshold_page import write_page
+from sia_gen.images.counted import mask_of
+from sia_gen.images.loading import ImageSpec
 from sia_gen.images.places import photographs_below
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.io.files import FileGroups, prepare_output, sha256, write_json
@@ -85,7 +87,8 @@ def predict(
         resume: Whether to keep what is in `out` already.
 
     Raises:
-        ImageError: If photographs cannot be read, after all others have been scored.
+        ImageError: If photographs cannot be read, after all others have been scored; or at once if
+            a mask of what to ignore in all of them is missing.
         OptionError: If there are several processes, but nothing that they could share.
     """
     outputs = choose_outputs(save)
@@ -103,6 +106,7 @@ def predict(
     accelerator = detector.accelerator
     if accelerator.num_processes > 1:
         _require_shareable(detector, watch=watch)
+    ignored = _describe_ignored(detector.spec)
     _compile(detector, runtime, len(found))
     if not accelerator.is_main_process:
         return _help(detector)
@@ -111,6 +115,7 @@ def predict(
         "model": sha256(model_folder / "model.safetensors"),
         "threshold": detector.threshold,
         "save": sorted(outputs),
+        **ignored,
     }
     with working_on(out, "predictions"):
         work = Work(detector, Table(out, about, resume=resume), outputs)
@@ -137,6 +142,15 @@ def _require_shareable(detector: Detector, *, watch: bool) -> None:
             fix="Run it without 'accelerate launch', or give each process photographs and an "
             "--out of its own.",
         )
+
+
+def _describe_ignored(spec: ImageSpec) -> dict[str, Any]:
+    """Describes the mask of what to ignore in all photographs, if there is one for all of them."""
+    if spec.ignore is None or "{stem}" in spec.ignore:
+        return {}
+    mask = mask_of("", spec)
+    files = [] if mask is None else [mask] if mask.is_file() else sorted(mask.iterdir())
+    return {"ignore": [sha256(file) for file in files]}
 
 
 def _help(detector: Detector) -> Counts:

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from sia_gen.config.recipe_file import Name
 from sia_gen.errors import OutputError
+from sia_gen.evaluation.pixels import PixelMetrics, pixel_metrics
 from sia_gen.images.layouts import GOOD, TestImage
 from sia_gen.io.files import read_json
-from sia_gen.metrics import PixelMetrics, auroc, average_precision, f1_max, pixel_metrics
+from sia_gen.metrics import auroc, average_precision, f1_max
 from sia_gen.runtime.progress import in_percent
 
 METRICS, MEAN = "metrics.json", "mean"

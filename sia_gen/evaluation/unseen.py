@@ -6,9 +6,11 @@ from pathlib import Path
 from sia_gen.config.data import NonSquare
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.counted import check_scopes
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.learnt import Learnt
-from sia_gen.images.shapes import read_headers, say_shapes, say_tiles
+from sia_gen.images.loading import ImageSpec
+from sia_gen.images.shapes import Header, read_headers, say_shapes, say_tiles, sizes_of
 from sia_gen.runtime.progress import notice
 
 
@@ -49,14 +51,17 @@ def say_shapes_of(tests: Iterable[tuple[Sequence[TestImage], Recipe]]) -> None:
     """Says how the recipes of models take the test images: cut into tiles, or made square.
 
     Raises:
-        ImageError: If a tile is larger than an image.
+        ImageError: If a tile is larger than an image, or the region of interest or a mask of what
+            to ignore does not fit one.
     """
-    paths: dict[NonSquare | None, list[Path]] = {}
+    whole: dict[NonSquare | None, list[Header | None]] = {}
     for images, recipe in tests:
-        some = [test.path for test in images]
+        paths = [test.path for test in images]
+        headers = read_headers(paths)
+        check_scopes(sizes_of(paths, headers), ImageSpec.of(recipe, 1))
         if recipe.data.tile is not None:
-            say_tiles(some, read_headers(some), recipe)
+            say_tiles(paths, headers, recipe)
         else:
-            paths.setdefault(recipe.data.non_square, []).extend(some)
-    for rule, some in paths.items():
-        say_shapes(read_headers(some), rule)
+            whole.setdefault(recipe.data.non_square, []).extend(headers)
+    for rule, some in whole.items():
+        say_shapes(some, rule)

@@ -3,6 +3,7 @@
 Padding never counts, nor what a recipe ignores.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -19,14 +20,20 @@ from sia_gen.images.loading import (
     as_tiles_are_cut,
     load_area,
     of_interest,
+    scaled_size,
+    size_within,
     to_picture,
     to_pixels,
 )
 from sia_gen.images.masks import read_marks, within
 from sia_gen.images.opening import read_image, upright_size
 from sia_gen.images.squares import Area, to_square
+from sia_gen.io.files import worker_threads
+from sia_gen.runtime.progress import notice
 
 Counted = NDArray[np.bool_]
+# Share of a pixel that counts, but for rounding, if nothing that does not is mixed into it.
+ALONE = 0.999
 
 
 class Scope(NamedTuple):
@@ -60,13 +67,23 @@ def as_scored(image: Image.Image, spec: ImageSpec, name: str | Path) -> tuple[Pi
         # Nothing is seen of what does not count, nor mixed into other pixels.
         visible = to_picture(_hidden(to_pixels(of_interest(image, spec, str(name))), counted))
         square, area = as_model_takes(visible, replace(spec, roi=None), str(name))
-        return square, Scope(area, area.cut(_in_square(counted, spec)))
+        return square, Scope(area, _require_some(area.cut(_in_square(counted, spec)), name))
     photograph = as_tiles_are_cut(image, spec, str(name))
     scope = Scope.of(photograph)
     if counted is None:
         return photograph, scope
-    counted = at_scale(counted, photograph.shape[-2:])
+    counted = _require_some(at_scale(counted, photograph.shape[-2:]), name)
     return _hidden(photograph, counted), scope._replace(counted=counted)
+
+
+def _require_some(counted: Counted, name: str | Path) -> Counted:
+    """Returns which pixels count; `ImageError` if none does."""
+    if not counted.any():
+        raise ImageError(
+            problem=f"what is ignored in {name} leaves nothing at the size that a model sees.",
+            fix="Ignore less, or reduce photographs less: --tile, --scale.",
+        )
+    return counted
 
 
 def _hidden(photograph: Pixels, counted: Counted) -> Pixels:
@@ -97,14 +114,29 @@ def load_counted(path: Path, spec: ImageSpec) -> Counted | None:
     """Returns which pixels count where metrics are those of pixels; None if all do.
 
     Of a photograph that is cut into tiles these are its own, (H, W), else those of the area of the
-    picture in its square image.
+    picture in its square image. If it is reduced, those beside what is ignored do not count,
+    because its map shows both in one pixel.
     """
     if spec.ignore is None:
         return None
     counted = counted_of(path, upright_size(path), spec)
-    if counted is None or spec.tile is not None:
-        return counted
+    if counted is None:
+        return None
+    if spec.tile is not None:
+        return _shown_alone(counted, spec)
     found: Counted = load_area(path, spec).cut(_in_square(counted, spec))
+    return found
+
+
+def _shown_alone(counted: Counted, spec: ImageSpec) -> Counted:
+    """Returns which pixels of a photograph a map at the scale of its tiles shows without others."""
+    height, width = counted.shape
+    small = at_scale(counted, scaled_size("it", (width, height), spec)[::-1])
+    if small.shape == counted.shape:
+        return counted
+    picture = Image.fromarray(small.astype(np.float32))
+    shown = picture.resize((width, height), Image.Resampling.BILINEAR)
+    found: Counted = counted & (np.asarray(shown) > ALONE)
     return found
 
 
@@ -119,23 +151,66 @@ def counted_of(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> Coun
     Raises:
         ImageError: If the mask is missing, has another size than the photograph, or ignores all.
     """
-    if spec.ignore is None:
+    mask = mask_of(name, spec)
+    if mask is None:
         return None
-    mask = Path(spec.ignore.format(stem=Path(name).stem))
-    if not mask.exists():
-        if "{stem}" in spec.ignore:
-            return None
-        raise ImageError(
-            problem=f"there is no mask {mask} of what to ignore.",
-            fix="Give its path with --ignore, or set 'data.ignore' in the recipe.",
-        )
-    counted: Counted = ~within(read_marks(mask, size=size), spec)
+    try:
+        counted: Counted = ~within(read_marks(mask, size=size), spec)
+    except ImageError as error:
+        # A mask of all photographs does not tell which of them it does not fit.
+        raise ImageError(problem=f"{name}: {error.problem}", fix=error.fix) from error
     if not counted.any():
         raise ImageError(
             problem=f"the mask {mask} ignores all of {name}.",
             fix="Save it with 255 only where photographs are to be ignored, and 0 elsewhere.",
         )
     return counted
+
+
+def mask_of(name: str | Path, spec: ImageSpec) -> Path | None:
+    """Returns the mask of what to ignore in a photograph of some name; None if there is none.
+
+    Raises:
+        ImageError: If that of all photographs is missing.
+    """
+    if spec.ignore is None:
+        return None
+    mask = Path(spec.ignore.format(stem=Path(name).stem))
+    if mask.exists():
+        return mask
+    if "{stem}" in spec.ignore:
+        return None
+    raise ImageError(
+        problem=f"there is no mask {mask} of what to ignore.",
+        fix="Give its path with --ignore, or set 'data.ignore' in the recipe.",
+    )
+
+
+def check_scopes(sizes: Mapping[Path, tuple[int, int]], spec: ImageSpec) -> None:
+    """Checks that the region of interest and masks of what to ignore fit photographs.
+
+    A line on stderr says if each may have a mask of its own, and none does. No pixel of a
+    photograph is read.
+
+    Args:
+        sizes: Width and height of each photograph.
+        spec: How it is read.
+
+    Raises:
+        ImageError: If they do not fit one.
+    """
+    different = dict[tuple[Path, tuple[int, int]], Path]()
+    for path, size in sizes.items():
+        size_within(path, size, spec)
+        if (mask := mask_of(path, spec)) is not None:
+            different.setdefault((mask, size), path)
+    with worker_threads() as pool:
+        list(pool.map(lambda path: counted_of(path, sizes[path], spec), different.values()))
+    if spec.ignore is not None and sizes and not different:
+        notice(
+            f"warning: there is no mask {spec.ignore} of what to ignore for any of {len(sizes)} "
+            "photographs, so everything counts."
+        )
 
 
 def at_scale(counted: Counted, shape: tuple[int, ...]) -> Counted:
@@ -164,6 +239,6 @@ def counted_square(path: Path, spec: ImageSpec) -> Pixels:
 def counted_plane(pair: tuple[Path, tuple[int, int]], spec: ImageSpec) -> Pixels:
     """Returns which pixels count, (1, H, W), 1 or 0, of a photograph of some height and width."""
     path, shape = pair
-    counted = load_counted(path, spec)
+    counted = counted_of(path, upright_size(path), spec)
     whole = np.ones(shape, bool) if counted is None else at_scale(counted, shape)
     return whole[None].astype(np.uint8)

@@ -88,16 +88,21 @@ def as_tiles_are_cut(image: Image.Image, spec: ImageSpec, name: str) -> Pixels:
 
 
 def scaled_size(name: str | Path, size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
-    """Returns width and height at the scale of the tiles; `ImageError` if a tile is larger."""
+    """Returns width and height of what counts at the scale of the tiles.
+
+    Raises:
+        ImageError: If a tile is larger.
+    """
     if spec.tile is None:
         return size
     width, height = (max(1, round(side * (spec.tile.scale or 1))) for side in size)
     if min(width, height) < spec.tile.size:
+        region = "" if spec.roi is None else "the region of interest of "
         scaled = "" if (width, height) == size else f", {width} x {height} at the scale"
         raise ImageError(
-            problem=f"{name} is {size[0]} x {size[1]} pixels{scaled}, less than a tile of "
+            problem=f"{region}{name} is {size[0]} x {size[1]} pixels{scaled}, less than a tile of "
             f"{spec.tile.size}.",
-            fix="Choose smaller tiles with --tile, or another --scale.",
+            fix="Choose smaller tiles with --tile, or another --scale, or leave it out.",
         )
     return width, height
 

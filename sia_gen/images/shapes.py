@@ -17,6 +17,7 @@ from sia_gen.config.data import NonSquare, Tile
 from sia_gen.config.outputs import saved_in
 from sia_gen.config.recipe import Collection, CorpusRecipe, DatasetCategory, Recipe
 from sia_gen.errors import ImageError
+from sia_gen.images.counted import check_scopes
 from sia_gen.images.grid import Grid
 from sia_gen.images.listing import category_root, split_images
 from sia_gen.images.loading import ImageSpec, scaled_size, size_within
@@ -66,7 +67,8 @@ def settle(
         it asks for tiles. If images are missing, it is as given: the step that needs them says so.
 
     Raises:
-        ImageError: If a tile or the region of interest is larger than an image.
+        ImageError: If a tile is larger than an image, or the region of interest or a mask of what
+            to ignore does not fit one.
     """
     try:
         listed = [split_images(recipe, root, category) for category in categories]
@@ -76,6 +78,7 @@ def settle(
     if len(paths) < 2:
         return recipe
     headers = read_headers(paths)
+    check_scopes(sizes_of(paths, headers), ImageSpec.of(recipe, 1))
     if recipe.data.tile is None:
         # A region of interest has a shape of its own.
         say_shapes(headers if recipe.data.roi is None else [], recipe.data.non_square)
@@ -131,8 +134,8 @@ def _settle_tiles(
 ) -> Recipe:
     """Returns a recipe with the scale of its tiles, and says how photographs are cut."""
     spec = ImageSpec.of(recipe, 1)
-    pairs = [(path, one) for path, one in zip(paths, headers, strict=True) if one is not None]
-    sizes = np.array([size_within(path, one[:2], spec) for path, one in pairs], np.int64)
+    pairs = sizes_of(paths, headers).items()
+    sizes = np.array([size_within(path, size, spec) for path, size in pairs], np.int64)
     if not len(sizes):
         return recipe
     scale = tile.scale or _saved_scale(recipe, folders) or find_scale(sizes, tile.size)
@@ -148,11 +151,14 @@ def say_tiles(paths: Sequence[Path], headers: Sequence[Header | None], recipe: R
     """
     spec = ImageSpec.of(recipe, 1)
     tile, counts = spec.tile, list[int]()
-    for path, header in zip(paths, headers, strict=True):
-        if header is not None and tile is not None:
-            width, height = scaled_size(path, size_within(path, header[:2], spec), spec)
-            counts.append(len(Grid.of((height, width), tile).places))
-    if tile is not None and counts:
+    if tile is None:
+        return
+    for path, size in sizes_of(paths, headers).items():
+        width, height = scaled_size(path, size_within(path, size, spec), spec)
+        grid = Grid.of((height, width), tile)
+        # With a large overlap their places would take gigabytes.
+        counts.append(len(grid.tops) * len(grid.lefts))
+    if counts:
         reduced = "" if tile.scale in (None, 1) else f", reduced to a scale of {tile.scale:g},"
         notice(
             f"{len(counts)} photographs{reduced} are cut into tiles of {tile.size} pixels that "
@@ -201,6 +207,14 @@ def read_headers(paths: Sequence[Path]) -> list[Header | None]:
     """Returns what headers say; None for files that are no images, which their reader reports."""
     with worker_threads() as pool:
         return list(pool.map(_read_header, paths))
+
+
+def sizes_of(
+    paths: Sequence[Path], headers: Sequence[Header | None]
+) -> dict[Path, tuple[int, int]]:
+    """Returns width and height of the files that are images."""
+    pairs = zip(paths, headers, strict=True)
+    return {path: one[:2] for path, one in pairs if one is not None}
 
 
 def say_shapes(headers: Iterable[Header | None], rule: NonSquare | None) -> None:

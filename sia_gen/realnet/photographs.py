@@ -54,6 +54,7 @@ def predict_photograph(
             placed = model.places.placed(joined_rows(averaged, shape), counted)
             averaged = (rows - np.float32(EVEN_ODDS) for rows in placed)
         for rows in averaged:
+            require_numbers(rows)
             values = torch.from_numpy(rows)
             here = None if counted is None else counted[top : top + len(rows)]
             highest.add(rows, here)
@@ -64,9 +65,7 @@ def predict_photograph(
             top += len(rows)
 
     anomaly_map = joined_rows(probabilities(), shape)
-    score = float(model.probability(torch.tensor(highest.finish())))
-    require_numbers(np.array([score], np.float32))
-    return score, anomaly_map
+    return float(model.probability(torch.tensor(highest.finish()))), anomaly_map
 
 
 def help_to_predict(

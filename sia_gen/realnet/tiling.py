@@ -22,8 +22,8 @@ from sia_gen.images.strips import Picture, rows_of
 
 # Rows of a map that are averaged together.
 ROWS = 1024
-# Share of the pixels in a square that have to count for their mean to be a score.
-LEAST_COUNTED = 0.5
+# Share of the pixels in a square that are enough for their mean to be a score.
+ENOUGH_COUNTED = 0.5
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -131,17 +131,17 @@ class HighestMean:
     """The highest mean of a `window` x `window` square of a map, of which rows come in turn.
 
     If not all pixels count, it is the mean of those in a square that do, of which they are at least
-    half; without such a square it is the lowest value of all.
+    half; without such a square, of one in which most of them are.
     """
 
     def __init__(self, window: int, shape: tuple[int, int]) -> None:
         self.window = min(window, *shape)
-        self.highest, self.lowest = -np.inf, np.inf
+        # Share of the pixels that count, as far as it matters, and their mean.
+        self.best = 0.0, -np.inf
         self.waiting = list[tuple[NDArray[Any], Mask | None]]()
 
     def add(self, values: NDArray[Any], counted: Mask | None = None) -> None:
         """Adds rows of the map, (h, W), and which of their pixels count; None if all do."""
-        self.lowest = min(self.lowest, float(values.min()))
         self.waiting.append((values.copy(), counted))
         while sum(len(rows) for rows, _ in self.waiting) >= ROWS + self.window - 1:
             self._average(ROWS)
@@ -150,7 +150,7 @@ class HighestMean:
         """Returns the highest mean of the whole map."""
         if sum(len(rows) for rows, _ in self.waiting) >= self.window:
             self._average(ROWS)
-        return max(self.highest, self.lowest)
+        return self.best[1]
 
     def _average(self, rows: int) -> None:
         """Averages the squares that begin in the next rows."""
@@ -160,19 +160,23 @@ class HighestMean:
         rest = None if counted is None else counted[rows:]
         self.waiting = [(values[rows:], rest)]
         here = slice(rows + self.window - 1)
-        means = _means_of(values[here], self.window, None if counted is None else counted[here])
-        if means.size:
-            self.highest = max(self.highest, float(means.max()))
+        found = _best_mean(values[here], self.window, None if counted is None else counted[here])
+        self.best = max(self.best, found)
 
 
-def _means_of(values: NDArray[Any], window: int, counted: Mask | None) -> NDArray[Any]:
+def _best_mean(values: NDArray[Any], window: int, counted: Mask | None) -> tuple[float, float]:
+    """Returns the share of the pixels that count, at most `ENOUGH_COUNTED`, and their mean."""
     if counted is None:
-        return _means(values, window)
-    share = _means(counted.astype(np.float64), window)
+        return ENOUGH_COUNTED, float(_means(values, window).max())
+    pixels = window**2
+    # Running sums are not exact, but these are whole numbers.
+    shares = np.rint(_means(counted.astype(np.float64), window) * pixels) / pixels
+    enough = min(float(shares.max()), ENOUGH_COUNTED)
+    if not enough:
+        return 0.0, -np.inf
+    chosen = shares >= enough
     sums = _means(np.where(counted, values, 0), window)
-    enough = share >= LEAST_COUNTED
-    means: NDArray[Any] = sums[enough] / share[enough]
-    return means
+    return enough, float((sums[chosen] / shares[chosen]).max())
 
 
 def _means(values: NDArray[Any], window: int) -> NDArray[Any]:

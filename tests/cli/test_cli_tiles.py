@@ -45,7 +45,7 @@ def test_options_become_settings() -> None:
     )
     assert list(tile_changes("256", 0.5).values()) == [256, 64, 0.5]
     assert list(tile_changes("256:0", None).values()) == [256, 0, None]
-    for wrong in ("", "x", "256:x", ":64", "-1", "1.5"):
+    for wrong in ("", "x", "256:x", ":64", "-1", "1.5", "9" * 5000, "64:" + "9" * 5000):
         with pytest.raises(OptionError):
             tile_changes(wrong, None)
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import tracemalloc
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_gen import metrics
-from sia_gen.metrics import (
-    append_pixels,
-    auroc,
-    average_precision,
-    f1_max,
-    per_region_overlap,
-    pixel_metrics,
-)
+from sia_gen.evaluation import pixels
+from sia_gen.evaluation.pixels import append_pixels, pixel_metrics
+from sia_gen.metrics import auroc, average_precision, f1_max, per_region_overlap
 
 
 def images(seed: int, levels: int, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +43,7 @@ def test_metrics_are_those_of_the_whole_in_memory(
 ) -> None:
     maps, masks = images(seed, levels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "PART", part)
+        patch.setattr(pixels, "PART", part)
         paths, regions = written(tmp_path_factory.mktemp("pixels"), maps, masks)
         found = pixel_metrics(paths, regions)
     assert found.auroc == pytest.approx(auroc(masks, maps), abs=1e-9)
@@ -57,16 +52,27 @@ def test_metrics_are_those_of_the_whole_in_memory(
     assert found.pro == pytest.approx(per_region_overlap(maps, masks), abs=1e-9)
     assert found.pro_5 == pytest.approx(per_region_overlap(maps, masks, 0.05), abs=1e-9)
     for curve in (found.roc, found.overlap):
-        assert len(curve) <= metrics.POINTS
+        assert len(curve) <= pixels.POINTS
         assert (np.diff(curve, axis=0) >= -1e-12).all()
 
 
 def test_parts_are_small_and_descend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks = images(0, 100_000, count=30)
     paths, _ = written(tmp_path, maps, masks)
-    monkeypatch.setattr(metrics, "PART", 500)
-    files = [np.memmap(path, metrics.PIXEL, "r") for path in paths]
-    parts = list(metrics.descending_parts(files))
+    monkeypatch.setattr(pixels, "PART", 500)
+    before = sorted(tmp_path.iterdir())
+    read, fromfile = list[int](), np.fromfile
+
+    def counting(*arguments: Any, **options: Any) -> np.ndarray:
+        found = fromfile(*arguments, **options)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(np, "fromfile", counting)
+    parts = list(pixels.descending_parts(paths, maps.size))
+    assert sorted(tmp_path.iterdir()) == before
+    # However many parts there are.
+    assert sum(read) == 3 * maps.size
     assert max(map(len, parts)) < 700
     assert sum(map(len, parts)) == maps.size
     for higher, lower in pairwise(parts):
@@ -84,7 +90,7 @@ def test_one_kind_of_pixel_alone_is_refused(tmp_path: Path, value: bool) -> None
 def test_memory_is_that_of_the_highest_region(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "PART", 10_000)
+    monkeypatch.setattr(pixels, "PART", 10_000)
     mask = np.zeros((2000, 1000), bool)
     mask[300:320, 100:200] = mask[400:402, 0] = mask[402:410, 1] = True
     maps = np.broadcast_to(np.float32(0.5), mask.shape)
@@ -92,10 +98,24 @@ def test_memory_is_that_of_the_highest_region(
     assert append_pixels(tmp_path / "pixels", maps, mask) == 2
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
-    pixels = np.fromfile(tmp_path / "pixels", metrics.PIXEL).reshape(mask.shape)
-    assert np.array_equal(pixels["anomalous"], mask)
-    assert pixels["weight"][310, 150] == 1 / 2000
-    assert (pixels["weight"][[401, 405], [0, 1]] == 0.1).all()
+    areas = np.fromfile(tmp_path / "pixels", pixels.PIXEL).reshape(mask.shape)["area"]
+    assert np.array_equal(areas > 0, mask)
+    assert areas[310, 150] == 2000
+    assert (areas[[401, 405], [0, 1]] == 10).all()
+
+
+def test_memory_is_that_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "PART", 25_000)
+    monkeypatch.setattr(pixels, "SAMPLE", 2000)
+    mask = np.zeros((1000, 1000), bool)
+    mask[300:320, 100:200] = True
+    maps = np.random.default_rng(0).random(mask.shape, np.float32)
+    regions = append_pixels(tmp_path / "pixels", maps, mask)
+    tracemalloc.start()
+    pixel_metrics([tmp_path / "pixels"], regions)
+    # Their file has 8 MB.
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:

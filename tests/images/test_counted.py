@@ -8,13 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from sia_gen.config.data import Data, Foreground, Tile
 from sia_gen.errors import ImageError
 from sia_gen.images import store
 from sia_gen.images.by_number import Tiles
-from sia_gen.images.counted import at_scale, load_counted, load_scored, load_visible
+from sia_gen.images.counted import (
+    at_scale,
+    check_scopes,
+    load_counted,
+    load_scored,
+    load_visible,
+)
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
 from sia_gen.images.loading import ImageSpec, load_image
@@ -35,8 +43,8 @@ def photo(tmp_path: Path) -> Path:
 
 
 def spec_of(photo: Path, mask: str = "ignored.png", **options: object) -> ImageSpec:
-    tile = Tile(size=32, overlap=8)
-    return ImageSpec("L", 32, tile=tile, ignore=str(photo.with_name(mask)), **options)  # type: ignore[arg-type]
+    options = {"tile": Tile(size=32, overlap=8)} | options
+    return ImageSpec("L", 32, ignore=str(photo.with_name(mask)), **options)  # type: ignore[arg-type]
 
 
 def test_ignored_pixels_have_the_mean_of_the_others(photo: Path) -> None:
@@ -89,6 +97,47 @@ def test_masks_that_cannot_be_used_are_refused(photo: Path) -> None:
     for options in ({}, {"roi": (0, 0, 40, 40)}):
         with pytest.raises(ImageError, match=r"white\.png ignores all of .*photo\.png"):
             load_scored(photo, spec_of(photo, "white.png", **options))
+
+
+def test_pixels_count_in_metrics_if_a_reduced_map_shows_them_alone(photo: Path) -> None:
+    for scale in (0.8, 0.9):
+        spec = spec_of(photo, tile=Tile(size=32, overlap=8, scale=scale))
+        _, (_, small) = load_scored(photo, spec)
+        assert small is not None
+        shown = interpolate(torch.from_numpy(small)[None, None].float(), (40, 60), mode="bilinear")
+        counted = load_counted(photo, spec)
+        assert counted is not None
+        assert shown.numpy()[0, 0][counted].min() > 0.999
+        assert 0.8 < counted.mean() < 55 / 60
+
+
+def test_masks_that_leave_nothing_at_the_size_of_a_model_are_refused(photo: Path) -> None:
+    thin = np.full((40, 60), 255, np.uint8)
+    thin[20] = 0
+    Image.fromarray(thin).save(photo.with_name("ignored.png"))
+    for spec in (
+        spec_of(photo, tile=Tile(size=16, overlap=4, scale=0.5)),
+        square_of(photo, "stretch"),
+    ):
+        with pytest.raises(ImageError, match=r"ignored in .*photo.png leaves nothing at the size"):
+            load_scored(photo, spec)
+
+
+def test_regions_and_masks_are_checked_without_pixels(photo: Path, capfd: Any) -> None:
+    sizes = {photo: (60, 40), photo.with_name("other.png"): (61, 40)}
+    told = r"other\.png: the mask .*ignored\.png is 60 x 40 pixels, its image 61 x 40"
+    with pytest.raises(ImageError, match=told):
+        check_scopes(sizes, spec_of(photo))
+    with pytest.raises(
+        ImageError, match=r"photo\.png is 60 x 40 pixels, but the region of interest"
+    ):
+        check_scopes(sizes, ImageSpec("L", 32, roi=(0, 0, 61, 40)))
+    with pytest.raises(ImageError, match="there is no mask"):
+        check_scopes(sizes, spec_of(photo, "missing.png"))
+    check_scopes({photo: (60, 40)}, spec_of(photo))
+    assert not capfd.readouterr().err
+    check_scopes(sizes, spec_of(photo, "{stem}-mask.png"))
+    assert "{stem}-mask.png of what to ignore for any of 2 photographs" in capfd.readouterr().err
 
 
 def test_masks_have_names_that_are_known() -> None:

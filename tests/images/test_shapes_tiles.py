@@ -92,3 +92,15 @@ def test_tiles_larger_than_a_photograph_are_refused(photos: Path) -> None:
     Image.new("L", (300, 20)).save(photos / "low.png")
     with pytest.raises(ImageError, match=r"low.png is 300 x 20 pixels, less than a tile of 32"):
         settle(tiled(photos, size=32), ["photos"], photos, ())
+
+
+def test_regions_and_masks_that_do_not_fit_are_refused_before_anything_is_learnt(
+    photos: Path,
+) -> None:
+    recipe = tiled(photos, size=32)
+    with pytest.raises(ImageError, match=r"the region of interest of .* is 20 x 80 pixels, less"):
+        settle(recipe.override({"data.roi": [0, 0, 20, 80]}), ["photos"], photos, ())
+    Image.new("L", (120, 80)).save(photos.parent / "mask.png")
+    ignoring = recipe.override({"data.ignore": str(photos.parent / "mask.png")})
+    with pytest.raises(ImageError, match=r"mask\.png is 120 x 80 pixels, its image 12"):
+        settle(ignoring, ["photos"], photos, ())

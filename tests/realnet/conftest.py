@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sia_gen.anomalies.paste import LocalAnomalies
 from sia_gen.anomalies.sources import Parts, open_sources
@@ -38,3 +40,41 @@ def data_of(recipe: Recipe, photographs: Path, corpus: Path) -> Parts[LocalAnoma
     """What a model of category `disc` is fitted to."""
     normal = load_normal(recipe, {"disc": list_images(recipe, photographs, "disc")})
     return fit_data(recipe, normal, [open_sources(recipe, "disc", corpus)])
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of noise, 100 x 160 pixels, with small scratches and their masks."""
+    root = tmp_path_factory.mktemp("wide")
+    for folder, first, count in (("train/good", 0, 6), ("test/good", 50, 2), ("test/cut", 60, 2)):
+        (root / folder).mkdir(parents=True)
+        (root / "masks").mkdir(exist_ok=True)
+        for number in range(count):
+            rng = np.random.default_rng(first + number)
+            image = rng.normal(120, 8, (100, 160)).clip(0, 255).astype(np.uint8)
+            if folder == "test/cut":
+                image[50:54, 20:60] = 0
+                Image.fromarray(np.uint8(image == 0) * 255).save(root / f"masks/{number:03d}.png")
+            Image.fromarray(image).save(root / folder / f"{number:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiled(small: Recipe, wide: Path) -> Recipe:
+    return small.override(
+        {
+            "categories": ["wide"],
+            "data.images": {
+                "layout": "folder",
+                "normal": "train/good/*",
+                "test_normal": "test/good/*",
+                "test_anomalous": "test/*/*",
+                "mask": "masks/{stem}.png",
+            },
+            "data.tile": {"size": 64, "scale": 1.0},
+            "realnet.source": "dtd",
+            "realnet.textures": str(wide / "train"),
+            "realnet.max_steps": 2,
+            "realnet.memory_size": 50,
+        }
+    )

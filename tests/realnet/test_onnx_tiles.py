@@ -37,55 +37,98 @@ def reference() -> ModuleType:
     return module
 
 
+WHITE, REGION = 4095, (10, 0, 200, 300)
+
+
 @pytest.mark.parametrize(
-    "architecture",
+    ("architecture", "side"),
     [
-        "retrieval",
-        pytest.param("retrieval by position", marks=pytest.mark.slow),
-        pytest.param("independent", marks=pytest.mark.slow),
+        # Tiles of another size than the detector takes.
+        ("retrieval", 80),
+        pytest.param("retrieval by position", 64, marks=pytest.mark.slow),
+        pytest.param("independent", 48, marks=pytest.mark.slow),
     ],
 )
 def test_map_and_score_are_those_of_predict(
     reference: ModuleType,
     architecture: str,
+    side: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     small: Recipe,
     shallow: None,
 ) -> None:
-    retrieval, position = architecture != "independent", " " in architecture
+    """The photograph lies on its side, has 16 bits, and is larger than what counts in it."""
+    position = " " in architecture
     options: dict[str, Any] = {}
-    if retrieval:
+    if architecture != "independent":
         options = {"architecture": "retrieval", "memory_size": 50, "rrs": "all"}
     save_detector(tmp_path / "model", strides=[16], position=position, **options)
-    recipe = small.override({"data.tile": {"size": 64, "scale": 0.5}})
+    changes = {"data.tile": {"size": side, "overlap": 16, "scale": 0.5}, "data.white": WHITE}
+    recipe = small.override(changes | {"data.roi": REGION})
     (tmp_path / "model/recipe.yaml").write_text(recipe.to_yaml())
     with pytest.raises(ModelError, match="takes tiles"):
         export_realnet(tmp_path / "model", tmp_path / "model.onnx", preprocessing=True)
     export_realnet(tmp_path / "model", tmp_path / "model.onnx")
-    description = json.loads((tmp_path / "model.json").read_text())
-    assert description["tile"] == {"size": 64, "overlap": 16, "scale": 0.5}
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert about["tile"] == {"size": side, "overlap": 16, "scale": 0.5}
     exif = Image.Exif()
     exif[0x0112] = 6
-    noise = np.random.default_rng(0).integers(0, 256, (200, 300), np.uint8)
+    noise = np.random.default_rng(0).integers(0, WHITE + 99, (200, 300), np.uint16)
     Image.fromarray(noise).save(tmp_path / "photograph.png", exif=exif)
     model = load_realnet(tmp_path / "model").model
-    weights = str(tmp_path / "model/model.safetensors")
-    tile = Tile(size=64, overlap=16, scale=0.5)
-    pixels = load_photograph(tmp_path / "photograph.png", ImageSpec("L", 64, tile=tile))
+    tile = Tile(size=side, overlap=16, scale=0.5)
+    spec = ImageSpec("L", 64, white=WHITE, tile=tile, roi=REGION)
+    pixels = load_photograph(tmp_path / "photograph.png", spec)
+    assert np.array_equal(reference.read(tmp_path / "photograph.png", about), pixels)
     score, anomaly_map = predict_photograph(model, pixels, tile, CPU.accelerator())
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    values = reference.blended_map(session, pixels / np.float32(255), 16, retrieval)
-    values = reference.place(values, weights) if position else values
-    found = reference.probability(values, retrieval)
+    values = reference.blended_map(session, pixels, about)
+    weights = str(tmp_path / "model/model.safetensors")
+    if position:
+        values = reference.placed(values, reference.read_places(weights))
+    found = reference.probability(values, about["retrieval"])
     np.testing.assert_allclose(found, anomaly_map, rtol=0, atol=1e-4)
     monkeypatch.chdir(tmp_path)
-    arguments = ["model.onnx", "photograph.png", "--tile", "64:16", "--scale", "0.5"]
-    arguments += ["--retrieval"] if retrieval else []
-    arguments += ["--places", weights] if position else []
+    arguments = ["model.onnx", "photograph.png", *(["--places", weights] if position else [])]
     monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", *arguments])
     reference.main()
-    assert float(capsys.readouterr().out) == pytest.approx(score, abs=1e-4)
+    told, verdict = capsys.readouterr().out.split()
+    assert float(told) == pytest.approx(score, abs=1e-4)
+    assert verdict == ("anomalous" if score > about["threshold"] else "normal")
     shown = np.asarray(Image.open("map.png")).astype(int)
     assert np.abs(shown - np.rint(255 * anomaly_map)).max() <= 1
+    for wrong, reason in ((["no.png"], "cannot read"), (["model.onnx"], "cannot identify")):
+        monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", "model.onnx", *wrong, *arguments[2:]])
+        with pytest.raises(SystemExit, match="2"):
+            reference.main()
+        assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+ABOUT = {"white": None, "roi": None, "mode": "L", "tile": {"size": 32, "scale": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("picture", "about", "told"),
+    [
+        (Image.new("L", (40, 20)), {}, "a tile of 32 pixels is larger than 40 x 20"),
+        (Image.new("L", (40, 40)), {"roi": [0, 0, 41, 40]}, "the region of interest .* is not in"),
+        (Image.new("F", (40, 40)), {}, "its range of values is unknown"),
+    ],
+)
+def test_photographs_that_cannot_be_cut_are_refused(
+    reference: ModuleType, tmp_path: Path, picture: Image.Image, about: dict[str, Any], told: str
+) -> None:
+    picture.save(tmp_path / "photograph.tif")
+    with pytest.raises(ValueError, match=told):
+        reference.read(tmp_path / "photograph.tif", ABOUT | about)
+
+
+def test_transparent_photographs_are_seen_on_black(reference: ModuleType, tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 40), (255, 255, 255, 51)).save(tmp_path / "photograph.png")
+    assert (reference.read(tmp_path / "photograph.png", ABOUT) == 51).all()
+
+
+def test_certain_probabilities_are_finite(reference: ModuleType) -> None:
+    assert np.isfinite(reference.averaged(np.array([0.0, 0.5, 1.0]), True)).all()

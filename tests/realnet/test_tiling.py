@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +14,18 @@ from sia_gen import Detector, RealNet
 from sia_gen.config.data import Tile
 from sia_gen.config.recipe import Recipe
 from sia_gen.detection.detection import Detection
-from sia_gen.errors import ImageError, RecipeError
-from sia_gen.evaluation.evaluate import evaluate
-from sia_gen.evaluation.predict import predict
+from sia_gen.errors import ImageError, ModelError
 from sia_gen.images import strips
 from sia_gen.images.counted import Scope
 from sia_gen.images.grid import Grid
 from sia_gen.images.loading import ImageSpec
 from sia_gen.images.strips import Strips, open_scored
 from sia_gen.io import arrays
-from sia_gen.realnet.fitting import fit_realnet
 from sia_gen.realnet.inference import load_realnet, predict_images
 from sia_gen.realnet.many import predict_ahead
 from sia_gen.realnet.normal import Look
 from sia_gen.realnet.photographs import predict_photograph
 from sia_gen.realnet.places import NormalPlaces
-from sia_gen.realnet.tiling import HighestMean
 from tests.realnet.conftest import CPU
 from tests.small_networks import save_detector
 
@@ -96,41 +89,15 @@ def test_tiles_of_another_size_than_the_model_takes(model: RealNet) -> None:
     np.testing.assert_allclose(anomaly_map[:20, :20], reduced[:20, :20], rtol=0, atol=0.02)
 
 
-def highest_mean(
-    values: np.ndarray, window: int, counted: np.ndarray | None = None, every: int = 10_000
-) -> float:
-    """That of a map that comes some rows at a time."""
-    height, width = values.shape
-    highest = HighestMean(window, (height, width))
-    for top in range(0, height, every):
-        here = slice(top, top + every)
-        highest.add(values[here], None if counted is None else counted[here])
-    return highest.finish()
-
-
-@pytest.mark.parametrize("shape", [(40, 50), (16, 16), (3000, 20), (1024 + 15, 16)])
-@pytest.mark.parametrize("window", [1, 15, 16])
-def test_highest_mean_by_brute_force(shape: tuple[int, int], window: int) -> None:
-    values = np.random.default_rng(0).normal(size=shape)
-    views = np.lib.stride_tricks.sliding_window_view(values, (window, window))
-    found = highest_mean(values, window)
-    assert highest_mean(values, window, every=7) == found
-    assert found == pytest.approx(views.mean(axis=(2, 3)).max(), abs=1e-12)
-
-
-def test_pixels_that_do_not_count_are_in_no_mean() -> None:
-    rng = np.random.default_rng(0)
-    values, counted = rng.normal(size=(60, 50)), rng.random((60, 50)) > 0.3
-    counted[20:45, 10:40] = False
-    values[~counted] = 1000
-    best = -np.inf
-    for top in range(60 - 7):
-        for left in range(50 - 7):
-            here = (slice(top, top + 8), slice(left, left + 8))
-            if counted[here].mean() >= 0.5:
-                best = max(best, values[here][counted[here]].mean())
-    found = highest_mean(values, 8, counted, every=11)
-    assert float(found) == pytest.approx(best, abs=1e-12)
+def test_maps_of_nan_are_refused(model: RealNet) -> None:
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.fill_(np.nan)
+        if model.fusion is not None:
+            for buffer in model.fusion.buffers():
+                buffer.fill_(np.nan)
+    with pytest.raises(ModelError, match="scores of the model are NaN"):
+        predict_photograph(model, pixels(64, 100), TILE, CPU.accelerator())
 
 
 def test_what_is_ignored_does_not_change_score_and_map(model: RealNet) -> None:
@@ -205,144 +172,3 @@ def test_detectors_read_large_photographs_in_strips(
     for one in (first, third):
         assert isinstance(one, Detection)
         assert one.score == whole.score
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of noise, 100 x 160 pixels, with small scratches and their masks."""
-    root = tmp_path_factory.mktemp("wide")
-    for folder, first, count in (("train/good", 0, 6), ("test/good", 50, 2), ("test/cut", 60, 2)):
-        (root / folder).mkdir(parents=True)
-        (root / "masks").mkdir(exist_ok=True)
-        for number in range(count):
-            rng = np.random.default_rng(first + number)
-            image = rng.normal(120, 8, (100, 160)).clip(0, 255).astype(np.uint8)
-            if folder == "test/cut":
-                image[50:54, 20:60] = 0
-                Image.fromarray(np.uint8(image == 0) * 255).save(root / f"masks/{number:03d}.png")
-            Image.fromarray(image).save(root / folder / f"{number:03d}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def tiled(small: Recipe, wide: Path) -> Recipe:
-    return small.override(
-        {
-            "categories": ["wide"],
-            "data.images": {
-                "layout": "folder",
-                "normal": "train/good/*",
-                "test_normal": "test/good/*",
-                "test_anomalous": "test/*/*",
-                "mask": "masks/{stem}.png",
-            },
-            "data.tile": {"size": 64, "scale": 1.0},
-            "realnet.source": "dtd",
-            "realnet.textures": str(wide / "train"),
-            "realnet.max_steps": 2,
-            "realnet.memory_size": 50,
-        }
-    )
-
-
-@pytest.mark.parametrize("cut", [True, False])
-def test_ignored_regions_count_in_no_metric(
-    tiled: Recipe, wide: Path, tmp_path: Path, cut: bool
-) -> None:
-    """The scratches are in the left half, which is ignored."""
-    half = np.zeros((100, 160), np.uint8)
-    half[:, :80] = 255
-    Image.fromarray(half).save(tmp_path / "left.png")
-    changes: dict[str, Any] = {
-        "data.ignore": str(tmp_path / "left.png"),
-        "realnet.architecture": "retrieval",
-    }
-    recipe = tiled.override(changes | {"realnet.rrs": "all", "realnet.false_alarm_rate": 0.2})
-    if not cut:
-        plain = recipe.data.model_copy(update={"tile": None, "non_square": "stretch"})
-        recipe = recipe.model_copy(update={"data": plain})
-    fit_realnet(recipe, ["wide"], wide, tmp_path / "none", tmp_path / "realnet", CPU)
-    found = evaluate(recipe, ["wide"], wide, tmp_path / "realnet", tmp_path / "evaluation", CPU)
-    metrics = found["categories"]["wide"]
-    assert metrics["masked_images"] == 2
-    assert metrics["pixel_auroc"] is None
-    found_in = Detector.load(tmp_path / "realnet/wide", CPU).predict(wide / "test/cut/000.png")
-    assert (found_in.anomaly_map[:, :70] == 0).all()
-    assert found_in.anomaly_map[:, 90:].max() > 0
-
-
-@pytest.mark.parametrize("architecture", ["independent", "retrieval", "retrieval by position"])
-def test_fit_evaluate_and_predict_on_tiles(
-    tiled: Recipe, wide: Path, tmp_path: Path, architecture: str
-) -> None:
-    architecture, position = architecture.split()[0], " " in architecture
-    changes: dict[str, Any] = {
-        "realnet.architecture": architecture,
-        "realnet.false_alarm_rate": 0.2,
-        "realnet.position": position,
-    }
-    if architecture == "retrieval":
-        changes["realnet.rrs"] = "all"
-    recipe = tiled.override(changes)
-    fit_realnet(recipe, ["wide"], wide, tmp_path / "none", tmp_path / "realnet", CPU)
-    report = json.loads((tmp_path / "realnet/wide/fit.json").read_text())
-    # Photographs count, not tiles: of a memory all of them, else those held out.
-    assert report["false_alarms"]["images"] == (6 if architecture == "retrieval" else 2)
-    model = load_realnet(tmp_path / "realnet/wide").model
-    if model.memory is not None:
-        assert set(model.memory.numbers.tolist()) <= set(range(4))
-    assert (model.places is not None) == position
-    if model.places is not None:
-        assert float(model.places.deviations.min()) >= 0.25
-        assert model.places.means.unique().numel() > 1
-    # The recipe of the model counts, not that of the evaluation.
-    plain = recipe.model_copy(update={"data": recipe.data.model_copy(update={"tile": None})})
-    found = evaluate(plain, ["wide"], wide, tmp_path / "realnet", tmp_path / "evaluation", CPU)
-    metrics = found["categories"]["wide"]
-    assert (metrics["normal_images"], metrics["anomalous_images"]) == (2, 2)
-    assert metrics["pixel_auroc"] is not None
-    found_in = tmp_path / "predictions"
-    counts = predict(tmp_path / "realnet/wide", [wide / "test"], found_in, CPU)
-    assert counts.photographs == 4
-    with Image.open(found_in / "heatmaps/cut/000.png") as heatmap:
-        assert heatmap.size == (160, 100)
-    # Scores are those of the evaluation.
-    by_name = scores_in(tmp_path / "evaluation/wide/scores.csv")
-    for path, score in scores_in(found_in / "predictions.csv").items():
-        assert score == pytest.approx(by_name[Path(path).relative_to(wide).as_posix()], abs=1e-5)
-
-
-def scores_in(path: Path) -> dict[str, float]:
-    with path.open() as file:
-        return {row["image"]: float(row["score"]) for row in csv.DictReader(file)}
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"realnet.architecture": "retrieval"}, "needs photographs that are cut into tiles"),
-        ({"data.tile.size": 16}, "'position' applies to retrieval"),
-    ],
-)
-def test_positions_are_those_of_a_retrieval_in_photographs(
-    small: Recipe, changes: dict[str, Any], told: str
-) -> None:
-    with pytest.raises(RecipeError, match=told):
-        small.override({"realnet.position": True, **changes})
-
-
-def test_test_images_smaller_than_a_tile_are_refused_before_anything_is_written(
-    tiled: Recipe, wide: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / "images"
-    shutil.copytree(wide, root)
-    Image.new("L", (160, 60)).save(root / "test/good/low.png")
-    save_detector(tmp_path / "models/wide")
-    (tmp_path / "models/wide/recipe.yaml").write_text(tiled.to_yaml())
-    with pytest.raises(ImageError, match=r"low.png is 160 x 60 pixels, less than a tile of 64"):
-        evaluate(tiled, ["wide"], root, tmp_path / "models", tmp_path / "evaluation", CPU)
-    assert not (tmp_path / "evaluation").exists()
-    # A prediction says it of this image, after it has scored the others.
-    with pytest.raises(ImageError, match="1 of 5 images were not scored"):
-        predict(tmp_path / "models/wide", [root / "test"], tmp_path / "found", CPU)
-    assert len((tmp_path / "found/predictions.csv").read_text().splitlines()) == 6

@@ -27,15 +27,15 @@ SAMPLED = 32
 # Fewer images than this get a small network, at a size that a laptop can train.
 MANY = 500
 SIZES = (256, 128, 64, 32)
-# Spots, scratches and stains in photographs of which a piece is misplaced, missing or doubled:
-# these taught most about real defects. The detector fits in minutes on a CPU, and its
+# Spots, stains, scratches and cracks in photographs of which a piece is misplaced, missing or
+# doubled: these taught most about real defects. The detector fits in minutes on a CPU, and its
 # backbone comes with a package, so it needs no download.
 OWN: dict[str, Any] = {
     "synthesis": {
         "images": 240,
         "shard_size": 240,
-        "strength": "0.2:0.5",
-        "perturbation": ["pink", "blobs", "streaks"],
+        "strength": "0.1:0.3",
+        "perturbation": ["pink", "blobs", "streaks", "cracks"],
         "twins": {"source": "image", "region": "natural", "edit": [*EDITS]},
     },
     "realnet": {

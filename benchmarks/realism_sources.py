@@ -29,26 +29,18 @@ from sia_gen.twins.strengths import twin_sampler
 SIZE = 256
 RUNTIME = Runtime()
 NATURAL = {"source": "image", "region": "natural", "start": 0.5}
-CORRELATED, EDITS = "pink,blobs,streaks", "shift,mirror,erase,swap"
-DISTURBED = {"synthesis.strength": "0.2:0.5", "synthesis.perturbation": CORRELATED}
+CORRELATED, EDITS = "pink,blobs,streaks,cracks", "shift,mirror,erase,swap"
+LATE = NATURAL | {"start": 0.25}
+DISTURBED = {"synthesis.strength": "0.1:0.3", "synthesis.perturbation": CORRELATED}
+# In a region white noise takes about ten times the strength of correlated noise.
+WHITE = {"synthesis.strength": "2:8", "synthesis.perturbation": "white"}
+CRACKS = {"synthesis.strength": "0.06:0.2", "synthesis.perturbation": "cracks"}
 TWINS: dict[str, dict[str, object]] = {
-    "white twins": {
-        # In a region white noise takes about ten times the strength of correlated noise.
-        "synthesis.strength": "2:8",
-        "synthesis.perturbation": "white",
-        "synthesis.twins": NATURAL,
-    },
-    "white twins, start 0.25": {
-        "synthesis.strength": "2:8",
-        "synthesis.perturbation": "white",
-        "synthesis.twins": NATURAL | {"start": 0.25},
-    },
-    "correlated twins": {
-        "synthesis.strength": "auto",
-        "synthesis.perturbation": CORRELATED,
-        "synthesis.twins": NATURAL,
-    },
-    "correlated twins, start 0.25": DISTURBED | {"synthesis.twins": NATURAL | {"start": 0.25}},
+    "white twins": WHITE | {"synthesis.twins": NATURAL},
+    "white twins, start 0.25": WHITE | {"synthesis.twins": LATE},
+    "correlated twins": DISTURBED | {"synthesis.strength": "auto", "synthesis.twins": NATURAL},
+    "correlated twins, start 0.25": DISTURBED | {"synthesis.twins": LATE},
+    "cracked twins, start 0.25": CRACKS | {"synthesis.twins": LATE},
     "edited twins": {
         "synthesis.strength": 0,
         "synthesis.twins": {"source": "image", "edit": EDITS, "start": 0.5},
@@ -58,8 +50,7 @@ TWINS: dict[str, dict[str, object]] = {
         "synthesis.twins": {"source": "image", "edit": EDITS, "start": 0.25},
     },
     "edited, correlated twins": DISTURBED | {"synthesis.twins": NATURAL | {"edit": EDITS}},
-    "edited, correlated twins, start 0.25": DISTURBED
-    | {"synthesis.twins": NATURAL | {"edit": EDITS, "start": 0.25}},
+    "edited, correlated twins, start 0.25": DISTURBED | {"synthesis.twins": LATE | {"edit": EDITS}},
 }
 PIECES = {"synthesis.strength": "0.1:0.3"}
 

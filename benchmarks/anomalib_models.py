@@ -21,7 +21,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.images.loading import ImageSpec, load_images
 from sia_gen.realnet.pretrained import load_into
 
-BATCH = 16
+BATCH = 8
 # Steps of training on a CPU; anomalib's own are 300 epochs of SuperSimpleNet and 700 of DRAEM.
 SUPERSIMPLENET_STEPS, DRAEM_STEPS = 240, 60
 

@@ -13,7 +13,7 @@ from sia_gen.config.outputs import RECIPE
 from sia_gen.config.recipe import Recipe
 from sia_gen.corpus.cutting import tile_of
 from sia_gen.corpus.reading import SampleReader
-from sia_gen.corpus.schema import MASK
+from sia_gen.corpus.schema import MASK, NO_EDIT
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.threshold_page import PAGE
 from sia_gen.images.counted import Scope, load_scored
@@ -144,7 +144,7 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
             if from_photographs and reader.form.tile is None:
                 normal = to_picture(starts[metadata["index"] % len(starts)])
             columns.append([normal, images[reader.form.picture], images[MASK]])
-            captions.append(f"{metadata['perturbation']}, {metadata['strength']:.2f}")
+            captions.append(_caption(metadata))
     if columns:
         with atomic_path(out / "synthetic.png") as temporary:
             contact_sheet(list(zip(*columns, strict=True))).save(temporary, format="PNG")
@@ -162,10 +162,18 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
         title="Defects that never were",
         text=(
             "Good parts, what the model makes of them with perturbed noise, and the masks of what "
-            "changed. Below each, the perturbation and its strength. The model has seen no defect."
+            "changed. Below each, the edit, the perturbation and its strength. The model has seen "
+            "no defect."
         ),
         figures=figures,
     )
+
+
+def _caption(metadata: Mapping[str, Any]) -> str:
+    """What happened to a twin: `swap, blobs 0.25`, or less if there was no edit or no noise."""
+    edit, strength = metadata["edit"], metadata["strength"]
+    noise = f"{metadata['perturbation']} {strength:.2f}"
+    return ", ".join([edit] * (edit != NO_EDIT) + [noise] * (strength > 0))
 
 
 def _strength_section(recipe: Recipe, model: Path) -> Section:

@@ -81,7 +81,7 @@ def test_run_ends_in_numbers_and_a_page_and_goes_on_where_it_was(
 def test_twins_are_shown_and_learnt_from(
     small_run: Recipe, photographs: Path, tmp_path: Path
 ) -> None:
-    twins = {"source": "image", "region": "natural"}
+    twins = {"source": "image", "region": "natural", "edit": ["swap"]}
     changes = {
         "synthesis.twins": twins,
         "synthesis.strength": "0.5:2",
@@ -89,6 +89,7 @@ def test_twins_are_shown_and_learnt_from(
     }
     go(small_run.override(changes), photographs, tmp_path / "run")
     assert "Defects that never were" in titles(tmp_path / "run")
+    assert "swap, white " in (tmp_path / "run/index.html").read_text()
 
 
 def test_good_images_alone_are_enough(small_run: Recipe, photographs: Path, tmp_path: Path) -> None:

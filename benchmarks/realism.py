@@ -2,9 +2,10 @@
 
     python benchmarks/realism.py DATA --textures TEXTURES --out realism
 
-DATA is a folder with `train/good`, `test` and `ground_truth`. A diffusion model learns its good
-images, and every source makes anomalies of these with masks; no source sees a defect. All images,
-the real ones too, are reduced to the size of the model and enlarged again, so that none is sharper.
+DATA is a folder with `train/good`, `test` and `ground_truth`; `--tile` cuts its photographs first.
+A diffusion model learns its good images, and every source makes anomalies of these with masks; no
+source sees a defect. All images, the real ones too, are reduced to the size of the model and
+enlarged again, so that none is sharper.
 
 - Likeness: kernel distance (KID, cubic polynomial kernel) between the patches under the masks of a
   source and those under the masks of real defects, in features of a frozen backbone. As a scale,
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from measuring import save, show
 from numpy.typing import NDArray
+from PIL import Image
 from realism_sources import RUNTIME, SIZE, Labelled, sources
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import interpolate
@@ -38,6 +40,7 @@ from sia_gen.diffusion.training import train_diffusion
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.listing import list_images, list_labelled_images
 from sia_gen.images.loading import ImageSpec, Pixels, load_images, to_picture
+from sia_gen.images.opening import read_image
 from sia_gen.images.recognition import recipe_for_folder
 from sia_gen.inspection.distance import enlarge, open_backbone, patch_features
 from sia_gen.metrics import auroc, average_precision, per_region_overlap
@@ -51,6 +54,8 @@ LITE0 = {
 }
 # Share of a patch that a mask has to cover.
 COVERED = 0.25
+# Pixels of a defect that a tile has to show.
+LEAST_MARKED = 30
 NORMAL_PATCHES, KID_PATCHES = 20_000, 2000
 LIMIT = "pixel AP 1.5 times that of white twins, kernel distance less than half of theirs"
 
@@ -78,6 +83,47 @@ def own_recipe(data: Path, size: int, steps: int, samples: int) -> Recipe:
             "realnet.image_size": SIZE,
         }
     )
+
+
+def cut(data: Path, side: int, out: Path) -> Path:
+    """Cuts photographs and masks into a folder of tiles, without those that graze a defect."""
+    recipe = recipe_for_folder(data)
+    category = recipe.categories[0]
+    tests = list_labelled_images(recipe, data, category)
+    listed = list_images(recipe, data, category)
+    good = [("train", path) for path in [*listed.fit, *listed.validation]]
+    good += [("test", test.path) for test in tests if not test.label]
+    for split, path in good:
+        for name, box in tiles(path, side):
+            save_tile(read_image(path).crop(box), out / split / "good" / name)
+    for test in tests:
+        if not test.label:
+            continue
+        for name, box in tiles(test.path, side):
+            mask = (
+                read_image(test.mask)
+                .convert("L")
+                .crop(box)
+                .point(lambda level: 255 * (level > 127))
+            )
+            if np.count_nonzero(mask) >= LEAST_MARKED:
+                save_tile(read_image(test.path).crop(box), out / "test/defect" / name)
+                save_tile(mask, out / "ground_truth/defect" / name.replace(".", "_mask."))
+    return out
+
+
+def tiles(path: Path, side: int) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Yields the name and the box of each tile of a photograph, side by side."""
+    width, height = read_image(path).size
+    for top in range(0, height - side + 1, side):
+        for left in range(0, width - side + 1, side):
+            yield f"{path.stem}-{top}-{left}.png", (left, top, left + side, top + side)
+
+
+def save_tile(image: Image.Image, path: Path) -> None:
+    """Saves a tile in a folder that may have to be made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
 
 
 class Features:
@@ -194,7 +240,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=240)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of sources")
+    parser.add_argument("--tile", type=int, help="side of tiles, pixels of the photographs")
     options = parser.parse_args()
+    if options.tile is not None:
+        options.data = cut(options.data, options.tile, options.out / "tiles")
     recipe = own_recipe(options.data, options.image_size, options.max_steps, options.samples)
     train_diffusion(recipe, recipe.categories, options.data, options.out / "models", RUNTIME)
     judge = Judge(recipe, options.data)

@@ -53,9 +53,8 @@ def measure_regions(recipe: Recipe, place: DatasetCategory, pipeline: SDASPipeli
     masks, overlaps = [], []
     for batch in batches:
         levels = (batch.pixels[0].int() - batch.pixels[1].int()).abs().float().mean(dim=1)
-        for distances, region, apart in zip(batch.distances, batch.regions, levels, strict=True):
-            mask = change_mask(smoothed(distances.numpy()), chance.limits, region)
-            visible = apart.numpy() >= VISIBLE
+        for number, apart in enumerate(levels):
+            mask, visible = batch.mask(number), apart.numpy() >= VISIBLE
             masks.append(mask.any())
             if visible.any():
                 overlaps.append((mask & visible).sum() / (mask | visible).sum())
@@ -74,8 +73,9 @@ def measure_regions(recipe: Recipe, place: DatasetCategory, pipeline: SDASPipeli
         normal = pipeline(None, 0.0, generators(seeds), image=images, **options).images
         again = pipeline(None, 0.0, other, image=normal, start=START, **given).images
         maps = chance.measure.distances(again, normal).cpu().numpy()
-        for one, region in zip(maps, batch.regions, strict=True):
-            alarms.append(change_mask(smoothed(one), chance.limits, region).any())
+        for number, one in enumerate(maps):
+            regions = batch.regions[:, number]
+            alarms.append(change_mask(smoothed(one), chance.limits, regions).any())
     print(f"masks of undisturbed images that are empty: {1 - np.mean(alarms):.1%} of {len(alarms)}")
 
 
@@ -87,10 +87,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--region")
-    parser.add_argument("--perturbation", default="pink,blobs,streaks")
-    parser.add_argument("--strength", default="0.2:0.4")
+    parser.add_argument("--perturbation", default="pink,blobs,streaks,cracks")
+    parser.add_argument("--edit", default="", help="edits of the photographs as well")
+    parser.add_argument("--strength", default="0.1:0.3")
     options = parser.parse_args()
-    twins = {"source": "image", "region": options.region} if options.region else {}
+    twins: dict[str, object] = {}
+    if options.region:
+        edits = options.edit.split(",") if options.edit else []
+        twins = {"source": "image", "region": options.region, "edit": edits}
     recipe = Recipe.load(options.recipe).override({"synthesis.twins": twins})
     place = DatasetCategory(recipe, options.category)
     pipeline = load_pipeline(find_pipeline(options.models, options.category), recipe)

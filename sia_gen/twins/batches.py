@@ -31,8 +31,9 @@ class TwinBatch:
         distances: Distances between them, (B, H, W).
         finite: Whether all pixels were finite numbers.
         arrived: Event after which the tensors are on the host; None if they are there already.
-        regions: Where each can differ from its twin, (B, H, W); None if everywhere.
-        limits: Upper limits of distances by chance.
+        regions: Where each can differ from its twin, (K, B, H, W), by noise or by an edit; None
+            if everywhere.
+        limits: Upper limits of distances by chance, of each kind of region.
         useful_areas: Shares of the pixels between which masks are useful.
         uses: Use of the masks of all batches; see `TwinMaker.mask_counts`.
     """
@@ -43,7 +44,7 @@ class TwinBatch:
     finite: torch.Tensor
     arrived: torch.cuda.Event | None
     regions: NDArray[np.bool_] | None
-    limits: ChanceLimits
+    limits: Sequence[ChanceLimits]
     useful_areas: tuple[float, float]
     uses: list[str]
 
@@ -73,8 +74,8 @@ class TwinBatch:
 
     def mask(self, number: int) -> Mask:
         """Returns where a sample differs from its twin by more than chance, (H, W)."""
-        region = None if self.regions is None else self.regions[number]
-        return change_mask(smoothed(self.distances[number].numpy()), self.limits, region)
+        regions = None if self.regions is None else self.regions[:, number]
+        return change_mask(smoothed(self.distances[number].numpy()), self.limits, regions)
 
     def _encode_one(
         self, number: int, image: Image.Image, normal: Image.Image, image_format: str

@@ -165,7 +165,7 @@ class TwinMaker:
             distances=apart,
             finite=finite,
             arrived=arrived,
-            regions=_regions(strength, start) if self.local else None,
+            regions=self._regions(strength, start) if self.local else None,
             limits=chance.limits,
             useful_areas=recipe.realnet.mask_area,
             uses=self.uses,
@@ -223,19 +223,18 @@ class TwinMaker:
         size, batch_size = recipe.realnet.image_size, self.recipe.synthesis.batch_size
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
 
-        def draw_region(number: int, seed: int) -> NDArray[np.bool_]:
-            given = None if starts is None else starts.of([number])
+        def draw_regions(number: int, seed: int) -> NDArray[np.bool_]:
+            given, start = None if starts is None else starts.of([number]), dict[str, Any]()
             foregrounds = [] if given is None else given.foregrounds
-            drawn = np.zeros((spec.size, spec.size), bool)
+            around = foregrounds[0] if foregrounds else whole(spec)
+            kinds = self.recipe.synthesis.perturbation
+            drawn = torch.empty(0)
             if self.settings.region != EVERYWHERE:
-                kinds = self.recipe.synthesis.perturbation
-                around = foregrounds[0] if foregrounds else whole(spec)
                 kind = kinds[seed % len(kinds)]
-                drawn |= region(self.settings.region, seed, kind, spec, around)[0] > 0
-            if self.settings.edit and given is not None:
+                drawn = torch.from_numpy(region(self.settings.region, seed, kind, spec, around))
+            if given is not None:
                 _, start = self._start(given, [seed], [self.settings.edit])
-                drawn |= edited_region(start["image"], start["twin_image"])[0, 0].numpy()
-            return drawn
+            return self._regions(drawn[None], start)[:, 0]
 
         return measure_chance(
             sample,
@@ -243,8 +242,18 @@ class TwinMaker:
             size,
             name,
             batch_size,
-            draw_region if self.local else None,
+            draw_regions if self.local else None,
         )
+
+    def _regions(self, strength: torch.Tensor, start: dict[str, Any]) -> NDArray[np.bool_]:
+        """Returns where samples can differ from their twins by each cause, (K, B, H, W)."""
+        causes = []
+        if self.settings.region != EVERYWHERE:
+            causes.append(strength > 0)
+        if "twin_image" in start:
+            causes.append(edited_region(start["image"], start["twin_image"]))
+        found: NDArray[np.bool_] = torch.cat(causes, dim=1).transpose(0, 1).numpy()
+        return found
 
     def _edits_of(self, sample: SampleIdentity) -> list[str]:
         """Returns the edit that all tiles of a sample have; none without edits."""
@@ -298,12 +307,3 @@ def onto_photographs(both: torch.Tensor, photographs: torch.Tensor) -> torch.Ten
 
 def _unit(photographs: Pixels) -> torch.Tensor:
     return torch.from_numpy(photographs).float() / 255
-
-
-def _regions(strength: torch.Tensor, start: dict[str, Any]) -> NDArray[np.bool_]:
-    """Returns where samples can differ from their twins, (B, H, W)."""
-    disturbed = (strength > 0).view(len(strength), 1, *strength.shape[2:] or (1, 1))
-    if "twin_image" in start:
-        disturbed = disturbed | edited_region(start["image"], start["twin_image"])
-    found: NDArray[np.bool_] = disturbed.squeeze(1).numpy()
-    return found

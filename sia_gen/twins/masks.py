@@ -31,8 +31,8 @@ IMAGES, TIMES = 32, 2
 # Share of the steps for which they go back: details change, the part stays.
 START = 0.1
 BATCH_SIZE = 16
-# Standard deviation of the smoothing, as a share of the side.
-SMOOTHING = 1 / 64
+# Standard deviation of the smoothing, as a share of the side. Cracks are thin.
+SMOOTHING = 1 / 128
 # What covers a smaller share of the pixels is a speck: anywhere in an image, and within the region
 # that was disturbed, outside of which nothing differs.
 SMALLEST_ANYWHERE, SMALLEST_WITHIN = 0.002, 0.0004
@@ -43,8 +43,8 @@ REGION_QUANTILE, REGION_DRAWS = 0.998, 8
 
 Distances = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-# Draws the region of a sample with some number and seed, (H, W).
-DrawRegion = Callable[[int, int], Mask]
+# Draws the regions of a sample with some number and seed, (K, H, W), one of each kind.
+DrawRegions = Callable[[int, int], Mask]
 # Makes normal images, (B, C, H, W) in [0, 1], of some numbers and seeds: new ones, or from given
 # images that go back by `START`.
 Sampler = Callable[[range, list[int], torch.Tensor | None], torch.Tensor]
@@ -110,10 +110,10 @@ class ChangeMeasure:
 
 
 class Chance(NamedTuple):
-    """What chance does to the images of a category."""
+    """What chance does to the images of a category, within regions of each kind or anywhere."""
 
     measure: ChangeMeasure
-    limits: ChanceLimits
+    limits: list[ChanceLimits]
 
 
 def measure_chance(
@@ -122,16 +122,16 @@ def measure_chance(
     size: int,
     name: str,
     batch_size: int,
-    draw_region: DrawRegion | None = None,
+    draw_regions: DrawRegions | None = None,
 ) -> Chance:
     """Learns what chance does to the images of a category, whose name decides the seeds.
 
     The backbone, which is not standardised and stays so, is given images of `size` pixels. With
-    regions the limits are those within regions, otherwise those of whole images.
+    regions the limits are those within regions of each kind, otherwise those of whole images.
     """
     batches = batches_of(IMAGES, batch_size)
     pairs = []
-    draws = 0 if draw_region is None else TIMES * REGION_DRAWS
+    draws = 0 if draw_regions is None else TIMES * REGION_DRAWS
     total = IMAGES * (1 + TIMES + draws)
     with Progress(f"{name}: measuring differences by chance", total, alike=False) as progress:
 
@@ -148,15 +148,16 @@ def measure_chance(
         measure = replace(measure, levels=_chance_levels(measure, pairs))
         maps = torch.cat([measure.distances(*pair) for pair in pairs]).cpu().numpy()
         maps = np.stack([smoothed(one) for one in maps])
-        if draw_region is None:
-            return Chance(measure, ChanceLimits.of(maps))
+        if draw_regions is None:
+            return Chance(measure, [ChanceLimits.of(maps)])
         peaks = []
         for number, one in enumerate(maps):
             for seed in chance_seeds(name, number, range(REGION_DRAWS)):
                 # The images follow each other in the same order every time.
-                peaks.append(float(one[draw_region(number % IMAGES, seed)].max(initial=0)))
+                drawn = draw_regions(number % IMAGES, seed)
+                peaks.append([float(one[region].max(initial=0)) for region in drawn])
                 progress.advance()
-        return Chance(measure, ChanceLimits.within(peaks))
+        return Chance(measure, [ChanceLimits.within(some) for some in zip(*peaks, strict=True)])
 
 
 def chance_seeds(name: str, time: int, numbers: range) -> list[int]:
@@ -183,30 +184,36 @@ def smoothed(distances: Distances) -> Distances:
     return found
 
 
-def change_mask(distances: Distances, limits: ChanceLimits, region: Mask | None = None) -> Mask:
+def change_mask(
+    distances: Distances, limits: Sequence[ChanceLimits], regions: Mask | None = None
+) -> Mask:
     """Returns where an image differs from its twin by more than chance.
 
-    A difference has to exceed the largest limit somewhere. If only a region was disturbed, the mask
-    extends from there as far as the typical limit is exceeded: nothing differs beyond the region,
+    A difference has to exceed the largest limit somewhere. If only regions were disturbed, the mask
+    extends from there as far as the typical limit is exceeded: nothing differs beyond a region,
     so features, which see the surroundings too, cannot spread a difference past it.
 
     Args:
         distances: Smoothed distances, (H, W).
-        limits: Upper limits of distances by chance.
-        region: Where the image was disturbed, (H, W); everywhere if None.
+        limits: Upper limits of distances by chance, in regions of each kind.
+        regions: Where the image was disturbed, (K, H, W); everywhere if None.
 
     Returns:
         A mask (H, W) of whole regions without specks and holes.
     """
-    if region is None:
-        mask = distances > limits.largest
-    else:
-        mask = apply_hysteresis_threshold(np.where(region, distances, 0), *limits)
-    mask = binary_fill_holes(mask)
-    if region is not None:
-        mask &= region
+    if regions is None:
+        mask = binary_fill_holes(distances > limits[0].largest)
+        return without_specks(mask, SMALLEST_ANYWHERE)
+    masks = [_mask_within(distances, *one) for one in zip(limits, regions, strict=True)]
+    found: Mask = np.any(masks, axis=0)
+    return found
+
+
+def _mask_within(distances: Distances, limits: ChanceLimits, region: Mask) -> Mask:
+    inside = np.where(region, distances, 0)
+    mask = binary_fill_holes(apply_hysteresis_threshold(inside, *limits)) & region
     # Scratches are thin, so the area of what differs counts, not its width.
-    return without_specks(mask, SMALLEST_ANYWHERE if region is None else SMALLEST_WITHIN)
+    return without_specks(mask, SMALLEST_WITHIN)
 
 
 def without_specks(mask: Mask, smallest: float) -> Mask:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.plan import plan_corpus
 from sia_gen.inspection.calibrate import TwinSampler
@@ -45,4 +47,5 @@ def _sample_twins(
     batch = maker.make_images(pipeline, shard, shard.indices, model="")
     images, normal = batch.pictures()
     masks = [bool(batch.mask(number).any()) for number in range(SAMPLES)]
-    return StrengthSamples(images, normal, batch.regions, masks)
+    regions = None if batch.regions is None else np.logical_or.reduce(batch.regions)
+    return StrengthSamples(images, normal, regions, masks)

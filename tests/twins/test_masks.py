@@ -40,7 +40,7 @@ def test_hardly_any_undisturbed_image_gets_a_mask() -> None:
     limits = ChanceLimits.of(maps)
     assert np.mean(maps.max(axis=(1, 2)) < limits.typical) == 0.5
     assert limits.largest >= maps.max() > limits.typical
-    empty = [not change_mask(image(), limits).any() for _ in range(500)]
+    empty = [not change_mask(image(), [limits]).any() for _ in range(500)]
     assert np.mean(empty) >= 0.99
 
 
@@ -62,19 +62,19 @@ def test_within_regions_less_is_beyond_chance_and_hardly_any_gets_a_mask() -> No
     maps = np.stack([image() for _ in range(64)])
     limits = ChanceLimits.within([one[region()].max() for one in maps for _ in range(8)])
     assert limits.largest < ChanceLimits.of(maps).largest
-    empty = [not change_mask(image(), limits, region()).any() for _ in range(2000)]
+    empty = [not change_mask(image(), [limits], region()[None]).any() for _ in range(2000)]
     assert np.mean(empty) >= 0.99
     # What covers two pixels counts.
     small = np.zeros((64, 64), np.float32)
     small[20, 20:22] = 2 * limits.largest
-    assert change_mask(small, limits, small > 0).sum() == 2
-    assert not change_mask(small, limits).any()
+    assert change_mask(small, [limits], small[None] > 0).sum() == 2
+    assert not change_mask(small, [limits]).any()
 
 
 def test_region_that_differs_is_found_where_it_is() -> None:
     distances = np.zeros((64, 64), np.float32)
     distances[10:30, 20:50] = 5
-    mask = change_mask(smoothed(distances), ChanceLimits(2.5, 2.5))
+    mask = change_mask(smoothed(distances), [ChanceLimits(2.5, 2.5)])
     np.testing.assert_allclose(mask[12:28, 22:48], True)
     outside = mask.copy()
     outside[9:31, 19:51] = False
@@ -88,22 +88,32 @@ def test_change_in_a_region_reaches_as_far_as_it_is_more_than_chance_is_as_a_rul
     # As strong as the rim of the first, and nothing in it is certain.
     distances[45:60, 5:25] = 2
     limits, region = ChanceLimits(1, 4), np.zeros((64, 64), bool)
-    assert change_mask(distances, limits).sum() == 6 * 6
+    assert change_mask(distances, [limits]).sum() == 6 * 6
     region[:, :34] = True
-    mask = change_mask(distances, limits, region)
+    mask = change_mask(distances, [limits], region[None])
     assert mask[10:30, 20:34].all()
     assert mask.sum() == 20 * 14
+
+
+def test_each_cause_has_a_limit_of_its_own() -> None:
+    distances = np.zeros((64, 64), np.float32)
+    distances[10:20, 10:20] = distances[10:20, 40:50] = 3
+    noise, edit = np.zeros((2, 64, 64), bool)
+    noise[:, :32], edit[:, 32:] = True, True
+    limits = [ChanceLimits(1, 2), ChanceLimits(2, 4)]
+    mask = change_mask(distances, limits, np.stack([noise, edit]))
+    assert np.array_equal(mask, (distances > 0) & noise)
 
 
 def test_holes_are_filled_and_nothing_leaves_the_region() -> None:
     distances = np.zeros((64, 64), np.float32)
     distances[10:40, 10:40] = 5
     distances[24:27, 24:27] = 0
-    assert change_mask(distances, ChanceLimits(1, 1))[10:40, 10:40].all()
+    assert change_mask(distances, [ChanceLimits(1, 1)])[10:40, 10:40].all()
     region = np.zeros((64, 64), bool)
     region[:25] = True
     region[20, 20] = False
-    mask = change_mask(distances, ChanceLimits(1, 1), region)
+    mask = change_mask(distances, [ChanceLimits(1, 1)], region[None])
     assert not mask[~region].any()
     assert mask[12:19, 12:38].all()
 

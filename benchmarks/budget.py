@@ -33,11 +33,10 @@ def own_images(data: str, out: Path) -> Path:
     name, category = data.split("/")
     folder, recipe = out / f"{name}-{category}", Recipe.load(name)
     found = split_images(recipe, data_root(recipe, None), category)
-    groups = {
-        "train/good": [*found.fit, *found.validation],
-        "test/good": found.test_normal,
-        "test/defect": [test.path for test in found.test_anomalous],
-    }
+    groups = {"train/good": [*found.fit, *found.validation], "test/good": found.test_normal}
+    for test in found.test_anomalous:
+        # Images of several kinds of defects may have the same names.
+        groups.setdefault(f"test/{test.defect}", []).append(test.path)
     for group, paths in groups.items():
         (folder / group).mkdir(parents=True, exist_ok=True)
         for path in paths:

@@ -31,6 +31,13 @@ EVEN_ODDS = 6.0
 SAMPLED = 1_000_000
 
 
+def opened(detector: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    """Returns an exported detector and what its file says about it."""
+    session = onnxruntime.InferenceSession(detector, providers=["CPUExecutionProvider"])
+    stored = session.get_modelmeta().custom_metadata_map
+    return session, {name: json.loads(value) for name, value in stored.items()}
+
+
 def read(path: str, about: dict[str, Any]) -> Pixels:
     """Returns a photograph (C, H, W), upright and reduced, rows before columns.
 
@@ -44,7 +51,8 @@ def read(path: str, about: dict[str, Any]) -> Pixels:
             raise ValueError(msg)
         picture = picture.crop(about["roi"])
     picture = picture.convert(about["mode"])
-    width, height = (max(1, round(side * about["tile"]["scale"])) for side in picture.size)
+    scale = about["tile"]["scale"] or 1
+    width, height = (max(1, round(side * scale)) for side in picture.size)
     if min(width, height) < about["tile"]["size"]:
         msg = f"a tile of {about['tile']['size']} pixels is larger than {width} x {height}"
         raise ValueError(msg)
@@ -175,9 +183,11 @@ def main() -> None:
     parser.add_argument("photograph")
     parser.add_argument("--places")
     options = parser.parse_args()
-    session = onnxruntime.InferenceSession(options.detector, providers=["CPUExecutionProvider"])
-    stored = session.get_modelmeta().custom_metadata_map
-    about = {name: json.loads(value) for name, value in stored.items()}
+    try:
+        session, about = opened(options.detector)
+    # ONNX Runtime has many kinds of errors of its own.
+    except Exception as error:
+        parser.error(f"cannot read the detector {options.detector}: {error}")
     if not {"retrieval", "position", "tile"} <= about.keys():
         parser.error("an earlier version of sia-gen made the detector; export it again")
     if about["tile"] is None:

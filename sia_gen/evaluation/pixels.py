@@ -2,7 +2,8 @@
 
 Scores are in files. AUROC, AP, F1 and PRO are sums over the pixels in descending order of their
 scores. One pass over the files parts the pixels into others, each with the next lower scores; these
-are sorted one by one, and the sums continue from part to part.
+are sorted one by one, and the sums continue from part to part. Pixels of equal scores stay
+together, so memory grows if very many have the same.
 """
 
 from collections.abc import Iterator, Sequence

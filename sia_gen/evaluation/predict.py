@@ -35,7 +35,9 @@ from sia_gen.evaluation.saving import (
 )
 from sia_gen.evaluation.threshold_page import write_page
 from sia_gen.images.counted import mask_of
+from sia_gen.images.learnt import contents_of
 from sia_gen.images.loading import ImageSpec
+from sia_gen.images.masks import files_of
 from sia_gen.images.places import photographs_below
 from sia_gen.images.shapes import read_headers, say_shapes
 from sia_gen.io.files import FileGroups, prepare_output, sha256, write_json
@@ -149,8 +151,7 @@ def _describe_ignored(spec: ImageSpec) -> dict[str, Any]:
     if spec.ignore is None or "{stem}" in spec.ignore:
         return {}
     mask = mask_of("", spec)
-    files = [] if mask is None else [mask] if mask.is_file() else sorted(mask.iterdir())
-    return {"ignore": [sha256(file) for file in files]}
+    return {"ignore": [] if mask is None else contents_of(files_of(mask))}
 
 
 def _help(detector: Detector) -> Counts:

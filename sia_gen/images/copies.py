@@ -42,8 +42,8 @@ def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
 def _file_at(path: Path) -> File | None:
     try:
         found = path.stat()
-    except OSError:
-        # Whoever reads the image says so.
+    except (OSError, ValueError):
+        # Whoever reads the image says so, also if its name has a zero byte.
         return None
     regular = S_ISREG(found.st_mode) and found.st_size
     return File(path, found.st_size, found.st_mtime_ns) if regular else None

@@ -43,7 +43,9 @@ def find_damaged(
         ends = dict(zip(paths, pool.map(_look_at, paths), strict=True))
         small = sum(size for size, _ in ends.values()) <= SMALL
         decoded = [path for path, (_, whole) in ends.items() if small or not whole]
-        found = pool.map(partial(_problem_of, white=white, large=large), decoded)
+        problem_of = partial(_problem_of, white=white, large=large)
+        # Each large one may take gigabytes.
+        found = map(problem_of, decoded) if large else pool.map(problem_of, decoded)
         problems = zip(decoded, found, strict=True)
         return {path: problem for path, problem in problems if problem is not None}
 

@@ -75,15 +75,21 @@ def read_marks(path: Path, *, of: Path | None = None, size: tuple[int, int] | No
 
     `size` is the width and height that it has to have, if it is not of an image in a file.
     """
-    files = sorted(one for one in path.iterdir() if is_image(one)) if path.is_dir() else [path]
-    if not files:
-        raise ImageError(problem=f"the folder {path} has no mask in it.", fix="Add one.")
+    files = files_of(path)
     size = size if of is None else upright_size(of)
     found = [_read_one(file, size) for file in files]
     if len({marks.shape for marks in found}) > 1:
         raise ImageError(problem=f"the masks in {path} differ in size.", fix="Save them in one.")
     marks: Marks = np.logical_or.reduce(found)
     return marks
+
+
+def files_of(path: Path) -> list[Path]:
+    """Returns the files of a mask: itself, or the images in its folder."""
+    files = sorted(one for one in path.iterdir() if is_image(one)) if path.is_dir() else [path]
+    if not files:
+        raise ImageError(problem=f"the folder {path} has no mask in it.", fix="Add one.")
+    return files
 
 
 def looks_inverted(marks: Marks) -> bool:

@@ -172,7 +172,7 @@ def _twins_section(recipe: Recipe, root: Path, out: Path, category: str) -> Sect
 def _caption(metadata: Mapping[str, Any]) -> str:
     """What happened to a twin: `swap, blobs 0.25`, or less if there was no edit or no noise."""
     edit, strength = metadata["edit"], metadata["strength"]
-    noise = f"{metadata['perturbation']} {strength:.2f}"
+    noise = f"{metadata['perturbation']} {strength:.2g}"
     return ", ".join([edit] * (edit != NO_EDIT) + [noise] * (strength > 0))
 
 

@@ -218,8 +218,8 @@ def _save_pictures(recipe: Recipe, photograph: Path) -> None:
 def seconds_of(runs: Runs, device: torch.device) -> dict[str, float]:
     """Returns the shortest duration of each, after one that does not count.
 
-    They take turns, so that other programs, when they are busy for a while, delay some turns of all
-    rather than all turns of one. If they were, what was timed once has another turn.
+    They take turns, so that another program that is busy for a while delays some turns of all, not
+    all turns of one. If some turns were delayed, what was timed only once gets another one.
     """
     for run in runs.values():
         _seconds_of_one(run, device)

@@ -61,5 +61,5 @@ def test_what_is_no_image_is_no_copy(tmp_path: Path) -> None:
         (tmp_path / name).write_text("<html>")
     (tmp_path / "a").write_bytes(HEAD + b"0")
     (tmp_path / "link").symlink_to("a")
-    paths = [tmp_path / "missing", *sorted(tmp_path.iterdir())]
+    paths = [tmp_path / "missing", tmp_path / "zero\0byte", *sorted(tmp_path.iterdir())]
     assert find_copies(paths) == {tmp_path / "link": tmp_path / "a"}

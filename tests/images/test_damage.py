@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images import damage
 from sia_gen.images.damage import find_damaged, require_undamaged
 from sia_gen.images.opening import read_image
+from sia_gen.io import files
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "png": ("PNG", {}),
@@ -85,6 +88,26 @@ def test_damage_before_the_end_is_found_if_files_are_small(
     assert [*find_damaged([path])] == [path]
     monkeypatch.setattr(damage, "SMALL", len(content) - 1)
     assert find_damaged([path]) == {}
+
+
+def test_large_photographs_are_decoded_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in paths:
+        path.write_bytes(encoded("png"))
+    decoding = Lock()
+
+    def alone(*arguments: Any, **options: Any) -> Image.Image:
+        assert decoding.acquire(blocking=False)
+        time.sleep(0.01)
+        found = read_image(*arguments, **options)
+        decoding.release()
+        return found
+
+    monkeypatch.setattr(damage, "read_image", alone)
+    monkeypatch.setattr(files, "THREADS", 4)
+    assert find_damaged(paths, large=True) == {}
 
 
 @pytest.mark.usefixtures("many")

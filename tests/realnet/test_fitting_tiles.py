@@ -49,7 +49,14 @@ def test_ignored_regions_count_in_no_metric(
     assert found_in.anomaly_map[:, 90:].max() > 0
 
 
-@pytest.mark.parametrize("architecture", ["independent", "retrieval", "retrieval by position"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "independent",
+        pytest.param("retrieval", marks=pytest.mark.slow),
+        "retrieval by position",
+    ],
+)
 def test_fit_evaluate_and_predict_on_tiles(
     tiled: Recipe, wide: Path, tmp_path: Path, architecture: str
 ) -> None:
@@ -156,7 +163,7 @@ def test_what_does_not_fit_test_images_is_refused_before_anything_is_written(
 def test_predictions_depend_on_the_mask_of_what_to_ignore(
     tiled: Recipe, wide: Path, tmp_path: Path
 ) -> None:
-    mask, out = tmp_path / "mask.png", tmp_path / "found"
+    mask, out = tmp_path / "masks", tmp_path / "found"
     save_detector(tmp_path / "model")
     recipe = tiled.override({"data.ignore": str(mask)})
     (tmp_path / "model/recipe.yaml").write_text(recipe.to_yaml())
@@ -165,8 +172,10 @@ def test_predictions_depend_on_the_mask_of_what_to_ignore(
         predict(tmp_path / "model", photographs, out, CPU, save="none")
     # Else the photographs would count as unreadable, also once the mask is there.
     assert not out.exists()
-    Image.new("L", (160, 100)).save(mask)
+    # A folder of masks, and what else may lie in it.
+    (mask / "sketches").mkdir(parents=True)
+    Image.new("L", (160, 100)).save(mask / "0.png")
     predict(tmp_path / "model", photographs, out, CPU, save="none")
-    Image.fromarray(np.eye(100, 160, dtype=np.uint8) * 255).save(mask)
+    Image.fromarray(np.eye(100, 160, dtype=np.uint8) * 255).save(mask / "0.png")
     with pytest.raises(OutputError, match="predictions with another ignore"):
         predict(tmp_path / "model", photographs, out, CPU, save="none")

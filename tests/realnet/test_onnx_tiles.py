@@ -99,8 +99,13 @@ def test_map_and_score_are_those_of_predict(
     assert verdict == ("anomalous" if score > about["threshold"] else "normal")
     shown = np.asarray(Image.open("map.png")).astype(int)
     assert np.abs(shown - np.rint(255 * anomaly_map)).max() <= 1
-    for wrong, reason in ((["no.png"], "cannot read"), (["model.onnx"], "cannot identify")):
-        monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", "model.onnx", *wrong, *arguments[2:]])
+    for detector, wrong, reason in (
+        ("model.onnx", "no.png", "cannot read what was given"),
+        ("model.onnx", "model.onnx", "cannot identify"),
+        ("no.onnx", "photograph.png", "cannot read the detector no.onnx"),
+        ("photograph.png", "photograph.png", "cannot read the detector photograph.png"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", detector, wrong, *arguments[2:]])
         with pytest.raises(SystemExit, match="2"):
             reference.main()
         assert reason in capsys.readouterr().err.splitlines()[-1]
@@ -127,7 +132,11 @@ def test_photographs_that_cannot_be_cut_are_refused(
 
 def test_transparent_photographs_are_seen_on_black(reference: ModuleType, tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (255, 255, 255, 51)).save(tmp_path / "photograph.png")
-    assert (reference.read(tmp_path / "photograph.png", ABOUT) == 51).all()
+    for scale in (1.0, None):
+        about = ABOUT | {"tile": {"size": 32, "scale": scale}}
+        found = reference.read(tmp_path / "photograph.png", about)
+        assert found.shape == (1, 40, 40)
+        assert (found == 51).all()
 
 
 def test_certain_probabilities_are_finite(reference: ModuleType) -> None:

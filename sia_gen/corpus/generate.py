@@ -181,7 +181,8 @@ def synthesize(
         # Reading all weights takes minutes if they are large and many: one process does it.
         hashes = [{category.name: pipelines.hash(category, cache) for category in categories}]
     broadcast_object_list(hashes)
-    output = CorpusOutput(out, recipe, manifest, wanted, hashes[0], resume)
+    photographs = {category.name: maker.photographs(category.name) for category in categories}
+    output = CorpusOutput(out, recipe, manifest, wanted, hashes[0], photographs, resume)
     output.check()
     with output.claim(["synthesis"], main=main):
         if main:

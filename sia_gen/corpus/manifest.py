@@ -118,11 +118,17 @@ def record_path(corpus: Location, shard: ShardPlan) -> Location:
     return corpus / RECORDS / (shard.path.replace("/", "--") + ".json")
 
 
-def write_record(corpus: Location, shard: ShardPlan, index: ShardIndex, model: str) -> None:
+def write_record(
+    corpus: Location,
+    shard: ShardPlan,
+    index: ShardIndex,
+    model: str,
+    photographs: str | None = None,
+) -> None:
     """Records a shard that is there under its final name, once its index is there too."""
     write_index(corpus, shard, index)
     size = (corpus / shard.path).stat().st_size
-    known = {"bytes": size, "sha256": index.sha256, "model": model}
+    known = {"bytes": size, "sha256": index.sha256, "model": model, "photographs": photographs}
     write_json(record_path(corpus, shard), shard.model_dump() | known)
 
 

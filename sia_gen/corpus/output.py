@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sia_gen.config.outputs import claim_output
@@ -50,6 +50,8 @@ class CorpusOutput:
     manifest: Manifest  # of all shards of the categories of this run
     wanted: Sequence[ShardPlan]  # the shards of this run
     models: dict[str, str]  # the hash of the weights that make each of its categories, by name
+    # The hash of the photographs that samples of a category start from, if they do.
+    photographs: dict[str, str | None] = field(default_factory=dict)
     resume: bool = True  # otherwise wanted shards that are there are made again
 
     def check(self) -> None:
@@ -61,8 +63,11 @@ class CorpusOutput:
             if record.name not in planned or record.path in replaced:
                 continue
             model, shard = self.models[record.name], planned[record.name]
+            photographs = self.photographs.get(record.name)
             if record.model != model:
                 difference = f"another model ({record.model[:12]}, not {model[:12]})"
+            elif record.photographs not in (None, photographs):
+                difference = "other photographs: some were added, removed or changed since"
             elif list(record.strengths) != list(shard.strengths):
                 kinds, others = ", ".join(record.strengths), ", ".join(shard.strengths)
                 difference = f"another perturbation ({kinds}, not {others})"
@@ -137,6 +142,7 @@ class CorpusOutput:
         """Writes and records shards."""
 
         def record(shard: ShardPlan, index: ShardIndex) -> None:
-            write_record(self.folder, shard, index, self.models[shard.name])
+            photographs = self.photographs.get(shard.name)
+            write_record(self.folder, shard, index, self.models[shard.name], photographs)
 
         return ShardWriter(self.folder, record)

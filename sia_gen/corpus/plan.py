@@ -94,11 +94,16 @@ class ShardPlan(StrictModel):
 
 
 class ShardRecord(ShardPlan):
-    """A shard that was made: its file, and the hash of the weights that made its samples."""
+    """A shard that was made: its file, and what decided its samples.
+
+    `model` is the hash of the weights, `photographs` that of the files that samples start from;
+    None if they start from noise.
+    """
 
     bytes: Annotated[int, Field(ge=0)]
     sha256: Hash
     model: Hash
+    photographs: Hash | None = None
 
 
 def plan_corpus(categories: Sequence[DatasetCategory], synthesis: Synthesis) -> list[ShardPlan]:

@@ -42,6 +42,9 @@ class Maker(Protocol):
     def tile(self) -> int | None:
         """Side of the tiles that are disturbed, if samples are whole photographs."""
 
+    def photographs(self, name: str) -> str | None:
+        """Hashes the photographs that samples of a category start from; None if from noise."""
+
     def open(self, pipeline: SDASPipeline, name: str) -> Any:
         """Learns of a category what its samples need, which may take long."""
 
@@ -78,6 +81,9 @@ class SampleMaker:
     recipe: CorpusRecipe
     kind: Literal["samples"] = SAMPLES
     tile: None = None
+
+    def photographs(self, name: str) -> None:
+        """There are none; see `Maker`."""
 
     def open(self, pipeline: SDASPipeline, name: str) -> None:
         """Needs nothing; see `Maker`."""

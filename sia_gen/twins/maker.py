@@ -1,5 +1,6 @@
 """Makes the twins of a corpus batch by batch: anomalous image, normal twin and mask."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -91,6 +92,13 @@ class TwinMaker:
                 root = category_root(recipe, place, data)
                 self.paths[place.name] = list_images(place.recipe, root, place.category).fit
         self.opened: tuple[str, StartImages | None, Chance] | None = None
+
+    def photographs(self, name: str) -> str | None:
+        """Hashes the names and sizes of the photographs of a category; see `Maker`."""
+        if name not in self.paths:
+            return None
+        listed = [f"{path.name} {path.stat().st_size}" for path in self.paths[name]]
+        return hashlib.sha256("\n".join(listed).encode(errors="surrogateescape")).hexdigest()
 
     def make(
         self, pipeline: SDASPipeline, shard: ShardPlan, indices: Sequence[int], model: str

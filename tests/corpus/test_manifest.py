@@ -59,6 +59,7 @@ def test_manifest_describes_every_shard(corpus: HandmadeCorpus) -> None:
             "bytes": path.stat().st_size,
             "sha256": sha256(path),
             "model": "0" * 64,
+            "photographs": None,
             "state": "complete",
         }
 

@@ -56,7 +56,7 @@ def make_twins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> MakeTwins:
-    """Makes a corpus of twins: `make_twins(name, twins, changes, categories=..., shards=...)`."""
+    """Makes a corpus of twins: `make_twins(name, twins, changes, categories=, shards=, data=)`."""
     monkeypatch.setattr(masks, "IMAGES", 6)
 
     def run(
@@ -67,7 +67,7 @@ def make_twins(
     ) -> tuple[Path, TwinMaker]:
         changed = recipe.override({"synthesis.twins": twins or {}, **(changes or {})})
         wanted = choose_categories(changed, options.pop("categories", None))
-        maker = TwinMaker(changed, wanted, photographs)
+        maker = TwinMaker(changed, wanted, options.pop("data", photographs))
         synthesize(changed, wanted, models, tmp_path / name, RUNTIME, maker=maker, **options)
         return tmp_path / name, maker
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sia_gen.config.recipe import Recipe, all_categories
 from sia_gen.corpus.generate import remake
@@ -68,8 +70,6 @@ def test_corpus_is_intact_and_each_sample_can_be_made_again(
 
 
 def read_files(paths: list[Any]) -> dict[str, Any]:
-    from PIL import Image
-
     pictures = [path for path in paths if path.suffix == ".png"]
     assert len(paths) == 4
     return {path.name.partition(".")[2]: np.asarray(Image.open(path)) for path in pictures}
@@ -180,6 +180,23 @@ def test_parts_made_apart_are_the_corpus(make_twins: MakeTwins) -> None:
     found = read(corpus)
     for key, sample in whole.items():
         assert all(np.array_equal(sample[name], found[key][name]) for name in sample)
+
+
+def test_twins_of_other_photographs_are_not_mixed_in(
+    make_twins: MakeTwins, photographs: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(photographs, tmp_path / "data")
+    given: dict[str, Any] = {"twins": {"source": "image"}, "categories": ["disc"], "data": data}
+    make_twins("corpus", shards="0:1", **given)
+    added = sorted((data / "disc/train/good").iterdir())[0]
+    shutil.copy(added, added.with_name("a_new.png"))
+    Image.open(added).rotate(90).save(added.with_name("b_new.png"))
+    with pytest.raises(OutputError, match="samples of 'disc' by other photographs"):
+        make_twins("corpus", **given)
+    for new in ("a_new.png", "b_new.png"):
+        added.with_name(new).unlink()
+    corpus, _ = make_twins("corpus", **given)
+    assert verify(corpus).startswith(f"{corpus} is intact")
 
 
 @pytest.mark.parametrize("region", ["everywhere", "natural"])

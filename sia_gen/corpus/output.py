@@ -66,7 +66,7 @@ class CorpusOutput:
             photographs = self.photographs.get(record.name)
             if record.model != model:
                 difference = f"another model ({record.model[:12]}, not {model[:12]})"
-            elif record.photographs not in (None, photographs):
+            elif photographs is not None and record.photographs not in (None, photographs):
                 difference = "other photographs: some were added, removed or changed since"
             elif list(record.strengths) != list(shard.strengths):
                 kinds, others = ", ".join(record.strengths), ", ".join(shard.strengths)

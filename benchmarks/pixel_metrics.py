@@ -5,7 +5,7 @@
 
 All score the same 20 maps of 256 x 256 pixels with a few anomalous regions each, in turns. Beside
 PRO alone stands what `evaluate` does: all pixel metrics and curves, by way of files. With
-`--megapixels` that alone runs on so many, against reading all of them again for each part.
+`--megapixels` only that is timed, on as many pixels, beside reading all of them anew for each part.
 """
 
 from __future__ import annotations

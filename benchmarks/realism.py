@@ -203,9 +203,16 @@ class Judge:
         ]
         halves = [self.tests[half][marked[half]] for half in (defects[::2], defects[1::2])]
         self.defects = torch.cat(halves)
+        normal = np.flatnonzero(self.labels == 0)
+        pairs = [(normal[place % len(normal)], defect) for place, defect in enumerate(defects)]
         self.scale = {
             "real defects, one half": kernel_distance(*halves, generator),
             "normal patches": kernel_distance(self.normal_patches, self.defects, generator),
+            "normal patches where defects are": kernel_distance(
+                torch.cat([self.tests[place][marked[defect]] for place, defect in pairs]),
+                self.defects,
+                generator,
+            ),
         }
 
     def judge(self, source: Labelled, seed: int) -> list[float]:

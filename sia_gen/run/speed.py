@@ -35,7 +35,7 @@ BATCH_SIZE, LARGE_SIZE, LARGE_IMAGES = 16, 128, 4
 DETECTOR_IMAGES, PATCHES, PHOTOGRAPHS = 4, 20, 6
 # Networks with more are too large for a plan.
 MOST_PARAMETERS = 200_000_000
-# In how many turns each is timed, unless that takes longer than so many seconds.
+# Most turns in which each is timed; there is no further one after as many seconds.
 TURNS, ENOUGH = 3, 3.0
 # How much longer one turn takes than another if other programs are busy.
 UNSTEADY = 1.5

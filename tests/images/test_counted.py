@@ -125,8 +125,8 @@ def test_masks_that_leave_nothing_at_the_size_of_a_model_are_refused(photo: Path
 
 def test_regions_and_masks_are_checked_without_pixels(photo: Path, capfd: Any) -> None:
     sizes = {photo: (60, 40), photo.with_name("other.png"): (61, 40)}
-    told = r"other\.png: the mask .*ignored\.png is 60 x 40 pixels, its image 61 x 40"
-    with pytest.raises(ImageError, match=told):
+    message = r"other\.png: the mask .*ignored\.png is 60 x 40 pixels, its image 61 x 40"
+    with pytest.raises(ImageError, match=message):
         check_scopes(sizes, spec_of(photo))
     with pytest.raises(
         ImageError, match=r"photo\.png is 60 x 40 pixels, but the region of interest"

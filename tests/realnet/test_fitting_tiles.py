@@ -103,16 +103,16 @@ def scores_in(path: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"realnet.architecture": "retrieval"}, "needs photographs that are cut into tiles"),
         ({"data.tile.size": 16}, "'position' applies to retrieval"),
     ],
 )
 def test_positions_are_those_of_a_retrieval_in_photographs(
-    small: Recipe, changes: dict[str, Any], told: str
+    small: Recipe, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(RecipeError, match=message):
         small.override({"realnet.position": True, **changes})
 
 
@@ -135,14 +135,14 @@ def test_test_images_smaller_than_a_tile_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("cut", [True, False])
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("roi", r"low.png is 160 x 90 pixels, but the region of interest ends at 160, 100"),
         ("ignore", r"low.png: the mask .* is 160 x 100 pixels, its image 160 x 90"),
     ],
 )
 def test_what_does_not_fit_test_images_is_refused_before_anything_is_written(
-    tiled: Recipe, wide: Path, tmp_path: Path, cut: bool, setting: str, told: str
+    tiled: Recipe, wide: Path, tmp_path: Path, cut: bool, setting: str, message: str
 ) -> None:
     root = tmp_path / "images"
     shutil.copytree(wide, root)
@@ -155,7 +155,7 @@ def test_what_does_not_fit_test_images_is_refused_before_anything_is_written(
     recipe = tiled.model_copy(update={"data": tiled.data.model_copy(update=changes)})
     save_detector(tmp_path / "models/wide")
     (tmp_path / "models/wide/recipe.yaml").write_text(recipe.to_yaml())
-    with pytest.raises(ImageError, match=told):
+    with pytest.raises(ImageError, match=message):
         evaluate(recipe, ["wide"], root, tmp_path / "models", tmp_path / "evaluation", CPU)
     assert not (tmp_path / "evaluation").exists()
 

@@ -94,8 +94,8 @@ def test_map_and_score_are_those_of_predict(
     arguments = ["model.onnx", "photograph.png", *(["--places", weights] if position else [])]
     monkeypatch.setattr(sys, "argv", ["onnx_tiles.py", *arguments])
     reference.main()
-    told, verdict = capsys.readouterr().out.split()
-    assert float(told) == pytest.approx(score, abs=1e-4)
+    message, verdict = capsys.readouterr().out.split()
+    assert float(message) == pytest.approx(score, abs=1e-4)
     assert verdict == ("anomalous" if score > about["threshold"] else "normal")
     shown = np.asarray(Image.open("map.png")).astype(int)
     assert np.abs(shown - np.rint(255 * anomaly_map)).max() <= 1
@@ -115,7 +115,7 @@ ABOUT = {"white": None, "roi": None, "mode": "L", "tile": {"size": 32, "scale": 
 
 
 @pytest.mark.parametrize(
-    ("picture", "about", "told"),
+    ("picture", "about", "message"),
     [
         (Image.new("L", (40, 20)), {}, "a tile of 32 pixels is larger than 40 x 20"),
         (Image.new("L", (40, 40)), {"roi": [0, 0, 41, 40]}, "the region of interest .* is not in"),
@@ -123,10 +123,10 @@ ABOUT = {"white": None, "roi": None, "mode": "L", "tile": {"size": 32, "scale": 
     ],
 )
 def test_photographs_that_cannot_be_cut_are_refused(
-    reference: ModuleType, tmp_path: Path, picture: Image.Image, about: dict[str, Any], told: str
+    reference: ModuleType, tmp_path: Path, picture: Image.Image, about: dict[str, Any], message: str
 ) -> None:
     picture.save(tmp_path / "photograph.tif")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         reference.read(tmp_path / "photograph.tif", ABOUT | about)
 
 

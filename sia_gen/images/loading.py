@@ -144,6 +144,14 @@ def load_area(path: Path, spec: ImageSpec) -> Area:
     return area_of(size_within(path, upright_size(path), spec), spec.size, spec.non_square)
 
 
+def pixel_aspect_ratio(path: Path, spec: ImageSpec) -> float:
+    """Returns width by height of what a pixel shows in the image that `load_image` makes."""
+    if spec.non_square != "stretch":
+        return 1.0
+    width, height = size_within(path, upright_size(path), spec)
+    return width / height
+
+
 def load_images(
     paths: Sequence[Path],
     spec: ImageSpec,

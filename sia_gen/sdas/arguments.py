@@ -56,6 +56,24 @@ def check_perturbation(perturbation: str | Sequence[str], num_images: int) -> li
     return [require_perturbation(kind) for kind in perturbation]
 
 
+def check_ratios(pixel_aspect_ratio: float | Sequence[float], num_images: int) -> list[float]:
+    """Returns the aspect ratio of the pixels of each image.
+
+    Raises:
+        ValueError: If one is not above 0 and finite, or there is not one per image.
+    """
+    if isinstance(pixel_aspect_ratio, (int, float)):
+        pixel_aspect_ratio = [pixel_aspect_ratio] * num_images
+    if len(pixel_aspect_ratio) != num_images:
+        msg = f"{len(pixel_aspect_ratio)} pixel aspect ratios do not fit {num_images} images"
+        raise ValueError(msg)
+    for ratio in pixel_aspect_ratio:
+        if not (math.isfinite(ratio) and ratio > 0):
+            msg = f"pixel_aspect_ratio must be finite and above 0, not {ratio}"
+            raise ValueError(msg)
+    return [*pixel_aspect_ratio]
+
+
 def check_scales(guidance_scale: Numbers, num_images: int) -> torch.Tensor:
     """Returns a guidance scale for each image, (B,), float32; see `check_strength` for errors."""
     values = _non_negative("guidance_scale", guidance_scale)

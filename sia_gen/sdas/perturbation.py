@@ -10,6 +10,10 @@ noise of a step has the same variance whatever its kind. All are Gaussian but `c
 where a Gaussian field changes its sign. A sample keeps its field in all steps, which makes its
 anomaly coherent and about ten times as strong. The paper's kind, `white`, has no field: every step
 draws its noise anew.
+
+A photograph that was stretched to a square shows its defects stretched as well, so its field is
+drawn in the form that the photograph had: `pixel_aspect_ratio`, the width of what a pixel shows by
+its height, is that of the photograph.
 """
 
 from __future__ import annotations
@@ -62,12 +66,13 @@ class Disturbance:
         shape: Sequence[int],
         generator: Generators | None,
         device: torch.device,
+        pixel_aspect_ratios: Sequence[float],
     ) -> Disturbance:
         """Draws the fields of samples (B, C, H, W), of a kind each; see `field_seeds`."""
         if all(kind == WHITE for kind in kinds):
             return cls(strength, strength, None)
         seeds = field_seeds(generator, len(kinds))
-        fields = draw_fields(kinds, shape[1:], seeds, device)
+        fields = draw_fields(kinds, shape[1:], seeds, device, pixel_aspect_ratios)
         scale = strength if strength.ndim == 4 else strength.view(-1, 1, 1, 1)
         white = torch.tensor([kind == WHITE for kind in kinds])
         return cls(
@@ -102,21 +107,27 @@ def field_seeds(generator: Generators | None, num_images: int) -> list[int]:
 
 
 def draw_fields(
-    kinds: Sequence[str], shape: Sequence[int], seeds: Sequence[int], device: torch.device
+    kinds: Sequence[str],
+    shape: Sequence[int],
+    seeds: Sequence[int],
+    device: torch.device,
+    pixel_aspect_ratios: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """Draws the field of each sample, (B, C, H, W), float32, from its kind and seed.
 
-    The field of a `white` sample is zero everywhere. `shape` is (C, H, W).
+    The field of a `white` sample is zero everywhere. `shape` is (C, H, W); pixels are square unless
+    there are aspect ratios, one per sample.
     """
+    ratios = pixel_aspect_ratios or [1.0] * len(kinds)
     noise = torch.zeros(len(kinds), *shape)
     amplitudes = torch.zeros(len(kinds), *shape[-2:])
     numbers = torch.zeros(len(kinds), 3)
-    for place, (kind, seed) in enumerate(zip(kinds, seeds, strict=True)):
+    for place, (kind, seed, ratio) in enumerate(zip(kinds, seeds, ratios, strict=True)):
         if require_perturbation(kind) != WHITE:
             generator = torch.Generator().manual_seed(seed)
             noise[place] = torch.randn(tuple(shape), generator=generator)
             numbers[place] = torch.rand(3, generator=generator)
-            amplitudes[place] = _amplitudes(kind, shape[-2:], numbers[place])
+            amplitudes[place] = _amplitudes(kind, shape[-2:], numbers[place], ratio)
     noise = torch.einsum("dc,bchw->bdhw", _channel_mixing(shape[0]), noise)
     fields = filtered(send(noise, device), send(amplitudes[:, None], device))
     for place, kind in enumerate(kinds):
@@ -133,14 +144,17 @@ def filtered(noise: torch.Tensor, amplitudes: torch.Tensor) -> torch.Tensor:
     return fields
 
 
-def _amplitudes(kind: str, size: Sequence[int], numbers: torch.Tensor) -> torch.Tensor:
+def _amplitudes(
+    kind: str, size: Sequence[int], numbers: torch.Tensor, pixel_aspect_ratio: float
+) -> torch.Tensor:
     """Returns the amplitudes of a kind, (H, W), for three random numbers in [0, 1).
 
     Their squares have the mean 1, which is the variance of the field.
     """
-    # In cycles per side, so that a kind looks alike at any size.
+    # In cycles per side, the shorter one of a photograph, so that a kind looks alike at any size.
     y, x = (torch.fft.fftfreq(side) * min(size) for side in size)
-    y = y[:, None]
+    y = y[:, None] * min(1.0, pixel_aspect_ratio)
+    x = x * min(1.0, 1 / pixel_aspect_ratio)
     how_long, how_thin, how_turned = numbers.tolist()
     if kind == "pink":
         amplitudes = 1 / torch.hypot(y, x).clamp(min=1e-6)
@@ -171,6 +185,7 @@ def _cracks(field: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     A line fades where the field is flat, so that cracks begin and end.
     """
     _, how_wide, how_bright = numbers.tolist()
+    # Of the picture, whatever shape the photograph had: thinner lines would fall between pixels.
     width = _log_uniform(CRACK_WIDTHS, how_wide) * min(field.shape)
     slopes = [(field.roll(-1, axis) - field.roll(1, axis)) / 2 for axis in (0, 1)]
     steepness = slopes[0].square() + slopes[1].square()

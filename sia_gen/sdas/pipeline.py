@@ -21,6 +21,7 @@ from sia_gen.sdas.arguments import (
     Photographs,
     check_perturbation,
     check_photographs,
+    check_ratios,
     check_scales,
     check_strength,
     count_images,
@@ -114,6 +115,7 @@ class SDASPipeline(DiffusionPipeline):
         output_type: str = "pil",
         *,
         perturbation: str | Sequence[str] = WHITE,
+        pixel_aspect_ratio: float | Sequence[float] = 1.0,
         image: Photographs | None = None,
         twin_image: Photographs | None = None,
         start: float = 1.0,
@@ -143,6 +145,9 @@ class SDASPipeline(DiffusionPipeline):
                 `"white"`, the paper's, makes grain unless the model knows much more than one
                 part; `"pink"` makes stains, `"blobs"` spots, `"streaks"` scratches and
                 `"cracks"` cracks.
+            pixel_aspect_ratio: Width by height of the photographs if they were stretched to the
+                model's square, one for all or one per image: stains, scratches and cracks have the
+                form that they would have in the photographs.
             image: Photographs to start from instead of noise: PIL images of the model's mode and
                 size, or a tensor (B, C, H, W) in [0, 1].
             twin_image: Photographs that the twins start from instead of `image`, which is then an
@@ -157,8 +162,8 @@ class SDASPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: If a strength or scale is negative or not finite, if strengths, scales,
-                kinds, generators, classes, images, `start` or `output_type` do not fit, or if
-                there is no classifier.
+                kinds, ratios, generators, classes, images, `start` or `output_type` do not fit, or
+                if there is no classifier.
             ModelError: If PIL images would have to show NaN.
         """
         if output_type not in ("pil", "pt"):
@@ -182,7 +187,8 @@ class SDASPipeline(DiffusionPipeline):
         strengths = check_strength(strength, shape).cpu()
         strengths = strengths.expand(shape[0]) if strengths.ndim == 0 else strengths
         kinds = check_perturbation(perturbation, shape[0])
-        disturbance = Disturbance.draw(kinds, strengths, shape, generator, device)
+        ratios = check_ratios(pixel_aspect_ratio, shape[0])
+        disturbance = Disturbance.draw(kinds, strengths, shape, generator, device, ratios)
         if twin_image is not None:
             disturbance = replace(disturbance, edited=edited_region(*photographs))
         scales = check_scales(guidance_scale, shape[0]).cpu()

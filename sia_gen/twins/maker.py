@@ -26,10 +26,8 @@ from sia_gen.corpus.sampling import (
 )
 from sia_gen.corpus.schema import NO_EDIT, TWINS
 from sia_gen.errors import OptionError
-from sia_gen.images.by_number import Tiles
 from sia_gen.images.listing import category_root, list_images
 from sia_gen.images.loading import ImageSpec, Pixels
-from sia_gen.images.store import open_foregrounds, open_images
 from sia_gen.inspection.distance import open_backbone
 from sia_gen.realnet.backbone import Backbone
 from sia_gen.sdas.perturbation import edited_region
@@ -39,7 +37,7 @@ from sia_gen.twins.batches import PhotographBatch, TwinBatch, tile_seed
 from sia_gen.twins.edits import draw_edit, edit_photographs
 from sia_gen.twins.masks import START, Chance, measure_chance
 from sia_gen.twins.regions import local_strength, region, require_region, whole
-from sia_gen.twins.starts import Start, StartImages, StartTiles
+from sia_gen.twins.starts import Start, StartImages, StartTiles, open_starts
 
 
 class TwinMaker:
@@ -143,7 +141,8 @@ class TwinMaker:
         recipe = self.categories[shard.name].recipe
         spec = ImageSpec.of(recipe, pipeline.unet.config.sample_size)
         foregrounds = [] if given is None else given.foregrounds
-        strength = local_strength(self.settings, identities, spec, foregrounds)
+        ratios = [] if given is None else given.pixel_aspect_ratios
+        strength = local_strength(self.settings, identities, spec, foregrounds, ratios)
         names, start = [NO_EDIT] * len(identities), dict[str, Any]()
         if given is not None:
             seeds = [identity.seed for identity in identities]
@@ -207,12 +206,8 @@ class TwinMaker:
         if name not in self.paths:
             return None
         recipe, category = self.categories[name]
-        rule, paths = recipe.foreground.get(category), self.paths[name]
-        (images,) = open_images([paths], ImageSpec.of(recipe, size), [rule])
-        foregrounds: Any = open_foregrounds(images, rule)
-        if isinstance(images, Tiles):
-            return StartTiles(images, foregrounds)
-        return StartImages(images, foregrounds)
+        spec, rule = ImageSpec.of(recipe, size), recipe.foreground.get(category)
+        return open_starts(self.paths[name], spec, rule)
 
     def measure(self, pipeline: SDASPipeline, name: str, starts: StartImages | None) -> Chance:
         """Learns what chance does to the images of a category."""
@@ -222,7 +217,7 @@ class TwinMaker:
         def sample(numbers: range, seeds: list[int], images: torch.Tensor | None) -> torch.Tensor:
             start: dict[str, Any] = {"image": images, "start": START}
             if images is None:
-                start = {} if starts is None else self._unedited(starts.of(numbers).pixels)
+                start = {} if starts is None else self._unedited(starts.of(numbers))
             made: torch.Tensor = pipeline(
                 num_images=len(numbers), generator=generators(seeds), **start, **options
             ).images
@@ -235,11 +230,13 @@ class TwinMaker:
             given, start = None if starts is None else starts.of([number]), dict[str, Any]()
             foregrounds = [] if given is None else given.foregrounds
             around = foregrounds[0] if foregrounds else whole(spec)
+            ratio = 1.0 if given is None else given.pixel_aspect_ratios[0]
             kinds = self.recipe.synthesis.perturbation
             drawn = torch.empty(0)
             if self.settings.region != EVERYWHERE:
                 kind = kinds[seed % len(kinds)]
-                drawn = torch.from_numpy(region(self.settings.region, seed, kind, spec, around))
+                mask = region(self.settings.region, seed, kind, spec, around, ratio)
+                drawn = torch.from_numpy(mask)
             if given is not None:
                 _, start = self._start(given, [seed], [self.settings.edit])
             return self._regions(drawn[None], start)[:, 0]
@@ -272,15 +269,20 @@ class TwinMaker:
         self, given: Start, seeds: Sequence[int], edits: Sequence[Sequence[str]]
     ) -> tuple[list[str], dict[str, Any]]:
         """Returns the edits of photographs, and the arguments that make a pipeline start there."""
-        start = self._unedited(given.pixels)
+        start = self._unedited(given)
         if not self.settings.edit:
             return [NO_EDIT] * len(seeds), start
-        names, edited = edit_photographs(edits, *given, seeds)
+        names, edited = edit_photographs(edits, given.pixels, given.foregrounds, given.areas, seeds)
         return names, start | {"image": _unit(edited), "twin_image": start["image"]}
 
-    def _unedited(self, photographs: Pixels) -> dict[str, Any]:
+    def _unedited(self, given: Start) -> dict[str, Any]:
         settings = self.settings
-        return {"image": _unit(photographs), "start": settings.start, "invert": settings.invert}
+        return {
+            "image": _unit(given.pixels),
+            "pixel_aspect_ratio": given.pixel_aspect_ratios,
+            "start": settings.start,
+            "invert": settings.invert,
+        }
 
 
 def _side_of_tiles(categories: Sequence[DatasetCategory]) -> int:

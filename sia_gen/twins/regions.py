@@ -44,18 +44,21 @@ def local_strength(
     identities: Sequence[SampleIdentity],
     spec: ImageSpec,
     foregrounds: Sequence[Pixels],
+    pixel_aspect_ratios: Sequence[float] = (),
 ) -> torch.Tensor:
     """Returns the strength of some samples, (B,), or if they have regions, (B, 1, H, W).
 
-    The foregrounds are where the object is in the photograph of each, (1, H, W), or an empty list.
+    The foregrounds are where the object is in the photograph of each, (1, H, W), or an empty list;
+    the aspect ratios are those of photographs that were stretched, or an empty list.
     """
     strengths = torch.tensor([identity.strength for identity in identities], dtype=torch.float32)
     if settings.region == EVERYWHERE:
         return strengths
     around = foregrounds or [whole(spec)] * len(identities)
+    ratios = pixel_aspect_ratios or [1.0] * len(identities)
     masks = [
-        region(settings.region, identity.seed, identity.perturbation, spec, foreground)
-        for identity, foreground in zip(identities, around, strict=True)
+        region(settings.region, one.seed, one.perturbation, spec, foreground, ratio)
+        for one, foreground, ratio in zip(identities, around, ratios, strict=True)
     ]
     # A mask scales the noise, so its square scales the variance.
     return strengths.view(-1, 1, 1, 1) * torch.from_numpy(np.stack(masks)).square()
@@ -67,13 +70,22 @@ def whole(spec: ImageSpec) -> Pixels:
 
 
 def region(
-    name: str, seed: int, perturbation: str, spec: ImageSpec, foreground: Pixels
+    name: str,
+    seed: int,
+    perturbation: str,
+    spec: ImageSpec,
+    foreground: Pixels,
+    pixel_aspect_ratio: float = 1.0,
 ) -> NDArray[np.float32]:
     """Returns the region of a sample, (1, size, size), in [0, 1]; only natural ones are soft."""
     # Its numbers differ from those of the sample's noise, but follow from the same seed.
     rng = np.random.default_rng((seed, 1))
     if name == "natural":
-        return _natural(rng, seed, perturbation, spec, foreground)
+        # White and pink noise have no outlines. Blobs of the same numbers take their place.
+        kind = "blobs" if perturbation in (WHITE, "pink") else perturbation
+        seeds, shape = field_seeds(generators([seed]), 1), (len(spec.mode), spec.size, spec.size)
+        field = draw_fields([kind], shape, seeds, torch.device("cpu"), [pixel_aspect_ratio])[0]
+        return _natural(rng, field.numpy(), foreground)
     if name == "perlin":
         return local_mask(rng, spec.size, foreground)
     if name == "box":
@@ -84,16 +96,9 @@ def region(
 
 
 def _natural(
-    rng: np.random.Generator, seed: int, perturbation: str, spec: ImageSpec, foreground: Pixels
+    rng: np.random.Generator, field: NDArray[np.float32], foreground: Pixels
 ) -> NDArray[np.float32]:
-    """Encloses where the field of a sample is farthest from 0.
-
-    Fields of white and pink noise have no outlines. Blobs from the same numbers take their place.
-    """
-    kind = "blobs" if perturbation in (WHITE, "pink") else perturbation
-    seeds = field_seeds(generators([seed]), 1)
-    shape = (len(spec.mode), spec.size, spec.size)
-    field = draw_fields([kind], shape, seeds, torch.device("cpu"))[0].numpy()
+    """Encloses where the field of a sample, (C, H, W), is farthest from 0."""
     magnitude = np.abs(field.mean(axis=0, keepdims=True))
     inside = magnitude[foreground > 0]
     low, high = NATURAL_AREAS

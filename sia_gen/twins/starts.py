@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sia_gen.config.data import Foreground
 from sia_gen.corpus.schema import LARGEST_PHOTOGRAPH
 from sia_gen.errors import ImageError
 from sia_gen.images.by_number import Images, Tiles, areas_of
-from sia_gen.images.loading import Pixels
+from sia_gen.images.loading import ImageSpec, Pixels, pixel_aspect_ratio
 from sia_gen.images.squares import Area
+from sia_gen.images.store import open_foregrounds, open_images
+from sia_gen.io.files import worker_threads
 
 # Tiles are drawn anew so often if they do not show the object.
 DRAWS = 16
@@ -20,12 +25,14 @@ class Start(NamedTuple):
     """What some twins start from, (B, C, H, W), 0 to 255, and the foreground of each.
 
     A foreground is (1, H, W), 1 or 0; there are none if they are unknown. Areas are where the
-    pictures are in padded images; there are none if nothing is padded.
+    pictures are in padded images; there are none if nothing is padded. Pixel aspect ratios are 1
+    unless photographs were stretched.
     """
 
     pixels: Pixels
     foregrounds: list[Pixels]
     areas: list[Area]
+    pixel_aspect_ratios: list[float]
 
 
 class Place(NamedTuple):
@@ -42,6 +49,7 @@ class StartImages:
 
     images: Images
     foregrounds: Images | None
+    pixel_aspect_ratios: Sequence[float]
 
     def of(self, indices: Sequence[int]) -> Start:
         """Returns the photographs of some samples in turn."""
@@ -51,6 +59,7 @@ class StartImages:
             np.stack([self.images[number] for number in numbers]),
             [] if found is None else [found[number] for number in numbers],
             [] if areas is None else [areas[number] for number in numbers],
+            [self.pixel_aspect_ratios[number] for number in numbers],
         )
 
 
@@ -66,7 +75,7 @@ class StartTiles(StartImages):
         found = self.foregrounds
         pixels = np.stack([self.images.at(*place) for place in places])
         foregrounds = [] if found is None else [found.at(*place) for place in places]
-        return Start(pixels, foregrounds, areas=[])
+        return Start(pixels, foregrounds, areas=[], pixel_aspect_ratios=[1.0] * len(places))
 
     def draw_places(self, index: int, seed: int, most: int) -> list[Place]:
         """Draws one to `most` tiles of the photograph of a sample, which show the object if any do.
@@ -93,3 +102,14 @@ class StartTiles(StartImages):
             if self.foregrounds is None or self.foregrounds.at(*place).any():
                 break
         return place
+
+
+def open_starts(paths: Sequence[Path], spec: ImageSpec, rule: Foreground | None) -> StartImages:
+    """Opens the photographs of a category, and the foregrounds that a rule finds in them."""
+    (images,) = open_images([paths], spec, [rule])
+    foregrounds: Any = open_foregrounds(images, rule)
+    if isinstance(images, Tiles):
+        return StartTiles(images, foregrounds, [1.0] * len(images))
+    with worker_threads() as pool:
+        ratios = list(pool.map(partial(pixel_aspect_ratio, spec=spec), paths))
+    return StartImages(images, foregrounds, ratios)

@@ -19,17 +19,19 @@ GAUSSIAN = ("pink", "blobs", "streaks")
 SHAPE = (3, 2, 8, 8)
 
 
-def fields(kind: str, number: int, shape: tuple[int, int, int]) -> torch.Tensor:
-    return draw_fields([kind] * number, shape, range(number), CPU)
+def fields(kind: str, number: int, shape: tuple[int, int, int], ratio: float = 1.0) -> torch.Tensor:
+    return draw_fields([kind] * number, shape, range(number), CPU, [ratio] * number)
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 15, 15), (1, 12, 17)])
+@pytest.mark.parametrize(
+    ("shape", "ratio"), [((1, 16, 16), 1), ((3, 15, 15), 1), ((1, 12, 17), 1), ((1, 16, 16), 0.4)]
+)
 @pytest.mark.parametrize("kind", CORRELATED)
 def test_fields_have_mean_zero_and_variance_one_at_every_pixel(
-    kind: str, shape: tuple[int, int, int]
+    kind: str, shape: tuple[int, int, int], ratio: float
 ) -> None:
     number = 2000
-    drawn = fields(kind, number, shape).double().numpy()
+    drawn = fields(kind, number, shape, ratio).double().numpy()
     assert drawn.shape == (number, *shape)
     np.testing.assert_allclose(drawn.mean(axis=(2, 3)), 0, atol=1e-6)
     # Of all pixels together, each of which has a chance of one in a billion.
@@ -70,6 +72,20 @@ def test_covariance_of_blobs_is_gaussian_at_any_size(
     mean = 2 * math.pi * length**2
     expected = (gaussian - mean) / (1 - mean)
     np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+@pytest.mark.parametrize(("ratio", "height", "width"), [(0.4, 0.4, 1), (2, 1, 0.5)])
+def test_blobs_are_round_in_the_photograph_that_was_stretched(
+    ratio: float, height: float, width: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length, size = 0.1, 64
+    monkeypatch.setattr(perturbation, "BLOB_LENGTHS", (length, length))
+    drawn = fields("blobs", 1500, (1, size, size), ratio)[:, 0].double().numpy()
+    mean = 2 * math.pi * length**2 * height * width
+    for axis, share in ((1, height), (2, width)):
+        found = [(drawn * np.roll(drawn, shift, axis)).mean() for shift in range(size // 4)]
+        gaussian = np.exp(-(np.arange(size // 4) ** 2) / (2 * (length * share * size) ** 2))
+        np.testing.assert_allclose(found, (gaussian - mean) / (1 - mean), atol=0.03)
 
 
 def test_streaks_are_longer_than_wide(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,14 @@ def run(pipeline: SDASPipeline, seeds: list[int], **given: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", CORRELATED)
-@pytest.mark.parametrize("variance_type", ["fixed_small", "learned_range"])
-def test_pipeline_keeps_the_field_in_all_steps(variance_type: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("variance_type", "ratios"), [("fixed_small", [1, 1]), ("learned_range", [0.4, 2])]
+)
+def test_pipeline_keeps_the_field_in_all_steps(
+    variance_type: str, ratios: list[float], kind: str
+) -> None:
     pipeline = make_pipeline(variance_type=variance_type)
-    field = draw_fields([kind] * 2, (1, 16, 16), field_seeds(seeded(4, 5), 2), CPU)
+    field = draw_fields([kind] * 2, (1, 16, 16), field_seeds(seeded(4, 5), 2), CPU, ratios)
     noise = seeded(4, 5)
     x = torch.cat([torch.randn(1, 1, 16, 16, generator=one) for one in noise])
     pipeline.scheduler.set_timesteps(5)
@@ -43,7 +47,7 @@ def test_pipeline_keeps_the_field_in_all_steps(variance_type: str, kind: str) ->
             x = pipeline.scheduler.step(
                 output, timestep, x, noise, strength=0.5, perturbation=field
             ).prev_sample
-    found = run(pipeline, [4, 5], perturbation=kind)
+    found = run(pipeline, [4, 5], perturbation=kind, pixel_aspect_ratio=ratios)
     torch.testing.assert_close(found, (x / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)
 
 
@@ -103,6 +107,19 @@ def test_outside_of_a_region_a_sample_is_its_twin() -> None:
 def test_kind_that_cannot_be_used_is_refused(given: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         run(make_pipeline(), [1, 2], perturbation=given)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "problem"),
+    [
+        (0, "pixel_aspect_ratio must be finite and above 0, not 0"),
+        ([1, float("nan")], "pixel_aspect_ratio must be finite and above 0, not nan"),
+        ([0.4], "1 pixel aspect ratios do not fit 2 images"),
+    ],
+)
+def test_aspect_ratio_that_cannot_be_used_is_refused(ratio: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        run(make_pipeline(), [1, 2], perturbation="pink", pixel_aspect_ratio=ratio)
 
 
 @pytest.mark.parametrize("kind", ["white", "streaks"])

@@ -131,6 +131,33 @@ def test_outside_of_its_region_nothing_differs(make_twins: MakeTwins, name: str)
     assert changed >= 7
 
 
+def test_defects_have_the_form_of_the_photograph_that_was_stretched(
+    make_twins: MakeTwins, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stretched/disc/train/good"
+    folder.mkdir(parents=True)
+    for number in range(10):
+        pixels = np.random.default_rng(number).integers(60, 200, (50, 20), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    changes = {"data.non_square": "stretch", "synthesis.strength": 50}
+    changes["synthesis.perturbation"] = "blobs"
+    twins = {"source": "image", "start": 1, "region": "natural"}
+    corpus, _ = make_twins(
+        twins=twins, changes=changes, categories=["disc"], data=tmp_path / "stretched"
+    )
+    everywhere, changed, flat = np.ones((1, 16, 16), np.uint8), 0, 0
+    for sample in read(corpus).values():
+        given = (sample["json"]["seed"], "blobs", ImageSpec("L", 16), everywhere)
+        outside = region("natural", *given, 0.4)[0] == 0
+        differs = sample["image.png"] != sample["normal.png"]
+        assert not differs[outside].any()
+        changed += bool(differs.any())
+        flat += bool(differs[region("natural", *given)[0] == 0].any())
+    # The smallest regions may show white on white.
+    assert changed >= 3
+    assert flat > 0
+
+
 def test_edited_photographs_differ_from_their_twins_around_the_edit(
     make_twins: MakeTwins,
 ) -> None:

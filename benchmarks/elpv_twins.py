@@ -5,11 +5,10 @@
     python benchmarks/elpv_twins.py --out twins --retrieval
 
 For each category it trains the model of `recipes/demo.yaml` and makes two corpora: samples of
-white noise, and twins of correlated noise in natural regions of photographs, at calibrated
-strengths. RealNet, with the paper's networks or as in that recipe with retrieval, is fitted to
-pieces of the first, to the twins, and to both, with the same budget and the same seeds. What is
-there is kept, so it can be stopped and run again. One large GPU, with many cores beside it, holds
-several fits at once.
+white noise, and that recipe's twins of photographs. RealNet, with the paper's networks or as in
+that recipe with retrieval, is fitted to pieces of the first, to the twins, and to both, with the
+same budget and the same seeds. What is there is kept, so it can be stopped and run again. One large
+GPU, with many cores beside it, holds several fits at once.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from measuring import save, show
-from realism_sources import TWINS, calibrated
 
 from sia_gen.config.recipe import DatasetCategory, Recipe
 from sia_gen.corpus.generate import synthesize
@@ -40,9 +38,9 @@ CATEGORIES = ("mono", "poly")
 CORPORA = ("samples", "twins")
 # Kinds of anomalies, and the corpus that they come from.
 ROWS = [("perlin", "samples"), ("twins", "twins"), ("mixed", "twins")]
+IMAGES = {"synthesis.images": 240}
 # The paper's noise and networks, which the recipe does not use.
 NOISE: dict[str, object] = {
-    "synthesis.images": 240,
     "synthesis.strength": "0.045:0.176",
     "synthesis.perturbation": "white",
 }
@@ -67,15 +65,13 @@ def train(recipe: Recipe, out: Path, category: str) -> None:
 def make_corpus(recipe: Recipe, out: Path, place: Place) -> None:
     """A corpus of a category, of samples or of twins."""
     category, kind = place
-    recipe, maker = recipe.override({"categories": [category]}), None
-    root, folder = data_root(recipe, None), corpus_of(out, place)
-    if kind == "twins":
-        recipe = recipe.override(TWINS["correlated twins"])
-        strengths = calibrated(recipe, out, out / f"{category}-strengths", root)
-        recipe = recipe.override({"synthesis.calibrated": strengths})
-        maker = TwinMaker(recipe, [DatasetCategory(recipe, category)])
+    recipe = recipe.override({"categories": [category]})
+    if kind == "samples":
+        plain = recipe.synthesis.model_copy(update={"twins": None})
+        recipe = recipe.model_copy(update={"synthesis": plain}).override(NOISE)
     places = [DatasetCategory(recipe, category)]
-    synthesize(recipe, places, out / "models", folder, RUNTIME, maker=maker)
+    maker = TwinMaker(recipe, places, data_root(recipe, None)) if kind == "twins" else None
+    synthesize(recipe, places, out / "models", corpus_of(out, place), RUNTIME, maker=maker)
 
 
 def corpus_of(out: Path, place: Place) -> Path:
@@ -115,11 +111,9 @@ def main() -> None:
         "realnet.max_steps": options.max_steps,
         "realnet.validate_every": options.max_steps // 3,
     }
-    recipe = Recipe.load("demo").override({"categories": options.category} | NOISE)
+    recipe = Recipe.load("demo").override({"categories": options.category} | IMAGES)
     if not options.retrieval:
         recipe = recipe.override(networks)
-    plain = recipe.synthesis.model_copy(update={"twins": None})
-    recipe = recipe.model_copy(update={"synthesis": plain})
     rows = [(category, *row) for category in options.category for row in ROWS]
     fits: list[Fit] = [(*row, seed) for row in rows for seed in range(options.seeds)]
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:

@@ -1,6 +1,7 @@
 """The commands to start with: the whole way in one, the demo, and the list of recipes."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,10 @@ def run(
     Example: sia-gen run --data photos --minutes 30
     """
     started = time.monotonic()
+    if minutes is not None and not math.isfinite(minutes):
+        raise OptionError(
+            problem=f"--minutes {minutes} is not a number of minutes.", fix="Give one, such as 30."
+        )
     changes = {
         "seed": seed,
         "realnet.weights": None if weights is None else str(weights),

@@ -79,7 +79,7 @@ def test_run_goes_on_with_its_own_recipe(
     assert "the run in out has begun with another seed" in third.err
 
 
-@pytest.mark.parametrize("minutes", ["0.1", "nan", "-3"])
+@pytest.mark.parametrize("minutes", ["0.1", "nan", "inf", "-3"])
 def test_minutes_that_are_no_time_are_one_line(
     refuse: Refuse, parts: Path, images: Path, minutes: str
 ) -> None:

@@ -90,6 +90,12 @@ def report(recipe: Recipe, root: Path, categories: Sequence[str]) -> None:
                 f"learn from, the first {twice[0][0]}; remove one of the two."
             )
             print(one_line(line), file=sys.stderr)
+        for test, other in images.contradictions[:1]:
+            line = (
+                f"warning: {other} is among the good images to evaluate on, and the same as {test} "
+                "among the defective ones; remove the wrong one."
+            )
+            print(one_line(line), file=sys.stderr)
 
 
 def used_twice(images: CategoryImages) -> list[tuple[Path, Path]]:

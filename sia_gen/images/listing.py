@@ -47,6 +47,14 @@ class CategoryImages:
         tests = {*self.test_normal, *(test.path for test in self.test_anomalous)}
         return self.copies.keys() - tests
 
+    @property
+    def contradictions(self) -> list[tuple[Path, Path]]:
+        """The anomalous test images that are the same as a normal one, each with that one."""
+        normal = {self.copies.get(path, path): path for path in self.test_normal}
+        anomalous = [test.path for test in self.test_anomalous]
+        first = {path: self.copies.get(path, path) for path in anomalous}
+        return [(path, normal[first[path]]) for path in anomalous if first[path] in normal]
+
 
 def data_root(recipe: Recipe, given: Path | None) -> Path:
     """Returns the given folder of images, or that of the recipe's package; else `ImageError`."""
@@ -177,9 +185,15 @@ def list_test_images(recipe: Recipe, root: Path, category: str) -> list[TestImag
     """Returns the test images of a category, normal ones first; there may be no anomalous ones.
 
     If the recipe allows it, those that cannot be read are left out, and a line on stderr reports
-    them. That none of a kind is left is an `ImageError`.
+    them. That none of a kind is left is an `ImageError`, and that one is of both kinds.
     """
     listed = split_images(recipe, root, category)
+    for test, other in listed.contradictions:
+        raise ImageError(
+            problem=f"the same image is among the normal and the anomalous test images: {other} "
+            f"and {test}.",
+            fix="Remove the wrong one.",
+        )
     normal = [TestImage(path, name_below(root, path), GOOD) for path in listed.test_normal]
     anomalous = listed.test_anomalous
     if recipe.data.unreadable == "skip":

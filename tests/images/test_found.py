@@ -129,6 +129,11 @@ def test_report_warns_of_one_image_in_two_places(
     assert found == f"photos: {survey(recipe, root, 'photos')}."
     assert f"1 image to evaluate on also among those to learn from, the first {root}" in warning
     assert "test/bad/3.png" in warning
+    (root / "test/good/3.png").write_bytes((root / "test/bad/4.png").read_bytes())
+    report(recipe, root, ["photos"])
+    warning = capsys.readouterr().err.splitlines()[-1]
+    assert f"{root}/test/good/3.png is among the good images to evaluate on" in warning
+    assert f"the same as {root}/test/bad/4.png among the defective ones" in warning
     monkeypatch.setenv("RANK", "1")
     report(recipe, root, ["photos"])
     assert capsys.readouterr().err == ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -247,6 +249,29 @@ def test_images_held_out_are_not_learnt_under_other_names(
     shutil.copytree(tmp_path / "disc/train/good", held_out)
     with pytest.raises(ImageError, match=r"too few normal images .*: 12, besides 12 duplicates"):
         list_images(own, tmp_path, "disc")
+
+
+@pytest.mark.parametrize("twice", [shutil.copy, os.symlink])
+@pytest.mark.parametrize("set_apart", [True, False])
+def test_one_image_is_not_both_good_and_defective(
+    recipe: Recipe,
+    photographs: Path,
+    tmp_path: Path,
+    twice: Callable[[Path, Path], object],
+    set_apart: bool,
+) -> None:
+    shutil.copytree(photographs / "disc", tmp_path / "disc")
+    if not set_apart:
+        content = recipe.model_dump()
+        del content["data"]["images"]["test_normal"]
+        recipe = Recipe.parse(content, where="test")
+    good = sorted(split_images(recipe, tmp_path, "disc").test_normal)[0]
+    twice(good, tmp_path / "disc/test/scratch/x.png")
+    with pytest.raises(ImageError, match=rf"{good} and .*/scratch/x\.png\. Remove the wrong one"):
+        list_test_images(recipe, tmp_path, "disc")
+    (tmp_path / "disc/test/scratch/x.png").unlink()
+    twice(tmp_path / "disc/test/scratch/000.png", tmp_path / "disc/test/scratch/x.png")
+    list_test_images(recipe, tmp_path, "disc")
 
 
 def test_given_folder_must_be_there(recipe: Recipe, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sia_gen.errors import ImageError
 from sia_gen.images.files import EXTENSIONS, images_matching, in_order
 from sia_gen.images.mask_files import MaskFinder, defect_of
 from sia_gen.images.masks import read_marks
-from sia_gen.images.tables import read_rows
+from sia_gen.images.tables import read_rows, require_spelling
 from sia_gen.images.words import Role, role_of
 
 # What normal images have in place of a defect.
@@ -202,6 +202,7 @@ def _read_table(layout: TableLayout, root: Path, name: str) -> FoundImages:
 
     train, test_normal, test_anomalous = list[Path](), list[Path](), list[TestImage]()
     for row in read_rows(layout, root):
+        require_spelling(layout, root, row, name)
         if row[layout.category] != name:
             continue
         path, label = file(row[layout.image]), row[layout.label]

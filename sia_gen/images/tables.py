@@ -17,7 +17,7 @@ def read_rows(layout: TableLayout, root: Path) -> list[Row]:
     table = root / layout.table
     rows: list[Row] = []
     for number, line in _lines_of(table):
-        values = next(csv.reader([line])) if "," in line else line.split()
+        values = _values_in(line, number, table)
         if len(values) != len(layout.columns):
             raise _wrong_line(layout, table, number, line, len(values))
         named = zip(layout.columns, values, strict=True)
@@ -31,6 +31,24 @@ def read_rows(layout: TableLayout, root: Path) -> list[Row]:
             fix="Correct its first line, or the recipe's 'data.images.columns'.",
         )
     return rows[1:]
+
+
+def require_spelling(layout: TableLayout, root: Path, row: Row, category: str) -> None:
+    """Raises `ImageError` if only capitals tell a value from one that decides what an image is."""
+    known = [
+        (layout.category, (category,)),
+        (layout.label, (layout.normal, layout.anomalous)),
+        (layout.split, (layout.train, layout.test)),
+    ]
+    for column, names in known:
+        value = row[column] if column else ""
+        alike = [name for name in names if name and name.casefold() == value.casefold()]
+        if alike and value not in alike:
+            raise ImageError(
+                problem=f"{root / layout.table} has '{value}' in the column '{column}', but the "
+                f"recipe '{alike[0]}'.",
+                fix="Write both alike.",
+            )
 
 
 def _lines_of(table: Path) -> Iterator[tuple[int, str]]:
@@ -58,6 +76,18 @@ def _lines_of(table: Path) -> Iterator[tuple[int, str]]:
         # Spreadsheets write only commas for a row without values.
         if line.strip(" ,;\t"):
             yield number, line
+
+
+def _values_in(line: str, number: int, table: Path) -> list[str]:
+    if "," not in line:
+        return line.split()
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise ImageError(
+            problem=f"cannot read line {number} of {table}: {error}.",
+            fix="Correct the line, or leave out columns of long values.",
+        ) from error
 
 
 def _wrong_line(layout: TableLayout, table: Path, number: int, line: str, count: int) -> ImageError:

@@ -70,7 +70,7 @@ def test_named_label_alone_is_anomalous(bolts: Recipe, tmp_path: Path) -> None:
     assert [one.defect for one in read(named, tmp_path, LINES)] == ["scratch"]
 
 
-@pytest.mark.parametrize("label", ["OK", "good", ""])
+@pytest.mark.parametrize("label", ["i.O.", "good", ""])
 def test_label_that_may_be_normal_is_no_defect(bolts: Recipe, tmp_path: Path, label: str) -> None:
     line = refusal(bolts, tmp_path, LINES.replace("scratch", label))
     assert f"an image with the label '{label}', but normal images have 'ok'" in line
@@ -119,6 +119,26 @@ def test_other_encodings_are_named(
     line = refusal(bolts, tmp_path, LINES.replace("dent", "Öffnung").encode(encoding))
     assert f"cannot read the table of labels {tmp_path / 'parts.csv'}: {problem}" in line
     assert "Save it as UTF-8" in line
+
+
+def test_value_that_is_too_long_is_one_line(bolts: Recipe, tmp_path: Path) -> None:
+    """Some tables have masks as numbers in a column."""
+    line = refusal(bolts, tmp_path, LINES.replace("masks/3.png", "17 5 " * 40_000))
+    assert f"cannot read line 5 of {tmp_path / 'parts.csv'}: field larger than" in line
+
+
+@pytest.mark.parametrize(
+    ("column", "written"), [("kind", "Bolt"), ("label", "OK"), ("label", "Scratch"), ("at", "Test")]
+)
+def test_what_only_capitals_tell_apart_is_an_error(
+    bolts: Recipe, tmp_path: Path, column: str, written: str
+) -> None:
+    columns = {"columns": ["image", "kind", "label", "at", "mask"], "split": "at"}
+    layout = {**bolts.data.images.model_dump(), **columns, "anomalous": "scratch"}
+    lines = "x.png,bolt,ok,train,\ny.png,bolt,ok,test,\nz.png,bolt,scratch,test,\n"
+    lines = ",".join(columns["columns"]) + "\n" + lines.replace(written.lower(), written, 1)
+    line = refusal(changed(bolts, images=layout), tmp_path, lines)
+    assert f"has '{written}' in the column '{column}', but the recipe '{written.lower()}'" in line
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

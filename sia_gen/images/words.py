@@ -30,21 +30,27 @@ SPLITS = (Role.TRAIN, Role.VALIDATION, Role.TEST)
 NAMES = {
     Role.GOOD: """
         good ok okay normal normals pass passed accept accepted acceptable intact perfect healthy
-        nominal conform conforming compliant defectfree anomalyfree
-        gut gute io inordnung fehlerfrei normale
+        nominal conform conforming compliant defectfree anomalyfree flawless faultless correct
+        gut gute io inordnung fehlerfrei normale fehlerlos einwandfrei makellos
+        unbeschadigt unbeschaedigt
         bon bons bonne bonnes conforme conformes sain sains saine saines
-        bueno buenos buena buenas correcto correctos aceptado aceptados sano sanos
-        buono buoni buona buone conformi accettato accettati bom boa boas aprovado aprovados
+        bueno buenos buena buenas correcto correctos aceptado aceptados sano sanos apto aptos
+        aprobado aprobados
+        buono buoni buona buone conformi accettato accettati integro integri
+        bom boa boas aprovado aprovados
         goed goedgekeurd godkand dobry dobre dobra poprawne poprawny zgodny zgodne bezwad vporadku
         iyi sağlam kusursuz хороший хорошие годный годные норма
-        良 良品 合格 正常 好 正品 无缺陷 無欠陥 異常なし 양품 양호 정상 합격
+        良 良品 合格 合格品 正常 好 正品 无缺陷 无不良 无异常 無不良 無欠陥 不良なし
+        欠陥なし 異常なし 양품 양호 정상 정상품 합격 합격품
     """,
     Role.BAD: """
         bad def ng nok ko notok nogood
         defect defects defected defective defectives anomaly anomalies anomalous abnormal abnormals
         abnormality abnormalities anormal outlier outliers fault faults faulty fail failed failure
-        failures flaw flaws flawed reject rejects rejected scrap damage damages damaged imperfect
-        schlecht schlechte nio nichtok nichtio nichtinordnung
+        failures flaw flaws flawed reject rejects rejected rejection scrap damage damages damaged
+        imperfect incorrect
+        schlecht schlechte nio nichtok nichtio nichtinordnung beschadigt beschaedigt
+        mangel maengel
         fehler fehlerhaft fehlerhafte mangelhaft defekt defekte anomalie ausschuss kaputt
         mauvais mauvaise mauvaises defaut defauts defectueux defectueuse defectueuses nonconforme
         nonconformes rebut rebuts abime abimes malo malos mala malas defecto defectos defectuoso
@@ -55,7 +61,8 @@ NAMES = {
         fout slecht afgekeurd underkand zły złe zle wada wady wadliwe wadliwy niezgodny niezgodne
         vada vady vadny vadne spatny spatne zmetek zmetky kotu hatali kusurlu hurda
         плохой плохие брак дефект дефекты
-        不良 不良品 不合格 异常 異常 缺陷 有缺陷 欠陥 次品 坏 불량 불량품 비정상 결함 불합격
+        不良 不良品 不合格 不合格品 异常 異常 不正常 缺陷 有缺陷 欠陥 欠陥品 瑕疵 瑕疵品 次品
+        废品 坏 불량 불량품 비정상 결함 불합격
     """,
     # A kind of defect, whatever other words stand beside them.
     Role.KIND: """
@@ -67,13 +74,26 @@ NAMES = {
         kratzer delle dellen riss risse fleck flecken rost bruch grat lunker einschluss
         rayure rayures bosse bosses fissure fissures tache taches rouille
         rayado aranazo abolladura grieta grietas mancha manchas agujero oxido
+        graffio graffi crepa crepe ammaccatura ammaccature macchia macchie
+        划痕 划伤 裂纹 裂缝 凹坑 凹陷 污渍 毛刺 傷 キズ 汚れ 打痕 割れ 欠け
+        스크래치 크랙 찍힘 오염
     """,
-    Role.TRAIN: "train training learn learning lern entrainement entrenamiento",
-    Role.VALIDATION: "val valid validation validate dev",
-    Role.TEST: "test testing tests testpublic eval evaluation prueba pruebas",
+    Role.TRAIN: """
+        train training trainings learn learning lern entrainement entrenamiento addestramento treino
+        训练 训练集 訓練 学習 학습 훈련
+    """,
+    Role.VALIDATION: """
+        val valid validation validate dev validierung validacion validazione validacao
+        验证 验证集 検証 검증
+    """,
+    Role.TEST: """
+        test testing tests testpublic eval evaluation prufung pruefung prueba pruebas teste testes
+        测试 测试集 テスト 評価 테스트 평가
+    """,
     Role.MASKS: """
         groundtruth groundtruths gt gts mask masks label labels annotation annotations segmentation
         segmentations seg masken maske masque masques mascara mascaras
+        maschera maschere 掩码 掩膜 标注 マスク ラベル 마스크 라벨
     """,
     Role.COPIES: """
         heatmap heatmaps overlay overlays preview previews vorschau thumb thumbs thumbnail
@@ -83,8 +103,8 @@ NAMES = {
     # They say nothing about the images, whatever words stand beside them.
     Role.ANY: """
         image images img imgs picture pictures pic pics photo photos foto fotos bild bilder imagen
-        imagenes frame frames data dataset set rgb part parts teil teile piece pieces pieza piezas
-        pezzo pezzi sample samples item items product products raw original of
+        imagenes frame frames data daten dataset set rgb part parts teil teile piece pieces pieza
+        piezas pezzo pezzi sample samples item items product products raw original of
         品 画像 图 图像 图片 样本 样品 データ 사진 이미지
     """,
     Role.UNCLEAR: """

@@ -13,12 +13,14 @@ GOOD += "bueno normal no_defect defect-free Sans_Défaut 良品 ok_front good_ba
 # Negations, and words of known parts.
 GOOD += "no_crack NoCrack crack_free uncracked undefective non-defective free_of_defects Gutbilder "
 GOOD += "okparts senza_difetti sem_defeito bez_vady v_pořádku 양품 정상 正常画像 OK品 sağlam dobrý "
+GOOD += "einwandfrei Unbeschädigt flawless aprobados 合格品 不良なし 정상품 "
 GOOD += "godkänd 良品データ OK图 хороший part_no_3_ok"
 BAD = "bad Bad_2 NG nok KO n.i.O. nio not_ok NotGood nicht-io schlecht Défauts mauvais malo "
 BAD += "defective Anomalies ABNORMAL faulty reject Ausschuss 不良品 def_front NG_cam2 zły non_good "
+BAD += "beschädigt Mängel incorrect 不合格品 瑕疵品 "
 BAD += "NOT_PASS NonConforming não_conforme unhealthy Schlechtbilder 불량 NG品 HATALI No.3_defect"
 KIND = "scratch broken_top Scratch_large faulty_imprint crack3 ng_scratch Kratzer rayure grietas"
-KIND += " abnormal_b"
+KIND += " abnormal_b graffio 划痕 キズ 찍힘"
 UNCLEAR = "good_old ok_or_nok normal_scratch not_cleaned goodies positive 0 2024-05 class_1 "
 UNCLEAR += "no_hole no_label false_ng defect_no not_defective_ok No3 review borderline"
 UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw unit node chipset"
@@ -32,11 +34,15 @@ UNKNOWN = "day1 front left_view bottle thread oil line4 book smokey thumb_screw 
         (KIND, Role.KIND),
         (UNCLEAR, Role.UNCLEAR),
         (UNKNOWN, Role.UNKNOWN),
-        ("train Training train_images TRAINSET", Role.TRAIN),
-        ("val validation valid", Role.VALIDATION),
-        ("test Testing test_set2 Testbilder testset test_public", Role.TEST),
+        ("train Training train_images TRAINSET Trainingsdaten 训练集 学習 학습", Role.TRAIN),
+        ("val validation valid Validierung 验证 検証 검증", Role.VALIDATION),
         (
-            "ground_truth GroundTruth GT Mask train_labels label defect_masks Masken_niO Seg",
+            "test Testing test_set2 Testbilder testset test_public Prüfung Testdaten 测试集 テスト",
+            Role.TEST,
+        ),
+        (
+            "ground_truth GroundTruth GT Mask train_labels label defect_masks Masken_niO Seg "
+            "Maschere 掩码 マスク",
             Role.MASKS,
         ),
         ("heatmaps preview Thumb NG_overlay depth", Role.COPIES),

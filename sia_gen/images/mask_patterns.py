@@ -16,8 +16,8 @@ FLAT = ("{defect}/{stem}", "{folder}/{stem}", "{stem}")
 NESTED = ("{defect}/{path}", "{folder}/{stem}", "{path}", *FLAT)
 # Patterns without any of these may find masks of images in other folders.
 TELLING = re.compile(r"\{(defect|path|folder|parent)\}")
-# Folders that have the same names around images and around masks.
-AROUND = (*SPLITS, Role.ANY, Role.BAD)
+# Folders that may lie around masks in a folder of masks, as they do around images.
+AROUND = (*SPLITS, Role.ANY, Role.BAD, Role.MASKS)
 # Patterns of one folder of masks, or of those beside their images.
 Candidates = tuple[str, ...]
 

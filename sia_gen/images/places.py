@@ -21,7 +21,9 @@ from sia_gen.images.words import (
 
 # The end of the name of a mask that lies beside its image, or among others.
 MASK_ENDING = re.compile(
-    r"(.+?)([ _.-](?:masks?|gt|labels?|ground_?truth|seg|maske|masque|mascara))", re.I
+    r"(.+?)([ _.-](?:masks?|gt|labels?|ground_?truth|seg|segmentation|maske|masque|mascara|"
+    r"maschera))",
+    re.I,
 )
 TELLING = (*SPLITS, Role.GOOD, Role.BAD, Role.KIND)
 CONTRADICTIONS = ({Role.GOOD, Role.BAD}, {Role.GOOD, Role.KIND})

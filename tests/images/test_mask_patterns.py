@@ -62,7 +62,14 @@ def test_masks_by_defect(dent: str, scratch: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "mask", ["masks/7.png", "gt/7_mask.tif", "Label/7_label.PNG", "bad/7_GT.png"]
+    "mask",
+    [
+        "masks/7.png",
+        "gt/7_mask.tif",
+        "Label/7_label.PNG",
+        "masks/7_segmentation.png",
+        "bad/7_GT.png",
+    ],
 )
 def test_flat_masks(mask: str, tmp_path: Path) -> None:
     write_images(tmp_path, *GOOD, "bad/7.png", "bad/8.png", mask)
@@ -77,6 +84,8 @@ AGAIN = {
     "bad/dent/0.png": "bad/masks/dent/0_mask.png",
     "bad/images/0.png": "bad/masks/0.png",
     "test/bad/typ_a/0.png": "ground_truth/bad/typ_a/0.png",
+    "bad/0.png": "annotations/masks/bad/0.png",
+    "test/dent/1.png": "labels/dent/masks/1.png",
 }
 
 

@@ -16,8 +16,10 @@ from sia_gen.images.listing import CategoryImages, split_images
 from sia_gen.images.places import MASK_ENDING
 from sia_gen.images.words import Role, role_of
 
-# What the kind of an image in a folder begins with, and the most folders that are named.
-INSIDE, MOST_FOLDERS = "images in ", 3
+# What the kind of an image in a folder begins with.
+INSIDE = "images in "
+# The most folders and kinds of defects that are named.
+MOST_FOLDERS, MOST_KINDS = 3, 20
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 # The kind of what is there twice.
 COPIES = "duplicates"
@@ -43,7 +45,9 @@ class Found:
 
     def __str__(self) -> str:
         """Describes it in one line."""
-        kinds = ", ".join(f"{count} {name}" for name, count in self.defects.items())
+        named = [f"{count} {name}" for name, count in self.defects.items()]
+        more = f" and {len(named) - MOST_KINDS} more kinds" if len(named) > MOST_KINDS else ""
+        kinds = f"{', '.join(named[:MOST_KINDS])}{more}"
         parts = [
             f"good images to learn from: {self.fit}, to validate: {self.validation}",
             f"to evaluate on: {self.test_normal} good, {self.test_anomalous} defective"

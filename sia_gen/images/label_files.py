@@ -126,12 +126,13 @@ def ask_for_images(places: Places) -> NoReturn:
     only = f": it has only {listed}" if listed else ""
     raise ImageError(
         problem=f"no images in {places.root}, nor in its folders good or train/good{only}.",
-        fix="Unpack archives, and save pictures of films as PNG or JPEG."
+        fix="Unpack archives, and save pictures of films as PNG or JPEG; images need the extension "
+        "of their format."
         if listed
         else "Check --data, or describe the folder in a recipe.",
     )
 
 
 def _listed(files: Iterable[Path]) -> str:
-    kinds = Counter(path.suffix.lower() for path in files)
+    kinds = Counter(path.suffix.lower() or "without an extension" for path in files)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.items())

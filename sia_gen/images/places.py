@@ -26,6 +26,8 @@ MASK_ENDING = re.compile(
     re.I,
 )
 TELLING = (*SPLITS, Role.GOOD, Role.BAD, Role.KIND)
+# Number of folders that an error names.
+MOST_DESCRIBED = 8
 CONTRADICTIONS = ({Role.GOOD, Role.BAD}, {Role.GOOD, Role.KIND})
 Names = tuple[str, ...]
 
@@ -89,7 +91,7 @@ def find_places(root: Path) -> Places:
         path = folder.relative_to(root).parts
         inside = in_order(file for file in folder.iterdir() if not file.name.startswith("."))
         files = [file for file in inside if is_image(file)]
-        others += [file for file in inside if file.suffix and not is_image(file)]
+        others += [file for file in inside if not is_image(file) and file.is_file()]
         roles = [role_of(name) for name in path]
         depth, role = next(
             ((depth, role) for depth, role in enumerate(roles, 1) if role in apart), (0, None)
@@ -199,11 +201,16 @@ def _is_time_of_others(path: Names, depth: int) -> bool:
 
 
 def described(places: Iterable[Place]) -> str:
-    """Describes places with the numbers of their images, such as `good (12), bad (3)`."""
+    """Describes places with the numbers of their images, such as `good (12), bad (3)`.
+
+    Of many it names the first few.
+    """
     counts: dict[str, int] = defaultdict(int)
     for place in places:
         counts["/".join(place.top) or "the folder itself"] += len(place.images)
-    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+    named = [f"{name} ({count})" for name, count in counts.items()]
+    more = f" and {len(named) - MOST_DESCRIBED} more" if len(named) > MOST_DESCRIBED else ""
+    return f"{', '.join(named[:MOST_DESCRIBED])}{more}"
 
 
 def _masks_beside(files: list[Path]) -> dict[Path, str]:

@@ -86,6 +86,8 @@ def test_line_says_it_all() -> None:
     assert "passed over" not in str(Found(1, 1, 0, 0, 0, {}, {}))
     many = Found(1, 1, 0, 0, 0, {}, {".txt": 2, **{f"images in old/{day}": 1 for day in range(9)}})
     assert "passed over: 2 .txt, 9 images in 9 folders such as old/0" in str(many)
+    many = Found(1, 1, 0, 30, 0, {f"kind {number:02}": 1 for number in range(30)}, {})
+    assert "1 kind 18, 1 kind 19 and 10 more kinds), masks" in str(many)
 
 
 def test_counts_can_be_written_as_json() -> None:

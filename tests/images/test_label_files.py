@@ -126,12 +126,18 @@ UNREADABLE: dict[str, tuple[list[str], list[str], str]] = {
         [],
         r"it has only 1 \.mp4, 1 \.zip\. Unpack archives, and save pictures of films",
     ),
+    "names without extensions": (
+        ["good/IMG_0", "good/IMG_1"],
+        [],
+        r"it has only 2 without an extension\. .* images need the extension of their format",
+    ),
     "masks": (
         [],
         ["label_0/0.jpg", "depth/1.jpg"],
         r"masks or previews: label_0 \(1\), depth \(1\)",
     ),
     "nothing": ([], [], "Check --data, or describe the folder in a recipe"),
+    "folders with a dot": (["v1.0/.keep"], [], "Check --data, or describe the folder in a recipe"),
 }
 
 

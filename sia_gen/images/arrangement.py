@@ -234,6 +234,18 @@ def _require_no_defects(places: Places) -> None:
             "for validation, which takes only good parts, or for the test.",
             fix=f"Rename '{found[0].top[0]}' to 'test' to evaluate on them, or move them away.",
         )
+    inside = [
+        one
+        for one in places.of(None, Role.UNKNOWN)
+        if not {*DEFECTS}.isdisjoint(role for name in one.path for role in roles_of(name))
+    ]
+    if inside:
+        raise ImageError(
+            problem=f"{places.root} has images of defects in {described(inside)}, which may be for "
+            "the test.",
+            fix=f"Rename '{'/'.join(inside[0].top)}' to 'test' to evaluate on them, or move them "
+            "away.",
+        )
 
 
 def _require_alone(places: Places, group: Sequence[Place], top: Names) -> None:

@@ -72,6 +72,16 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "val/bad (1)",
         "Rename 'val' to 'test'",
     ),
+    "defects in a folder of another name": (
+        ["train/good/0.png", "checked/good/1.png", "checked/bad/2.png"],
+        "checked (1), which may be for the test",
+        "Rename 'checked' to 'test'",
+    ),
+    "very many folders": (
+        [*GOOD, *(f"rack {number:02}/0.png" for number in range(60))],
+        "rack 06 (1), rack 07 (1) and 52 more, which may be",
+        "'good/rack 00'",
+    ),
     "unknown names alone": (["day1/0.png", "day2/1.png"], "day1 (1), day2 (1)", "'good'"),
     "an unknown name alone": (["photos2a/0.png"], "photos2a (1)", "--data /"),
     "several products": (
@@ -162,6 +172,7 @@ SETTLED = {
     "unknown names to test, without good ones": ("test/typ_a", "test/bad/typ_a"),
     "defects in good, at any depth": ("good/ng", "ng"),
     "defects in validation alone": ("val", "test"),
+    "defects in a folder of another name": ("checked", "test"),
     "only defects": ("NG", "good"),
     "names of files that say it of all": ("NG_1.png", "bad/NG_1.png"),
 }

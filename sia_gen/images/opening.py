@@ -45,7 +45,10 @@ FIXES = {
 }
 # Photographs that are cut into tiles may have so many times the pixels that Pillow reads safely.
 LARGE = 12
+ABOUT_TILES = f"Photographs that --tile cuts into tiles may have {LARGE} times the pixels."
 _OPENING = Lock()
+# What Pillow raises, or says between once and twice its limit.
+TOO_MANY = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # White in images of 16 bits whose whole range is used.
 WIDEST = 65535
 # Orientations by EXIF: as it should be, and those in which rows are columns.
@@ -99,14 +102,19 @@ def open_image(
 
     A `large` image may have `LARGE` times the pixels that Pillow reads safely.
     """
-    with explained(f"the {what} {path}", FIXES[what]):
-        if not stat.S_ISREG(path.stat().st_mode):
-            # Opening a pipe would wait for somebody to write to it.
-            msg = "it is not a file"
-            raise ValueError(msg)
-        # Given the path, Pillow maps plain TIFF files into memory and mixes up turned ones.
-        with path.open("rb") as stream, open_stream(stream, large=large) as file:
-            yield file
+    try:
+        with explained(f"the {what} {path}", FIXES[what]):
+            if not stat.S_ISREG(path.stat().st_mode):
+                # Opening a pipe would wait for somebody to write to it.
+                msg = "it is not a file"
+                raise ValueError(msg)
+            # Given the path, Pillow maps plain TIFF files into memory and mixes up turned ones.
+            with path.open("rb") as stream, open_stream(stream, large=large) as file:
+                yield file
+    except ImageError as error:
+        if large or not isinstance(error.__cause__, TOO_MANY):
+            raise
+        raise ImageError(problem=error.problem, fix=f"{error.fix} {ABOUT_TILES}") from error
 
 
 @contextmanager

@@ -196,6 +196,9 @@ class Tile(Section):
         if not isinstance(content, dict) or content.get("overlap") is not None:
             return content
         size = content.get("size")
+        if size is None:
+            msg = "'data.tile.size' is missing, which --tile gives"
+            raise ValueError(msg)
         return {**content, "overlap": size // 4 if isinstance(size, int) else 0}
 
     @model_validator(mode="after")

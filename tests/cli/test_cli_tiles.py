@@ -70,7 +70,7 @@ def test_tiles_are_kept_with_the_model(run: Run, photos: Path) -> None:
         (["--tile", "64:64"], "'overlap' 64 is not below 'size' 64"),
         (["--tile", "4"], "'data.tile.size'"),
         (["--tile", "large"], "--tile large is not a number of pixels"),
-        (["--scale", "0.5"], "'data.tile.size' is missing"),
+        (["--scale", "0.5"], "'data.tile.size' is missing, which --tile gives"),
         (["--tile", "64", "--scale", "2"], "'data.tile.scale'"),
     ],
 )

@@ -26,7 +26,7 @@ from sia_gen.images.places import (
     find_places,
     meaning_of,
 )
-from sia_gen.images.words import Role, is_beside, role_of, roles_of
+from sia_gen.images.words import SPLITS, Role, is_beside, role_of, roles_of
 
 DEFECTS = (Role.BAD, Role.KIND)
 UNSETTLED = (Role.UNKNOWN, Role.UNCLEAR)
@@ -308,6 +308,9 @@ def _ask_for_product(root: Path, products: dict[Names, Names]) -> NoReturn:
         # Views may lie in folders of days.
         pattern = f"**/{'/'.join(path[len(first) - 1 :])}/*"
         fix += f", or a recipe with 'normal: {pattern}'." if len(first) > 1 else "."
+    if role_of(first[0]) in SPLITS:
+        inside = "/".join([path[1], path[0], *path[2:]])
+        fix = f"Put all folders of a product into one, such as '{inside}', and give it with --data."
     raise ImageError(
         problem=f"no images in {root} itself, but good parts in its folder"
         f"{'s' if len(names) > 1 else ''} {', '.join(names[:LISTED])}{more}.",

@@ -89,6 +89,11 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "folders gear, wheel",
         "gear",
     ),
+    "products within splits": (
+        [f"{split}/gear/good/{n}.png" for n, split in enumerate(("train", "test"))],
+        "folders test/gear, train/gear",
+        "into one, such as 'gear/test/good'",
+    ),
     "one folder too high": (
         ["gear/good/0.png", "old/1.png"],
         "folder gear",

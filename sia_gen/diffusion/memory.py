@@ -1,6 +1,8 @@
 """Estimates the memory of a training, and advises what to change if that is too much."""
 
+import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -73,7 +75,6 @@ def estimate_memory(
     return MemoryEstimate(state, per_image, settings.batch_size)
 
 
-@lru_cache(maxsize=8)
 def kept_per_image(unet: UNet2DModel, precision: str, *, checkpointing: bool = False) -> int:
     """Counts the bytes that the forward pass stores per image for the backward pass.
 
@@ -81,9 +82,16 @@ def kept_per_image(unet: UNet2DModel, precision: str, *, checkpointing: bool = F
     a CPU, which stores what a GPU stores after `prepare_norms`. With checkpointing, the pass stores
     only tensors between blocks; those inside the largest block are added, for its recomputation.
     """
+    return _kept(type(unet).from_config, unet.to_json_string(), precision, checkpointing)
+
+
+@lru_cache(maxsize=8)
+def _kept(
+    build: Callable[[Any], UNet2DModel], config: str, precision: str, checkpointing: bool
+) -> int:
     with FakeTensorMode():
         with torch.device("cpu"):
-            model = type(unet).from_config(unet.config)
+            model = build(json.loads(config))
         with torch.autocast("cpu", HALF.get(precision), enabled=precision in HALF):
             (one, one_block), (two, two_blocks) = count_kept(model, 1), count_kept(model, 2)
             if not checkpointing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Self
 
 import timm
@@ -53,10 +54,8 @@ class Backbone(nn.Module):
         side = image_size or config.input_size[-1]
         self.margin = _margin(max(strides), side) if reflect and strides else 0
         side += 2 * self.margin
-        # Other models take images of any size, and know no such argument.
-        self.options = {"img_size": side} if config.fixed_input_size else {}
-        outline = _outline(name, side, self.options, config.input_size[-1])
-        reductions = [layer["reduction"] for layer in outline.feature_info.info]
+        self.options = _options(config, side)
+        reductions = _reductions(name, side)
         if layers is None:
             indices = _indices_of_strides(name, reductions, strides or ())
         else:
@@ -156,11 +155,22 @@ def _config_of(name: str) -> Any:
     )
 
 
-def _outline(name: str, side: int, options: dict[str, Any], usual: int) -> Any:
-    """Returns the extractor of a model without weights, after it has taken an image of a size."""
+def _options(config: Any, side: int) -> dict[str, Any]:
+    """Returns what a model needs to know of the size of images."""
+    # Other models take images of any size, and know no such argument.
+    return {"img_size": side} if config.fixed_input_size else {}
+
+
+@lru_cache
+def _reductions(name: str, side: int) -> tuple[int, ...]:
+    """Returns the strides of all layers of a model, once it has taken an image of a size.
+
+    A run loads a model in every step, so what is found is kept.
+    """
+    config = _config_of(name)
     try:
         with torch.device("meta"), torch.no_grad():
-            outline = timm.create_model(name, features_only=True, **options).eval()
+            outline = timm.create_model(name, features_only=True, **_options(config, side)).eval()
             _require_whole_patches(name, outline, side)
             outline(torch.empty(1, 3, side, side))
     except ModelError:
@@ -170,9 +180,10 @@ def _outline(name: str, side: int, options: dict[str, Any], usual: int) -> Any:
         raise ModelError(
             problem=f"backbone '{name}' does not serve for images of {side} x {side} pixels "
             f"({first_line(error).rstrip('.')}).",
-            fix=f"Choose another 'realnet.image_size', such as {usual}, or another backbone.",
+            fix=f"Choose another 'realnet.image_size', such as {config.input_size[-1]}, "
+            "or another backbone.",
         ) from error
-    return outline
+    return tuple(layer["reduction"] for layer in outline.feature_info.info)
 
 
 def _require_whole_patches(name: str, features: nn.Module, side: int) -> None:

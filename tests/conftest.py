@@ -23,8 +23,6 @@ from tests.hub.session import HUB
 from tests.small_networks import small_networks
 
 SIZE = 32
-# Folders of tests whose commands are processes of their own, which know no networks of the tests.
-PROCESSES = ("end_to_end", "faults")
 LONG = {"test_guides", "test_whole_way", "test_run", "test_corpus_survives", "test_survives"}
 # Networks this small are faster on one thread, and far faster beside other work.
 torch.set_num_threads(1)
@@ -254,7 +252,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture
 def recipe(request: pytest.FixtureRequest, small: Recipe) -> Recipe:
-    """That recipe, validated."""
-    if request.path.parent.name in PROCESSES:
+    """That recipe, with networks that the processes of a test know."""
+    if request.node.get_closest_marker("from_nothing"):
         return Recipe.parse(recipe_content(), where="conftest")
     return small

@@ -41,6 +41,7 @@ IMPORTED = [
     "sia_gen.twins.maker",
     "torch.utils.serialization.config",
     "tests.processes",
+    "tests.small_networks",
 ]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(IMPORTED)

@@ -20,6 +20,8 @@ LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 TWO: dict[str, Any] = {"processes": 2}
 FRESH: dict[str, Any] = {"launcher": FROM_NOTHING}
 TORCHRUN: dict[str, Any] = {"launcher": LAUNCHER}
+# Marks of what users start, where a fork is tested too.
+AS_USERS = [pytest.mark.slow, pytest.mark.from_nothing]
 
 
 class CommandLine:

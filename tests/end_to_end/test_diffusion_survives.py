@@ -9,7 +9,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.end_to_end.conftest import FRESH, TORCHRUN, TWO, WEIGHTS, CommandLine
+from tests.end_to_end.conftest import AS_USERS, FRESH, TORCHRUN, TWO, WEIGHTS, CommandLine
 
 
 def train(line: CommandLine, out: str, **started: Any) -> None:
@@ -34,8 +34,8 @@ def losses(line: CommandLine, out: str) -> list[float]:
     [
         pytest.param({}, (2, 5), id="one process"),
         pytest.param(TWO, (3,), id="two processes", marks=pytest.mark.slow),
-        pytest.param(FRESH, (2, 5), id="one from nothing", marks=pytest.mark.slow),
-        pytest.param(TORCHRUN, (3,), id="two by torchrun", marks=pytest.mark.slow),
+        pytest.param(FRESH, (2, 5), id="one from nothing", marks=AS_USERS),
+        pytest.param(TORCHRUN, (3,), id="two by torchrun", marks=AS_USERS),
     ],
 )
 def test_killed_and_resumed_training_ends_with_the_same_weights(

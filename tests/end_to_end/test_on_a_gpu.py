@@ -11,6 +11,7 @@ from sia_gen.io.files import sha256
 from tests.end_to_end.conftest import FRESH, CommandLine
 
 pytestmark = [
+    pytest.mark.from_nothing,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
     # Networks are compiled four times.
     pytest.mark.timeout(1800),

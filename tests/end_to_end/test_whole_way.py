@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sia_gen.io.files import sha256
 from tests.corpus.conftest import save_model
-from tests.end_to_end.conftest import FRESH, TORCHRUN, TWO, WEIGHTS, CommandLine
+from tests.end_to_end.conftest import AS_USERS, FRESH, TORCHRUN, TWO, WEIGHTS, CommandLine
 
 Started = dict[str, Any]
 
@@ -21,7 +21,7 @@ Started = dict[str, Any]
     ("alone", "together"),
     [
         pytest.param({}, TWO, id="forks"),
-        pytest.param(FRESH, TORCHRUN, id="from nothing", marks=pytest.mark.slow),
+        pytest.param(FRESH, TORCHRUN, id="from nothing", marks=AS_USERS),
     ],
 )
 def test_train_kill_resume_synthesize_verify_fit_evaluate(
@@ -83,6 +83,7 @@ def test_saved_recipe_repeats_the_run(line: CommandLine) -> None:
     assert weights[0] == weights[1]
 
 
+@pytest.mark.from_nothing
 @pytest.mark.parametrize(
     "launcher",
     [

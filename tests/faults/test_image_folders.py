@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL.ExifTags import Base
 
-from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import ImageError
 from sia_gen.evaluation.photos import image_files
@@ -25,6 +24,7 @@ from tests.conftest import photograph
 from tests.faults.conftest import Tried, few, pairs, times
 from tests.faults.pictures import GREY, bombs, png, tiff, write
 from tests.processes import Running
+from tests.small_networks import save_detector
 
 run, refuse, images = cli.run, cli.refuse, cli.images
 CPU = ["--device", "cpu", "--precision", "fp32"]
@@ -48,19 +48,22 @@ def damaged() -> dict[str, Callable[[Path], object]]:
     }
 
 
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory, small: Recipe) -> Path:
+    """A detector fitted to nothing."""
+    folder = tmp_path_factory.mktemp("detector")
+    save_detector(folder)
+    (folder / "recipe.yaml").write_text(small.to_yaml())
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path: Path, recipe: Recipe, images: Path) -> Path:
-    """A folder with images, recipes that refuse and that skip, and a detector fitted to nothing."""
-    (tmp_path / "parts.yaml").write_text(recipe.to_yaml())
-    skip = recipe.override({"data.unreadable": "skip"})
+def place(tmp_path: Path, small: Recipe, images: Path, detector: Path) -> Path:
+    """A folder with images, recipes that refuse and that skip, and a detector."""
+    (tmp_path / "parts.yaml").write_text(small.to_yaml())
+    skip = small.override({"data.unreadable": "skip"})
     (tmp_path / "skip.yaml").write_text(skip.to_yaml())
-    torch.manual_seed(0)
-    folder = tmp_path / "models/disc"
-    realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
-    realnet.save_pretrained(folder)
-    (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    report = {"threshold": 0.5, "selected_on": "x", "model_version": 2}
-    (folder / "fit.json").write_text(json.dumps(report))
+    shutil.copytree(detector, tmp_path / "models/disc")
     return tmp_path
 
 
@@ -96,10 +99,10 @@ def test_predict_scores_the_others(kind: str, place: Path, run: cli.Run, tried: 
 
 
 @pytest.mark.parametrize("kind", damaged())
-def test_a_recipe_may_skip_them(kind: str, place: Path, recipe: Recipe, tried: Tried) -> None:
+def test_a_recipe_may_skip_them(kind: str, place: Path, small: Recipe, tried: Tried) -> None:
     root = place / "images"
     skip = Recipe.load(place / "skip.yaml")
-    whole, tests = list_images(recipe, root, "disc"), list_test_images(recipe, root, "disc")
+    whole, tests = list_images(small, root, "disc"), list_test_images(small, root, "disc")
     for name in (GOOD, SCRATCH):
         damaged()[kind](root / name)
     rest = list_images(skip, root, "disc")
@@ -173,14 +176,14 @@ def test_names_that_a_terminal_does_not_know(place: Path, tried: Tried) -> None:
     tried("a file name that the terminal cannot show", 1, "handled like any other", fixed=1)
 
 
-def test_loops(place: Path, run: cli.Run, recipe: Recipe, tried: Tried) -> None:
+def test_loops(place: Path, run: cli.Run, small: Recipe, tried: Tried) -> None:
     root = place / "images"
-    before = list_images(recipe, root, "disc"), list_test_images(recipe, root, "disc")
+    before = list_images(small, root, "disc"), list_test_images(small, root, "disc")
     for folder in (root, root / "disc", root / "disc/test/scratch"):
         (folder / "up").symlink_to(folder.parent)
         (folder / "here").symlink_to(".")
         (folder / "itself").symlink_to("itself")
-    assert (list_images(recipe, root, "disc"), list_test_images(recipe, root, "disc")) == before
+    assert (list_images(small, root, "disc"), list_test_images(small, root, "disc")) == before
     assert len(image_files([root / "disc/test"])) == 8
     code, _, err = run("predict", "models/disc", "images/disc/test", "--out", "out", *CPU)
     assert code == 0, err

@@ -15,7 +15,6 @@ import pytest
 
 from sia_gen.config.recipe import Recipe
 from tests.conditions import two_workers
-from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
 from tests.faults.breaking import STOPPED, check_line, in_time
@@ -139,10 +138,10 @@ def test_it_ends_in_time_in_the_first_half_second(tmp_path: Path, tried: Tried) 
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> CommandLine:
+def line(tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe) -> CommandLine:
     """A folder with a recipe, models and a corpus."""
-    settings = {"synthesis.images": 24, "synthesis.steps": 8, "realnet.max_steps": 1000}
-    recipe = Recipe.parse(recipe_content(), where="conftest").override(settings)
+    settings = {"synthesis.images": 24, "synthesis.steps": 8, "realnet.max_steps": 10_000}
+    recipe = small.override(settings)
     line = CommandLine(tmp_path_factory.mktemp("interrupted"), photographs, recipe)
     for seed, category in enumerate(recipe.categories):
         save_model(line.folder / "models" / category, seed, size=32)

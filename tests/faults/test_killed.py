@@ -26,7 +26,6 @@ SETTINGS = {
     "diffusion.max_steps": 6,
     "diffusion.checkpoint_every": 1,
     "diffusion.preview_every": 2,
-    "classifier.preset": "tiny",
     "classifier.batch_size": 2,
     "classifier.max_steps": 6,
     "classifier.checkpoint_every": 1,
@@ -54,6 +53,8 @@ QUICK = [
 ]
 # Most of a fresh process's life are imports.
 FRESH = 4 if ALL else 0
+# It knows no networks of the tests.
+KNOWN = {"classifier.preset": "tiny"}
 
 
 class Work:
@@ -102,9 +103,12 @@ def content(path: Path) -> object:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> CommandLine:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe
+) -> CommandLine:
     """A folder with a recipe, models and a corpus."""
-    recipe = Recipe.parse(recipe_content(), where="conftest").override(SETTINGS)
+    known = Recipe.parse(recipe_content(), where="conftest").override(KNOWN) if FRESH else small
+    recipe = known.override(SETTINGS)
     line = CommandLine(tmp_path_factory.mktemp("killed"), photographs, recipe)
     for seed, category in enumerate(recipe.categories):
         save_model(line.folder / "models" / category, seed, size=32)

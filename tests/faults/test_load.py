@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
-from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.io.locks import LOCKS
-from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.end_to_end.conftest import CommandLine
 from tests.faults.conftest import Tried, times
 from tests.processes import Running, ranks
+from tests.small_networks import save_detector
 
 PROCESSES = times(2, 4)
 CPU = ["--device", "cpu", "--precision", "fp32"]
@@ -30,10 +27,12 @@ GROWTH = 30 * MIB
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> CommandLine:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe
+) -> CommandLine:
     """A folder with a recipe, models, and the corpus `one` of 16 shards, made by one process."""
     settings = {"synthesis.images": 24, "synthesis.steps": 4, "realnet.max_steps": 2}
-    recipe = Recipe.parse(recipe_content(), where="conftest").override(settings)
+    recipe = small.override(settings)
     line = CommandLine(tmp_path_factory.mktemp("load"), photographs, recipe)
     for seed, category in enumerate(recipe.categories):
         save_model(line.folder / "models" / category, seed)
@@ -90,13 +89,9 @@ def test_many_processes_read_one_corpus_at_once(place: CommandLine, tried: Tried
 @pytest.fixture
 def model(tmp_path: Path, recipe: Recipe) -> Path:
     """A RealNet that nothing has fitted."""
-    torch.manual_seed(0)
     folder = tmp_path / "model"
-    realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
-    realnet.save_pretrained(folder)
+    save_detector(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    report = {"threshold": 0.5, "selected_on": "x", "model_version": 2}
-    (folder / "fit.json").write_text(json.dumps(report))
     return folder
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from sia_gen.config.recipe import Recipe
 from tests.cli.conftest import Run
-from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.faults.conftest import Tried, few
 
@@ -71,8 +70,8 @@ TOLD = "one line that names the manifest; nothing outside is read, written or de
 
 
 @pytest.fixture
-def place(tmp_path: Path, photographs: Path) -> Path:
-    recipe = Recipe.parse(recipe_content() | {"categories": ["disc"]}, where="here")
+def place(tmp_path: Path, photographs: Path, small: Recipe) -> Path:
+    recipe = small.override({"categories": ["disc"]})
     (tmp_path / "parts.yaml").write_text(recipe.to_yaml())
     shutil.copytree(photographs, tmp_path / "images")
     save_model(tmp_path / "models/disc", 0)

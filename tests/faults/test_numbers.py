@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sia_gen.config.recipe import Recipe
 from sia_gen.realnet.pretrained import weights_path
-from tests.conftest import SIZE, photograph, recipe_content
+from tests.conftest import SIZE, photograph
 from tests.corpus.conftest import save_model
 from tests.faults.conftest import ALL, Tried, few
 from tests.faults.storage import as_always, contents
@@ -27,7 +27,6 @@ SETTINGS = {
     "diffusion.init": "models/disc",
     "diffusion.max_steps": 2,
     "diffusion.preview_every": 100,
-    "classifier.preset": "tiny",
     "classifier.max_steps": 2,
     "realnet.max_steps": 2,
     "realnet.afs_batches": 1,
@@ -54,9 +53,9 @@ LARGE = 1e36
 class Place:
     """A folder with a recipe and images, and what is made of them by its name."""
 
-    def __init__(self, folder: Path, inputs: Path | None = None) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, inputs: Path | None = None) -> None:
         self.folder = folder
-        self.recipe = Recipe.parse(recipe_content(), where="conftest").override(SETTINGS)
+        self.recipe = recipe.override(SETTINGS)
         for path in inputs.iterdir() if inputs else ():
             (folder / path.name).symlink_to(path)
         self.change({})
@@ -114,9 +113,9 @@ def save_category(root: Path, normal: int, test: int, picture: Callable[..., Ima
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory, small: Recipe) -> Path:
     """Images, models that nothing has trained, a corpus and a detector."""
-    place = Place(tmp_path_factory.mktemp("numbers"))
+    place = Place(tmp_path_factory.mktemp("numbers"), small)
     for seed, category in enumerate(place.recipe.categories):
         save_category(place.folder / "images" / category, 6, 2, photograph)
         save_model(place.folder / "models" / category, seed)
@@ -126,8 +125,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(inputs: Path, tmp_path: Path) -> Place:
-    return Place(tmp_path, inputs)
+def place(inputs: Path, tmp_path: Path, small: Recipe) -> Place:
+    return Place(tmp_path, small, inputs)
 
 
 def rates(rate: float, steps: int) -> dict[str, object]:
@@ -176,12 +175,12 @@ def test_features_that_are_no_numbers(
 ) -> None:
     source = place.recipe.realnet.weights
     assert source is not None
-    weights = torch.load(weights_path(source), weights_only=True)
+    weights = load_file(weights_path(source))
     large = {name: one * LARGE if one.ndim == 4 else one for name, one in weights.items()}
-    torch.save(large, place.folder / "large.pth")
-    place.change({"realnet.weights": "large.pth", "realnet.standardise": standardise})
+    save_file(large, place.folder / "large.safetensors")
+    place.change({"realnet.weights": "large.safetensors", "realnet.standardise": standardise})
     if command == "inspect":
-        options = ["--data", "images", "--weights", "large.pth", "--device", "cpu"]
+        options = ["--data", "images", "--weights", "large.safetensors", "--device", "cpu"]
         told = place.run_any("inspect", "corpus", *options, "--out", "out")
     else:
         told = place.run(command, *READING[command])

@@ -25,7 +25,6 @@ from sia_gen.corpus.verify import find_problems
 from sia_gen.errors import CorpusError
 from sia_gen.runtime.device import Runtime
 from tests.cli.conftest import Result, Run
-from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.faults.conftest import ALL, Tried, few, pairs, times
 from tests.faults.hostile_shards import HOSTILE, METADATA, ORDER, PICTURES, members_of, packed
@@ -49,10 +48,10 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe) -> Path:
     """A folder with a recipe, models, images, and a corpus of 5 samples of `disc`."""
     folder = tmp_path_factory.mktemp("whole")
-    recipe = Recipe.parse(recipe_content() | {"categories": ["disc"]}, where="here")
+    recipe = small.override({"categories": ["disc"]})
     (folder / "parts.yaml").write_text(recipe.to_yaml())
     save_model(folder / "models/disc", 0)
     shutil.copytree(photographs, folder / "images")

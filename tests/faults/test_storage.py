@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from sia_gen.config.recipe import Recipe
-from tests.conftest import recipe_content
 from tests.corpus.conftest import save_model
 from tests.diffusion.original_adm import small_unet
 from tests.faults import storage
@@ -33,7 +32,6 @@ SETTINGS = {
     "diffusion.max_steps": 2,
     "diffusion.checkpoint_every": 1,
     "diffusion.preview_every": 1,
-    "classifier.preset": "tiny",
     "classifier.max_steps": 2,
     "classifier.checkpoint_every": 1,
     "realnet.max_steps": 2,
@@ -47,10 +45,10 @@ TURNS = itertools.cycle(QUICK)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe) -> Path:
     """A folder with all that commands read."""
     folder = tmp_path_factory.mktemp("storage")
-    recipe = Recipe.parse(recipe_content(), where="conftest").override(SETTINGS)
+    recipe = small.override(SETTINGS)
     (folder / "parts.yaml").write_text(recipe.to_yaml())
     for seed, category in enumerate(recipe.categories):
         save_model(folder / "models" / category, seed)

@@ -43,10 +43,10 @@ CASES = [(file, name) for file, commands in COMMANDS.items() for name in few(com
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, photographs: Path, small: Recipe) -> Path:
     """A folder with a model of every kind, small and untrained."""
     folder = tmp_path_factory.mktemp("whole")
-    make_models(folder, photographs)
+    make_models(folder, photographs, small)
     return folder
 
 

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from sia_gen import RealNet
 from sia_gen.config.recipe import Recipe
 from sia_gen.networks.classifier import NoisyClassifier
-from tests.conftest import recipe_content
 from tests.corpus.conftest import HandmadeCorpus, save_model
 from tests.diffusion.original_adm import small_unet
 from tests.hostile import Evil
@@ -67,9 +66,8 @@ COMMANDS = {
 }
 
 
-def make_models(folder: Path, photographs: Path) -> None:
+def make_models(folder: Path, photographs: Path, recipe: Recipe) -> None:
     """Fills a folder with a model of every kind, small and untrained."""
-    recipe = Recipe.parse(recipe_content(), where="here")
     (folder / "parts.yaml").write_text(recipe.to_yaml())
     weights = recipe.override({"realnet.weights": BACKBONE})
     (folder / "weights.yaml").write_text(weights.to_yaml())
@@ -91,7 +89,7 @@ def make_models(folder: Path, photographs: Path) -> None:
     )
     classifier.save_pretrained(folder / "classifier")
     describe(folder / "classifier", recipe, "training.json")
-    realnet = RealNet("tf_efficientnet_lite0", 64, [8, 16], [8, 8], num_max=4, num_mean=4)
+    realnet = RealNet(recipe.realnet.backbone, 64, [8, 16], [8, 8], num_max=4, num_mean=4)
     realnet.save_pretrained(folder / "realnet/disc")
     describe(folder / "realnet/disc", recipe, "fit.json")
     backbone = {

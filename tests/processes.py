@@ -6,6 +6,7 @@ Where a fork is not enough, because imports are what is tested, the process star
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -187,6 +188,8 @@ def run_here(
     from sia_gen.cli import main
     from sia_gen.diffusion import preview
 
+    # What has been imported stays: the collector, which trainings call, need not copy its memory.
+    gc.freeze()
     torch.set_num_threads(1)
     if condition is not whole_previews:
         # Previews are to be there, not to be good.

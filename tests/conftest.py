@@ -1,4 +1,8 @@
-"""Small models and data sets, generated once per session."""
+"""Small models and data sets, generated once per session.
+
+What takes long to import is imported where it is used: the process that distributes the tests to
+others reads this file before it starts them, and runs none.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,23 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
-from accelerate.state import AcceleratorState
 from hypothesis import HealthCheck, settings
 from PIL import Image
-from torch import nn
 
 from sia_gen.config.recipe import Recipe
 from tests.hub.server import Hub
 from tests.hub.session import HUB
-from tests.small_networks import small_networks
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 SIZE = 32
 LONG = {"test_guides", "test_whole_way", "test_run", "test_corpus_survives", "test_survives"}
-# Networks this small are faster on one thread, and far faster beside other work.
-torch.set_num_threads(1)
 settings.register_profile(
     "tests",
     max_examples=100 if os.environ.get("SIA_GEN_FAULTS") == "all" else 25,
@@ -43,6 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What has been imported stays: the collector, which trainings call, need not look at it."""
+    import torch
+
+    # Networks this small are faster on one thread, and far faster beside other work.
+    torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
 
@@ -50,6 +56,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _accelerate_starts_anew() -> Iterator[None]:
     """Accelerate keeps the precision it first ran with for the whole process."""
+    from accelerate.state import AcceleratorState
+
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -59,6 +67,8 @@ def _accelerate_starts_anew() -> Iterator[None]:
 def compiler() -> Iterator[None]:
     """Drops what was compiled: it ends with callbacks, for which a hostile file leaves no room."""
     yield
+    import torch
+
     torch.compiler.reset()
     gc.collect()
 
@@ -80,6 +90,8 @@ def traced(monkeypatch: pytest.MonkeyPatch, compiler: None) -> list[int]:
     Kernels are compiled in `test_compilation` and `test_pipelines_compiled`; those of a RealNet
     take minutes on a CPU.
     """
+    from torch import nn
+
     sizes: list[int] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
@@ -246,6 +258,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """That recipe with the networks of the tests."""
+    from tests.small_networks import small_networks
+
     changes = small_networks(tmp_path_factory.mktemp("networks"))
     return Recipe.parse(recipe_content(), where="conftest").override(changes)
 

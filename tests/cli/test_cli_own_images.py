@@ -12,6 +12,7 @@ from PIL import Image
 from sia_gen.config.recipe import Recipe
 from sia_gen.networks.unet import PRESETS
 from tests.images.trees import btad, mvtec_ad, visa_table, write_images
+from tests.small_networks import PRESET
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Refuse, Run
@@ -91,7 +92,7 @@ def test_own_images_are_trained_on_and_the_recipe_is_kept(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is chosen for few images takes a minute here.
-    monkeypatch.setitem(PRESETS, "small", PRESETS["tiny"])
+    monkeypatch.setitem(PRESETS, "small", PRESETS[PRESET])
     write_images(tmp_path / "My Gears", *(f"good/{number}.png" for number in range(4)))
     (tmp_path / "My Gears/film.mp4").touch()
     result = run("train-diffusion", "--data", "My Gears", "--max-steps", "1", *QUICK)

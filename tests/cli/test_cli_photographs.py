@@ -16,6 +16,7 @@ from sia_gen.images import recognition
 from sia_gen.networks.unet import PRESETS
 from tests.corpus.conftest import HandmadeCorpus
 from tests.images.trees import write_images
+from tests.small_networks import PRESET
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -26,10 +27,10 @@ SAVED = "runs/photos/diffusion/recipe.yaml"
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen for own photographs takes a minute here."""
     for preset in ("small", "base"):
-        monkeypatch.setitem(PRESETS, preset, PRESETS["tiny"])
+        monkeypatch.setitem(PRESETS, preset, PRESETS[PRESET])
 
 
 def test_recipe_of_the_first_day_is_that_of_the_second(

@@ -30,6 +30,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.chdir(tmp_path)
     # Previews need not be good here.
     monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
+    # Nor need plans be exact.
+    monkeypatch.setattr("sia_gen.run.speed.TURNS", 1)
 
     def call(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])

@@ -26,7 +26,7 @@ from sia_gen.deployment import export
 from sia_gen.diffusion import preview
 from sia_gen.images import listing, recognition
 from sia_gen.inspection import calibrate
-from sia_gen.run import run
+from sia_gen.run import run, speed
 from sia_gen.serving import run as serving
 from sia_gen.twins import masks
 from sia_gen.twins.masks import ChanceLimits
@@ -191,6 +191,7 @@ def reader(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow: N
     monkeypatch.setattr(
         recognition, "recipe_for_folder", lambda root: recipe_for_folder(root).override(changes)
     )
+    monkeypatch.setattr(speed, "TURNS", 1)
     # The steps that fit into minutes would take minutes.
     monkeypatch.setattr(run, "fit_into", lambda recipe, *_: recipe)
     monkeypatch.setattr(export, "export_realnet", export_quickly)

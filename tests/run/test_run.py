@@ -14,6 +14,7 @@ from sia_gen.config.recipe import Recipe
 from sia_gen.diffusion import preview
 from sia_gen.errors import UserError
 from sia_gen.io.files import shipped
+from sia_gen.run import speed
 from sia_gen.run.page import STRENGTHS
 from sia_gen.run.run import plan_run, run
 from sia_gen.run.times import Spent, keep_planned, read_times, timed
@@ -24,8 +25,9 @@ CPU = Runtime("fp32", "cpu")
 
 @pytest.fixture
 def small_run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """A recipe of one category, whose corpus has no twins."""
+    """A recipe of one category, whose corpus has no twins; what it takes is timed once."""
     monkeypatch.setattr(preview, "INVERSION_STEPS", 2)
+    monkeypatch.setattr(speed, "TURNS", 1)
     return recipe.override({"categories": ["disc"]})
 
 

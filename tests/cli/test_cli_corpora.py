@@ -12,6 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from sia_gen.config.recipe import Recipe, all_categories
+from sia_gen.corpus.generate import synthesize
+from sia_gen.runtime.device import Runtime
 from tests.corpus.conftest import save_model
 
 if TYPE_CHECKING:
@@ -20,19 +23,28 @@ if TYPE_CHECKING:
 DISC = "runs/parts/corpus/data/parts/disc"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, small: Recipe) -> Path:
+    """A model of every category and a corpus of them, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    for seed, category in enumerate(small.categories):
+        save_model(folder / "diffusion" / category, seed)
+    everything = all_categories(small)
+    synthesize(small, everything, folder / "diffusion", folder / "corpus", Runtime("fp32", "cpu"))
+    return folder
+
+
 @pytest.fixture
-def options(parts: Path, tmp_path: Path) -> list[str]:
+def options(parts: Path, tmp_path: Path, made: Path) -> list[str]:
     """Options of `synthesize`, with a model of every category."""
-    for seed, category in enumerate(("disc", "plate")):
-        save_model(tmp_path / "runs/parts/diffusion" / category, seed)
+    shutil.copytree(made / "diffusion", tmp_path / "runs/parts/diffusion")
     return ["--recipe", str(parts), "--device", "cpu", "--precision", "fp32"]
 
 
 @pytest.fixture
-def corpus(run: Run, options: list[str], tmp_path: Path) -> Path:
+def corpus(run: Run, options: list[str], tmp_path: Path, made: Path) -> Path:
     """A corpus in the default folder."""
-    assert run("synthesize", *options).code == 0
-    return tmp_path / "runs/parts/corpus"
+    return shutil.copytree(made / "corpus", tmp_path / "runs/parts/corpus")
 
 
 def test_corpus_is_made_in_parts_verified_and_repaired(

@@ -14,6 +14,7 @@ from sia_gen.cli.common import tile_changes
 from sia_gen.config.recipe import Recipe
 from sia_gen.errors import OptionError
 from sia_gen.networks.unet import PRESETS
+from tests.small_networks import PRESET
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -23,10 +24,10 @@ TRAIN = ["train-diffusion", "--data", "photos", "--max-steps", "1", *CPU]
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen for own photographs takes a minute here."""
     for preset in ("small", "base"):
-        monkeypatch.setitem(PRESETS, preset, PRESETS["tiny"])
+        monkeypatch.setitem(PRESETS, preset, PRESETS[PRESET])
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from tests.waiting import looks_per_step
 
 ROWS = Runtime("fp32", "cpu", channels_last=False)
 Fit = Callable[..., Path]
+# A detector that is not looked at needs no more.
+ONE_LAYER = {"strides": [16], "channels_kept": [16]}
 FIGURES = ("reconstruction", "segmentation", "gradient_norm", "learning_rate")
 
 
@@ -130,10 +132,12 @@ def test_images_that_do_not_fit_into_memory_give_the_same_weights(
     assert equal(whole, fit("streamed"))
 
 
-def test_images_of_one_model_are_in_memory_at_a_time(fit: Fit, images_in_memory: list[int]) -> None:
-    fit("apart", categories=["disc", "plate"], max_steps=1)
+def test_images_of_one_model_are_in_memory_at_a_time(
+    fit: Fit, shallow: None, images_in_memory: list[int]
+) -> None:
+    fit("apart", categories=["disc", "plate"], max_steps=1, **ONE_LAYER)
     assert images_in_memory == [0, 9, 0, 9]
-    fit("joint", joint=True, categories=["disc", "plate"], max_steps=1)
+    fit("joint", joint=True, categories=["disc", "plate"], max_steps=1, **ONE_LAYER)
     assert images_in_memory[4:] == [0, 9, 12, 21]
 
 
@@ -154,7 +158,7 @@ def test_missing_images_of_the_last_category_are_told_before_the_first_is_fitted
 def test_compiled_fit_learns_the_same(
     fit: Fit, recipe: Recipe, traced: list[int], shallow: None, changes: dict[str, object]
 ) -> None:
-    one_layer = {"strides": [16], "channels_kept": [16], **changes}
+    one_layer = ONE_LAYER | changes
     plain = weights(fit("plain", **one_layer))
     compiled = weights(fit("compiled", runtime=Runtime("fp32", "cpu", compiled=True), **one_layer))
     assert traced == [recipe.realnet.batch_size]
@@ -198,14 +202,16 @@ def test_memory_that_runs_out_says_which_setting_to_lower(
         fit("out")
 
 
-def test_steps_do_not_wait_for_the_device(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"batch_size": 1, "validate_every": 100, "max_minutes": 100}
+def test_steps_do_not_wait_for_the_device(
+    fit: Fit, shallow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"batch_size": 1, "validate_every": 100, "max_minutes": 100, **ONE_LAYER}
     looks = looks_per_step(lambda: fit("out", max_steps=25, **few), monkeypatch)
     assert looks == [int(step % 10 == 0) for step in range(1, 25)]
 
 
 def test_gradients_are_measured_and_left_as_they_are(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch
+    fit: Fit, shallow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Infinite is no limit, but to clip at it multiplies all gradients by 1."""
 
@@ -213,11 +219,11 @@ def test_gradients_are_measured_and_left_as_they_are(
         pytest.fail("gradients were clipped")
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
-    fit("out", max_steps=1)
+    fit("out", max_steps=1, **ONE_LAYER)
 
 
 def test_minutes_are_those_until_the_model_is_saved(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch
+    fit: Fit, shallow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     clock.takes(fitting, "initialise", 20)
@@ -225,7 +231,8 @@ def test_minutes_are_those_until_the_model_is_saved(
     clock.takes(fitting, "validate", 20)
     clock.takes(fitting, "save_checkpoint", 5)
     clock.takes(fitting.Fit, "save", 5)
-    out = fit("out", batch_size=1, max_steps=100, validate_every=100, max_minutes=3)
+    few = {"batch_size": 1, "max_steps": 100, "validate_every": 100, "max_minutes": 3}
+    out = fit("out", **few, **ONE_LAYER)
     assert 0.8 * 180 < clock.now <= 180
     # One validation at half time, to see what it takes, and one at the end.
     report = json.loads((out / "disc/fit.json").read_text())

@@ -21,6 +21,7 @@ from sia_gen.images.damage import require_undamaged
 from sia_gen.images.layouts import images_of, layout_fits, layouts_of, normal_place
 from sia_gen.images.opening import read_image
 from sia_gen.images.words import in_plain_letters
+from sia_gen.io.files import shipped
 
 # Number of images that decide about the mode and the size.
 SAMPLED = 32
@@ -88,7 +89,9 @@ def recognise(root: Path, recipes: Iterable[Recipe]) -> Recognised | None:
 @cache
 def shipped_recipes() -> list[Recipe]:
     """Returns the recipes of all data sets that come with sia-gen."""
-    recipes = [load_corpus_recipe(name) for name in recipe_names()]
+    # By path: a file of the same name in the working directory would come first.
+    paths = [shipped("recipes") / f"{name}.yaml" for name in recipe_names()]
+    recipes = [load_corpus_recipe(path) for path in paths]
     return [recipe for recipe in recipes if isinstance(recipe, Recipe)]
 
 

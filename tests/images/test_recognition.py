@@ -30,6 +30,15 @@ def test_every_data_set_is_recognised(name: str, tree: Tree, tmp_path: Path) -> 
     assert list(found.places) == recipe.categories
 
 
+def test_files_that_are_called_like_a_data_set_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elpv").write_text("no recipe")
+    monkeypatch.chdir(tmp_path)
+    shipped_recipes.cache_clear()
+    assert "elpv" in [recipe.name for recipe in shipped_recipes()]
+
+
 @pytest.mark.parametrize(
     ("name", "tree", "other"),
     [(name, tree, other) for name, tree in ARRANGEMENTS for other in TREES if other != name],

@@ -308,7 +308,7 @@ def _ask_for_product(root: Path, products: dict[Names, Names]) -> NoReturn:
         # Views may lie in folders of days.
         pattern = f"**/{'/'.join(path[len(first) - 1 :])}/*"
         fix += f", or a recipe with 'normal: {pattern}'." if len(first) > 1 else "."
-    if role_of(first[0]) in SPLITS:
+    if len(first) > 1 and role_of(first[0]) in SPLITS:
         inside = "/".join([path[1], path[0], *path[2:]])
         fix = f"Put all folders of a product into one, such as '{inside}', and give it with --data."
     raise ImageError(

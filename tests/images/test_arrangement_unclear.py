@@ -94,6 +94,11 @@ UNCLEAR: dict[str, tuple[list[str], str, str]] = {
         "folders test/gear, train/gear",
         "into one, such as 'gear/test/good'",
     ),
+    "only what is to test": (
+        ["test/good/0.png", "test/good/1.png", "test/bad/2.png"],
+        "folder test",
+        "Give it with --data /",
+    ),
     "one folder too high": (
         ["gear/good/0.png", "old/1.png"],
         "folder gear",

@@ -35,11 +35,10 @@ def read_rows(layout: TableLayout, root: Path) -> list[Row]:
 
 def require_spelling(layout: TableLayout, root: Path, row: Row, category: str) -> None:
     """Raises `ImageError` if only capitals tell a value from one that decides what an image is."""
-    known = [
-        (layout.category, (category,)),
-        (layout.label, (layout.normal, layout.anomalous)),
-        (layout.split, (layout.train, layout.test)),
-    ]
+    known: list[tuple[str | None, tuple[str | None, ...]]] = [(layout.category, (category,))]
+    if row[layout.category] == category:
+        known.append((layout.label, (layout.normal, layout.anomalous)))
+        known.append((layout.split, (layout.train, layout.test)))
     for column, names in known:
         value = row[column] if column else ""
         alike = [name for name in names if name and name.casefold() == value.casefold()]

@@ -141,6 +141,10 @@ def test_what_only_capitals_tell_apart_is_an_error(
     assert f"has '{written}' in the column '{column}', but the recipe '{written.lower()}'" in line
 
 
+def test_spelling_of_other_categories_does_not_matter(bolts: Recipe, tmp_path: Path) -> None:
+    assert len(read(bolts, tmp_path, LINES + "good/0.png,nut,OK,\n")) == 2
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_unicode_is_read(bolts: Recipe, tmp_path: Path, encoding: str) -> None:
     found = read(bolts, tmp_path, LINES.replace("dent", "Öffnung 猫").encode(encoding))

@@ -7,13 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sia_gen.config.data import NonSquare
 from sia_gen.errors import ImageError
 from sia_gen.images.ground_truth import load_mask
 from sia_gen.images.layouts import TestImage
-from sia_gen.images.loading import ImageSpec, load_area, load_image, load_with_area
+from sia_gen.images.loading import (
+    ImageSpec,
+    load_area,
+    load_image,
+    load_with_area,
+    pixel_aspect_ratio,
+)
 from sia_gen.images.squares import Area, area_of, enlarged, looked_at, to_square
 
 ORIENTATION = 0x0112
@@ -154,3 +160,16 @@ def test_maps_return_to_the_places_of_the_picture(rule: NonSquare, size: tuple[i
         assert not np.isnan(back).any()
         tolerance = 0.02
     assert (np.abs(np.nan_to_num(back) - spot) > 0.5).sum() <= tolerance * spot.sum()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_pixel_aspect_ratio_is_that_of_the_upright_region_of_interest(
+    ending: str, tmp_path: Path
+) -> None:
+    path, turned = tmp_path / f"x.{ending}", Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("L", (50, 20)).save(path, exif=turned)
+    assert pixel_aspect_ratio(path, ImageSpec("L", 16, "stretch")) == 20 / 50
+    assert pixel_aspect_ratio(path, ImageSpec("L", 16, "stretch", roi=(0, 0, 10, 40))) == 10 / 40
+    for rule in ("pad", "crop"):
+        assert pixel_aspect_ratio(path, ImageSpec("L", 16, rule)) == 1

@@ -209,6 +209,13 @@ def copied(paths: list[Path]) -> list[Path]:
     return copies
 
 
+def none_set_apart(recipe: Recipe) -> Recipe:
+    """A recipe whose data set has no normal images of its own for the test."""
+    content = recipe.model_dump()
+    del content["data"]["images"]["test_normal"]
+    return Recipe.parse(content, where="test")
+
+
 @pytest.mark.parametrize("set_apart", [True, False])
 def test_copies_serve_one_purpose_and_leave_that_of_the_others(
     recipe: Recipe, photographs: Path, tmp_path: Path, set_apart: bool
@@ -216,9 +223,7 @@ def test_copies_serve_one_purpose_and_leave_that_of_the_others(
     """Also of those that are tested because the data set sets none apart."""
     shutil.copytree(photographs / "disc", tmp_path / "disc")
     if not set_apart:
-        content = recipe.model_dump()
-        del content["data"]["images"]["test_normal"]
-        recipe = Recipe.parse(content, where="test")
+        recipe = none_set_apart(recipe)
     folder = tmp_path / "disc/train/good"
     copies = copied(sorted(folder.iterdir())[:6])
     images = split_images(recipe, tmp_path, "disc")
@@ -262,9 +267,7 @@ def test_one_image_is_not_both_good_and_defective(
 ) -> None:
     shutil.copytree(photographs / "disc", tmp_path / "disc")
     if not set_apart:
-        content = recipe.model_dump()
-        del content["data"]["images"]["test_normal"]
-        recipe = Recipe.parse(content, where="test")
+        recipe = none_set_apart(recipe)
     good = sorted(split_images(recipe, tmp_path, "disc").test_normal)[0]
     twice(good, tmp_path / "disc/test/scratch/x.png")
     with pytest.raises(ImageError, match=rf"{good} and .*/scratch/x\.png\. Remove the wrong one"):
